@@ -1,0 +1,25 @@
+"""Every name that the package writes into an AnnData or reads from a registry."""
+
+from __future__ import annotations
+
+from typing import Final
+
+COUNTS_LAYER: Final = "counts"
+"""Layer in which :func:`scmedal_tools.pp.preprocess` keeps the raw counts."""
+
+PCA: Final = "X_pca"
+FE: Final = "X_scmedal_fe"
+FEC: Final = "X_scmedal_fec"
+RE: Final = "X_scmedal_re"
+
+UMAP_PREFIX: Final = "X_umap_"
+"""``obsm`` prefix of the two-dimensional UMAP of an embedding, followed by the embedding's name."""
+
+PROVENANCE: Final = "scmedal"
+"""``uns`` entry: a dictionary with one record for each embedding that was written."""
+
+PREPROCESSING: Final = "scmedal_preprocess"
+"""``uns`` entry: the parameters of :func:`scmedal_tools.pp.preprocess`."""
+
+TRUE_EXPRESSION: Final = "true_expression"
+"""``varm`` entry of simulated data: expected log-normalised expression, a column per scenario."""

@@ -1,0 +1,143 @@
+"""Random effects of a batch and the dense block that carries them (REDEN)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ._layers import Normalization, normalization_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+# Keeps a posterior proper however small its softplus becomes.
+MIN_POSTERIOR_SD = 1e-5
+
+
+class RandomEffects(nn.Module):
+    r"""Table of batch-specific effects with an independent Gaussian posterior for each entry.
+
+    The effect of batch :math:`k` on unit :math:`j` has the prior :math:`N(0, \sigma^2)` and the
+    variational posterior :math:`N(m_{kj}, s_{kj}^2)` (scMEDAL, section 4.2.2, Eq. 6).
+
+    Parameters
+    ----------
+    n_batch
+        Number of batches, :math:`K`.
+    n_units
+        Number of units that the effects act on.
+    prior_sd
+        Standard deviation of the prior; the starting value if it is learned.
+    learn_prior
+        Whether the prior's standard deviation is learned, one for the whole table.
+    posterior_sd
+        Standard deviation of every posterior at the start.
+    mean_sd
+        Standard deviation of the normal distribution that the posterior means start from.
+    """
+
+    def __init__(
+        self,
+        n_batch: int,
+        n_units: int,
+        *,
+        prior_sd: float,
+        learn_prior: bool,
+        posterior_sd: float,
+        mean_sd: float,
+    ):
+        super().__init__()
+        self.loc = nn.Parameter(mean_sd * torch.randn(n_batch, n_units))
+        rho = math.log(math.expm1(posterior_sd - MIN_POSTERIOR_SD))
+        self.rho = nn.Parameter(torch.full((n_batch, n_units), rho))
+        self.log_prior_sd = nn.Parameter(
+            torch.tensor(math.log(prior_sd)), requires_grad=learn_prior
+        )
+
+    @property
+    def posterior_sd(self) -> Tensor:
+        """Posterior standard deviations, of shape ``(n_batch, n_units)``."""
+        return MIN_POSTERIOR_SD + F.softplus(self.rho)
+
+    @property
+    def prior_sd(self) -> Tensor:
+        """Standard deviation of the prior, a scalar."""
+        return self.log_prior_sd.exp()
+
+    def draw(self, noise: Tensor | None = None) -> Tensor:
+        """One draw of the whole table from the posterior, of shape ``(n_batch, n_units)``."""
+        noise = torch.randn_like(self.loc) if noise is None else noise
+        return self.loc + self.posterior_sd * noise
+
+    def forward(self, batch_index: Tensor, sample: bool) -> Tensor:
+        """Effects of each cell's batch: one draw for the minibatch, or the posterior means."""
+        table = self.draw() if sample else self.loc
+        return F.embedding(batch_index, table)
+
+    def kl(self) -> Tensor:
+        """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""
+        ratio = self.posterior_sd / self.prior_sd
+        return (0.5 * (ratio**2 + (self.loc / self.prior_sd) ** 2 - 1) - ratio.log()).sum()
+
+    def kl_of_draw(self, noise: Tensor | None = None) -> Tensor:
+        """Estimate of :meth:`kl` from a single draw, as the paper's preset uses it."""
+        sd, prior_sd = self.posterior_sd, self.prior_sd
+        noise = torch.randn_like(self.loc) if noise is None else noise
+        value = self.loc + sd * noise
+        return (0.5 * (value / prior_sd) ** 2 - 0.5 * noise**2 + (prior_sd / sd).log()).sum()
+
+
+class RedenBlock(nn.Module):
+    r"""Dense layer whose output is rescaled and shifted by the cell's batch.
+
+    .. math:: h = a\big(\mathrm{norm}(W x + c) \odot (1 + \gamma_z) + b_z\big)
+
+    with random slopes :math:`\gamma` and random biases :math:`b` (scMEDAL, section 4.2.2 and
+    supplementary Fig. S1). The slope multiplies as :math:`1 + \gamma` because its prior has
+    mean zero.
+
+    Parameters
+    ----------
+    n_input, n_output
+        Widths of the block's input and output.
+    n_batch
+        Number of batches.
+    normalization
+        Normalisation of the dense layer's output, before the effects.
+    activation
+        Function applied after the effects.
+    dense_activation
+        Function applied to the dense layer's output, before the normalisation.
+    effects
+        Keyword arguments of both :class:`RandomEffects` tables.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_output: int,
+        n_batch: int,
+        *,
+        normalization: Normalization,
+        activation: Callable[[Tensor], Tensor],
+        dense_activation: Callable[[Tensor], Tensor],
+        effects: dict,
+    ):
+        super().__init__()
+        self.dense = nn.Linear(n_input, n_output)
+        self.norm = normalization_layer(normalization, n_output)
+        self.slope = RandomEffects(n_batch, n_output, **effects)
+        self.bias = RandomEffects(n_batch, n_output, **effects)
+        self.activation = activation
+        self.dense_activation = dense_activation
+
+    def forward(self, x: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
+        """Map ``(n_cells, n_input)`` to ``(n_cells, n_output)`` under each cell's batch."""
+        h = self.norm(self.dense_activation(self.dense(x)))
+        return self.activation(h * (1 + self.slope(batch_index, sample)) + self.bias(batch_index, sample))

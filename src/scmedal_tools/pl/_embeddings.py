@@ -1,0 +1,199 @@
+"""UMAPs of several embeddings beside each other, coloured by several columns of ``obs``."""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib import rcParams
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex, to_rgba_array
+from matplotlib.lines import Line2D
+from scanpy.pl import palettes
+
+from scmedal_tools import _keys
+from scmedal_tools.tl._umap import umap, umap_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+TITLES = {_keys.PCA: "PCA", "X_umap": "UMAP"}
+TITLES |= {_keys.FE: "scMEDAL FE", _keys.FEC: "scMEDAL FEC", _keys.RE: "scMEDAL RE"}
+MISSING_COLOR = "lightgrey"
+PANEL_INCHES = 2.6
+LEGEND_ROWS = 15  # As many entries as fit beside a panel.
+LEGEND_STYLE = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "alignment": "left"}
+LEGEND_STYLE |= {"frameon": False, "fontsize": 8, "title_fontsize": 9, "labelspacing": 0.3}
+LEGEND_STYLE |= {"handletextpad": 0.1, "columnspacing": 0.8}
+
+
+def embeddings(
+    adata: AnnData,
+    keys: str | Sequence[str],
+    color: str | Sequence[str],
+    *,
+    save: str | Path | None = None,
+    point_size: float | None = None,
+    max_legend: int = 42,
+) -> Figure:
+    """Draw the UMAP of each embedding (columns), coloured by each column of ``obs`` (rows).
+
+    The cells are drawn in one random but fixed order, so that no category hides another because
+    it comes later. Cells without a value are light grey and lie below the others.
+
+    Parameters
+    ----------
+    adata
+        Annotated data of ``n_obs`` cells. Modified: the UMAP of each embedding is written to
+        ``obsm["X_umap_<name>"]`` of shape ``(n_obs, 2)`` unless it is there already (see
+        :func:`scmedal_tools.tl.umap`), and the colours of a categorical column to
+        ``uns["<column>_colors"]`` unless it has one for each category. New colours are scanpy's
+        defaults, but above 102 categories they repeat instead of being grey.
+    keys
+        Names of embeddings in ``adata.obsm``. ``X_umap`` and ``X_umap_<name>`` are drawn as such.
+    color
+        Columns of ``adata.obs``. Numbers get a colour bar, everything else a legend of the
+        categories that have cells.
+    save
+        File to write the figure to; its ending gives the format.
+    point_size
+        Area of a point in square points; by default smaller the more cells there are.
+    max_legend
+        Above this number of categories the legend says only how many they are.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+
+    Raises
+    ------
+    KeyError
+        If one of `keys` is not in ``adata.obsm``, or one of `color` not in ``adata.obs``.
+    ValueError
+        If `keys` or `color` is empty, or an embedding allows no UMAP.
+
+    Examples
+    --------
+    >>> import scanpy as sc
+    >>> import scmedal_tools as scmedal
+    >>> adata = sc.datasets.pbmc68k_reduced()
+    >>> figure = scmedal.pl.embeddings(adata, ["X_pca", "X_umap"], ["bulk_labels", "n_genes"])
+    >>> [ax.get_title() for ax in figure.axes]
+    ['PCA', 'UMAP', '', '']
+    """
+    keys = _checked(keys, "keys", "adata.obsm", adata.obsm.keys())
+    color = _checked(color, "color", "adata.obs", adata.obs.columns)
+    planes = [_plane(adata, key) for key in keys]
+    order = np.random.default_rng(0).permutation(adata.n_obs)
+    size = np.clip(15_000 / adata.n_obs, 0.5, 20) if point_size is None else point_size
+
+    shape = np.array([len(color), len(keys)])
+    figure = plt.figure(figsize=PANEL_INCHES * shape[::-1], layout="constrained")
+    # Made by pyplot so that notebooks know how to show it, closed so that it is shown only once.
+    plt.close(figure)
+    axes = figure.subplots(*shape, squeeze=False)
+    for row, column in zip(axes, color, strict=True):
+        colors = _draw_key(row[-1], adata, column, max_legend)
+        has_value = adata.obs[column].notna().to_numpy()
+        missing_first = order[np.argsort(has_value[order], kind="stable")]
+        for ax, plane in zip(row, planes, strict=True):
+            _scatter(ax, plane[missing_first], colors[missing_first], size)
+    _label(axes, keys)
+    _widen_for_legends(figure, axes[:, -1])
+    if save is not None:
+        figure.savefig(save, bbox_inches="tight", dpi=150)
+    return figure
+
+
+def _checked(names: str | Sequence[str], argument: str, place: str, known: object) -> list[str]:
+    if len(names) == 0:
+        raise ValueError(f"`{argument}` is empty: give at least one name of {place}.")
+    names = [names] if isinstance(names, str) else list(names)
+    if unknown := [name for name in names if name not in known]:
+        raise KeyError(f"{unknown} not in {place}, which has {sorted(map(str, known))}.")
+    return names
+
+
+def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:
+    """Return the two-dimensional coordinates of an embedding."""
+    if key != "X_umap" and not key.startswith(_keys.UMAP_PREFIX):
+        umap(adata, key)
+        key = umap_key(key)
+    return np.asarray(adata.obsm[key])[:, :2]
+
+
+def _draw_key(ax: Axes, adata: AnnData, column: str, max_legend: int) -> NDArray[np.floating]:
+    """Draw the colour bar or the legend of a column, and return the colour of each cell."""
+    kind, values = pd.api.types, adata.obs[column]
+    # Without any value there is no range for a colour bar.
+    if kind.is_numeric_dtype(values) and not kind.is_bool_dtype(values) and values.notna().any():
+        return _draw_color_bar(ax, values)
+    return _draw_legend(ax, adata, column, max_legend)
+
+
+def _draw_color_bar(ax: Axes, values: pd.Series) -> NDArray[np.floating]:
+    numbers = values.to_numpy(dtype=float, na_value=np.nan)
+    scale = ScalarMappable(Normalize(np.nanmin(numbers), np.nanmax(numbers)), "viridis")
+    scale.cmap = scale.cmap.with_extremes(bad=MISSING_COLOR)
+    bar = ax.figure.colorbar(scale, cax=ax.inset_axes((1.05, 0.1, 0.05, 0.8)))
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label(values.name, fontsize=9)
+    return scale.to_rgba(numbers)
+
+
+def _draw_legend(ax: Axes, adata: AnnData, column: str, limit: int) -> NDArray[np.floating]:
+    cells = pd.Categorical(adata.obs[column])
+    if cells.categories.dtype == bool:  # scanpy counts both values, used or not.
+        cells = cells.set_categories([False, True])
+    palette = _palette(adata, f"{column}_colors", len(cells.categories))
+    used = np.unique(cells.codes[cells.codes >= 0])
+    entries = {str(cells.categories[code]): palette[code] for code in used}
+    if len(used) > limit:
+        column, entries = f"{column}\n({len(used)} categories)", {}
+    if (cells.codes < 0).any():
+        entries["missing"] = MISSING_COLOR
+    dots = [Line2D([], [], ls="", marker="o", ms=5, c=c, label=x) for x, c in entries.items()]
+    ax.legend(handles=dots, title=column, ncols=1 + len(entries) // LEGEND_ROWS, **LEGEND_STYLE)
+    # Code -1, no value, picks the last colour.
+    return to_rgba_array([*palette, MISSING_COLOR])[cells.codes]
+
+
+def _palette(adata: AnnData, uns_key: str, n_colors: int) -> list[str]:
+    """Return the colours in ``uns``, after writing scanpy's defaults if these are too few."""
+    if len(adata.uns.get(uns_key, ())) < n_colors:
+        default = rcParams["axes.prop_cycle"].by_key()["color"]
+        shorter = [default, palettes.default_20, palettes.default_28]
+        chosen = next((c for c in shorter if len(c) >= n_colors), palettes.default_102)
+        adata.uns[uns_key] = [to_hex(color) for color in islice(cycle(chosen), n_colors)]
+    return list(adata.uns.get(uns_key, ()))[:n_colors]
+
+
+def _scatter(ax: Axes, plane: NDArray, colors: NDArray, size: float) -> None:
+    # Rasterised: a vector file of many thousand points is slow to open.
+    ax.scatter(*plane.T, c=colors, s=size, linewidths=0, rasterized=True)
+    ax.set(xticks=[], yticks=[], box_aspect=1)
+
+
+def _label(axes: NDArray, keys: list[str]) -> None:
+    for ax, key in zip(axes[0], keys, strict=True):
+        ax.set_title(TITLES.get(key, key.removeprefix("X_")), fontsize=10)
+    for ax in axes[:, 0]:
+        ax.set_xlabel("UMAP1", fontsize=7, loc="left")
+        ax.set_ylabel("UMAP2", fontsize=7, loc="bottom")
+
+
+def _widen_for_legends(figure: Figure, last_column: NDArray) -> None:
+    """Add the width of the widest legend, for the panels to keep theirs."""
+    figure.draw_without_rendering()
+    beyond = [ax.get_tightbbox().x1 - ax.get_window_extent().x1 for ax in last_column]
+    figure.set_figwidth(figure.get_figwidth() + max(beyond) / figure.dpi)

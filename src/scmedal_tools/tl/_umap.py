@@ -1,0 +1,116 @@
+"""Two-dimensional UMAP of one embedding, kept beside the embedding and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scanpy as sc
+from anndata import AnnData
+
+from scmedal_tools import _keys
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_CELLS = 3
+# Spectral initialisation needs more cells than this; below it UMAP starts at random.
+MIN_CELLS_SPECTRAL = 5
+
+
+def umap(
+    adata: AnnData,
+    key: str,
+    *,
+    n_neighbors: int = 15,
+    min_dist: float = 0.5,
+    random_state: int = 0,
+    recompute: bool = False,
+) -> None:
+    """Compute the two-dimensional UMAP of an embedding.
+
+    The neighbour graph is built for this purpose only and thrown away: ``obsp``, ``uns`` and an
+    existing ``X_umap`` of the caller stay as they are. The defaults for `n_neighbors` and
+    `min_dist` are those of the scMEDAL paper (supplementary table S5).
+
+    Parameters
+    ----------
+    adata
+        Annotated data of ``n_obs`` cells.
+    key
+        Name of the embedding in ``adata.obsm``, of shape ``(n_obs, n_latent)``.
+    n_neighbors
+        Neighbours of each cell, at most ``n_obs - 1``: with fewer cells it is lowered.
+    min_dist
+        Smallest distance between points in the plane.
+    random_state
+        Seed of the neighbour search and of the optimisation.
+    recompute
+        Compute again where the result already exists. A result is reused whatever the other
+        arguments are, hence this is needed after changing one of them, or the embedding.
+
+    Returns
+    -------
+    None
+        Writes ``adata.obsm["X_umap_<name>"]`` of shape ``(n_obs, 2)``, where ``<name>`` is `key`
+        without its leading ``X_``.
+
+    Raises
+    ------
+    KeyError
+        If `key` is not in ``adata.obsm``.
+    ValueError
+        If there are fewer than three cells, or the embedding has missing or infinite values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> import scmedal_tools as scmedal
+    >>> latent = np.random.default_rng(0).normal(size=(50, 4))
+    >>> adata = AnnData(obsm={"X_scmedal_fe": latent})
+    >>> scmedal.tl.umap(adata, "X_scmedal_fe")
+    >>> adata.obsm["X_umap_scmedal_fe"].shape
+    (50, 2)
+    """
+    if key not in adata.obsm:
+        raise KeyError(f"{key!r} is not in adata.obsm, which has {sorted(adata.obsm)}.")
+    key_out = umap_key(key)
+    if recompute or key_out not in adata.obsm:
+        latent = _finite(adata.obsm[key], key)
+        adata.obsm[key_out] = _project(latent, n_neighbors, min_dist, random_state)
+
+
+def umap_key(key: str) -> str:
+    """Return the ``obsm`` name of the UMAP of embedding `key`."""
+    return _keys.UMAP_PREFIX + key.removeprefix("X_")
+
+
+def _finite(embedding: object, key: str) -> NDArray[np.floating]:
+    latent = np.asarray(embedding)
+    if len(latent) < MIN_CELLS:
+        raise ValueError(f"UMAP needs at least {MIN_CELLS} cells, got {len(latent)}.")
+    if not np.isfinite(latent).all():
+        raise ValueError(f"adata.obsm[{key!r}] has missing or infinite values.")
+    return latent
+
+
+def _project(
+    latent: NDArray[np.floating], n_neighbors: int, min_dist: float, random_state: int
+) -> NDArray[np.floating]:
+    # scanpy writes a graph, distances and parameters: into this object, not the caller's.
+    scratch = AnnData(obsm={"latent": latent})
+    n_cells = scratch.n_obs
+    sc.pp.neighbors(
+        scratch,
+        use_rep="latent",
+        n_neighbors=min(n_neighbors, n_cells - 1),
+        random_state=random_state,
+    )
+    sc.tl.umap(
+        scratch,
+        min_dist=min_dist,
+        random_state=random_state,
+        init_pos="spectral" if n_cells >= MIN_CELLS_SPECTRAL else "random",
+    )
+    return np.asarray(scratch.obsm["X_umap"])

@@ -1,0 +1,234 @@
+"""The grid of UMAPs: what is drawn, in which colours, and what is written to the data."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib.colors import to_hex
+from scanpy.pl import palettes
+
+from scmedal_tools.pl import embeddings
+
+
+@pytest.fixture(autouse=True)
+def _no_display():
+    plt.switch_backend("agg")
+
+
+@pytest.fixture
+def adata():
+    """Return 40 cells whose UMAPs exist already, so that no test has to compute one."""
+    n = 40
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame(
+        {
+            "batch": pd.Categorical(np.resize(["a", "b", "c"], n)),
+            "cell_type": np.resize(["T", "B"], n),
+            "score": np.linspace(0, 1, n),
+            "treated": np.resize([True, False], n),
+        },
+        index=[f"cell{i}" for i in range(n)],
+    )
+    names = ["pca", "scmedal_fe", "scmedal_fec", "scmedal_re", "other"]
+    obsm = {f"X_{name}": rng.normal(size=(n, 4)) for name in names}
+    obsm |= {f"X_umap_{name}": rng.normal(size=(n, 2)) for name in names}
+    return AnnData(obs=obs, obsm=obsm)
+
+
+def _legend_labels(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def _points(ax):
+    return np.asarray(ax.collections[0].get_offsets())
+
+
+def _colors(ax):
+    return [to_hex(color) for color in ax.collections[0].get_facecolors()]
+
+
+def _color_by_position(ax):
+    return {tuple(xy): color for xy, color in zip(_points(ax), _colors(ax), strict=True)}
+
+
+def test_rows_are_colors_and_columns_are_embeddings(adata):
+    keys = ["X_pca", "X_scmedal_fe", "X_scmedal_fec", "X_scmedal_re", "X_other"]
+    figure = embeddings(adata, keys, ["batch", "cell_type"])
+    assert len(figure.axes) == 10
+    titles = ["PCA", "scMEDAL FE", "scMEDAL FEC", "scMEDAL RE", "other"]
+    assert [ax.get_title() for ax in figure.axes] == titles + [""] * 5
+    legends = [ax.get_legend() for ax in figure.axes]
+    assert [i for i, legend in enumerate(legends) if legend is not None] == [4, 9]
+    assert [legends[i].get_title().get_text() for i in (4, 9)] == ["batch", "cell_type"]
+
+
+def test_every_cell_is_drawn_at_its_umap_position_in_its_color(adata):
+    ax = embeddings(adata, "X_scmedal_fe", "batch").axes[0]
+    drawn = _color_by_position(ax)
+    palette = dict(zip("abc", adata.uns["batch_colors"], strict=True))
+    expected = {
+        tuple(xy): palette[batch]
+        for xy, batch in zip(adata.obsm["X_umap_scmedal_fe"], adata.obs["batch"], strict=True)
+    }
+    assert drawn == expected
+
+
+def test_drawing_order_is_shuffled_and_the_same_each_time(adata):
+    first = _points(embeddings(adata, "X_pca", "batch").axes[0])
+    second = _points(embeddings(adata, "X_pca", "batch").axes[0])
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, adata.obsm["X_umap_pca"])
+
+
+def test_legend_has_the_categories_that_have_cells(adata):
+    adata.obs["batch"] = adata.obs["batch"].cat.add_categories("unused")
+    assert _legend_labels(embeddings(adata, "X_pca", "batch").axes[0]) == ["a", "b", "c"]
+    assert len(adata.uns["batch_colors"]) == 4
+
+
+def test_booleans_are_categories(adata):
+    ax = embeddings(adata, "X_pca", "treated").axes[0]
+    assert _legend_labels(ax) == ["False", "True"]
+
+
+def test_existing_colors_are_used_and_kept(adata):
+    adata.uns["batch_colors"] = np.array(["#112233", "#445566", "#778899"])
+    ax = embeddings(adata, "X_pca", "batch").axes[0]
+    assert set(_colors(ax)) == {"#112233", "#445566", "#778899"}
+    assert list(adata.uns["batch_colors"]) == ["#112233", "#445566", "#778899"]
+
+
+@pytest.mark.parametrize("n_categories", [2, 15, 25, 40])
+def test_new_colors_are_those_scanpy_would_set(adata, n_categories):
+    adata.obs["group"] = pd.Categorical(np.resize(np.arange(n_categories), adata.n_obs))
+    embeddings(adata, "X_pca", "group")
+    default = {
+        2: plt.rcParams["axes.prop_cycle"].by_key()["color"],
+        15: palettes.default_20,
+        25: palettes.default_28,
+        40: palettes.default_102,
+    }[n_categories]
+    assert adata.uns["group_colors"] == [to_hex(color) for color in default[:n_categories]]
+
+
+def test_too_few_colors_are_replaced(adata):
+    adata.uns["batch_colors"] = ["#112233"]
+    embeddings(adata, "X_pca", "batch")
+    assert len(set(adata.uns["batch_colors"])) == 3
+
+
+def test_more_categories_than_colors_repeat_them(adata):
+    adata.obs["donor"] = pd.Categorical(["d0"] * adata.n_obs, [f"d{i}" for i in range(150)])
+    embeddings(adata, "X_pca", "donor")
+    assert len(adata.uns["donor_colors"]) == 150
+    assert len(set(adata.uns["donor_colors"])) == len({c.lower() for c in palettes.default_102})
+
+
+def test_missing_values_are_light_grey_and_lowest(adata):
+    adata.obs.loc[adata.obs_names[10:15], "batch"] = np.nan
+    ax = embeddings(adata, "X_pca", "batch").axes[0]
+    assert _legend_labels(ax) == ["a", "b", "c", "missing"]
+    assert _colors(ax)[:5] == [to_hex("lightgrey")] * 5
+    lowest = {tuple(xy) for xy in _points(ax)[:5]}
+    assert lowest == {tuple(xy) for xy in adata.obsm["X_umap_pca"][10:15]}
+
+
+@pytest.mark.parametrize("column", ["batch", "score"])
+def test_column_without_any_value_is_all_missing(adata, column):
+    adata.obs[column] = adata.obs[column].where(np.zeros(adata.n_obs, dtype=bool))
+    ax = embeddings(adata, "X_pca", column).axes[0]
+    assert _legend_labels(ax) == ["missing"]
+    assert set(_colors(ax)) == {to_hex("lightgrey")}
+
+
+def test_legend_of_too_many_categories_gives_their_number(adata):
+    legend = embeddings(adata, "X_pca", "batch", max_legend=2).axes[0].get_legend()
+    assert legend.get_texts() == []
+    assert legend.get_title().get_text() == "batch\n(3 categories)"
+
+
+def test_numbers_get_a_color_bar(adata):
+    adata.obs.loc["cell7", "score"] = np.nan
+    ax = embeddings(adata, "X_pca", "score").axes[0]
+    (bar,) = ax.child_axes
+    assert ax.get_legend() is None
+    assert bar.get_ylabel() == "score"
+    assert bar.get_ylim() == (0, 1)
+    drawn = _color_by_position(ax)
+    assert drawn[tuple(adata.obsm["X_umap_pca"][7])] == to_hex("lightgrey")
+    assert drawn[tuple(adata.obsm["X_umap_pca"][0])] == to_hex(plt.get_cmap("viridis")(0))
+    assert "score_colors" not in adata.uns
+
+
+def test_only_colors_are_added_when_the_umap_exists(adata):
+    obsm = {key: value.copy() for key, value in adata.obsm.items()}
+    obs = adata.obs.copy()
+    embeddings(adata, ["X_pca", "X_scmedal_re"], ["batch", "cell_type", "score"])
+    assert set(adata.uns) == {"batch_colors", "cell_type_colors"}
+    assert set(adata.obsm) == set(obsm)
+    assert all(np.array_equal(adata.obsm[key], obsm[key]) for key in obsm)
+    assert not adata.obsp
+    pd.testing.assert_frame_equal(adata.obs, obs)
+
+
+def test_absent_umap_is_computed(adata):
+    del adata.obsm["X_umap_scmedal_fe"]
+    ax = embeddings(adata, "X_scmedal_fe", "batch").axes[0]
+    assert adata.obsm["X_umap_scmedal_fe"].shape == (adata.n_obs, 2)
+    np.testing.assert_allclose(
+        np.sort(_points(ax), axis=0), np.sort(adata.obsm["X_umap_scmedal_fe"], axis=0)
+    )
+
+
+def test_umap_of_the_caller_is_drawn_as_it_is(adata):
+    adata.obsm["X_umap"] = np.arange(80.0).reshape(40, 2)
+    ax = embeddings(adata, "X_umap", "batch").axes[0]
+    assert ax.get_title() == "UMAP"
+    assert "X_umap_umap" not in adata.obsm
+    np.testing.assert_array_equal(np.sort(_points(ax), axis=0), adata.obsm["X_umap"])
+
+
+def test_figure_is_saved_and_returned(adata, tmp_path):
+    figure = embeddings(adata, "X_pca", "batch", save=tmp_path / "umap.png")
+    assert (tmp_path / "umap.png").read_bytes().startswith(b"\x89PNG")
+    assert len(figure.axes) == 1
+
+
+def test_legend_lies_inside_the_figure_and_panels_stay_square(adata):
+    adata.obs["batch"] = adata.obs["batch"].cat.rename_categories({"a": "a rather " * 6})
+    figure = embeddings(adata, ["X_pca", "X_scmedal_fe"], "batch")
+    figure.draw_without_rendering()
+    legend = figure.axes[1].get_legend().get_window_extent()
+    panel = figure.axes[1].get_window_extent()
+    assert legend.x0 >= panel.x1
+    assert legend.x1 <= figure.bbox.x1
+    assert panel.width == pytest.approx(panel.height)
+    assert panel.width > 2 * figure.dpi
+
+
+def test_pyplot_keeps_neither_figure_nor_settings(adata):
+    figures, settings = plt.get_fignums(), dict(plt.rcParams)
+    embeddings(adata, "X_pca", ["batch", "score"])
+    assert plt.get_fignums() == figures
+    assert dict(plt.rcParams) == settings
+
+
+@pytest.mark.parametrize(
+    ("keys", "color", "match"),
+    [
+        ("X_absent", "batch", "X_absent.*X_scmedal_fe"),
+        (["X_pca", "X_absent"], "batch", "X_absent"),
+        ("X_pca", "absent", "absent.*cell_type"),
+    ],
+)
+def test_unknown_name_is_refused_with_what_there_is(adata, keys, color, match):
+    with pytest.raises(KeyError, match=match):
+        embeddings(adata, keys, color)
+    assert not adata.uns
+
+
+@pytest.mark.parametrize(("keys", "color"), [([], "batch"), ("X_pca", [])])
+def test_nothing_to_draw_is_refused(adata, keys, color):
+    with pytest.raises(ValueError, match="is empty"):
+        embeddings(adata, keys, color)
