@@ -59,6 +59,7 @@ class RandomEffects(nn.Module):
         self.log_prior_sd = nn.Parameter(
             torch.tensor(math.log(prior_sd)), requires_grad=learn_prior
         )
+        self.fixed: Tensor | None = None
 
     @property
     def posterior_sd(self) -> Tensor:
@@ -70,15 +71,21 @@ class RandomEffects(nn.Module):
         """Standard deviation of the prior, a scalar."""
         return self.log_prior_sd.exp()
 
-    def draw(self, noise: Tensor | None = None) -> Tensor:
+    def draw(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw of the whole table from the posterior, of shape ``(n_batch, n_units)``."""
-        noise = torch.randn_like(self.loc) if noise is None else noise
-        return self.loc + self.posterior_sd * noise
+        # Made where the generator lives, so that a seed means the same on every device.
+        device = self.loc.device if generator is None else generator.device
+        noise = torch.randn(self.loc.shape, generator=generator, device=device)
+        return self.loc + self.posterior_sd * noise.to(self.loc.device)
 
     def forward(self, batch_index: Tensor, sample: bool) -> Tensor:
-        """Effects of each cell's batch: one draw for the minibatch, or the posterior means."""
-        table = self.draw() if sample else self.loc
-        return F.embedding(batch_index, table)
+        """Effects of each cell's batch: one draw for the minibatch, or the posterior means.
+
+        While :attr:`fixed` holds a table, that is what is looked up.
+        """
+        if self.fixed is not None:
+            return F.embedding(batch_index, self.fixed)
+        return F.embedding(batch_index, self.draw() if sample else self.loc)
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""
@@ -115,7 +122,7 @@ class RedenBlock(nn.Module):
     dense_activation
         Function applied to the dense layer's output, before the normalisation.
     effects
-        Keyword arguments of both :class:`RandomEffects` tables.
+        Keyword arguments of both :class:`RandomEffects` tables; ``None`` for a block without.
     """
 
     def __init__(
@@ -127,17 +134,22 @@ class RedenBlock(nn.Module):
         normalization: Normalization,
         activation: Callable[[Tensor], Tensor],
         dense_activation: Callable[[Tensor], Tensor],
-        effects: dict,
+        effects: dict | None,
     ):
         super().__init__()
         self.dense = nn.Linear(n_input, n_output)
+        nn.init.normal_(self.dense.weight, std=n_input**-0.5)
+        nn.init.zeros_(self.dense.bias)
         self.norm = normalization_layer(normalization, n_output)
-        self.slope = RandomEffects(n_batch, n_output, **effects)
-        self.bias = RandomEffects(n_batch, n_output, **effects)
+        has_effects = effects is not None
+        self.slope = RandomEffects(n_batch, n_output, **effects) if has_effects else None
+        self.bias = RandomEffects(n_batch, n_output, **effects) if has_effects else None
         self.activation = activation
         self.dense_activation = dense_activation
 
     def forward(self, x: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
         """Map ``(n_cells, n_input)`` to ``(n_cells, n_output)`` under each cell's batch."""
         h = self.norm(self.dense_activation(self.dense(x)))
-        return self.activation(h * (1 + self.slope(batch_index, sample)) + self.bias(batch_index, sample))
+        if self.slope is not None:
+            h = h * (1 + self.slope(batch_index, sample)) + self.bias(batch_index, sample)
+        return self.activation(h)

@@ -1,15 +1,53 @@
-"""Scaling of the input, fitted on the training cells and inverted on output."""
+"""Scaling of the expression, fitted on the training cells and inverted on output."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import nn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Scaling = Literal["standard", "minmax"]
+    from scmedal_tools.train._statistics import ExpressionStatistics
+
+Scaling = Literal["centred", "minmax"]
+
+
+class ExpressionScaler(nn.Module):
+    """Affine scaling with one factor for all genes, so that genes keep their relative variance.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes.
+    scaling
+        ``"centred"`` subtracts each gene's mean and divides by the root of the genes' mean
+        variance; ``"minmax"`` maps the smallest and largest value of the whole matrix to 0 and 1
+        (scMEDAL, supplement 2.2).
+    """
+
+    def __init__(self, n_genes: int, scaling: Scaling):
+        super().__init__()
+        self.scaling = scaling
+        self.register_buffer("shift", torch.zeros(n_genes))
+        self.register_buffer("scale", torch.ones(()))
+
+    def fit(self, statistics: ExpressionStatistics) -> None:
+        """Take over the statistics of the training cells."""
+        if self.scaling == "centred":
+            shift, scale = statistics.mean, statistics.variance.mean() ** 0.5
+        else:
+            shift, scale = statistics.minimum, statistics.maximum - statistics.minimum
+        self.shift.copy_(torch.as_tensor(shift))
+        self.scale.copy_(torch.as_tensor(scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale ``(n_cells, n_genes)`` expression, which may arrive sparse."""
+        x = x if x.layout == torch.strided else x.to_dense()
+        return (x - self.shift) / self.scale
+
+    def inverse(self, scaled: Tensor) -> Tensor:
+        """Return scaled expression to the units of the input."""
+        return scaled * self.scale + self.shift

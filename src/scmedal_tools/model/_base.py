@@ -1,0 +1,404 @@
+"""What all models share: registration, training, latents and reconstructions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, LabelsWithUnlabeledObsField, LayerField
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+from scvi.train._config import merge_kwargs
+from scvi.utils import setup_anndata_dsp
+
+from scmedal_tools._checks import check_log_normalised, check_names, check_obs
+from scmedal_tools.train import MedalDataSplitter, MedalTrainingPlan, get_preset
+from scmedal_tools.train._callbacks import BestWeights
+from scmedal_tools.train._plans import SELECTION
+
+from ._query_checks import check_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from anndata import AnnData
+    from torch import Tensor
+
+    Minibatches = Iterator[dict[str, Tensor]]
+
+# Training sees about this many cells, however many there are; see docs/design/presets.md.
+CELLS_SEEN = 400_000
+EPOCH_RANGE = (10, 100)
+
+UNTRAINED = "The model is not trained yet. Call `model.train()` first."
+
+
+class MedalModel(UnsupervisedTrainingMixin, BaseModelClass):
+    """Base of the scMEDAL models."""
+
+    _data_splitter_cls = MedalDataSplitter
+    _training_plan_cls = MedalTrainingPlan
+
+    def __init__(self, adata: AnnData | None, registry: dict | None, preset: str):
+        super().__init__(adata, registry)
+        self.preset_ = preset
+        self.best_epoch_: int | None = None
+
+    def _build_module(self, n_labels: dict[str, int], module_kwargs: dict[str, Any], **sizes):
+        preset = get_preset(type(self).__name__, self.preset_)
+        unknown = sorted(module_kwargs.keys() - preset.module.keys())
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} got unknown arguments {unknown}. Beside its named ones it "
+                f"takes {', '.join(sorted(preset.module))}."
+            )
+        self.module = self._module_cls(
+            self.summary_stats.n_vars,
+            self.summary_stats.n_batch,
+            **n_labels,
+            **sizes,
+            **(preset.module | module_kwargs),
+        )
+        self._model_summary_string = (
+            f"{type(self).__name__}, preset {self.preset_!r}: {self.summary_stats.n_vars} genes, "
+            f"{self.summary_stats.n_batch} batches, n_hidden {tuple(sizes['n_hidden'])}, "
+            f"n_latent {sizes['n_latent']}"
+        )
+
+    @classmethod
+    @setup_anndata_dsp.dedent
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        batch_key: str,
+        labels_key: str | None = None,
+        layer: str | None = None,
+        unlabeled_category: str = "unlabeled",
+        **kwargs,
+    ) -> None:
+        """Register log-normalised expression, batches and cell types.
+
+        Adds ``_scvi_batch``, ``_scvi_labels`` to ``adata.obs`` and identifiers to ``adata.uns``.
+
+        Parameters
+        ----------
+        %(param_adata)s
+        batch_key
+            Column of ``adata.obs`` with the batch of each cell (donor, protocol, tissue).
+        labels_key
+            Column of ``adata.obs`` with the cell types, which only ``SCMEDAL_FEC`` learns from.
+        layer
+            Layer with the log-normalised expression; ``None`` for ``adata.X``.
+        unlabeled_category
+            Cell type that stands for "not known".
+
+        Raises
+        ------
+        ValueError
+            If the expression is not log-normalised, names are not unique, or a column is missing,
+            incomplete or has a single level. The message has the line of code that mends it.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        if "source_registry" not in kwargs:
+            check_names(adata)
+            check_obs(adata, batch_key)
+            if labels_key is not None:
+                check_obs(adata, labels_key, what="labels_key")
+            check_log_normalised(adata, layer)
+        labels_field = (
+            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, None)
+            if labels_key is None
+            else LabelsWithUnlabeledObsField(
+                REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category
+            )
+        )
+        adata_manager = AnnDataManager(
+            fields=[
+                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+                labels_field,
+            ],
+            setup_method_args=setup_method_args,
+        )
+        adata_manager.register_fields(adata, **kwargs)
+        cls.register_manager(adata_manager)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        batch_size: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        early_stopping: bool | None = None,
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        datasplitter_kwargs: dict | None = None,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Largest number of epochs. By default the preset's, or as many as show the network
+            about 400,000 cells, between 10 and 100.
+        batch_size
+            Cells in a minibatch; by default the preset's (256; the paper's 512).
+        accelerator, devices
+            Where to train, as in scvi-tools.
+        early_stopping
+            Stop when the validation cells no longer gain, and restore the weights of the best
+            epoch. By default the preset's: on, but for the paper's presets. The epoch is judged
+            by the reconstruction term, plus what the adversary can still read of the batch.
+        train_size, validation_size
+            Shares of the cells for training (0.9) and validation (the rest).
+        datasplitter_kwargs
+            Arguments of the splitter. ``external_indexing`` takes the arrays of
+            :func:`scmedal_tools.train.stratified_split`.
+        plan_kwargs
+            Arguments of the training plan: ``lr``, ``adversary_lr``, ``adversary_steps``,
+            ``effects_lr`` (``SCMEDAL_RE`` only), ``weight_decay``, ``eps``.
+        **trainer_kwargs
+            Arguments of :class:`scvi.train.Trainer`, for example ``early_stopping_patience``,
+            ``precision`` or ``strategy``.
+
+        Raises
+        ------
+        ValueError
+            If early stopping has no validation cells to look at, or no gene varies.
+
+        Notes
+        -----
+        Scaling is fitted on the training cells and saved with the model. Every term of the loss
+        is in ``model.history``, for training and validation cells.
+        """
+        preset = get_preset(type(self).__name__, self.preset_)
+        settings_ = preset.train | trainer_kwargs
+        preset_epochs, preset_batch_size = settings_.pop("max_epochs", None), settings_.pop("batch_size")
+        default_stopping = settings_.pop("early_stopping")
+        early_stopping = default_stopping if early_stopping is None else early_stopping
+        callbacks = list(settings_.pop("callbacks", []))
+        if early_stopping:
+            _check_validation_cells(train_size, validation_size, datasplitter_kwargs)
+            settings_.setdefault("early_stopping_monitor", SELECTION)
+            warmup = settings_.get("early_stopping_warmup_epochs", 0)
+            best = BestWeights(settings_["early_stopping_monitor"], warmup)
+            callbacks.append(best)
+        plan_kwargs = merge_kwargs(settings_.pop("plan_config", None), plan_kwargs, name="plan")
+        super().train(
+            max_epochs=max_epochs or preset_epochs or self._default_epochs(),
+            batch_size=batch_size or preset_batch_size,
+            accelerator=accelerator,
+            devices=devices,
+            early_stopping=early_stopping,
+            train_size=train_size,
+            validation_size=validation_size,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_kwargs={"batch_names": list(self.batch_names)} | preset.plan | plan_kwargs,
+            callbacks=callbacks,
+            **{"check_val_every_n_epoch": 1, "load_sparse_tensor": self._is_sparse()} | settings_,
+        )
+        self.best_epoch_ = best.best_epoch if early_stopping else None
+
+    def _default_epochs(self) -> int:
+        return int(np.clip(round(CELLS_SEEN / self.summary_stats.n_cells), *EPOCH_RANGE))
+
+    def _is_sparse(self) -> bool:
+        return self.adata is not None and sparse.issparse(
+            self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        )
+
+    @property
+    def batch_names(self) -> pd.Index:
+        """Names of the batches, in the order of their codes."""
+        state = self.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
+        return pd.Index(state["categorical_mapping"])
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        n_samples: int | None = None,
+        dataloader: Minibatches | None = None,
+    ) -> np.ndarray:
+        """Latent of each cell.
+
+        Parameters
+        ----------
+        adata
+            Cells with the genes and batches of the training data; ``None`` for those.
+        indices
+            Positions of the cells to use, or a mask; ``None`` for all.
+        batch_size
+            Cells in a minibatch; ``None`` for ``scvi.settings.batch_size``.
+        n_samples
+            Number of posterior draws of the random effects; ``None`` for their means.
+        dataloader
+            Minibatches to use instead of ``adata``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(n_cells, n_latent)``, with ``n_samples`` ``(n_samples, n_cells, n_latent)``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the cells do not fit the training data, or ``n_samples`` is asked of a network
+            without random effects.
+        """
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
+        return self._collect(minibatches, lambda tensors: self._infer(tensors)["z"], n_samples)
+
+    @torch.inference_mode()
+    def get_reconstruction(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        gene_list: Sequence[str] | None = None,
+        n_samples: int | None = None,
+        return_mean: bool = True,
+        return_numpy: bool = False,
+        batch_size: int | None = None,
+        dataloader: Minibatches | None = None,
+    ) -> pd.DataFrame | np.ndarray:
+        """Reconstructed expression of each cell, in the units of the input.
+
+        ``SCMEDAL_FE`` reconstructs what all batches share; ``SCMEDAL_RE`` reconstructs the cell in
+        its own batch. Neither is a count.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, n_samples, dataloader
+            See :meth:`get_latent_representation`.
+        gene_list
+            Genes to return; ``None`` for all.
+        return_mean
+            Average the draws of ``n_samples``.
+        return_numpy
+            Return an array instead of a table.
+
+        Returns
+        -------
+        pandas.DataFrame or numpy.ndarray
+            Shape ``(n_cells, n_genes)``; an array ``(n_samples, n_cells, n_genes)`` with
+            ``n_samples`` and ``return_mean=False``.
+        """
+        genes = self._gene_positions(gene_list)
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
+
+        def reconstruct(tensors):
+            outputs = self.module.generative(
+                **self.module._get_generative_input(tensors, self._infer(tensors))
+            )
+            return self.module.reconstruct(outputs, genes)
+
+        values = self._collect(minibatches, reconstruct, n_samples, return_mean)
+        cells = None if dataloader is not None else self._cell_names(adata, indices)
+        return values if return_numpy else self._as_table(values, cells, genes)
+
+    def _minibatches(self, adata, indices, batch_size, dataloader) -> Minibatches:
+        self._check_if_trained(warn=False, message=UNTRAINED)
+        if dataloader is not None:
+            if adata is not None or indices is not None or batch_size is not None:
+                raise ValueError("`dataloader` replaces `adata`, `indices` and `batch_size`.")
+            return dataloader
+        adata = self._validate_anndata(adata)
+        return self._make_data_loader(
+            adata=adata, indices=_positions(indices), batch_size=batch_size
+        )
+
+    def _validate_anndata(self, adata=None, copy_if_view: bool = True) -> AnnData:
+        if adata is not None and adata is not self.adata:
+            arguments = self.registry["setup_args"]
+            check_query(
+                adata,
+                layer=arguments["layer"],
+                genes=self.get_state_registry(REGISTRY_KEYS.X_KEY)["column_names"],
+                batch_key=arguments["batch_key"],
+                batches=self.batch_names,
+            )
+        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
+
+    def _infer(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.module.inference(**self.module._get_inference_input(tensors))
+
+    def _collect(
+        self,
+        minibatches: Minibatches,
+        compute: Callable[[dict[str, Tensor]], Tensor],
+        n_samples: int | None = None,
+        return_mean: bool = False,
+    ) -> np.ndarray:
+        """Apply ``compute`` to every minibatch, and to every draw of the random effects."""
+        if n_samples is None:
+            return torch.cat([_to_cpu(compute(tensors)) for tensors in minibatches]).numpy()
+        draws = self._draw_effects(n_samples)
+        parts = []
+        for tensors in minibatches:
+            values = []
+            for draw in draws:
+                with self.module.effects_fixed_at(draw):
+                    values.append(_to_cpu(compute(tensors)))
+            values = torch.stack(values)
+            parts.append(values.mean(0) if return_mean else values)
+        return torch.cat(parts, dim=0 if return_mean else 1).numpy()
+
+    def _draw_effects(self, n_samples: int) -> list[dict[str, Tensor]]:
+        raise ValueError(
+            f"{type(self).__name__} has no random effects to draw; leave out `n_samples`."
+        )
+
+    def _gene_positions(self, gene_list: Sequence[str] | None) -> np.ndarray:
+        names = pd.Index(self.get_var_names())
+        if gene_list is None:
+            return np.arange(len(names))
+        unknown = [gene for gene in gene_list if gene not in names]
+        if unknown:
+            raise ValueError(
+                f"{len(unknown)} of the genes in gene_list are not in the model: "
+                f"{', '.join(map(str, unknown[:5]))}. `model.get_var_names()` lists those it has."
+            )
+        return names.get_indexer(gene_list)
+
+    def _cell_names(self, adata: AnnData | None, indices) -> pd.Index:
+        names = (self.adata if adata is None else adata).obs_names
+        return names if indices is None else names[_positions(indices)]
+
+    def _as_table(self, values: np.ndarray, cells, genes: np.ndarray) -> pd.DataFrame | np.ndarray:
+        if values.ndim == 3:
+            return values
+        return pd.DataFrame(values, index=cells, columns=pd.Index(self.get_var_names())[genes])
+
+
+def _to_cpu(values: Tensor) -> Tensor:
+    return values.detach().float().cpu()
+
+
+def _positions(indices) -> np.ndarray | None:
+    if indices is None:
+        return None
+    indices = np.asarray(indices)
+    return np.flatnonzero(indices) if indices.dtype == bool else indices
+
+
+def _check_validation_cells(train_size, validation_size, datasplitter_kwargs) -> None:
+    external = (datasplitter_kwargs or {}).get("external_indexing")
+    if external is not None:
+        none = len(external) < 2 or len(external[1]) == 0
+    else:
+        none = validation_size == 0 or (validation_size is None and train_size == 1)
+    if none:
+        raise ValueError(
+            "Early stopping needs validation cells: lower `train_size`, or pass "
+            "`early_stopping=False` to train for all epochs and keep the last weights."
+        )

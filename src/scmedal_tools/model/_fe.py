@@ -1,0 +1,66 @@
+"""Fixed effects: a latent space from which the batch is removed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scmedal_tools.module import FEModule
+
+from ._base import MedalModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+
+class SCMEDAL_FE(MedalModel):
+    """Adversarial autoencoder whose latent is free of the batch (scMEDAL, section 4.2.1).
+
+    An adversary reads the batch from the activations of the encoder, and the encoder learns to
+    give it nothing to read. ``adversary_weight=0`` gives a plain autoencoder (AE).
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata`.
+    registry
+        Registry of a model, to build one without data.
+    n_hidden
+        Widths of the encoder's hidden layers.
+    n_latent
+        Width of the latent.
+    preset
+        ``"default"``, or the paper's settings: ``"paper"`` (as for AML), ``"paper-aml"``,
+        ``"paper-asd"``, ``"paper-heart"``.
+    **module_kwargs
+        Single settings that replace the preset's, for example ``adversary_weight`` (nats per
+        cell by default) or ``reconstruction_weight``; see
+        :class:`scmedal_tools.module.FEModule`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> adata = smt.datasets.simulated(n_donors=4, n_genes=200)
+    >>> smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    >>> smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="donor")
+    >>> model = smt.model.SCMEDAL_FE(adata, n_hidden=(32, 16), n_latent=5)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> model.get_latent_representation().shape == (adata.n_obs, 5)
+    True
+    """
+
+    _module_cls = FEModule
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        n_hidden: Sequence[int] = (512, 132),
+        n_latent: int = 50,
+        preset: str = "default",
+        **module_kwargs,
+    ):
+        super().__init__(adata, registry, preset)
+        self._build_module({}, module_kwargs, n_hidden=n_hidden, n_latent=n_latent)
+        self.init_params_ = self._get_init_params(locals())

@@ -1,0 +1,103 @@
+"""Fixed effects with a cell-type classifier."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from scvi import REGISTRY_KEYS
+
+from scmedal_tools.module import FEModule
+
+from ._base import MedalModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from ._base import Minibatches
+
+
+class SCMEDAL_FEC(MedalModel):
+    """:class:`SCMEDAL_FE` whose latent also predicts the cell type (scMEDAL, section 4.3.2).
+
+    ``adversary_weight=0`` gives the autoencoder-classifier (AEC); with the batch as its
+    ``labels_key`` that is the AEC-batch ablation.
+
+    Parameters
+    ----------
+    adata, registry, n_hidden, n_latent, preset, **module_kwargs
+        See :class:`SCMEDAL_FE`; :meth:`setup_anndata` needs ``labels_key``. ``label_weight`` is
+        the weight of the classifier.
+
+    Raises
+    ------
+    ValueError
+        If no ``labels_key`` was registered.
+    """
+
+    _module_cls = FEModule
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        n_hidden: Sequence[int] = (512, 132),
+        n_latent: int = 50,
+        preset: str = "default",
+        **module_kwargs,
+    ):
+        super().__init__(adata, registry, preset)
+        n_labels = {"n_labels": len(self.label_names)}
+        self._build_module(n_labels, module_kwargs, n_hidden=n_hidden, n_latent=n_latent)
+        self.init_params_ = self._get_init_params(locals())
+
+    @property
+    def label_names(self) -> pd.Index:
+        """Names of the cell types, in the order of their codes, without the unlabelled."""
+        state = self.get_state_registry(REGISTRY_KEYS.LABELS_KEY)
+        if self.registry["setup_args"]["labels_key"] is None:
+            raise ValueError(
+                "SCMEDAL_FEC learns from cell types. Register them:\n"
+                "    SCMEDAL_FEC.setup_anndata(adata, batch_key=..., labels_key='cell_type')\n"
+                "or use SCMEDAL_FE, which needs none."
+            )
+        names = pd.Index(state["categorical_mapping"])
+        return names[names != state["unlabeled_category"]]
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        soft: bool = False,
+        batch_size: int | None = None,
+        dataloader: Minibatches | None = None,
+    ) -> np.ndarray | pd.DataFrame:
+        """Predict the cell types.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, dataloader
+            See :meth:`get_latent_representation`.
+        soft
+            Return probabilities instead of the most probable type.
+
+        Returns
+        -------
+        numpy.ndarray or pandas.DataFrame
+            Names of shape ``(n_cells,)``; with ``soft`` a table ``(n_cells, n_labels)``.
+        """
+
+        def probabilities(tensors):
+            return self.module.generative(self._infer(tensors)["z"])["label_logits"].softmax(1)
+
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
+        values = self._collect(minibatches, probabilities)
+        if not soft:
+            return self.label_names.to_numpy()[values.argmax(1)]
+        cells = None if dataloader is not None else self._cell_names(adata, indices)
+        return pd.DataFrame(values, index=cells, columns=self.label_names)

@@ -1,0 +1,72 @@
+"""Checks of data that a trained model has not seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from scmedal_tools._checks import check_log_normalised, check_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+
+def check_query(
+    adata: AnnData,
+    *,
+    layer: str | None,
+    genes: Sequence[str],
+    batch_key: str,
+    batches: Sequence[str],
+) -> None:
+    """Refuse cells that do not fit the data a model was trained on.
+
+    Raises
+    ------
+    ValueError
+        If genes differ in kind or order, a batch is missing or was not trained on, or the
+        expression is not log-normalised.
+    """
+    check_names(adata)
+    _check_genes(adata, pd.Index(genes))
+    _check_batches(adata, batch_key, pd.Index(batches))
+    check_log_normalised(adata, layer)
+
+
+def _check_genes(adata: AnnData, trained: pd.Index) -> None:
+    if adata.var_names.equals(trained):
+        return
+    missing = trained.difference(adata.var_names)
+    if missing.empty:
+        raise ValueError(
+            "The genes are those of the training data, in another order or with others between "
+            "them. Bring them into order:\n    adata = adata[:, model.get_var_names()].copy()"
+        )
+    raise ValueError(
+        f"{len(missing):,} of the {len(trained):,} genes that the model was trained on are missing "
+        f"in adata ({', '.join(map(str, missing[:3]))}, ...). Log-normalise all genes of the new "
+        "cells, without selecting variable genes, and then take the model's:\n"
+        "    adata = adata[:, model.get_var_names()].copy()"
+    )
+
+
+def _check_batches(adata: AnnData, batch_key: str, trained: pd.Index) -> None:
+    if batch_key not in adata.obs:
+        raise ValueError(
+            f"adata.obs has no column {batch_key!r}, which names each cell's batch. Add it:\n"
+            f"    adata.obs[{batch_key!r}] = ..."
+        )
+    batches = adata.obs[batch_key]
+    if batches.isna().any():
+        raise ValueError(f"adata.obs[{batch_key!r}] is missing for {batches.isna().sum():,} cells.")
+    unseen = pd.Index(batches.astype(str).unique()).difference(trained.astype(str))
+    if len(unseen):
+        raise ValueError(
+            f"The model was not trained on {len(unseen)} of the batches in "
+            f"adata.obs[{batch_key!r}]: {', '.join(unseen[:5])}. Leave their cells out, or train "
+            "again with them. The model knows: "
+            f"{', '.join(map(str, trained[:10]))}{', ...' if len(trained) > 10 else ''}."
+        )

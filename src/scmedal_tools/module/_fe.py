@@ -1,0 +1,180 @@
+"""Fixed-effects network: a tied autoencoder whose encoder hides the batch from an adversary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import LossOutput, auto_move_data
+from torch import nn
+from torch.nn import functional as F
+
+from ._base import MedalModule, batch_of
+from ._layers import Classifier, Normalization, normalization_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+class TiedAutoencoder(nn.Module):
+    """SELU autoencoder whose decoder uses the transposed weights of the encoder.
+
+    Parameters
+    ----------
+    n_input
+        Number of genes.
+    n_hidden
+        Widths of the hidden layers of the encoder.
+    n_latent
+        Width of the latent layer.
+    normalization
+        Normalisation in the encoder's hidden layers, before the activation.
+    latent_activation
+        Activation of the latent layer.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_hidden: Sequence[int],
+        n_latent: int,
+        *,
+        normalization: Normalization,
+        latent_activation: Literal["linear", "selu"],
+    ):
+        super().__init__()
+        widths = [n_input, *n_hidden, n_latent]
+        self.layers = nn.ModuleList(
+            nn.Linear(n_in, n_out) for n_in, n_out in zip(widths, widths[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(normalization_layer(normalization, n) for n in n_hidden)
+        self.decoder_biases = nn.ParameterList(torch.zeros(n) for n in reversed(widths[:-1]))
+        self.latent_activation = F.selu if latent_activation == "selu" else nn.Identity()
+        for layer in self.layers:
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+            nn.init.zeros_(layer.bias)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Activations of every encoder layer; the last is the latent."""
+        activations = []
+        for layer, norm in zip(self.layers, self.norms, strict=False):
+            x = F.selu(norm(layer(x)))
+            activations.append(x)
+        return [*activations, self.latent_activation(self.layers[-1](x))]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Scaled expression, of shape ``(n_cells, n_genes)``."""
+        *hidden, last = zip(reversed(self.layers), self.decoder_biases, strict=True)
+        for layer, bias in hidden:
+            z = F.selu(F.linear(z, layer.weight.T, bias))
+        layer, bias = last
+        return F.linear(z, layer.weight.T, bias)
+
+
+class FEModule(MedalModule):
+    """Module of :class:`~scmedal_tools.model.SCMEDAL_FE` and ``SCMEDAL_FEC``.
+
+    scMEDAL, section 4.2.1 and Eq. 2 (FE), section 4.3.2 and Eq. 10 (FEC).
+
+    Parameters
+    ----------
+    n_input, n_batch, n_labels
+        Numbers of genes, batches and cell types; without cell types there is no classifier.
+    n_hidden, n_latent
+        Widths of the encoder.
+    adversary_hidden, label_hidden
+        Hidden widths of the adversary and of the cell-type classifier.
+    label_weight
+        Weight of the cell-type classifier's cross-entropy.
+    normalization, latent_activation
+        See :class:`TiedAutoencoder`.
+    **kwargs
+        See :class:`MedalModule`. Without ``adversary_weight`` there is no adversary.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_batch: int,
+        n_labels: int = 0,
+        n_hidden: Sequence[int] = (512, 132),
+        n_latent: int = 50,
+        *,
+        normalization: Normalization,
+        latent_activation: Literal["linear", "selu"],
+        adversary_hidden: Sequence[int],
+        label_hidden: Sequence[int],
+        label_weight: float,
+        **kwargs,
+    ):
+        super().__init__(n_input, n_batch, **kwargs)
+        self.n_labels = n_labels
+        self.label_weight = label_weight
+        self.autoencoder = TiedAutoencoder(
+            n_input,
+            n_hidden,
+            n_latent,
+            normalization=normalization,
+            latent_activation=latent_activation,
+        )
+        if self.adversary_weight:
+            self.adversary = Classifier(sum(n_hidden) + n_latent, adversary_hidden, n_batch)
+        self.label_classifier = Classifier(n_latent, label_hidden, n_labels) if n_labels else None
+
+    @auto_move_data
+    def inference(self, x: Tensor, batch_index: Tensor) -> dict[str, Tensor]:
+        """Latent and the encoder's activations; the batch is not used."""
+        x_scaled = self.scaler(x)
+        activations = self.autoencoder.encode(x_scaled)
+        return {"z": activations[-1], "activations": activations, "x_scaled": x_scaled}
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **kwargs
+    ) -> dict[str, Tensor]:
+        return {"z": inference_outputs["z"]}
+
+    @auto_move_data
+    def generative(self, z: Tensor) -> dict[str, Tensor]:
+        """Scaled reconstruction and, with cell types, their logits."""
+        outputs = {"x_hat": self.autoencoder.decode(z)}
+        if self.label_classifier is not None:
+            outputs["label_logits"] = self.label_classifier(z)
+        return outputs
+
+    def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
+        """Concatenated activations of all encoder layers (scMEDAL, section 4.2.1)."""
+        return torch.cat(inference_outputs["activations"], dim=1)
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Tensor],
+        generative_outputs: dict[str, Tensor],
+    ) -> LossOutput:
+        """Loss of the autoencoder; the adversary's own loss belongs to the training plan."""
+        per_cell, metrics = self._reconstruction_loss(inference_outputs, generative_outputs)
+        loss = self.reconstruction_weight * per_cell.mean()
+        if self.adversary is not None:
+            features = self.adversary_features(inference_outputs)
+            metrics["adversary_ce"] = self.adversary_cross_entropy(features, tensors)
+            loss = loss + self.adversarial_penalty(metrics["adversary_ce"])
+        if self.label_classifier is not None:
+            metrics["label_ce"] = self._label_cross_entropy(tensors, generative_outputs)
+            loss = loss + self.label_weight * metrics["label_ce"]
+        return LossOutput(loss=loss, reconstruction_loss=per_cell, extra_metrics=metrics)
+
+    def _label_cross_entropy(
+        self, tensors: dict[str, Tensor], generative_outputs: dict[str, Tensor]
+    ) -> Tensor:
+        """Mean over the labelled cells; the code after the last cell type means unlabelled."""
+        label = tensors[REGISTRY_KEYS.LABELS_KEY].long().reshape(-1)
+        labelled = label < self.n_labels
+        total = F.cross_entropy(
+            generative_outputs["label_logits"],
+            torch.where(labelled, label, -100),
+            reduction="sum",
+        )
+        return total / labelled.sum().clamp_min(1)

@@ -1,0 +1,224 @@
+"""Random-effects network: a Bayesian autoencoder whose layers depend on the batch."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from scvi.module.base import LossOutput, auto_move_data
+from torch import nn
+from torch.nn import functional as F
+
+from ._base import MedalModule, batch_of
+from ._layers import Classifier, Normalization
+from ._reden import RandomEffects, RedenBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+
+class REModule(MedalModule):
+    """Module of :class:`~scmedal_tools.model.SCMEDAL_RE` (scMEDAL, section 4.2.2, Eq. 8).
+
+    The encoder turns a cell into its content ``u``. With ``content_code`` an adversary keeps the
+    batch out of ``u`` and a REDEN block at the bottleneck turns ``u`` into the batch-explicit
+    latent ``r``; without, as in the paper, ``r`` is ``u``. The decoder's REDEN blocks turn ``r``
+    into expression.
+
+    Parameters
+    ----------
+    n_input, n_batch
+        Numbers of genes and batches.
+    n_hidden, n_latent
+        Widths of the encoder, which the decoder mirrors.
+    content_code
+        Whether there is a batch-free content before the bottleneck's random effects.
+    encoder_effects
+        Whether the encoder's layers carry random effects.
+    normalization, normalize_output
+        Normalisation inside the hidden blocks, and whether the block of the genes has it too.
+    decoder_dense_activation
+        Activation of the decoder's dense layers before the random effects.
+    latent_activation
+        Activation of the latent layer.
+    effects
+        Keyword arguments of every :class:`RandomEffects` table but its shape.
+    kl_estimate
+        ``"closed form"``, divided by the number of training cells, or ``"single draw"``, averaged
+        over the encoder's and over the decoder's tables as the paper's networks were trained.
+    batch_hidden, adversary_hidden
+        Hidden widths of the classifier that reads the batch from ``r`` and of the adversary that
+        reads it from ``u``.
+    batch_weight, kl_weight
+        Weights of the batch classifier's cross-entropy and of the KL divergence.
+    **kwargs
+        See :class:`MedalModule`.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_batch: int,
+        n_hidden: Sequence[int] = (512, 132),
+        n_latent: int = 50,
+        *,
+        content_code: bool,
+        encoder_effects: bool,
+        normalization: Normalization,
+        normalize_output: bool,
+        decoder_dense_activation: Literal["linear", "selu"],
+        latent_activation: Literal["linear", "selu"],
+        effects: dict,
+        kl_estimate: Literal["closed form", "single draw"],
+        batch_hidden: Sequence[int],
+        adversary_hidden: Sequence[int],
+        batch_weight: float,
+        kl_weight: float,
+        **kwargs,
+    ):
+        super().__init__(n_input, n_batch, **kwargs)
+        self.kl_estimate = kl_estimate
+        self.batch_weight = batch_weight
+        self.kl_weight = kl_weight
+
+        def block(n_in, n_out, activation=F.selu, dense_activation="linear", **options):
+            return RedenBlock(
+                n_in,
+                n_out,
+                n_batch,
+                activation=activation,
+                dense_activation=F.selu if dense_activation == "selu" else nn.Identity(),
+                **{"normalization": normalization, "effects": effects} | options,
+            )
+
+        widths = [n_input, *n_hidden]
+        encoder_tables = {} if encoder_effects else {"effects": None}
+        self.encoder = nn.ModuleList(
+            block(n_in, n_out, **encoder_tables)
+            for n_in, n_out in zip(widths, widths[1:], strict=False)
+        )
+        self.latent = nn.Linear(n_hidden[-1], n_latent)
+        self.latent_activation = F.selu if latent_activation == "selu" else nn.Identity()
+        self.bottleneck = (
+            block(n_latent, n_latent, nn.Identity(), normalization="none")
+            if content_code
+            else None
+        )
+        widths = [n_latent, *reversed(n_hidden)]
+        self.decoder = nn.ModuleList(
+            block(n_in, n_out, dense_activation=decoder_dense_activation)
+            for n_in, n_out in zip(widths, widths[1:], strict=False)
+        )
+        self.output = block(
+            n_hidden[0],
+            n_input,
+            nn.Identity(),
+            normalization=normalization if normalize_output else "none",
+        )
+        self.batch_classifier = Classifier(n_latent, batch_hidden, n_batch)
+        if content_code and self.adversary_weight:
+            self.adversary = Classifier(n_latent, adversary_hidden, n_batch)
+
+    def encode(self, x_scaled: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
+        """Content of scaled expression, of shape ``(n_cells, n_latent)``."""
+        for block in self.encoder:
+            x_scaled = block(x_scaled, batch_index, sample)
+        return self.latent_activation(self.latent(x_scaled))
+
+    def express(self, content: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
+        """Batch-explicit latent ``r`` of a content."""
+        if self.bottleneck is None:
+            return content
+        return self.bottleneck(content, batch_index, sample)
+
+    @auto_move_data
+    def inference(
+        self, x: Tensor, batch_index: Tensor, sample: bool | None = None
+    ) -> dict[str, Tensor]:
+        """Content and latent; ``sample`` draws the effects instead of taking their means."""
+        sample = self.training if sample is None else sample
+        x_scaled = self.scaler(x)
+        content = self.encode(x_scaled, batch_index, sample)
+        z = self.express(content, batch_index, sample)
+        return {"z": z, "content": content, "x_scaled": x_scaled}
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **kwargs
+    ) -> dict[str, Tensor]:
+        return {"z": inference_outputs["z"], "batch_index": batch_of(tensors)}
+
+    @auto_move_data
+    def generative(
+        self, z: Tensor, batch_index: Tensor, sample: bool | None = None
+    ) -> dict[str, Tensor]:
+        """Scaled expression of a latent under a batch."""
+        sample = self.training if sample is None else sample
+        for block in self.decoder:
+            z = block(z, batch_index, sample)
+        return {"x_hat": self.output(z, batch_index, sample)}
+
+    def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
+        """Content, from which the batch has to go."""
+        return inference_outputs["content"]
+
+    @property
+    def effect_tables(self) -> dict[str, RandomEffects]:
+        """All random effects by name, in the order of the network."""
+        return {k: m for k, m in self.named_modules() if isinstance(m, RandomEffects)}
+
+    def draw_effects(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """One posterior draw of all random effects."""
+        return {name: table.draw(generator) for name, table in self.effect_tables.items()}
+
+    @contextmanager
+    def effects_fixed_at(self, draw: dict[str, Tensor]) -> Iterator[None]:
+        """Context in which every table is one draw, the same for all minibatches."""
+        tables = self.effect_tables
+        try:
+            for name, table in tables.items():
+                table.fixed = draw[name]
+            yield
+        finally:
+            for table in tables.values():
+                table.fixed = None
+
+    def kl(self) -> Tensor:
+        """KL divergence of all random effects in nats, in closed form."""
+        return torch.stack([table.kl() for table in self.effect_tables.values()]).sum()
+
+    def kl_per_table(self, noise: dict[str, Tensor] | None = None) -> Tensor:
+        """Single-draw KL, averaged over the encoder's and over the decoder's tables, summed."""
+        noise = noise or {}
+        sides: dict[bool, list[Tensor]] = {True: [], False: []}
+        for name, table in self.effect_tables.items():
+            sides[name.startswith("encoder")].append(table.kl_of_draw(noise.get(name)))
+        return sum(torch.stack(side).mean() for side in sides.values() if side)
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Tensor],
+        generative_outputs: dict[str, Tensor],
+        n_obs: int = 1,
+    ) -> LossOutput:
+        """Loss of the autoencoder; ``n_obs`` is the number of training cells."""
+        per_cell, metrics = self._reconstruction_loss(inference_outputs, generative_outputs)
+        batch_ce = self.batch_classifier.cross_entropy(inference_outputs["z"], batch_of(tensors))
+        metrics["batch_ce"] = batch_ce.mean()
+        kl = self.kl()
+        kl_term = kl / n_obs if self.kl_estimate == "closed form" else self.kl_per_table()
+        loss = (
+            self.reconstruction_weight * per_cell.mean()
+            + self.batch_weight * metrics["batch_ce"]
+            + self.kl_weight * kl_term
+        )
+        if self.adversary is not None:
+            features = self.adversary_features(inference_outputs)
+            metrics["adversary_ce"] = self.adversary_cross_entropy(features, tensors)
+            loss = loss + self.adversarial_penalty(metrics["adversary_ce"])
+        return LossOutput(
+            loss=loss, reconstruction_loss=per_cell, kl_global=kl, extra_metrics=metrics
+        )

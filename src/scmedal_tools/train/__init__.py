@@ -1,0 +1,15 @@
+"""Splits, presets and training plans."""
+
+from ._plans import MedalTrainingPlan, RETrainingPlan
+from ._presets import PRESETS, Preset, get_preset
+from ._splits import MedalDataSplitter, stratified_split
+
+__all__ = [
+    "PRESETS",
+    "MedalDataSplitter",
+    "MedalTrainingPlan",
+    "Preset",
+    "RETrainingPlan",
+    "get_preset",
+    "stratified_split",
+]

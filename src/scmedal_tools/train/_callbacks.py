@@ -1,0 +1,46 @@
+"""Callbacks of the training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.callbacks import Callback
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+
+class BestWeights(Callback):
+    """Keep the weights of the best validation epoch in memory and restore them at the end.
+
+    Parameters
+    ----------
+    monitor
+        Logged quantity whose minimum is looked for.
+    warmup_epochs
+        Epochs at the start that are not considered.
+    """
+
+    def __init__(self, monitor: str, warmup_epochs: int = 0):
+        self.monitor = monitor
+        self.warmup_epochs = warmup_epochs
+        self.best_epoch: int | None = None
+        self._best = float("inf")
+        self._weights = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember the weights if the epoch is the best so far."""
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None or trainer.current_epoch < self.warmup_epochs:
+            return
+        if float(value) < self._best:
+            self._best = float(value)
+            self.best_epoch = trainer.current_epoch
+            state = pl_module.module.state_dict()
+            self._weights = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restore the best weights."""
+        if self._weights is not None:
+            pl_module.module.load_state_dict(self._weights)
+        self._weights = None

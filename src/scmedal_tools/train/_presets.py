@@ -1,0 +1,146 @@
+"""Named settings of the models: the default, and the paper's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+PAPER_DATA_SETS = ("heart", "asd", "aml")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Arguments of the module, the training plan and ``train()`` that a preset stands for."""
+
+    module: dict[str, Any]
+    plan: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+    def with_module(self, **module: Any) -> Preset:
+        """Preset with some arguments of the module replaced."""
+        return replace(self, module=self.module | module)
+
+
+# docs/design/presets.md has the measurements behind the default's numbers.
+_DEFAULT_MODULE = {
+    "scaling": "centred",
+    "normalization": "layer",
+    "latent_activation": "linear",
+    "likelihood": "gaussian",
+    "adversarial_objective": "bounded",
+    "adversary_hidden": (512, 132),
+    "reconstruction_weight": 1.0,
+}
+_DEFAULT_TRAIN = {
+    "batch_size": 256,
+    "early_stopping": True,
+    "early_stopping_patience": 10,
+    "early_stopping_warmup_epochs": 5,
+}
+_PAPER_MODULE = {
+    "scaling": "minmax",
+    "normalization": "batch",
+    "latent_activation": "selu",
+    "likelihood": "mse",
+    "adversarial_objective": "unbounded",
+    "adversary_hidden": (512, 132),
+}
+_PAPER_PLAN = {"lr": 1e-4, "adversary_lr": 1e-4, "eps": 1e-7}
+_PAPER_TRAIN = {"max_epochs": 500, "batch_size": 512, "early_stopping": False}
+
+_DEFAULT_FE = Preset(
+    _DEFAULT_MODULE | {"label_hidden": (64,), "label_weight": 20.0, "adversary_weight": 50.0},
+    {"lr": 1e-3, "adversary_lr": 1e-3, "adversary_steps": 3},
+    _DEFAULT_TRAIN,
+)
+_DEFAULT_RE = Preset(
+    _DEFAULT_MODULE
+    | {
+        "content_code": True,
+        "encoder_effects": True,
+        "normalize_output": False,
+        "decoder_dense_activation": "linear",
+        "effects": {
+            "prior_sd": 0.1,
+            "learn_prior": True,
+            "posterior_sd": 0.05,
+            "mean_sd": 0.0,
+        },
+        "kl_estimate": "closed form",
+        "batch_hidden": (64,),
+        "batch_weight": 1.0,
+        "kl_weight": 1.0,
+        "adversary_weight": 10.0,
+    },
+    {"lr": 1e-3, "adversary_lr": 1e-3, "adversary_steps": 3, "effects_lr": 3e-3},
+    _DEFAULT_TRAIN,
+)
+
+_PAPER_FE = Preset(
+    _PAPER_MODULE | {"label_hidden": (2,), "label_weight": 0.0}, _PAPER_PLAN, _PAPER_TRAIN
+)
+_PAPER_RE = Preset(
+    _PAPER_MODULE
+    | {
+        "content_code": False,
+        "encoder_effects": True,
+        "normalize_output": True,
+        "decoder_dense_activation": "selu",
+        "effects": {
+            "prior_sd": 0.25,
+            "learn_prior": False,
+            "posterior_sd": 7e-4,
+            "mean_sd": 0.1,
+        },
+        "kl_estimate": "single draw",
+        "batch_hidden": (5,),
+        "reconstruction_weight": 110.0,
+        "kl_weight": 1e-5,
+        "adversary_weight": 0.0,
+    },
+    _PAPER_PLAN,
+    _PAPER_TRAIN,
+)
+
+# scMEDAL, supplementary Tables S2-S4.
+_FE_WEIGHTS = {
+    "heart": {"reconstruction_weight": 600.0, "adversary_weight": 1.0},
+    "asd": {"reconstruction_weight": 2000.0, "adversary_weight": 1.0},
+    "aml": {"reconstruction_weight": 1000.0, "adversary_weight": 1.0},
+}
+_FEC_WEIGHTS = {
+    "heart": {"reconstruction_weight": 2000.0, "label_weight": 1.0, "adversary_weight": 1.0},
+    "asd": {"reconstruction_weight": 2000.0, "label_weight": 1.0, "adversary_weight": 1.0},
+    "aml": {"reconstruction_weight": 2000.0, "label_weight": 3.0, "adversary_weight": 0.5},
+}
+_RE_WEIGHTS = {
+    "heart": {"batch_weight": 0.1},
+    "asd": {"batch_weight": 0.4},
+    "aml": {"batch_weight": 0.1},
+}
+
+
+def _family(default: Preset, paper: Preset, weights: dict[str, dict]) -> dict[str, Preset]:
+    by_data_set = {f"paper-{name}": paper.with_module(**weights[name]) for name in PAPER_DATA_SETS}
+    return {"default": default, "paper": by_data_set["paper-aml"]} | by_data_set
+
+
+PRESETS: dict[str, dict[str, Preset]] = {
+    "SCMEDAL_FE": _family(_DEFAULT_FE, _PAPER_FE, _FE_WEIGHTS),
+    "SCMEDAL_FEC": _family(_DEFAULT_FE, _PAPER_FE, _FEC_WEIGHTS),
+    "SCMEDAL_RE": _family(_DEFAULT_RE, _PAPER_RE, _RE_WEIGHTS),
+}
+
+
+def get_preset(model: str, name: str) -> Preset:
+    """Look a preset up.
+
+    Raises
+    ------
+    ValueError
+        If the model has no preset of that name; the message lists those it has.
+    """
+    presets = PRESETS[model]
+    if name not in presets:
+        raise ValueError(f"preset={name!r} is not one of {', '.join(map(repr, presets))}.")
+    return presets[name]

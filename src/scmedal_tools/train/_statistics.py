@@ -1,0 +1,119 @@
+"""Statistics of the training cells, gathered once before training."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.dataloaders import AnnDataLoader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lightning import LightningDataModule
+    from torch import Tensor
+
+CELLS_PER_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class ExpressionStatistics:
+    """Moments of each gene, range of the matrix and frequencies of the batches."""
+
+    mean: np.ndarray
+    """Mean of each gene, shape ``(n_genes,)``."""
+    variance: np.ndarray
+    """Variance of each gene, shape ``(n_genes,)``."""
+    minimum: float
+    maximum: float
+    cells_per_batch: np.ndarray
+    """Number of training cells of each batch, shape ``(n_batch,)``."""
+
+    @property
+    def batch_entropy(self) -> float:
+        """Entropy of the batch label in nats."""
+        share = self.cells_per_batch[self.cells_per_batch > 0] / self.cells_per_batch.sum()
+        return float(-(share * np.log(share)).sum())
+
+
+def training_statistics(datamodule: LightningDataModule, n_batch: int) -> ExpressionStatistics:
+    """Read the training cells once, minibatch by minibatch, so that sparse data stay sparse."""
+    return _accumulate(_training_minibatches(datamodule), n_batch)
+
+
+def _training_minibatches(datamodule: LightningDataModule) -> Iterable[dict[str, Tensor]]:
+    if not hasattr(datamodule, "train_idx"):
+        return datamodule.train_dataloader()
+    return AnnDataLoader(
+        datamodule.adata_manager,
+        indices=np.sort(datamodule.train_idx),
+        shuffle=False,
+        batch_size=CELLS_PER_CHUNK,
+    )
+
+
+def _accumulate(minibatches: Iterable[dict[str, Tensor]], n_batch: int) -> ExpressionStatistics:
+    total = squares = 0.0
+    low, high, origin = np.inf, -np.inf, None
+    cells = np.zeros(n_batch, dtype=int)
+    for tensors in minibatches:
+        x = tensors[REGISTRY_KEYS.X_KEY]
+        x = (x if x.layout == torch.strided else x.to_dense()).double()
+        # Sums about the first chunk's mean keep the variance exact for large means.
+        origin = x.mean(0) if origin is None else origin
+        total = total + (x - origin).sum(0)
+        squares = squares + (x - origin).square().sum(0)
+        low, high = min(low, x.min().item()), max(high, x.max().item())
+        batch = tensors[REGISTRY_KEYS.BATCH_KEY].long().reshape(-1).cpu().numpy()
+        cells += np.bincount(batch, minlength=n_batch)
+    n = cells.sum()
+    offset = total / n
+    return ExpressionStatistics(
+        mean=(origin + offset).cpu().numpy(),
+        variance=(squares / n - offset.square()).clamp_min(0).cpu().numpy(),
+        minimum=low,
+        maximum=high,
+        cells_per_batch=cells,
+    )
+
+
+def check_statistics(statistics: ExpressionStatistics, batch_names: Iterable[str]) -> None:
+    """Refuse or report training cells from which a network cannot learn.
+
+    Raises
+    ------
+    ValueError
+        If no gene varies over the training cells.
+
+    Warns
+    -----
+    UserWarning
+        If some genes do not vary, or some batches have no training cells.
+    """
+    constant = statistics.variance == 0
+    if constant.all():
+        raise ValueError(
+            "No gene varies over the training cells, so there is nothing to learn. Check that "
+            "`adata.X` (or `layer`) holds log-normalised expression."
+        )
+    if constant.any():
+        warnings.warn(
+            f"{constant.sum():,} of {constant.size:,} genes do not vary over the training cells "
+            "and are returned as that constant. Remove them beforehand with "
+            "`sc.pp.filter_genes(adata, min_cells=3)`.",
+            stacklevel=2,
+        )
+    names = [n for n, cells in zip(batch_names, statistics.cells_per_batch, strict=True) if not cells]
+    if names:
+        warnings.warn(
+            f"{len(names)} of {statistics.cells_per_batch.size} batches have no training cells: "
+            f"{', '.join(map(str, names[:5]))}{', ...' if len(names) > 5 else ''}. Their random "
+            "effects stay at the prior; do not interpret them. To train on them, split within "
+            "batches: `datasplitter_kwargs={'external_indexing': "
+            "scmedal_tools.train.stratified_split(adata.obs, [batch_key])}`.",
+            stacklevel=2,
+        )
