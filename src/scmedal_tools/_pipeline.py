@@ -1,0 +1,188 @@
+"""The main job: check, preprocess, train both networks, and write everything into a folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import scanpy as sc
+import scvi
+
+from . import _keys, model, pl, pp, tl
+from ._checks import check_names, check_obs, expression_kind
+from .train import get_preset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from .model._base import MedalModel
+
+PAPER_GENES = 2916
+DEFAULT_GENES = 3000
+REPORTED_VERSIONS = ("scmedal-tools", "scvi-tools", "torch", "anndata", "scanpy", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user asked for."""
+
+    batch_key: str
+    labels_key: str | None = None
+    layer: str | None = None
+    size_factor_key: str | None = None
+    preset: str = "default"
+    transform_batch: tuple[str, ...] = ()
+    max_epochs: int | None = None
+    seed: int = 0
+
+
+class Run:
+    """A job under way: its data, models, timings and the files written so far.
+
+    Parameters
+    ----------
+    adata
+        Cells; modified.
+    job
+        What to do.
+    out
+        Folder to write to; it exists.
+    announce
+        Called with one line before each step.
+    """
+
+    def __init__(
+        self, adata: AnnData, job: Job, out: Path, announce: Callable[[str], None] = print
+    ):
+        self.adata = adata
+        self.job = job
+        self.out = out
+        self.announce = announce
+        self.timings: dict[str, float] = {}
+        self.models: dict[str, MedalModel] = {}
+        self.embeddings: list[str] = []
+
+    def execute(self) -> None:
+        """Do the whole job."""
+        scvi.settings.seed = self.job.seed
+        self._check()
+        with self._step("preprocess", "Preprocess"):
+            self._preprocess()
+        fixed = model.SCMEDAL_FEC if self.job.labels_key else model.SCMEDAL_FE
+        for cls in (fixed, model.SCMEDAL_RE):
+            name = cls.__name__.removeprefix("SCMEDAL_").lower()
+            with self._step(f"train_{name}", f"Train {cls.__name__}"):
+                self._train(cls, name)
+        if self.job.transform_batch:
+            with self._step("counterfactuals", "Counterfactual means"):
+                self._write_counterfactual_means()
+        with self._step("figures", "Figures"):
+            self._draw()
+        with self._step("write", "Write"):
+            self._write()
+
+    def _check(self) -> None:
+        job, adata = self.job, self.adata
+        get_preset("SCMEDAL_RE", job.preset)
+        check_names(adata)
+        check_obs(adata, job.batch_key)
+        if job.labels_key is not None:
+            check_obs(adata, job.labels_key, what="labels_key")
+        batches = set(adata.obs[job.batch_key].astype(str))
+        unknown = [name for name in job.transform_batch if name not in batches]
+        if unknown:
+            raise ValueError(
+                f"transform_batch: {unknown} are not in adata.obs[{job.batch_key!r}]. Choose from "
+                f"{', '.join(sorted(batches))}."
+            )
+
+    def _preprocess(self) -> None:
+        """Raw counts are preprocessed; log-normalised expression is taken as it is."""
+        job, adata = self.job, self.adata
+        x = adata.X if job.layer is None or job.layer not in adata.layers else adata.layers[job.layer]
+        if expression_kind(x) == "log-normalised":
+            if job.layer is not None:
+                adata.X = x.copy()
+            self.announce("  log-normalised already: taken as it is, all genes kept")
+        else:
+            pp.preprocess(
+                adata,
+                layer=job.layer,
+                batch_key=job.batch_key,
+                n_top_genes=PAPER_GENES if job.preset.startswith("paper") else DEFAULT_GENES,
+                size_factor_key=job.size_factor_key,
+            )
+        if _keys.PCA not in adata.obsm:
+            sc.pp.pca(adata, n_comps=min(50, *(n - 1 for n in adata.shape)))
+        self.embeddings.append(_keys.PCA)
+        self.announce(f"  {adata.n_obs:,} cells x {adata.n_vars:,} genes")
+
+    def _train(self, cls: type[MedalModel], name: str) -> None:
+        job, adata = self.job, self.adata
+        cls.setup_anndata(adata, batch_key=job.batch_key, labels_key=job.labels_key)
+        trained = cls(adata, preset=job.preset)
+        trained.train(max_epochs=job.max_epochs)
+        self.models[name] = trained
+        self.embeddings.append(tl.embed(adata, trained))
+
+    def _write_counterfactual_means(self) -> None:
+        job = self.job
+        means = tl.counterfactual_means(
+            self.models["re"], self.adata, list(job.transform_batch), labels_key=job.labels_key
+        )
+        means.write_h5ad(self.out / "counterfactual_means.h5ad", compression="gzip")
+
+    def _draw(self) -> None:
+        figures = self.out / "figures"
+        figures.mkdir(exist_ok=True)
+        color = [key for key in (self.job.batch_key, self.job.labels_key) if key]
+        pl.embeddings(self.adata, self.embeddings, color, save=figures / "embeddings.png")
+        for name, trained in self.models.items():
+            if len(trained.history["train_loss"]) > 1:
+                pl.training(trained, save=figures / f"training_{name}.png")
+
+    def _write(self) -> None:
+        for name, trained in self.models.items():
+            trained.save(self.out / "models" / name, overwrite=True)
+            history = pd.concat([curve for curve in trained.history.values()], axis=1)
+            (self.out / "history").mkdir(exist_ok=True)
+            history.to_csv(self.out / "history" / f"{name}.csv")
+        self.adata.write_h5ad(self.out / "adata.h5ad", compression="gzip")
+
+    def write_record(self, **extra) -> None:
+        """Write ``run.json``: parameters, versions, seed and timings."""
+        record = {
+            "parameters": asdict(self.job),
+            "seed": self.job.seed,
+            "cells": self.adata.n_obs,
+            "genes": self.adata.n_vars,
+            "models": {
+                name: {
+                    "class": type(trained).__name__,
+                    "epochs": len(trained.history["train_loss"]),
+                    "best_epoch": trained.best_epoch_,
+                    "settings": trained.init_params_,
+                }
+                for name, trained in self.models.items()
+            },
+            "seconds": {step: round(seconds, 1) for step, seconds in self.timings.items()},
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in REPORTED_VERSIONS},
+        } | extra
+        (self.out / "run.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+    @contextmanager
+    def _step(self, key: str, title: str) -> Iterator[None]:
+        self.announce(title)
+        start = time.perf_counter()
+        yield
+        self.timings[key] = time.perf_counter() - start

@@ -1,0 +1,112 @@
+"""Means of counterfactual expression over groups of cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scmedal_tools.model import SCMEDAL_RE
+    from scmedal_tools.model._re import Swap
+
+CELLS_PER_CHUNK = 4096
+
+
+def counterfactual_means(
+    model: SCMEDAL_RE,
+    adata: AnnData,
+    transform_batch: str | Sequence[str],
+    *,
+    labels_key: str | None = None,
+    swap: Swap | None = None,
+) -> AnnData:
+    """Mean reconstruction and counterfactual of every batch, or batch and cell type.
+
+    The cells are read in chunks, so that no counterfactual of all cells is ever held.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
+    adata
+        Cells to average over.
+    transform_batch
+        Target batch or batches.
+    labels_key
+        Column of ``adata.obs`` that divides each batch into cell types.
+    swap
+        See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
+
+    Returns
+    -------
+    AnnData
+        A row for each group and target, a column for each gene, in the units of the input.
+        ``X`` is the shift (counterfactual minus reconstruction), ``layers["reconstruction"]`` and
+        ``layers["counterfactual"]`` its two parts; ``obs`` has ``source``, ``cell_type``,
+        ``target`` and ``n_cells``.
+
+    Raises
+    ------
+    ValueError
+        If a target is not a batch of the model, or the column does not exist.
+
+    Examples
+    --------
+    >>> shifts = counterfactual_means(model, adata, ["donor_02"])  # doctest: +SKIP
+    >>> shifts.to_df().T["donor_01 -> donor_02"].nlargest(10)  # doctest: +SKIP
+    """
+    if labels_key is not None and labels_key not in adata.obs:
+        raise ValueError(f"adata.obs has no column {labels_key!r}; it has {list(adata.obs)}.")
+    targets = [transform_batch] if isinstance(transform_batch, str) else list(transform_batch)
+    groups, membership = _groups(adata.obs, model.registry["setup_args"]["batch_key"], labels_key)
+    sums = {name: np.zeros((len(groups), adata.n_vars)) for name in (None, *targets)}
+    for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
+        cells = np.arange(start, min(start + CELLS_PER_CHUNK, adata.n_obs))
+        options = {"adata": adata, "indices": cells, "return_numpy": True}
+        expression = model.get_counterfactual_expression(
+            transform_batch=targets, swap=swap, **options
+        )
+        expression[None] = model.get_reconstruction(**options)
+        for name, values in expression.items():
+            sums[name] += membership[:, cells] @ values
+    means = {name: total / groups[["n_cells"]].to_numpy() for name, total in sums.items()}
+    return _as_anndata(means, groups, targets, adata.var_names)
+
+
+def _groups(
+    obs: pd.DataFrame, batch_key: str, labels_key: str | None
+) -> tuple[pd.DataFrame, sparse.csc_array]:
+    """Groups of cells, and their indicator of shape ``(n_groups, n_cells)``."""
+    columns = {"source": obs[batch_key].astype(str)}
+    if labels_key is not None:
+        columns["cell_type"] = obs[labels_key].astype(str)
+    grouped = pd.DataFrame(columns).groupby(list(columns))
+    codes = grouped.ngroup().to_numpy()
+    groups = grouped.size().rename("n_cells").reset_index()
+    indicator = (np.ones(codes.size), (codes, np.arange(codes.size)))
+    return groups, sparse.csc_array(indicator, shape=(len(groups), codes.size))
+
+
+def _as_anndata(
+    means: dict[str | None, np.ndarray],
+    groups: pd.DataFrame,
+    targets: list[str],
+    genes: pd.Index,
+) -> AnnData:
+    obs = pd.concat([groups.assign(target=target) for target in targets], ignore_index=True)
+    of = "" if "cell_type" not in obs else " (" + obs["cell_type"] + ")"
+    obs.index = obs["source"] + " -> " + obs["target"] + of
+    reconstruction = np.tile(means[None], (len(targets), 1)).astype(np.float32)
+    counterfactual = np.concatenate([means[target] for target in targets]).astype(np.float32)
+    return AnnData(
+        counterfactual - reconstruction,
+        obs=obs,
+        var=pd.DataFrame(index=genes),
+        layers={"reconstruction": reconstruction, "counterfactual": counterfactual},
+    )
