@@ -1,28 +1,38 @@
-"""Command line: ``scmedal run`` and ``scmedal demo``."""
+"""Mixed-effects autoencoders for single-cell data: what cells share, and what batches add."""
 
 from __future__ import annotations
 
 import logging
+import re
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
+    from anndata import AnnData
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 console = Console()
+errors = Console(stderr=True)
 
-Out = Annotated[Path, typer.Option(help="Folder to write to.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that has files.")]
+CHATTY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "scvi")
+
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the results of an earlier run in that folder.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-MaxEpochs = Annotated[int | None, typer.Option(help="Largest number of epochs of each network.")]
-Preset = Annotated[
-    str, typer.Option(help="default, paper (as for AML), paper-aml, paper-asd or paper-heart.")
+MaxEpochs = Annotated[
+    int | None,
+    typer.Option(help="Most epochs for each network; by default set by the number of cells."),
 ]
 
 
@@ -30,49 +40,63 @@ Preset = Annotated[
 def run(
     context: typer.Context,
     path: Annotated[
-        Path, typer.Argument(metavar="INPUT.h5ad", help="Cells with raw or log-normalised counts.")
+        Path,
+        typer.Argument(metavar="INPUT.h5ad", help="Cells with raw or log-normalised counts."),
     ],
-    batch_key: Annotated[str, typer.Option(help="Column of obs with the batch of each cell.")],
-    out: Out,
+    batch_key: Annotated[
+        str, typer.Option(help="Column of obs with each cell's batch, donor or sample.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the results to.")],
     labels_key: Annotated[
-        str | None, typer.Option(help="Column of obs with cell types; trains FEC, not FE.")
+        str | None,
+        typer.Option(help="Column of obs with cell types: the fixed effects also learn them."),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Layer to use instead of X.")] = None,
-    size_factor_key: Annotated[
-        str | None, typer.Option(help="Column of obs with each cell's total count over all genes.")
-    ] = None,
-    preset: Preset = "default",
     transform_batch: Annotated[
         list[str] | None,
-        typer.Option(help="Batches to predict expression for, one or several names."),
+        typer.Option(
+            metavar="NAME ...",
+            help="Batches for which to predict every other batch's expression; after the file.",
+        ),
     ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer with the expression, instead of X.")
+    ] = None,
+    size_factor_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of obs with each cell's total count over all genes; needed where the "
+            "file has raw counts of some genes only."
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="default, paper (its AML weights), paper-asd or paper-heart.")
+    ] = "default",
     max_epochs: MaxEpochs = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Train both networks on an h5ad file and write embeddings, models and figures."""
-    from ._pipeline import Job, Run
-
     # `--transform-batch A B`: click gives the option its first value and leaves the others over.
     if context.args and not transform_batch:
-        raise typer.BadParameter(f"unexpected arguments {context.args}")
+        raise typer.BadParameter(f"unexpected arguments: {' '.join(context.args)}")
     if not path.is_file():
-        raise typer.BadParameter(f"{path} does not exist")
-    _prepare(out, overwrite)
-    job = Job(
-        batch_key=batch_key,
-        labels_key=labels_key,
-        layer=layer,
-        size_factor_key=size_factor_key,
-        preset=preset,
-        transform_batch=(*(transform_batch or ()), *context.args),
-        max_epochs=max_epochs,
-        seed=seed,
-    )
+        raise typer.BadParameter(f"There is no file {path}. Give the .h5ad file first.")
+    _check_folder(out, overwrite)
+    _announce(f"Read {path}")
     with _quiet(), _explained():
-        import anndata
+        from ._pipeline import Job, Run
 
-        job_run = Run(anndata.read_h5ad(path), job, out, announce=_announce)
+        job = Job(
+            batch_key=batch_key,
+            labels_key=labels_key,
+            layer=layer,
+            size_factor_key=size_factor_key,
+            preset=preset,
+            transform_batch=(*(transform_batch or ()), *context.args),
+            max_epochs=max_epochs,
+            seed=seed,
+        )
+        job_run = Run(_read(path), job, out, announce=_announce)
         job_run.execute()
         job_run.write_record(input=str(path))
     _conclude(out)
@@ -80,20 +104,23 @@ def run(
 
 @app.command()
 def demo(
-    out: Out = Path("scmedal_demo"),
+    out: Annotated[Path, typer.Option(help="Folder to write the results to.")] = Path(
+        "scmedal_demo"
+    ),
     max_epochs: MaxEpochs = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Do the same on simulated donors, and compare the counterfactuals with the known truth."""
-    from ._pipeline import Job, Run
-
-    _prepare(out, overwrite)
-    job = Job("donor", "cell_type", transform_batch=("donor_01",), max_epochs=max_epochs, seed=seed)
+    """Do the same on simulated donors, and compare the predicted effects with the true ones."""
+    _check_folder(out, overwrite)
+    _announce("Simulate donors with known effects on each gene")
     with _quiet(), _explained():
         from . import bm, datasets
+        from ._pipeline import Job, Run
 
-        _announce("Simulate 12 donors with known effects")
+        job = Job(
+            "donor", "cell_type", transform_batch=("donor_01",), max_epochs=max_epochs, seed=seed
+        )
         job_run = Run(datasets.simulated(seed=seed), job, out, announce=_announce)
         job_run.execute()
         _announce("Compare with the truth")
@@ -102,67 +129,96 @@ def demo(
         medians = recovery.groupby("method").median(numeric_only=True)
         job_run.write_record(input="datasets.simulated", effect_recovery=medians.T.to_dict())
     _conclude(out)
-    console.print(_recovery_table(medians, len(recovery) // len(medians)))
+    _show_recovery(medians, len(recovery) // len(medians))
 
 
-def _recovery_table(medians: pd.DataFrame, n_effects: int) -> Table:
-    table = Table(
-        title=f"Recovery of the true donor effects: medians over {n_effects} (cell type, donor A, "
-        "donor B)"
-    )
-    table.add_column("estimate of the effect")
-    for column in ("correlation with the truth", "slope (1 is calibrated)", "relative error"):
-        table.add_column(column, justify="right")
-    for method, row in medians.sort_values("correlation").iterrows():
-        table.add_row(str(method), *(f"{value:.2f}" for value in row))
-    return table
+def _check_folder(out: Path, overwrite: bool) -> None:
+    """Refuse a folder with files, unless the user insists."""
+    if out.is_dir() and (overwrite or not any(out.iterdir())):
+        return
+    if out.exists():
+        problem = "has files already" if out.is_dir() else "is a file"
+        advice = ", or pass --overwrite to replace the results in it" if out.is_dir() else ""
+        errors.print(
+            f"[red]{escape(str(out))} {problem}.[/red] Choose another --out{advice}.",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+
+
+def _read(path: Path) -> AnnData:
+    import anndata
+
+    try:
+        return anndata.read_h5ad(path)
+    except Exception as error:
+        # Whatever h5py and anndata raise for a file of another kind.
+        raise ValueError(
+            f"{path} cannot be read as an .h5ad file ({error}). Read it with the function of "
+            "scanpy that fits, for example sc.read_10x_h5, and save it with adata.write_h5ad."
+        ) from error
 
 
 def _announce(line: str) -> None:
-    console.print(line if line.startswith(" ") else f"[bold]{line}[/bold]", highlight=False)
-
-
-def _prepare(out: Path, overwrite: bool) -> None:
-    """Make the folder; a folder with files is refused unless the user insists."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
-        console.print(
-            f"[red]{out} exists and is not empty.[/red] Choose another --out, or pass --overwrite "
-            "to replace the files of an earlier run in it."
-        )
-        raise typer.Exit(1)
-    out.mkdir(parents=True, exist_ok=True)
+    style = None if line.startswith(" ") else "bold"
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _conclude(out: Path) -> None:
-    files = sorted(p for p in out.rglob("*") if p.is_file())
-    console.print(f"\n[bold]Written to {out}[/bold]")
-    for path in files:
-        console.print(f"  {path.relative_to(out)}", highlight=False)
-    console.print(
-        f"\nOpen [bold]{out / 'figures' / 'embeddings.png'}[/bold] first: PCA beside the fixed and "
-        "the random effects.\nThen figures/training_*.png: has every term of the loss settled?"
+    from ._pipeline import OUTPUTS
+
+    files = Table.grid(padding=(0, 3))
+    for name, description in OUTPUTS.items():
+        if (out / name).exists():
+            files.add_row(f"  {name}", description)
+    _announce(f"\nWritten to {out}")
+    console.print(files)
+    _announce(
+        "\nOpen figures/embeddings.png first. Fixed effects: the batches should mix and the cell "
+        "types stay apart.\nRandom effects: what each batch adds. Then the training curves: have "
+        "they settled?"
     )
 
 
-class _explained:  # noqa: N801
+def _show_recovery(medians: pd.DataFrame, n_effects: int) -> None:
+    table = Table(
+        title=f"\nEffect of moving the cells of a type from one donor to another, medians over\n"
+        f"{n_effects} combinations of a type and two donors"
+    )
+    table.add_column("estimated by")
+    for column in ("correlation with truth", "slope (1 is calibrated)", "relative error"):
+        table.add_column(column, justify="right")
+    for method, row in medians.sort_values("correlation").iterrows():
+        table.add_row(str(method), *(f"{value:.2f}" for value in row))
+    console.print(table)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
     """Show a refusal as one message instead of a traceback."""
+    try:
+        yield
+    except (ValueError, KeyError, OSError) as error:
+        # str() of a KeyError is the repr of its message.
+        message = str(error.args[0] if isinstance(error, KeyError) else error)
+        in_python = r"Run:\nscmedal_tools\.pp\.preprocess\(adata, layer='(.+)'\)"
+        message = re.sub(in_python, r"Pass --layer \1.", message)
+        errors.print("Error:", style="red", end=" ")
+        errors.print(message, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, ValueError | KeyError | OSError):
-            message = error.args[0] if error.args else kind.__name__
-            console.print(f"[red]{kind.__name__}:[/red] {message}", highlight=False)
-            raise typer.Exit(1) from error
-
-
-class _quiet(warnings.catch_warnings):  # noqa: N801
-    """Leave progress bars and our own messages, hide the chatter of the libraries."""
-
-    def __enter__(self):
-        super().__enter__()
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave progress bars and our own notes, hide the chatter of the libraries."""
+    levels = {name: logging.getLogger(name).level for name in CHATTY_LOGGERS}
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(lightning|torch|anndata|scanpy|umap|scvi)\b")
-        for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
+        warnings.showwarning = lambda message, *_: _announce(f"  note: {message}")
+        for name in CHATTY_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
-        return self
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

@@ -15,7 +15,8 @@ import scanpy as sc
 import scvi
 
 from . import _keys, model, pl, pp, tl
-from ._checks import check_names, check_obs, expression_kind
+from ._checks import _expression, check_names, check_obs, expression_kind
+from .tl._umap import umap_key
 from .train import get_preset
 
 if TYPE_CHECKING:
@@ -29,6 +30,19 @@ if TYPE_CHECKING:
 PAPER_GENES = 2916
 DEFAULT_GENES = 3000
 REPORTED_VERSIONS = ("scmedal-tools", "scvi-tools", "torch", "anndata", "scanpy", "numpy")
+
+NETWORKS = ("fe", "fec", "re")
+# Every file that a job may write, in the order in which to look at them.
+OUTPUTS = {
+    "figures/embeddings.png": "UMAPs of PCA, the fixed and the random effects",
+    **{f"figures/training_{name}.png": "loss curves" for name in NETWORKS},
+    "effect_recovery.csv": "predicted and true effects compared",
+    "counterfactual_means.h5ad": "mean expression as predicted for another batch",
+    "adata.h5ad": "the cells, embeddings in obsm",
+    **{f"models/{name}/model.pt": f"SCMEDAL_{name.upper()}" for name in NETWORKS},
+    **{f"history/{name}.csv": "terms of the loss by epoch" for name in NETWORKS},
+    "run.json": "parameters, seed, versions and timings",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,8 @@ class Run:
     job
         What to do.
     out
-        Folder to write to; it exists.
+        Folder to write to. Once the input has passed all checks, it is made where needed, and
+        what an earlier job wrote there is removed.
     announce
         Called with one line before each step.
     """
@@ -77,6 +92,7 @@ class Run:
         self._check()
         with self._step("preprocess", "Preprocess"):
             self._preprocess()
+        self._clear_outputs()
         fixed = model.SCMEDAL_FEC if self.job.labels_key else model.SCMEDAL_FE
         for cls in (fixed, model.SCMEDAL_RE):
             name = cls.__name__.removeprefix("SCMEDAL_").lower()
@@ -87,8 +103,8 @@ class Run:
                 self._write_counterfactual_means()
         with self._step("figures", "Figures"):
             self._draw()
-        with self._step("write", "Write"):
-            self._write()
+        with self._step("write", "Write the cells"):
+            self.adata.write_h5ad(self.out / "adata.h5ad", compression="gzip")
 
     def _check(self) -> None:
         job, adata = self.job, self.adata
@@ -97,7 +113,7 @@ class Run:
         check_obs(adata, job.batch_key)
         if job.labels_key is not None:
             check_obs(adata, job.labels_key, what="labels_key")
-        batches = set(adata.obs[job.batch_key].astype(str))
+        batches = adata.obs[job.batch_key].astype(str).unique()
         unknown = [name for name in job.transform_batch if name not in batches]
         if unknown:
             raise ValueError(
@@ -108,23 +124,34 @@ class Run:
     def _preprocess(self) -> None:
         """Raw counts are preprocessed; log-normalised expression is taken as it is."""
         job, adata = self.job, self.adata
-        x = adata.X if job.layer is None or job.layer not in adata.layers else adata.layers[job.layer]
-        if expression_kind(x) == "log-normalised":
-            if job.layer is not None:
-                adata.X = x.copy()
+        ready = expression_kind(_expression(adata, job.layer)) == "log-normalised"
+        if ready:
             self.announce("  log-normalised already: taken as it is, all genes kept")
+            if job.size_factor_key is not None:
+                self.announce(f"  size factors in {job.size_factor_key!r} are not needed")
+            if job.layer is not None:
+                adata.X = adata.layers[job.layer].copy()
         else:
+            n_top_genes = PAPER_GENES if job.preset.startswith("paper") else DEFAULT_GENES
             pp.preprocess(
                 adata,
                 layer=job.layer,
                 batch_key=job.batch_key,
-                n_top_genes=PAPER_GENES if job.preset.startswith("paper") else DEFAULT_GENES,
+                n_top_genes=n_top_genes if n_top_genes < adata.n_vars else None,
                 size_factor_key=job.size_factor_key,
             )
-        if _keys.PCA not in adata.obsm:
-            sc.pp.pca(adata, n_comps=min(50, *(n - 1 for n in adata.shape)))
+        if not ready or job.layer is not None or _keys.PCA not in adata.obsm:
+            # Of the genes that the networks see, whatever var["highly_variable"] says.
+            sc.pp.pca(adata, n_comps=min(50, *(n - 1 for n in adata.shape)), mask_var=None)
+            adata.obsm.pop(umap_key(_keys.PCA), None)
         self.embeddings.append(_keys.PCA)
-        self.announce(f"  {adata.n_obs:,} cells x {adata.n_vars:,} genes")
+        batches = adata.obs[job.batch_key].nunique()
+        self.announce(f"  {adata.n_obs:,} cells x {adata.n_vars:,} genes, {batches:,} batches")
+
+    def _clear_outputs(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        for name in OUTPUTS:
+            (self.out / name).unlink(missing_ok=True)
 
     def _train(self, cls: type[MedalModel], name: str) -> None:
         job, adata = self.job, self.adata
@@ -133,12 +160,18 @@ class Run:
         trained.train(max_epochs=job.max_epochs)
         self.models[name] = trained
         self.embeddings.append(tl.embed(adata, trained))
+        # Saved at once: hours of training must not hang on what comes after.
+        trained.save(self.out / "models" / name, overwrite=True)
+        (self.out / "history").mkdir(exist_ok=True)
+        history = pd.concat(trained.history.values(), axis=1)
+        history.to_csv(self.out / "history" / f"{name}.csv")
 
     def _write_counterfactual_means(self) -> None:
-        job = self.job
-        means = tl.counterfactual_means(
-            self.models["re"], self.adata, list(job.transform_batch), labels_key=job.labels_key
-        )
+        job, trained = self.job, self.models["re"]
+        # The user's names are text, those of the batches may be numbers.
+        batches = {str(name): name for name in trained.batch_names}
+        targets = [batches[name] for name in job.transform_batch]
+        means = tl.counterfactual_means(trained, self.adata, targets, labels_key=job.labels_key)
         means.write_h5ad(self.out / "counterfactual_means.h5ad", compression="gzip")
 
     def _draw(self) -> None:
@@ -149,14 +182,6 @@ class Run:
         for name, trained in self.models.items():
             if len(trained.history["train_loss"]) > 1:
                 pl.training(trained, save=figures / f"training_{name}.png")
-
-    def _write(self) -> None:
-        for name, trained in self.models.items():
-            trained.save(self.out / "models" / name, overwrite=True)
-            history = pd.concat([curve for curve in trained.history.values()], axis=1)
-            (self.out / "history").mkdir(exist_ok=True)
-            history.to_csv(self.out / "history" / f"{name}.csv")
-        self.adata.write_h5ad(self.out / "adata.h5ad", compression="gzip")
 
     def write_record(self, **extra) -> None:
         """Write ``run.json``: parameters, versions, seed and timings."""

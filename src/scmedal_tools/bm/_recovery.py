@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from scmedal_tools.model import SCMEDAL_RE
 
+METRICS = ("correlation", "slope", "relative_error")
+COLUMNS = ("method", "cell_type", "source", "target", *METRICS)
+
 
 def effect_recovery(
     model: SCMEDAL_RE,
@@ -46,7 +49,7 @@ def effect_recovery(
     pandas.DataFrame
         A row for each method and (type, A, B): ``correlation`` over genes of estimated and true
         effect, calibration ``slope`` of the true on the estimated, and ``relative_error``, the
-        squared error over the squared norm of the truth.
+        squared error over the squared norm of the truth. NaN where nothing varies.
 
     Examples
     --------
@@ -73,7 +76,7 @@ def effect_recovery(
         }
         for method, estimate in estimates.items():
             rows.append({"method": method, **scenario, **agreement(estimate, truth)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def donor_effects(adata: AnnData, keys: list[str]) -> pd.DataFrame:
@@ -91,10 +94,12 @@ def donor_effects(adata: AnnData, keys: list[str]) -> pd.DataFrame:
 
 
 def agreement(estimate: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Correlation, calibration slope and relative squared error over genes."""
-    slope = np.cov(estimate, truth)[0, 1] / estimate.var(ddof=1) if estimate.any() else np.nan
-    return {
-        "correlation": np.corrcoef(estimate, truth)[0, 1],
-        "slope": slope,
-        "relative_error": np.square(estimate - truth).sum() / np.square(truth).sum(),
-    }
+    """Correlation, calibration slope and relative squared error over genes; NaN for 0 / 0."""
+    (variance, covariance), (_, true_variance) = np.cov(estimate, truth)
+    size = np.square(truth).sum()
+    values = (
+        covariance / np.sqrt(variance * true_variance) if variance and true_variance else np.nan,
+        covariance / variance if variance else np.nan,
+        np.square(estimate - truth).sum() / size if size else np.nan,
+    )
+    return dict(zip(METRICS, map(float, values), strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
-from scvi import REGISTRY_KEYS, settings
+from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LabelsWithUnlabeledObsField, LayerField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
@@ -179,7 +179,8 @@ class MedalModel(UnsupervisedTrainingMixin, BaseModelClass):
         """
         preset = get_preset(type(self).__name__, self.preset_)
         settings_ = preset.train | trainer_kwargs
-        preset_epochs, preset_batch_size = settings_.pop("max_epochs", None), settings_.pop("batch_size")
+        preset_epochs = settings_.pop("max_epochs", None)
+        preset_batch_size = settings_.pop("batch_size")
         default_stopping = settings_.pop("early_stopping")
         early_stopping = default_stopping if early_stopping is None else early_stopping
         callbacks = list(settings_.pop("callbacks", []))
@@ -209,8 +210,10 @@ class MedalModel(UnsupervisedTrainingMixin, BaseModelClass):
         return int(np.clip(round(CELLS_SEEN / self.summary_stats.n_cells), *EPOCH_RANGE))
 
     def _is_sparse(self) -> bool:
-        return self.adata is not None and sparse.issparse(
-            self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        # scvi-tools does not take scipy's sparse arrays as sparse tensors, only its matrices.
+        return self.adata is not None and isinstance(
+            self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY),
+            sparse.csr_matrix | sparse.csc_matrix,
         )
 
     @property
@@ -312,9 +315,14 @@ class MedalModel(UnsupervisedTrainingMixin, BaseModelClass):
             if adata is not None or indices is not None or batch_size is not None:
                 raise ValueError("`dataloader` replaces `adata`, `indices` and `batch_size`.")
             return dataloader
+        if adata is None and self.adata is None:
+            raise ValueError("The model was loaded without data: pass `adata`.")
         adata = self._validate_anndata(adata)
         return self._make_data_loader(
-            adata=adata, indices=_positions(indices), batch_size=batch_size
+            adata=adata,
+            indices=_positions(indices),
+            batch_size=batch_size,
+            generator=torch.Generator(),  # or the loader advances torch's global one
         )
 
     def _validate_anndata(self, adata=None, copy_if_view: bool = True) -> AnnData:
@@ -326,6 +334,9 @@ class MedalModel(UnsupervisedTrainingMixin, BaseModelClass):
                 genes=self.get_state_registry(REGISTRY_KEYS.X_KEY)["column_names"],
                 batch_key=arguments["batch_key"],
                 batches=self.batch_names,
+                labels_key=arguments["labels_key"],
+                labels=self.get_state_registry(REGISTRY_KEYS.LABELS_KEY)["categorical_mapping"],
+                unlabeled_category=arguments["unlabeled_category"],
             )
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
 from scvi import REGISTRY_KEYS
@@ -16,6 +15,7 @@ from ._base import MedalModel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from anndata import AnnData
 
     from ._base import Minibatches

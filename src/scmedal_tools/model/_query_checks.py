@@ -21,18 +21,23 @@ def check_query(
     genes: Sequence[str],
     batch_key: str,
     batches: Sequence[str],
+    labels_key: str | None,
+    labels: Sequence[str],
+    unlabeled_category: str,
 ) -> None:
     """Refuse cells that do not fit the data a model was trained on.
 
     Raises
     ------
     ValueError
-        If genes differ in kind or order, a batch is missing or was not trained on, or the
-        expression is not log-normalised.
+        If genes differ in kind or order, a batch or cell type is missing or was not trained on, or
+        the expression is not log-normalised.
     """
     check_names(adata)
     _check_genes(adata, pd.Index(genes))
     _check_batches(adata, batch_key, pd.Index(batches))
+    if labels_key is not None:
+        _check_labels(adata, labels_key, pd.Index(labels), unlabeled_category)
     check_log_normalised(adata, layer)
 
 
@@ -46,9 +51,9 @@ def _check_genes(adata: AnnData, trained: pd.Index) -> None:
             "them. Bring them into order:\n    adata = adata[:, model.get_var_names()].copy()"
         )
     raise ValueError(
-        f"{len(missing):,} of the {len(trained):,} genes that the model was trained on are missing "
-        f"in adata ({', '.join(map(str, missing[:3]))}, ...). Log-normalise all genes of the new "
-        "cells, without selecting variable genes, and then take the model's:\n"
+        f"{len(missing):,} of the {len(trained):,} genes that the model was trained on are "
+        f"missing in adata ({', '.join(map(str, missing[:3]))}, ...). Log-normalise all genes of "
+        "the new cells, without selecting variable genes, and then take the model's:\n"
         "    adata = adata[:, model.get_var_names()].copy()"
     )
 
@@ -61,7 +66,8 @@ def _check_batches(adata: AnnData, batch_key: str, trained: pd.Index) -> None:
         )
     batches = adata.obs[batch_key]
     if batches.isna().any():
-        raise ValueError(f"adata.obs[{batch_key!r}] is missing for {batches.isna().sum():,} cells.")
+        n_missing = batches.isna().sum()
+        raise ValueError(f"adata.obs[{batch_key!r}] is missing for {n_missing:,} cells.")
     unseen = pd.Index(batches.astype(str).unique()).difference(trained.astype(str))
     if len(unseen):
         raise ValueError(
@@ -69,4 +75,22 @@ def _check_batches(adata: AnnData, batch_key: str, trained: pd.Index) -> None:
             f"adata.obs[{batch_key!r}]: {', '.join(unseen[:5])}. Leave their cells out, or train "
             "again with them. The model knows: "
             f"{', '.join(map(str, trained[:10]))}{', ...' if len(trained) > 10 else ''}."
+        )
+
+
+def _check_labels(
+    adata: AnnData, labels_key: str, trained: pd.Index, unlabeled_category: str
+) -> None:
+    mend = (
+        "The model does not read the cell types of new cells; mark them as not known:\n"
+        f"    adata.obs[{labels_key!r}] = {unlabeled_category!r}"
+    )
+    if labels_key not in adata.obs:
+        raise ValueError(f"adata.obs has no column {labels_key!r}. {mend}")
+    unknown = ~adata.obs[labels_key].isin(trained)
+    if unknown.any():
+        examples = adata.obs[labels_key][unknown].unique()[:3]
+        raise ValueError(
+            f"{unknown.sum():,} cells have an adata.obs[{labels_key!r}] that the model was not "
+            f"trained on: {', '.join(map(str, examples))}. {mend}"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import pandas as pd
 import torch
 from scvi import settings
 
@@ -17,6 +16,7 @@ from ._base import MedalModel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
     from torch import Tensor
 
@@ -165,7 +165,10 @@ class SCMEDAL_RE(MedalModel):
         for name, code in targets.items():
             minibatches = self._minibatches(adata, indices, batch_size, dataloader)
             values = self._collect(
-                minibatches, lambda t, c=code: self._swap(t, c, swap, genes), n_samples, return_mean
+                minibatches,
+                lambda tensors, code=code: self._swap(tensors, code, swap, genes),
+                n_samples,
+                return_mean,
             )
             results[name] = values if return_numpy else self._as_table(values, cells, genes)
         if aggregate == "mean":

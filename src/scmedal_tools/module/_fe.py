@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -10,7 +11,7 @@ from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 from torch.nn import functional as F
 
-from ._base import MedalModule, batch_of
+from ._base import MedalModule
 from ._layers import Classifier, Normalization, normalization_layer
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class TiedAutoencoder(nn.Module):
         super().__init__()
         widths = [n_input, *n_hidden, n_latent]
         self.layers = nn.ModuleList(
-            nn.Linear(n_in, n_out) for n_in, n_out in zip(widths, widths[1:], strict=False)
+            nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(normalization_layer(normalization, n) for n in n_hidden)
         self.decoder_biases = nn.ParameterList(torch.zeros(n) for n in reversed(widths[:-1]))

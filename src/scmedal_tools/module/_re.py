@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -97,8 +98,7 @@ class REModule(MedalModule):
         widths = [n_input, *n_hidden]
         encoder_tables = {} if encoder_effects else {"effects": None}
         self.encoder = nn.ModuleList(
-            block(n_in, n_out, **encoder_tables)
-            for n_in, n_out in zip(widths, widths[1:], strict=False)
+            block(n_in, n_out, **encoder_tables) for n_in, n_out in itertools.pairwise(widths)
         )
         self.latent = nn.Linear(n_hidden[-1], n_latent)
         self.latent_activation = F.selu if latent_activation == "selu" else nn.Identity()
@@ -110,7 +110,7 @@ class REModule(MedalModule):
         widths = [n_latent, *reversed(n_hidden)]
         self.decoder = nn.ModuleList(
             block(n_in, n_out, dense_activation=decoder_dense_activation)
-            for n_in, n_out in zip(widths, widths[1:], strict=False)
+            for n_in, n_out in itertools.pairwise(widths)
         )
         self.output = block(
             n_hidden[0],

@@ -87,7 +87,7 @@ def preprocess(
         key, ``highly_variable_nbatches``, where genes were selected; see
         :func:`scanpy.pp.highly_variable_genes`.
     ``uns["scmedal_preprocess"]``
-        The parameters, and the batches that had no vote (``pooled_batches``).
+        The parameters, and the batches that had no vote (``batches_without_vote``).
     ``uns["log1p"]``
         The base of the logarithm, for scanpy.
 

@@ -9,6 +9,8 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scmedal_tools._checks import check_obs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,16 +56,17 @@ def counterfactual_means(
     Raises
     ------
     ValueError
-        If a target is not a batch of the model, or the column does not exist.
+        If a target is not a batch of the model, or the column does not exist or has gaps.
 
     Examples
     --------
     >>> shifts = counterfactual_means(model, adata, ["donor_02"])  # doctest: +SKIP
     >>> shifts.to_df().T["donor_01 -> donor_02"].nlargest(10)  # doctest: +SKIP
     """
-    if labels_key is not None and labels_key not in adata.obs:
-        raise ValueError(f"adata.obs has no column {labels_key!r}; it has {list(adata.obs)}.")
-    targets = [transform_batch] if isinstance(transform_batch, str) else list(transform_batch)
+    if labels_key is not None:
+        check_obs(adata, labels_key, what="labels_key", min_levels=1)
+    names = [transform_batch] if np.isscalar(transform_batch) else transform_batch
+    targets = list(dict.fromkeys(names))
     groups, membership = _groups(adata.obs, model.registry["setup_args"]["batch_key"], labels_key)
     sums = {name: np.zeros((len(groups), adata.n_vars)) for name in (None, *targets)}
     for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
@@ -99,7 +102,7 @@ def _as_anndata(
     targets: list[str],
     genes: pd.Index,
 ) -> AnnData:
-    obs = pd.concat([groups.assign(target=target) for target in targets], ignore_index=True)
+    obs = pd.concat([groups.assign(target=str(target)) for target in targets], ignore_index=True)
     of = "" if "cell_type" not in obs else " (" + obs["cell_type"] + ")"
     obs.index = obs["source"] + " -> " + obs["target"] + of
     reconstruction = np.tile(means[None], (len(targets), 1)).astype(np.float32)

@@ -168,6 +168,8 @@ def _frozen(module: nn.Module | None) -> Iterator[None]:
     parameters = list(module.parameters()) if module is not None else []
     for parameter in parameters:
         parameter.requires_grad_(False)
-    yield
-    for parameter in parameters:
-        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

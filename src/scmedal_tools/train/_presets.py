@@ -26,7 +26,6 @@ _DEFAULT_MODULE = {
     "scaling": "centred",
     "normalization": "layer",
     "latent_activation": "linear",
-    "likelihood": "gaussian",
     "adversarial_objective": "bounded",
     "adversary_hidden": (512, 132),
     "reconstruction_weight": 1.0,
@@ -34,7 +33,7 @@ _DEFAULT_MODULE = {
 _DEFAULT_TRAIN = {
     "batch_size": 256,
     "early_stopping": True,
-    "early_stopping_patience": 10,
+    "early_stopping_patience": 15,
     "early_stopping_warmup_epochs": 5,
 }
 _PAPER_MODULE = {
@@ -49,13 +48,20 @@ _PAPER_PLAN = {"lr": 1e-4, "adversary_lr": 1e-4, "eps": 1e-7}
 _PAPER_TRAIN = {"max_epochs": 500, "batch_size": 512, "early_stopping": False}
 
 _DEFAULT_FE = Preset(
-    _DEFAULT_MODULE | {"label_hidden": (64,), "label_weight": 20.0, "adversary_weight": 50.0},
+    _DEFAULT_MODULE
+    | {
+        "likelihood": "gaussian-gene",
+        "label_hidden": (64,),
+        "label_weight": 20.0,
+        "adversary_weight": 45.0,
+    },
     {"lr": 1e-3, "adversary_lr": 1e-3, "adversary_steps": 3},
     _DEFAULT_TRAIN,
 )
 _DEFAULT_RE = Preset(
     _DEFAULT_MODULE
     | {
+        "likelihood": "gaussian",
         "content_code": True,
         "encoder_effects": True,
         "normalize_output": False,
@@ -68,9 +74,9 @@ _DEFAULT_RE = Preset(
         },
         "kl_estimate": "closed form",
         "batch_hidden": (64,),
-        "batch_weight": 1.0,
+        "batch_weight": 20.0,
         "kl_weight": 1.0,
-        "adversary_weight": 10.0,
+        "adversary_weight": 5.0,
     },
     {"lr": 1e-3, "adversary_lr": 1e-3, "adversary_steps": 3, "effects_lr": 3e-3},
     _DEFAULT_TRAIN,

@@ -85,6 +85,10 @@ class MedalDataSplitter(DataSplitter):
         if self.n_train % kwargs["batch_size"] == 1 and self.n_train > 1:
             self.drop_last = True
 
+    def val_dataloader(self):
+        """Minibatches of the validation cells; none if there are no such cells."""
+        return super().val_dataloader() or []
+
 
 def _check_external_indexing(parts: list[np.ndarray], n_obs: int) -> None:
     """Explain what scvi-tools refuses without saying which cells it means."""

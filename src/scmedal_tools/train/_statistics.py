@@ -107,7 +107,8 @@ def check_statistics(statistics: ExpressionStatistics, batch_names: Iterable[str
             "`sc.pp.filter_genes(adata, min_cells=3)`.",
             stacklevel=2,
         )
-    names = [n for n, cells in zip(batch_names, statistics.cells_per_batch, strict=True) if not cells]
+    per_batch = zip(batch_names, statistics.cells_per_batch, strict=True)
+    names = [name for name, n_cells in per_batch if not n_cells]
     if names:
         warnings.warn(
             f"{len(names)} of {statistics.cells_per_batch.size} batches have no training cells: "

@@ -1,0 +1,100 @@
+"""Data, models and conditions that tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["MPLBACKEND"] = "Agg"
+
+import numpy as np
+import pytest
+
+TINY = {"n_hidden": (16, 8), "n_latent": 4, "adversary_hidden": (16,)}
+QUICK = {
+    "max_epochs": 2,
+    "batch_size": 64,
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+}
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of the real data sets; the only place that knows where they are."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SCMEDAL_DATA", beside))
+    if not folder.is_dir():
+        reason = f"no data sets at {folder}: name their folder with SCMEDAL_DATA"
+        if os.environ.get("SCMEDAL_REQUIRE_DATA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+def pytest_collection_modifyitems(items):
+    needs_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not needs_gpu:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in needs_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(scope="session")
+def cells():
+    """240 log-normalised cells of four donors and three types; copy before changing them."""
+    import scmedal_tools as smt
+
+    adata = smt.datasets.simulated(n_donors=4, n_genes=120, n_cell_types=3)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=60)
+    chosen = np.random.default_rng(0).permutation(adata.n_obs)[:240]
+    return adata[np.sort(chosen)].copy()
+
+
+@pytest.fixture
+def adata(cells):
+    """A copy of the cells that the test may change."""
+    return cells.copy()
+
+
+@pytest.fixture(scope="session")
+def single_thread():
+    """One thread for torch: the networks are too small for more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def build(single_thread):
+    """Give a function that registers cells and builds a tiny model, from the same seed always."""
+    import scvi
+
+    import scmedal_tools as smt
+
+    def build(name, adata, setup=None, **kwargs):
+        model_class = getattr(smt.model, name)
+        model_class.setup_anndata(adata, **{"batch_key": "donor"} | (setup or {}))
+        scvi.settings.seed = 0
+        return model_class(adata, **TINY | kwargs)
+
+    yield build
+    scvi.settings.seed = None
+
+
+@pytest.fixture(scope="session")
+def fit(build):
+    """Give a function that builds a tiny model and trains it for two epochs."""
+
+    def fit(name, adata, setup=None, model=None, **kwargs):
+        model = build(name, adata, setup, **(model or {}))
+        model.train(**QUICK | kwargs)
+        return model
+
+    return fit

@@ -1,0 +1,135 @@
+"""Random effects and the block that carries them, against torch's distributions and products."""
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
+
+from scmedal_tools.module._reden import RandomEffects, RedenBlock
+
+EFFECTS = {"prior_sd": 0.3, "learn_prior": True, "posterior_sd": 0.2, "mean_sd": 0.5}
+BATCH = torch.tensor([0, 2, 2, 1, 0, 2, 1])
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def table():
+    """Table of three batches and five units, with unequal posteriors."""
+    table = RandomEffects(3, 5, **EFFECTS)
+    nn.init.normal_(table.rho)
+    return table
+
+
+@pytest.fixture
+def distributions(table):
+    return Normal(table.loc, table.posterior_sd), Normal(0.0, table.prior_sd)
+
+
+def make_block(effects=EFFECTS, **changes):
+    settings = {
+        "normalization": "layer",
+        "activation": F.selu,
+        "dense_activation": nn.Identity(),
+    }
+    return RedenBlock(4, 5, 3, effects=effects, **settings | changes)
+
+
+class TestRandomEffects:
+    def test_starts_as_told(self):
+        table = RandomEffects(200, 100, **EFFECTS)
+        torch.testing.assert_close(table.posterior_sd, torch.full((200, 100), 0.2))
+        torch.testing.assert_close(table.prior_sd, torch.tensor(0.3))
+        assert table.loc.std().item() == pytest.approx(0.5, rel=0.02)
+
+    @pytest.mark.parametrize("learn_prior", [True, False])
+    def test_prior_is_learned_or_not(self, learn_prior):
+        table = RandomEffects(3, 5, **EFFECTS | {"learn_prior": learn_prior})
+        table.kl().backward()
+        assert (table.log_prior_sd.grad is not None) == learn_prior
+
+    def test_kl(self, table, distributions):
+        torch.testing.assert_close(table.kl(), kl_divergence(*distributions).sum())
+
+    def test_learned_prior_rests_where_it_has_the_spread_of_the_effects(self, table):
+        second_moment = (table.loc.square() + table.posterior_sd.square()).mean()
+        table.log_prior_sd.data = second_moment.detach().sqrt().log()
+        table.kl().backward()
+        assert table.log_prior_sd.grad.item() == pytest.approx(0, abs=1e-4)
+
+    def test_kl_of_one_draw(self, table, distributions):
+        posterior, prior = distributions
+        noise = torch.randn(3, 5)
+        value = table.loc + table.posterior_sd * noise
+        expected = (posterior.log_prob(value) - prior.log_prob(value)).sum()
+        torch.testing.assert_close(table.kl_of_draw(noise), expected)
+
+    @torch.no_grad()
+    def test_kl_of_draws_has_the_right_mean(self, table):
+        draws = torch.stack([table.kl_of_draw() for _ in range(2000)])
+        standard_error = draws.std() / len(draws) ** 0.5
+        assert (draws.mean() - table.kl()).abs() < 5 * standard_error
+
+    @torch.no_grad()
+    def test_draws_follow_the_posterior(self, table):
+        draws = torch.stack([table.draw() for _ in range(4000)])
+        sd = table.posterior_sd
+        assert ((draws.mean(0) - table.loc).abs() < 5 * sd / 4000**0.5).all()
+        torch.testing.assert_close(draws.std(0), sd, rtol=0.06, atol=0)
+
+    def test_draws_of_a_generator_repeat_and_leave_the_global_one_alone(self, table):
+        before = torch.get_rng_state()
+        first, again, other = (table.draw(torch.Generator().manual_seed(i)) for i in (1, 1, 2))
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+        assert torch.equal(before, torch.get_rng_state())
+
+    def test_lookup_equals_one_hot_product(self, table):
+        expected = F.one_hot(BATCH, 3).float() @ table.loc
+        torch.testing.assert_close(table(BATCH, sample=False), expected)
+
+    def test_one_draw_serves_the_whole_minibatch(self, table):
+        first, second = table(BATCH, sample=True), table(BATCH, sample=True)
+        assert torch.equal(first[1], first[5])
+        assert not torch.equal(first[1], first[3])
+        assert not torch.equal(first, second)
+
+    @pytest.mark.parametrize("sample", [True, False])
+    def test_fixed_table_is_what_is_looked_up(self, table, sample):
+        table.fixed = torch.arange(15.0).reshape(3, 5)
+        assert torch.equal(table(BATCH, sample=sample), table.fixed[BATCH])
+
+
+class TestRedenBlock:
+    def test_formula(self):
+        block = make_block(dense_activation=torch.tanh)
+        x, one_hot = torch.randn(len(BATCH), 4), F.one_hot(BATCH, 3).float()
+        h = F.layer_norm(torch.tanh(block.dense(x)), (5,))
+        expected = F.selu(h * (1 + one_hot @ block.slope.loc) + one_hot @ block.bias.loc)
+        torch.testing.assert_close(block(x, BATCH, sample=False), expected)
+
+    def test_effects_of_zero_leave_a_dense_layer(self):
+        block, plain = make_block(EFFECTS | {"mean_sd": 0.0}), make_block(None)
+        plain.load_state_dict(block.state_dict(), strict=False)
+        x = torch.randn(len(BATCH), 4)
+        ours, expected = block(x, BATCH, sample=False), plain(x, BATCH, sample=False)
+        torch.testing.assert_close(ours, expected)
+
+    def test_without_effects_the_batch_does_not_matter(self):
+        block = make_block(None)
+        x = torch.randn(len(BATCH), 4)
+        assert not any(isinstance(m, RandomEffects) for m in block.modules())
+        assert torch.equal(block(x, BATCH, sample=True), block(x, BATCH.flip(0), sample=True))
+
+    def test_gradient_reaches_only_the_batches_that_are_there(self):
+        block = make_block()
+        there = torch.tensor([0, 2])
+        block(torch.randn(2, 4), there, sample=True).sum().backward()
+        for effects in (block.slope, block.bias):
+            for parameter in (effects.loc, effects.rho):
+                assert (parameter.grad[there] != 0).all()
+                assert (parameter.grad[1] == 0).all()
