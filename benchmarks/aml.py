@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anndata as ad
 import numpy as np
@@ -26,6 +25,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import scmedal_tools as smt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 AMBIGUOUS_DONORS = ["AML314", "AML371", "AML722B", "AML997"]  # scMEDAL, supplement 2.2
 TARGETS = {"donor": "donor", "type": "cell_type"}

@@ -61,31 +61,25 @@ def adata(cells):
 
 
 @pytest.fixture(scope="session")
-def single_thread():
-    """One thread for torch: the networks are too small for more."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def build(single_thread):
+def build():
     """Give a function that registers cells and builds a tiny model, from the same seed always."""
     import scvi
+    import torch
 
     import scmedal_tools as smt
+
+    n_threads = torch.get_num_threads()
 
     def build(name, adata, setup=None, **kwargs):
         model_class = getattr(smt.model, name)
         model_class.setup_anndata(adata, **{"batch_key": "donor"} | (setup or {}))
         scvi.settings.seed = 0
+        torch.set_num_threads(1)  # tiny networks are fastest so; numba raises it now and then
         return model_class(adata, **TINY | kwargs)
 
     yield build
     scvi.settings.seed = None
+    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="session")

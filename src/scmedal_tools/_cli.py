@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -26,27 +25,24 @@ errors = Console(stderr=True)
 
 CHATTY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "scvi")
 
+Out = Annotated[Path, typer.Option(help="Folder to write the results to.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier run in that folder.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-MaxEpochs = Annotated[
-    int | None,
-    typer.Option(help="Most epochs for each network; by default set by the number of cells."),
-]
+MaxEpochs = Annotated[int | None, typer.Option(help="Largest number of epochs of each network.")]
 
 
 @app.command(context_settings={"allow_extra_args": True})
 def run(
     context: typer.Context,
     path: Annotated[
-        Path,
-        typer.Argument(metavar="INPUT.h5ad", help="Cells with raw or log-normalised counts."),
+        Path, typer.Argument(metavar="INPUT.h5ad", help="Cells with raw or log-normalised counts.")
     ],
     batch_key: Annotated[
         str, typer.Option(help="Column of obs with each cell's batch, donor or sample.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write the results to.")],
+    out: Out,
     labels_key: Annotated[
         str | None,
         typer.Option(help="Column of obs with cell types: the fixed effects also learn them."),
@@ -55,7 +51,7 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAME ...",
-            help="Batches for which to predict every other batch's expression; after the file.",
+            help="Batches as which to predict the mean expression of all others; after the file.",
         ),
     ] = None,
     layer: Annotated[
@@ -63,10 +59,7 @@ def run(
     ] = None,
     size_factor_key: Annotated[
         str | None,
-        typer.Option(
-            help="Column of obs with each cell's total count over all genes; needed where the "
-            "file has raw counts of some genes only."
-        ),
+        typer.Option(help="Column of obs with total counts, if the file has some genes only."),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="default, paper (its AML weights), paper-asd or paper-heart.")
@@ -104,9 +97,7 @@ def run(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write the results to.")] = Path(
-        "scmedal_demo"
-    ),
+    out: Out = Path("scmedal_demo"),
     max_epochs: MaxEpochs = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -134,16 +125,13 @@ def demo(
 
 def _check_folder(out: Path, overwrite: bool) -> None:
     """Refuse a folder with files, unless the user insists."""
-    if out.is_dir() and (overwrite or not any(out.iterdir())):
-        return
-    if out.exists():
-        problem = "has files already" if out.is_dir() else "is a file"
-        advice = ", or pass --overwrite to replace the results in it" if out.is_dir() else ""
-        errors.print(
-            f"[red]{escape(str(out))} {problem}.[/red] Choose another --out{advice}.",
-            soft_wrap=True,
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        _fail(
+            f"{out} is not empty. Choose another --out, or pass --overwrite to replace the "
+            "results of an earlier run in it."
         )
-        raise typer.Exit(1)
+    if out.exists() and not out.is_dir():
+        _fail(f"{out} is a file. Choose another --out.")
 
 
 def _read(path: Path) -> AnnData:
@@ -157,6 +145,12 @@ def _read(path: Path) -> AnnData:
             f"{path} cannot be read as an .h5ad file ({error}). Read it with the function of "
             "scanpy that fits, for example sc.read_10x_h5, and save it with adata.write_h5ad."
         ) from error
+
+
+def _fail(message: str) -> None:
+    errors.print("Error:", style="red", end=" ")
+    errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
 
 
 def _announce(line: str) -> None:
@@ -174,9 +168,8 @@ def _conclude(out: Path) -> None:
     _announce(f"\nWritten to {out}")
     console.print(files)
     _announce(
-        "\nOpen figures/embeddings.png first. Fixed effects: the batches should mix and the cell "
-        "types stay apart.\nRandom effects: what each batch adds. Then the training curves: have "
-        "they settled?"
+        "\nOpen figures/embeddings.png first. Fixed effects: batches should mix, cell types stay "
+        "apart.\nRandom effects: what each batch adds. Then the loss curves: have they settled?"
     )
 
 
@@ -199,26 +192,27 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, OSError) as error:
-        # str() of a KeyError is the repr of its message.
+        # The str() of a KeyError is the repr of its message.
         message = str(error.args[0] if isinstance(error, KeyError) else error)
         in_python = r"Run:\nscmedal_tools\.pp\.preprocess\(adata, layer='(.+)'\)"
         message = re.sub(in_python, r"Pass --layer \1.", message)
-        errors.print("Error:", style="red", end=" ")
-        errors.print(message, markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        _fail(message)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Leave progress bars and our own notes, hide the chatter of the libraries."""
-    levels = {name: logging.getLogger(name).level for name in CHATTY_LOGGERS}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(lightning|torch|anndata|scanpy|umap|scvi)\b")
         warnings.showwarning = lambda message, *_: _announce(f"  note: {message}")
-        for name in CHATTY_LOGGERS:
-            logging.getLogger(name).setLevel(logging.ERROR)
+        # Loaded first, because lightning sets the levels when it is imported.
+        from . import _pipeline  # noqa: F401
+
+        levels = {logger: logger.level for logger in map(logging.getLogger, CHATTY_LOGGERS)}
         try:
+            for logger in levels:
+                logger.setLevel(logging.ERROR)
             yield
         finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+            for logger, level in levels.items():
+                logger.setLevel(level)

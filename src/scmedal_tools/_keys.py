@@ -13,7 +13,7 @@ FEC: Final = "X_scmedal_fec"
 RE: Final = "X_scmedal_re"
 
 UMAP_PREFIX: Final = "X_umap_"
-"""``obsm`` prefix of the two-dimensional UMAP of an embedding, followed by the embedding's name."""
+"""``obsm`` prefix of an embedding's two-dimensional UMAP, followed by the embedding's name."""
 
 PROVENANCE: Final = "scmedal"
 """``uns`` entry: a dictionary with one record for each embedding that was written."""

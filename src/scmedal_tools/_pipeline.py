@@ -150,8 +150,10 @@ class Run:
 
     def _clear_outputs(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        for name in OUTPUTS:
-            (self.out / name).unlink(missing_ok=True)
+        for path in (self.out / name for name in OUTPUTS):
+            path.unlink(missing_ok=True)
+            if path.parent != self.out and path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
 
     def _train(self, cls: type[MedalModel], name: str) -> None:
         job, adata = self.job, self.adata

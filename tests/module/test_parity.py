@@ -202,5 +202,7 @@ def test_kl(random_effects):
 
 def reference_table(name: str) -> str:
     layer, table = name.rsplit(".", 1)
-    layer = {"output": "dec.2"}.get(layer, layer.replace("encoder", "enc").replace("decoder", "dec"))
+    layer = {"output": "dec.2"}.get(
+        layer, layer.replace("encoder", "enc").replace("decoder", "dec")
+    )
     return f"{layer}.{'re_scale' if table == 'slope' else 're_bias'}"

@@ -77,7 +77,9 @@ class TestOptimisers:
 
 
 class TestSteps:
-    @pytest.mark.parametrize(("name", "owner"), [("SCMEDAL_FE", "autoencoder"), ("SCMEDAL_RE", "")])
+    @pytest.mark.parametrize(
+        ("name", "owner"), [("SCMEDAL_FE", "autoencoder"), ("SCMEDAL_RE", "")]
+    )
     def test_one_pass_through_the_encoder_and_one_back(self, build, adata, name, owner):
         model = build(name, adata)
         encoder = model.module.get_submodule(owner)
@@ -88,14 +90,15 @@ class TestSteps:
 
         def counted(*args, **kwargs):
             output = encode(*args, **kwargs)
-            if encoder.training:
-                passes["forward"] += 1
-                # An identity whose gradient arrives once for each backward pass.
-                whole = torch.cat(output if isinstance(output, list) else [output], 1)
-                whole.register_hook(back)
-                parts = whole.split([o.shape[1] for o in output], 1)
-                return list(parts) if isinstance(output, list) else whole
-            return output
+            if not encoder.training:
+                return output
+            passes["forward"] += 1
+            # Joined and parted again, so that a gradient arrives once for each backward pass.
+            activations = output if isinstance(output, list) else [output]
+            whole = torch.cat(activations, dim=1)
+            whole.register_hook(back)
+            parts = whole.split([a.shape[1] for a in activations], dim=1)
+            return list(parts) if isinstance(output, list) else parts[0]
 
         encoder.encode = counted
         model.train(
@@ -239,7 +242,5 @@ class TestScaling:
 @pytest.mark.parametrize("name", MODELS)
 def test_batch_norm_survives_a_last_minibatch_of_one_cell(fit, adata, name):
     split = {"external_indexing": [np.arange(33), np.arange(33, 66), np.arange(66, 240)]}
-    model = fit(
-        name, adata, LABELS, {"preset": "paper"}, batch_size=32, datasplitter_kwargs=split
-    )
+    model = fit(name, adata, LABELS, {"preset": "paper"}, batch_size=32, datasplitter_kwargs=split)
     assert np.isfinite(model.get_latent_representation()).all()

@@ -55,14 +55,18 @@ def test_paper_means_aml(model):
     assert get_preset(model, "paper") != get_preset(model, "default")
 
 
-@pytest.mark.parametrize(("model", "name"), [(m, n) for m, names in PRESETS.items() for n in names])
+@pytest.mark.parametrize(
+    ("model", "name"), [(m, n) for m, names in PRESETS.items() for n in names]
+)
 def test_every_preset_builds_its_module(model, name):
     module = MODULES[model](7, 3, n_hidden=(5, 4), n_latent=2, **get_preset(model, name).module)
     assert module.scaler.scaling == ("centred" if name == "default" else "minmax")
 
 
 def test_unknown_preset_lists_the_known():
-    with pytest.raises(ValueError, match=r"preset='aml' is not one of 'default', 'paper', 'paper-"):
+    with pytest.raises(
+        ValueError, match=r"preset='aml' is not one of 'default', 'paper', 'paper-"
+    ):
         get_preset("SCMEDAL_FE", "aml")
 
 

@@ -67,9 +67,7 @@ def manager(build, cells):
 
 class TestSplitter:
     @pytest.mark.parametrize("external", [True, False])
-    @pytest.mark.parametrize(
-        ("batch_size", "n_train"), [(64, 192), (32, 192), (191, 191)]
-    )
+    @pytest.mark.parametrize(("batch_size", "n_train"), [(64, 192), (32, 192), (191, 191)])
     def test_a_minibatch_of_one_cell_is_left_out(self, manager, external, batch_size, n_train):
         order = np.arange(240)
         split = (

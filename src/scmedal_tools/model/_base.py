@@ -1,4 +1,4 @@
-"""What all models share: registration, training, latents and reconstructions."""
+"""What all models share: registration, construction and training."""
 
 from __future__ import annotations
 
@@ -20,24 +20,17 @@ from scmedal_tools.train import MedalDataSplitter, MedalTrainingPlan, get_preset
 from scmedal_tools.train._callbacks import BestWeights
 from scmedal_tools.train._plans import SELECTION
 
-from ._query_checks import check_query
+from ._inference import InferenceMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from anndata import AnnData
-    from torch import Tensor
-
-    Minibatches = Iterator[dict[str, Tensor]]
 
 # Training sees about this many cells, however many there are; see docs/design/presets.md.
 CELLS_SEEN = 400_000
 EPOCH_RANGE = (10, 100)
 
-UNTRAINED = "The model is not trained yet. Call `model.train()` first."
 
-
-class MedalModel(UnsupervisedTrainingMixin, BaseModelClass):
+class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """Base of the scMEDAL models."""
 
     _data_splitter_cls = MedalDataSplitter
@@ -202,18 +195,20 @@ class MedalModel(UnsupervisedTrainingMixin, BaseModelClass):
             datasplitter_kwargs=datasplitter_kwargs,
             plan_kwargs={"batch_names": list(self.batch_names)} | preset.plan | plan_kwargs,
             callbacks=callbacks,
-            **{"check_val_every_n_epoch": 1, "load_sparse_tensor": self._is_sparse()} | settings_,
+            **{"check_val_every_n_epoch": 1, "load_sparse_tensor": self._moves_sparse(accelerator)}
+            | settings_,
         )
         self.best_epoch_ = best.best_epoch if early_stopping else None
 
     def _default_epochs(self) -> int:
         return int(np.clip(round(CELLS_SEEN / self.summary_stats.n_cells), *EPOCH_RANGE))
 
-    def _is_sparse(self) -> bool:
-        # scvi-tools does not take scipy's sparse arrays as sparse tensors, only its matrices.
-        return self.adata is not None and isinstance(
-            self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY),
-            sparse.csr_matrix | sparse.csc_matrix,
+    def _moves_sparse(self, accelerator: str) -> bool:
+        """Whether minibatches travel to the device sparse and become dense there."""
+        if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
+            return False
+        return self.adata is not None and sparse.issparse(
+            self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         )
 
     @property
@@ -221,185 +216,6 @@ class MedalModel(UnsupervisedTrainingMixin, BaseModelClass):
         """Names of the batches, in the order of their codes."""
         state = self.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
         return pd.Index(state["categorical_mapping"])
-
-    @torch.inference_mode()
-    def get_latent_representation(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-        n_samples: int | None = None,
-        dataloader: Minibatches | None = None,
-    ) -> np.ndarray:
-        """Latent of each cell.
-
-        Parameters
-        ----------
-        adata
-            Cells with the genes and batches of the training data; ``None`` for those.
-        indices
-            Positions of the cells to use, or a mask; ``None`` for all.
-        batch_size
-            Cells in a minibatch; ``None`` for ``scvi.settings.batch_size``.
-        n_samples
-            Number of posterior draws of the random effects; ``None`` for their means.
-        dataloader
-            Minibatches to use instead of ``adata``.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape ``(n_cells, n_latent)``, with ``n_samples`` ``(n_samples, n_cells, n_latent)``.
-
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            If the cells do not fit the training data, or ``n_samples`` is asked of a network
-            without random effects.
-        """
-        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
-        return self._collect(minibatches, lambda tensors: self._infer(tensors)["z"], n_samples)
-
-    @torch.inference_mode()
-    def get_reconstruction(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        gene_list: Sequence[str] | None = None,
-        n_samples: int | None = None,
-        return_mean: bool = True,
-        return_numpy: bool = False,
-        batch_size: int | None = None,
-        dataloader: Minibatches | None = None,
-    ) -> pd.DataFrame | np.ndarray:
-        """Reconstructed expression of each cell, in the units of the input.
-
-        ``SCMEDAL_FE`` reconstructs what all batches share; ``SCMEDAL_RE`` reconstructs the cell in
-        its own batch. Neither is a count.
-
-        Parameters
-        ----------
-        adata, indices, batch_size, n_samples, dataloader
-            See :meth:`get_latent_representation`.
-        gene_list
-            Genes to return; ``None`` for all.
-        return_mean
-            Average the draws of ``n_samples``.
-        return_numpy
-            Return an array instead of a table.
-
-        Returns
-        -------
-        pandas.DataFrame or numpy.ndarray
-            Shape ``(n_cells, n_genes)``; an array ``(n_samples, n_cells, n_genes)`` with
-            ``n_samples`` and ``return_mean=False``.
-        """
-        genes = self._gene_positions(gene_list)
-        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
-
-        def reconstruct(tensors):
-            outputs = self.module.generative(
-                **self.module._get_generative_input(tensors, self._infer(tensors))
-            )
-            return self.module.reconstruct(outputs, genes)
-
-        values = self._collect(minibatches, reconstruct, n_samples, return_mean)
-        cells = None if dataloader is not None else self._cell_names(adata, indices)
-        return values if return_numpy else self._as_table(values, cells, genes)
-
-    def _minibatches(self, adata, indices, batch_size, dataloader) -> Minibatches:
-        self._check_if_trained(warn=False, message=UNTRAINED)
-        if dataloader is not None:
-            if adata is not None or indices is not None or batch_size is not None:
-                raise ValueError("`dataloader` replaces `adata`, `indices` and `batch_size`.")
-            return dataloader
-        if adata is None and self.adata is None:
-            raise ValueError("The model was loaded without data: pass `adata`.")
-        adata = self._validate_anndata(adata)
-        return self._make_data_loader(
-            adata=adata,
-            indices=_positions(indices),
-            batch_size=batch_size,
-            generator=torch.Generator(),  # or the loader advances torch's global one
-        )
-
-    def _validate_anndata(self, adata=None, copy_if_view: bool = True) -> AnnData:
-        if adata is not None and adata is not self.adata:
-            arguments = self.registry["setup_args"]
-            check_query(
-                adata,
-                layer=arguments["layer"],
-                genes=self.get_state_registry(REGISTRY_KEYS.X_KEY)["column_names"],
-                batch_key=arguments["batch_key"],
-                batches=self.batch_names,
-                labels_key=arguments["labels_key"],
-                labels=self.get_state_registry(REGISTRY_KEYS.LABELS_KEY)["categorical_mapping"],
-                unlabeled_category=arguments["unlabeled_category"],
-            )
-        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
-
-    def _infer(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.module.inference(**self.module._get_inference_input(tensors))
-
-    def _collect(
-        self,
-        minibatches: Minibatches,
-        compute: Callable[[dict[str, Tensor]], Tensor],
-        n_samples: int | None = None,
-        return_mean: bool = False,
-    ) -> np.ndarray:
-        """Apply ``compute`` to every minibatch, and to every draw of the random effects."""
-        if n_samples is None:
-            return torch.cat([_to_cpu(compute(tensors)) for tensors in minibatches]).numpy()
-        draws = self._draw_effects(n_samples)
-        parts = []
-        for tensors in minibatches:
-            values = []
-            for draw in draws:
-                with self.module.effects_fixed_at(draw):
-                    values.append(_to_cpu(compute(tensors)))
-            values = torch.stack(values)
-            parts.append(values.mean(0) if return_mean else values)
-        return torch.cat(parts, dim=0 if return_mean else 1).numpy()
-
-    def _draw_effects(self, n_samples: int) -> list[dict[str, Tensor]]:
-        raise ValueError(
-            f"{type(self).__name__} has no random effects to draw; leave out `n_samples`."
-        )
-
-    def _gene_positions(self, gene_list: Sequence[str] | None) -> np.ndarray:
-        names = pd.Index(self.get_var_names())
-        if gene_list is None:
-            return np.arange(len(names))
-        unknown = [gene for gene in gene_list if gene not in names]
-        if unknown:
-            raise ValueError(
-                f"{len(unknown)} of the genes in gene_list are not in the model: "
-                f"{', '.join(map(str, unknown[:5]))}. `model.get_var_names()` lists those it has."
-            )
-        return names.get_indexer(gene_list)
-
-    def _cell_names(self, adata: AnnData | None, indices) -> pd.Index:
-        names = (self.adata if adata is None else adata).obs_names
-        return names if indices is None else names[_positions(indices)]
-
-    def _as_table(self, values: np.ndarray, cells, genes: np.ndarray) -> pd.DataFrame | np.ndarray:
-        if values.ndim == 3:
-            return values
-        return pd.DataFrame(values, index=cells, columns=pd.Index(self.get_var_names())[genes])
-
-
-def _to_cpu(values: Tensor) -> Tensor:
-    return values.detach().float().cpu()
-
-
-def _positions(indices) -> np.ndarray | None:
-    if indices is None:
-        return None
-    indices = np.asarray(indices)
-    return np.flatnonzero(indices) if indices.dtype == bool else indices
 
 
 def _check_validation_cells(train_size, validation_size, datasplitter_kwargs) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
 
-    from ._base import Minibatches
+    from ._inference import Minibatches
 
 
 class SCMEDAL_FEC(MedalModel):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from torch import Tensor
 
-    from ._base import Minibatches
+    from ._inference import Minibatches
 
 Swap = Literal["content", "decoder", "encoder_decoder"]
 

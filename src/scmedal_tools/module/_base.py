@@ -36,7 +36,7 @@ class MedalModule(BaseModuleClass):
     n_batch
         Number of batches.
     scaling
-        How the input is scaled; see :class:`ExpressionScaler`.
+        How the input is scaled; see :class:`~scmedal_tools.module._scaler.ExpressionScaler`.
     likelihood
         ``"gaussian"``: nats per cell with one learned noise for all genes; ``"gaussian-gene"``:
         with one for each gene; ``"mse"``: mean squared error over genes.

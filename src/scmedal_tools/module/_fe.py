@@ -91,9 +91,10 @@ class FEModule(MedalModule):
     label_weight
         Weight of the cell-type classifier's cross-entropy.
     normalization, latent_activation
-        See :class:`TiedAutoencoder`.
+        See :class:`~scmedal_tools.module._fe.TiedAutoencoder`.
     **kwargs
-        See :class:`MedalModule`. Without ``adversary_weight`` there is no adversary.
+        See :class:`~scmedal_tools.module._base.MedalModule`. Without ``adversary_weight`` there is
+        no adversary.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ class REModule(MedalModule):
     batch_weight, kl_weight
         Weights of the batch classifier's cross-entropy and of the KL divergence.
     **kwargs
-        See :class:`MedalModule`.
+        See :class:`~scmedal_tools.module._base.MedalModule`.
     """
 
     def __init__(

@@ -81,7 +81,7 @@ class RandomEffects(nn.Module):
     def forward(self, batch_index: Tensor, sample: bool) -> Tensor:
         """Effects of each cell's batch: one draw for the minibatch, or the posterior means.
 
-        While :attr:`fixed` holds a table, that is what is looked up.
+        While ``fixed`` holds a table, that is what is looked up.
         """
         if self.fixed is not None:
             return F.embedding(batch_index, self.fixed)

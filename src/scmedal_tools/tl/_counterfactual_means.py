@@ -85,7 +85,7 @@ def counterfactual_means(
 def _groups(
     obs: pd.DataFrame, batch_key: str, labels_key: str | None
 ) -> tuple[pd.DataFrame, sparse.csc_array]:
-    """Groups of cells, and their indicator of shape ``(n_groups, n_cells)``."""
+    """Find the groups of cells, and their indicator of shape ``(n_groups, n_cells)``."""
     columns = {"source": obs[batch_key].astype(str)}
     if labels_key is not None:
         columns["cell_type"] = obs[labels_key].astype(str)

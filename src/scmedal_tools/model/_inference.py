@@ -1,0 +1,205 @@
+"""Latents and reconstructions of a trained model, minibatch by minibatch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from scvi import REGISTRY_KEYS
+
+from ._query_checks import check_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from anndata import AnnData
+    from torch import Tensor
+
+    Minibatches = Iterator[dict[str, Tensor]]
+
+UNTRAINED = "The model is not trained yet. Call `model.train()` first."
+
+
+class InferenceMixin:
+    """What a trained model says of cells; subclasses give the module and the registration."""
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        n_samples: int | None = None,
+        dataloader: Minibatches | None = None,
+    ) -> np.ndarray:
+        """Latent of each cell.
+
+        Parameters
+        ----------
+        adata
+            Cells with the genes and batches of the training data; ``None`` for those.
+        indices
+            Positions of the cells to use, or a mask; ``None`` for all.
+        batch_size
+            Cells in a minibatch; ``None`` for ``scvi.settings.batch_size``.
+        n_samples
+            Number of posterior draws of the random effects; ``None`` for their means.
+        dataloader
+            Minibatches to use instead of ``adata``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(n_cells, n_latent)``, with ``n_samples`` ``(n_samples, n_cells, n_latent)``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the cells do not fit the training data, or ``n_samples`` is asked of a network
+            without random effects.
+        """
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
+        return self._collect(minibatches, lambda tensors: self._infer(tensors)["z"], n_samples)
+
+    @torch.inference_mode()
+    def get_reconstruction(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        gene_list: Sequence[str] | None = None,
+        n_samples: int | None = None,
+        return_mean: bool = True,
+        return_numpy: bool = False,
+        batch_size: int | None = None,
+        dataloader: Minibatches | None = None,
+    ) -> pd.DataFrame | np.ndarray:
+        """Reconstructed expression of each cell, in the units of the input.
+
+        ``SCMEDAL_FE`` reconstructs what all batches share; ``SCMEDAL_RE`` reconstructs the cell in
+        its own batch. Neither is a count.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, n_samples, dataloader
+            See :meth:`get_latent_representation`.
+        gene_list
+            Genes to return; ``None`` for all.
+        return_mean
+            Average the draws of ``n_samples``.
+        return_numpy
+            Return an array instead of a table.
+
+        Returns
+        -------
+        pandas.DataFrame or numpy.ndarray
+            Shape ``(n_cells, n_genes)``; an array ``(n_samples, n_cells, n_genes)`` with
+            ``n_samples`` and ``return_mean=False``.
+        """
+        genes = self._gene_positions(gene_list)
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
+
+        def reconstruct(tensors):
+            outputs = self.module.generative(
+                **self.module._get_generative_input(tensors, self._infer(tensors))
+            )
+            return self.module.reconstruct(outputs, genes)
+
+        values = self._collect(minibatches, reconstruct, n_samples, return_mean)
+        cells = None if dataloader is not None else self._cell_names(adata, indices)
+        return values if return_numpy else self._as_table(values, cells, genes)
+
+    def _minibatches(self, adata, indices, batch_size, dataloader) -> Minibatches:
+        self._check_if_trained(warn=False, message=UNTRAINED)
+        if dataloader is not None:
+            if adata is not None or indices is not None or batch_size is not None:
+                raise ValueError("`dataloader` replaces `adata`, `indices` and `batch_size`.")
+            return dataloader
+        if adata is None and self.adata is None:
+            raise ValueError("The model was loaded without data: pass `adata`.")
+        adata = self._validate_anndata(adata)
+        return self._make_data_loader(
+            adata=adata,
+            indices=_positions(indices),
+            batch_size=batch_size,
+            generator=torch.Generator(),  # or the loader advances torch's global one
+        )
+
+    def _validate_anndata(self, adata=None, copy_if_view: bool = True) -> AnnData:
+        if adata is not None and adata is not self.adata:
+            arguments = self.registry["setup_args"]
+            check_query(
+                adata,
+                layer=arguments["layer"],
+                genes=self.get_state_registry(REGISTRY_KEYS.X_KEY)["column_names"],
+                batch_key=arguments["batch_key"],
+                batches=self.batch_names,
+                labels_key=arguments["labels_key"],
+                labels=self.get_state_registry(REGISTRY_KEYS.LABELS_KEY)["categorical_mapping"],
+                unlabeled_category=arguments["unlabeled_category"],
+            )
+        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
+
+    def _infer(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.module.inference(**self.module._get_inference_input(tensors))
+
+    def _collect(
+        self,
+        minibatches: Minibatches,
+        compute: Callable[[dict[str, Tensor]], Tensor],
+        n_samples: int | None = None,
+        return_mean: bool = False,
+    ) -> np.ndarray:
+        """Apply ``compute`` to every minibatch, and to every draw of the random effects."""
+        if n_samples is None:
+            return torch.cat([_to_cpu(compute(tensors)) for tensors in minibatches]).numpy()
+        draws = self._draw_effects(n_samples)
+        parts = []
+        for tensors in minibatches:
+            values = []
+            for draw in draws:
+                with self.module.effects_fixed_at(draw):
+                    values.append(_to_cpu(compute(tensors)))
+            values = torch.stack(values)
+            parts.append(values.mean(0) if return_mean else values)
+        return torch.cat(parts, dim=0 if return_mean else 1).numpy()
+
+    def _draw_effects(self, n_samples: int) -> list[dict[str, Tensor]]:
+        raise ValueError(
+            f"{type(self).__name__} has no random effects to draw; leave out `n_samples`."
+        )
+
+    def _gene_positions(self, gene_list: Sequence[str] | None) -> np.ndarray:
+        names = pd.Index(self.get_var_names())
+        if gene_list is None:
+            return np.arange(len(names))
+        unknown = [gene for gene in gene_list if gene not in names]
+        if unknown:
+            raise ValueError(
+                f"{len(unknown)} of the genes in gene_list are not in the model: "
+                f"{', '.join(map(str, unknown[:5]))}. `model.get_var_names()` lists those it has."
+            )
+        return names.get_indexer(gene_list)
+
+    def _cell_names(self, adata: AnnData | None, indices) -> pd.Index:
+        names = (self.adata if adata is None else adata).obs_names
+        return names if indices is None else names[_positions(indices)]
+
+    def _as_table(self, values: np.ndarray, cells, genes: np.ndarray) -> pd.DataFrame | np.ndarray:
+        if values.ndim == 3:
+            return values
+        return pd.DataFrame(values, index=cells, columns=pd.Index(self.get_var_names())[genes])
+
+
+def _to_cpu(values: Tensor) -> Tensor:
+    return values.detach().float().cpu()
+
+
+def _positions(indices) -> np.ndarray | None:
+    if indices is None:
+        return None
+    indices = np.asarray(indices)
+    return np.flatnonzero(indices) if indices.dtype == bool else indices

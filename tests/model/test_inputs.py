@@ -1,0 +1,190 @@
+"""Unusual input works or is refused with a message that says what to do."""
+
+import anndata as ad
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import scmedal_tools as smt
+
+MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
+
+
+def with_value(value):
+    def change(adata):
+        adata.X[3, 5] = value
+
+    return change
+
+
+def in_obs(column, value, rows=slice(None)):
+    def change(adata):
+        values = adata.obs[column].astype(object).to_numpy() if column in adata.obs else None
+        values = np.empty(adata.n_obs, dtype=object) if values is None else values
+        values[rows] = value
+        adata.obs[column] = values
+
+    return change
+
+
+def repeat_a_gene(adata):
+    adata.var_names = [adata.var_names[1], *adata.var_names[1:]]
+
+
+def take_the_counts(adata):
+    adata.X = adata.layers["counts"]
+
+
+def drop_the_batch(adata):
+    del adata.obs["donor"]
+
+
+REFUSED = {
+    "no batch column": (drop_the_batch, r"batch_key='donor' is not a column.*'cell_type'"),
+    "one batch": (in_obs("donor", "A"), r"batch_key='donor' has 1 level.*at least 2"),
+    "batch missing": (in_obs("donor", np.nan, [0, 7]), r"missing in 2 of 240 cells(.|\n)*notna"),
+    "type missing": (in_obs("cell_type", np.nan, [0]), r"labels_key='cell_type' is missing in 1"),
+    "NaN": (with_value(np.nan), r"NaN or infinite values in 1 of 240 cells(.|\n)*isfinite"),
+    "infinite": (with_value(np.inf), "NaN or infinite values in 1 of 240 cells"),
+    "negative": (with_value(-1.0), "negative values .* in 1 of 240 cells"),
+    "counts": (take_the_counts, r"raw counts(.|\n)*scmedal_tools\.pp\.preprocess\(adata\)"),
+    "equal names": (repeat_a_gene, r"2 of 60 genes share their name(.|\n)*make_unique"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("name", MODELS)
+def test_refused_at_registration(build, adata, name, case):
+    change, message = REFUSED[case]
+    change(adata)
+    with pytest.raises(ValueError, match=message):
+        build(name, adata, {"labels_key": "cell_type"})
+    assert "_scvi_batch" not in adata.obs
+
+
+@pytest.mark.parametrize(("shape", "message"), [((0, 60), "batch_key"), ((240, 0), "0 genes")])
+def test_nothing_there(build, adata, shape, message):
+    with pytest.raises(ValueError, match=message):
+        build("SCMEDAL_FE", adata[: shape[0], : shape[1]].copy())
+
+
+class TestForms:
+    """CSR, CSC and dense matrices and layers: see ``TestStorage`` in ``test_base.py``."""
+
+    @pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_matrix, sp.spmatrix.toarray])
+    def test_backed(self, fit, cells, tmp_path, form):
+        adata = cells.copy()
+        adata.X = form(adata.X)
+        expected = fit("SCMEDAL_RE", adata).get_latent_representation()
+        cells.write_h5ad(tmp_path / "cells.h5ad")
+        backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+        latent = fit("SCMEDAL_RE", backed).get_latent_representation()
+        np.testing.assert_allclose(latent, expected, rtol=1e-4, atol=1e-5)
+        backed.file.close()
+
+    def test_coo_is_refused_by_anndata(self, adata):
+        with pytest.raises(ValueError, match="Only CSR and CSC"):
+            adata.X = adata.X.tocoo()
+
+    def test_view(self, build, adata):
+        with pytest.raises(ValueError, match=r"adata = adata\.copy\(\)"):
+            build("SCMEDAL_FE", adata[:100])
+
+
+class TestBatches:
+    @pytest.mark.parametrize("name", MODELS)
+    def test_a_batch_of_one_cell(self, fit, adata, name):
+        in_obs("donor", "lonely", [17])(adata)
+        parts = [np.arange(100), np.arange(100, 180), np.arange(180, 240)]
+        split = {"datasplitter_kwargs": {"external_indexing": parts}}
+        model = fit(name, adata, {"labels_key": "cell_type"}, **split)
+        assert np.isfinite(model.get_reconstruction(return_numpy=True)).all()
+        assert model.get_latent_representation(indices=[17]).shape == (1, 4)
+
+    def test_a_batch_without_training_cells(self, fit, adata):
+        in_obs("donor", "late", slice(200, 240))(adata)
+        parts = [np.arange(150), np.arange(150, 200), np.arange(200, 240)]
+        with pytest.warns(UserWarning, match=r"1 of 5 batches have no training cells: late\. "):
+            model = fit("SCMEDAL_RE", adata, datasplitter_kwargs={"external_indexing": parts})
+        code = model.batch_names.get_loc("late")
+        for table in model.module.effect_tables.values():
+            effects = table.loc.detach().abs().amax(dim=1)
+            assert effects[code] == 0
+            assert effects.sum() > 0
+        assert np.isfinite(model.get_latent_representation(indices=parts[2])).all()
+
+
+class TestGenesWithoutVariance:
+    @pytest.mark.parametrize("preset", ["default", "paper"])
+    @pytest.mark.parametrize("name", MODELS)
+    def test_warn_and_stay_finite(self, fit, adata, name, preset):
+        adata.X = adata.X.toarray()
+        adata.X[:, 3] = 0.5
+        setup, model = {"labels_key": "cell_type"}, {"preset": preset}
+        with pytest.warns(UserWarning, match=r"1 of 60 genes do not vary.*filter_genes"):
+            model = fit(name, adata, setup, model)
+        assert np.isfinite(model.get_reconstruction(return_numpy=True)).all()
+        assert np.isfinite(model.history["train_loss"].to_numpy(dtype=float)).all()
+
+    def test_all_of_them(self, fit, adata):
+        adata.X = np.full(adata.shape, 0.5, dtype=np.float32)
+        with pytest.raises(ValueError, match=r"No gene varies over the training cells"):
+            fit("SCMEDAL_FE", adata)
+
+
+def drop_genes(adata):
+    return adata[:, 2:].copy()
+
+
+def reverse_genes(adata):
+    return adata[:, ::-1].copy()
+
+
+QUERIES = {
+    "genes missing": (drop_genes, r"2 of the 60 genes .* missing(.|\n)*model\.get_var_names\(\)"),
+    "genes reordered": (reverse_genes, r"another order(.|\n)*model\.get_var_names\(\)"),
+    "genes repeated": (repeat_a_gene, r"2 of 60 genes share their name"),
+    "no batch column": (drop_the_batch, r"has no column 'donor'"),
+    "batch missing": (in_obs("donor", np.nan, [0]), r"obs\['donor'\] is missing for 1 cells"),
+    "batch unseen": (in_obs("donor", "new", [0]), r"1 of the batches.*: new\..*knows: donor_01"),
+    "no type column": (
+        lambda adata: adata.obs.pop("partly_labelled"),
+        r"no column 'partly_labelled'(.|\n)*obs\['partly_labelled'\] = 'unlabeled'",
+    ),
+    "type unseen": (
+        in_obs("partly_labelled", "new", [0, 1]),
+        r"2 cells have .* not trained on: new\.(.|\n)*= 'unlabeled'",
+    ),
+    "type missing": (
+        in_obs("partly_labelled", np.nan, [0]),
+        r"1 cells have .* not trained on: nan",
+    ),
+    "counts": (take_the_counts, "raw counts"),
+    "NaN": (with_value(np.nan), "NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("case", QUERIES)
+def test_cells_that_do_not_fit_the_model(trained, fresh, case):
+    change, message = QUERIES[case]
+    changed = change(fresh)
+    query = changed if isinstance(changed, ad.AnnData) else fresh
+    with pytest.raises(ValueError, match=message):
+        trained.get_latent_representation(query)
+
+
+def test_the_line_that_orders_the_genes(trained, fresh):
+    expected = trained.get_latent_representation(fresh)
+    more = ad.concat([fresh, fresh[:, :3].copy()], axis=1, merge="first")
+    more.var_names = [*fresh.var_names[::-1], "x", "y", "z"]
+    more = more[:, ::-1].copy()
+    with pytest.raises(ValueError, match="another order or with others"):
+        trained.get_latent_representation(more)
+    shuffled = fresh[:, ::-1].copy()
+    mended = shuffled[:, trained.get_var_names()].copy()
+    np.testing.assert_array_equal(trained.get_latent_representation(mended), expected)
+
+
+def test_layer_that_is_not_there(adata):
+    with pytest.raises(ValueError, match=r"layer='scaled' is not in adata\.layers.*'counts'"):
+        smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="donor", layer="scaled")
