@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 AMBIGUOUS_DONORS = ["AML314", "AML371", "AML722B", "AML997"]  # scMEDAL, supplement 2.2
 TARGETS = {"donor": "donor", "type": "cell_type"}
 SEEDS = (0, 1, 2)
-FE_WEIGHTS = (0, 20, 40, 45, 50, 60, 80)
+FE_WEIGHTS = (0, 20, 40, 50, 60, 80)
 
 TABLES = {
     "methods": {

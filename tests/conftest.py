@@ -23,7 +23,7 @@ QUICK = {
 def data_dir() -> Path:
     """Folder of the real data sets; the only place that knows where they are."""
     beside = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("SCMEDAL_DATA", beside))
+    folder = Path(os.environ.get("SCMEDAL_DATA") or beside)
     if not folder.is_dir():
         reason = f"no data sets at {folder}: name their folder with SCMEDAL_DATA"
         if os.environ.get("SCMEDAL_REQUIRE_DATA") == "1":

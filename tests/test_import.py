@@ -7,8 +7,6 @@ import pytest
 
 import scmedal_tools
 
-PARTS = ["datasets", "model", "module", "pl", "pp", "tl", "train"]
-
 
 def run(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -34,7 +32,7 @@ def test_use_loads_a_part_and_only_what_it_needs():
     assert run(code) == ["scmedal_tools.datasets"]
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", scmedal_tools.__all__)
 def test_parts_are_listed_and_export_what_they_say(name):
     assert name in dir(scmedal_tools)
     part = getattr(scmedal_tools, name)

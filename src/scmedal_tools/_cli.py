@@ -175,12 +175,13 @@ def _conclude(out: Path) -> None:
 
 def _show_recovery(medians: pd.DataFrame, n_effects: int) -> None:
     table = Table(
-        title=f"\nEffect of moving the cells of a type from one donor to another, medians over\n"
-        f"{n_effects} combinations of a type and two donors"
+        "estimated by",
+        title=f"\nEffect of moving a type's cells to another donor, medians of {n_effects} cases",
+        caption="correlation with the truth over genes, slope (1 is calibrated),\n"
+        "squared error relative to the true effect",
     )
-    table.add_column("estimated by")
-    for column in ("correlation with truth", "slope (1 is calibrated)", "relative error"):
-        table.add_column(column, justify="right")
+    for metric in medians:
+        table.add_column(metric.replace("_", " "), justify="right")
     for method, row in medians.sort_values("correlation").iterrows():
         table.add_row(str(method), *(f"{value:.2f}" for value in row))
     console.print(table)

@@ -70,6 +70,6 @@ def test_file_and_neighbours(fe, adata, tmp_path):
     read = ad.read_h5ad(tmp_path / "cells.h5ad")
     np.testing.assert_array_equal(read.obsm[key], adata.obsm[key])
     assert read.uns["scmedal"] == adata.uns["scmedal"]
-    sc.pp.neighbors(read, use_rep=key, n_neighbors=5)
+    sc.pp.neighbors(read, use_rep=key, n_neighbors=5, method="gauss", transformer="sklearn")
     assert read.uns["neighbors"]["params"]["use_rep"] == key
     assert read.obsp["connectivities"].shape == (240, 240)

@@ -145,6 +145,21 @@ class TestSteps:
         cross_entropy = history(model, "adversary_ce_train")
         assert cross_entropy[-1] < 0.9 * cross_entropy[0]
 
+    def test_the_loss_of_the_autoencoder_has_no_gradient_for_the_adversary(self, build, adata):
+        model = build("SCMEDAL_FE", adata)
+        loss, adversary, takes_gradient = model.module.loss, model.module.adversary, []
+
+        def watched(*args, **kwargs):
+            if model.module.training:
+                takes_gradient.extend(p.requires_grad for p in adversary.parameters())
+            return loss(*args, **kwargs)
+
+        model.module.loss = watched
+        model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+        assert takes_gradient
+        assert not any(takes_gradient)
+        assert all(p.requires_grad for p in adversary.parameters())
+
     def test_an_interrupted_step_leaves_the_adversary_able_to_learn(self, build, adata):
         adversary = build("SCMEDAL_FE", adata).module.adversary
 

@@ -26,7 +26,7 @@ AdversarialObjective = Literal["bounded", "unbounded"]
 class MedalModule(BaseModuleClass):
     """Autoencoder on scaled expression, with an optional adversary that reads the batch.
 
-    Subclasses set :attr:`adversary` (``None`` for none), build the networks and write
+    Subclasses set ``adversary`` (``None`` for none), build the networks and write
     ``inference``, ``generative``, ``adversary_features`` and ``loss``.
 
     Parameters

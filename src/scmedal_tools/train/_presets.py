@@ -104,7 +104,7 @@ _PAPER_RE = Preset(
         "kl_weight": 1e-5,
         "adversary_weight": 0.0,
     },
-    _PAPER_PLAN,
+    _PAPER_PLAN | {"effects_lr": 1e-4},
     _PAPER_TRAIN,
 )
 

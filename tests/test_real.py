@@ -1,0 +1,81 @@
+"""Reduced bars on real data; docs/design/presets.md has the full ones."""
+
+import anndata as ad
+import numpy as np
+import pytest
+import scvi
+from sklearn.decomposition import PCA
+from typer.testing import CliRunner
+
+import scmedal_tools as smt
+from scmedal_tools._cli import app
+
+pytestmark = pytest.mark.real
+
+EPOCHS = 8
+
+
+@pytest.fixture(scope="module")
+def aml(data_dir):
+    adata = ad.read_h5ad(data_dir / "aml_vangalen2019_d0_hvg3000.h5ad")
+    adata = adata[adata.obs["donor"].isin(["AML707B", "AML1012", "AML328", "BM3", "AML210A"])]
+    adata = adata.copy()
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=1000, size_factor_key="n_umi_total")
+    parts = smt.train.stratified_split(adata.obs, ["donor", "cell_type"])
+    train, test = (adata.X[cells].toarray() for cells in (parts[0], parts[2]))
+    pca = PCA(50, random_state=0).fit(train)
+    error = np.square(test - pca.inverse_transform(pca.transform(test))).sum()
+    total = np.square(test - train.mean(0)).sum()
+    return adata, parts, test, total, 1 - error / total
+
+
+def trained(cls, adata, parts):
+    scvi.settings.seed = 0
+    cls.setup_anndata(adata, batch_key="donor")
+    model = cls(adata)
+    model.train(
+        max_epochs=EPOCHS,
+        enable_progress_bar=False,
+        datasplitter_kwargs={"external_indexing": parts},
+    )
+    return model
+
+
+@pytest.mark.parametrize(("cls", "bar"), [("SCMEDAL_FE", 0.5), ("SCMEDAL_RE", 0.7)])
+def test_variance_explained_of_aml_test_cells(aml, cls, bar):
+    adata, parts, test, total, of_pca = aml
+    model = trained(getattr(smt.model, cls), adata, parts)
+    reconstruction = model.get_reconstruction(indices=parts[2], return_numpy=True)
+    explained = 1 - np.square(test - reconstruction).sum() / total
+    assert explained >= bar * of_pca
+
+
+def test_a_wrong_donor_reconstructs_aml_worse(aml):
+    adata, parts, test, _, _ = aml
+    model = trained(smt.model.SCMEDAL_RE, adata, parts)
+    own = adata.obs["donor"].to_numpy()[parts[2]]
+    names = list(model.batch_names)
+    swapped = model.get_counterfactual_expression(
+        indices=parts[2], transform_batch=names, return_numpy=True
+    )
+    error = {name: np.square(test - x).sum(1) for name, x in swapped.items()}
+    right = np.choose([names.index(name) for name in own], [error[name] for name in names])
+    wrong = (sum(error.values()) - right) / (len(names) - 1)
+    assert wrong.sum() > 1.02 * right.sum()
+
+
+def test_the_command_line_on_pig_airway(data_dir, tmp_path):
+    arguments = [
+        "run", str(data_dir / "cf_pig_airway_aggregatebiovar.h5ad"), "--batch-key", "donor",
+        "--labels-key", "cell_type", "--max-epochs", "5", "--transform-batch", "SWT1",
+        "--out", str(tmp_path / "pig"),
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    adata = ad.read_h5ad(tmp_path / "pig" / "adata.h5ad")
+    assert {"X_pca", "X_scmedal_fec", "X_scmedal_re"} <= set(adata.obsm)
+    means = ad.read_h5ad(tmp_path / "pig" / "counterfactual_means.h5ad")
+    # Shifts of a donor to itself are nothing, those of the other genotype are something.
+    to_itself = means[means.obs["source"] == "SWT1"].X
+    assert np.abs(to_itself).max() < 1e-5
+    assert np.abs(means[means.obs["source"] == "SCF3"].X).max() > 0.05

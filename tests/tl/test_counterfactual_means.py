@@ -1,0 +1,139 @@
+"""Group means against pandas on the full counterfactuals."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pytest
+
+from scmedal_tools import tl
+from scmedal_tools.tl import _counterfactual_means
+
+TARGETS = ["donor_02", "donor_04"]
+
+
+@pytest.fixture(scope="module")
+def model(cells, fit):
+    return fit("SCMEDAL_RE", cells.copy(), max_epochs=5)
+
+
+def by_pandas(model, columns, target):
+    """Means of groups, and their reconstruction, from cells x genes."""
+    groups = [model.adata.obs[column].astype(str) for column in columns]
+    swapped = model.get_counterfactual_expression(transform_batch=target).groupby(groups).mean()
+    return swapped, model.get_reconstruction().groupby(groups).mean()
+
+
+class TestMeans:
+    @pytest.mark.parametrize("labels_key", [None, "cell_type"])
+    def test_equal_the_group_means(self, model, labels_key):
+        means = tl.counterfactual_means(model, model.adata, TARGETS, labels_key=labels_key)
+        columns = ["donor"] if labels_key is None else ["donor", labels_key]
+        for target in TARGETS:
+            swapped, reconstruction = by_pandas(model, columns, target)
+            rows = means[means.obs["target"] == target]
+            assert rows.n_obs == len(swapped)
+            np.testing.assert_allclose(rows.layers["counterfactual"], swapped, atol=1e-5)
+            np.testing.assert_allclose(rows.layers["reconstruction"], reconstruction, atol=1e-5)
+            np.testing.assert_allclose(rows.X, swapped - reconstruction, atol=1e-5)
+        assert np.abs(means.X).max() > 1e-3
+
+    def test_rows_are_named_and_counted(self, model):
+        means = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
+        sizes = model.adata.obs.groupby(["donor", "cell_type"], observed=True).size()
+        assert means.obs_names.is_unique
+        assert means.var_names.equals(model.adata.var_names)
+        for name, row in means.obs.iterrows():
+            assert name == f"{row['source']} -> {row['target']} ({row['cell_type']})"
+            assert row["n_cells"] == sizes[row["source"], row["cell_type"]]
+        without = tl.counterfactual_means(model, model.adata, "donor_02")
+        assert list(without.obs_names) == [f"donor_0{i} -> donor_02" for i in range(1, 5)]
+        assert "cell_type" not in without.obs
+
+    def test_chunks_do_not_matter(self, model, monkeypatch):
+        whole = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
+        monkeypatch.setattr(_counterfactual_means, "CELLS_PER_CHUNK", 37)
+        chunked = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
+        np.testing.assert_allclose(chunked.X, whole.X, atol=1e-5)
+        assert chunked.obs.equals(whole.obs)
+
+    def test_no_more_cells_than_a_chunk_are_computed_at_once(self, model, monkeypatch):
+        monkeypatch.setattr(_counterfactual_means, "CELLS_PER_CHUNK", 37)
+        asked = []
+        original = type(model).get_counterfactual_expression
+
+        def spy(self, *args, indices, **kwargs):
+            asked.append(len(indices))
+            return original(self, *args, indices=indices, **kwargs)
+
+        monkeypatch.setattr(type(model), "get_counterfactual_expression", spy)
+        tl.counterfactual_means(model, model.adata, "donor_02")
+        assert max(asked) == 37
+        assert sum(asked) == model.adata.n_obs
+
+    def test_own_batch_shifts_nothing(self, model):
+        means = tl.counterfactual_means(model, model.adata, TARGETS)
+        own = (means.obs["source"] == means.obs["target"]).to_numpy()
+        assert own.sum() == 2
+        np.testing.assert_allclose(means.X[own], 0, atol=1e-6)
+        assert (np.abs(means.X[~own]).max(axis=1) > 1e-3).all()
+
+    def test_of_some_cells_only(self, model):
+        some = model.adata[model.adata.obs["donor"] == "donor_01"].copy()
+        means = tl.counterfactual_means(model, some, TARGETS)
+        everything = tl.counterfactual_means(model, model.adata, TARGETS)
+        assert list(means.obs_names) == ["donor_01 -> donor_02", "donor_01 -> donor_04"]
+        np.testing.assert_allclose(means.X, everything[means.obs_names].X, atol=1e-5)
+
+    def test_swap_is_passed_on(self, model):
+        means = tl.counterfactual_means(model, model.adata, "donor_02", swap="decoder")
+        swapped = model.get_counterfactual_expression(transform_batch="donor_02", swap="decoder")
+        cells = (model.adata.obs["donor"] == "donor_01").to_numpy()
+        expected = swapped[cells].mean()
+        result = means["donor_01 -> donor_02"].layers["counterfactual"][0]
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+        content = tl.counterfactual_means(model, model.adata, "donor_02")
+        assert np.abs(content.X - means.X).max() > 1e-4
+
+    def test_a_target_named_twice_is_there_once(self, model):
+        means = tl.counterfactual_means(model, model.adata, ["donor_02", "donor_02"])
+        assert means.n_obs == 4
+
+
+def test_survives_a_file(model, tmp_path):
+    means = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
+    means.write_h5ad(tmp_path / "means.h5ad")
+    read = ad.read_h5ad(tmp_path / "means.h5ad")
+    assert (read.obs.astype(str) == means.obs.astype(str)).all(axis=None)
+    for layer in ("reconstruction", "counterfactual"):
+        np.testing.assert_array_equal(read.layers[layer], means.layers[layer])
+    np.testing.assert_array_equal(read.X, means.X)
+
+
+def test_batches_may_be_numbers(cells, fit):
+    adata = cells.copy()
+    adata.obs["lane"] = adata.obs["donor"].cat.codes.astype(int) + 1
+    model = fit("SCMEDAL_RE", adata, {"batch_key": "lane"})
+    one = tl.counterfactual_means(model, adata, 2)
+    assert list(one.obs_names) == [f"{i} -> 2" for i in range(1, 5)]
+    assert tl.counterfactual_means(model, adata, [2, 3]).n_obs == 8
+
+
+class TestErrors:
+    def test_unknown_target(self, model):
+        with pytest.raises(ValueError, match=r"'donor_9'.*Choose from donor_01"):
+            tl.counterfactual_means(model, model.adata, ["donor_02", "donor_9"])
+
+    def test_no_target(self, model):
+        with pytest.raises(ValueError, match="names no batch"):
+            tl.counterfactual_means(model, model.adata, [])
+
+    def test_unknown_column(self, model):
+        with pytest.raises(ValueError, match=r"labels_key='type' is not a column.*'cell_type'"):
+            tl.counterfactual_means(model, model.adata, "donor_02", labels_key="type")
+
+    def test_gaps_in_the_column(self, model):
+        adata = model.adata.copy()
+        adata.obs.loc[adata.obs_names[:3], "cell_type"] = np.nan
+        with pytest.raises(ValueError, match="labels_key='cell_type' is missing in 3 of 240"):
+            tl.counterfactual_means(model, adata, "donor_02", labels_key="cell_type")
