@@ -12,7 +12,7 @@ from scmedal_tools._cli import app
 
 pytestmark = pytest.mark.real
 
-EPOCHS = 8
+EPOCHS = 25
 
 
 @pytest.fixture(scope="module")

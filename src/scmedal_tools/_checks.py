@@ -88,7 +88,7 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> None:
         For raw counts, negative, NaN, infinite or never logged values, no cells, no genes, or a
         layer that does not exist. The message ends with the line that mends it.
     """
-    summary = _summarise(_expression(adata, layer))
+    summary = _summarise(expression_of(adata, layer))
     if summary.kind == "log-normalised":
         return
     where = _where(layer)
@@ -107,7 +107,7 @@ def check_counts(adata: AnnData, layer: str | None = None) -> None:
         For anything but non-negative whole numbers, no cells, no genes, or a layer that does not
         exist. The message names the alternatives.
     """
-    summary = _summarise(_expression(adata, layer))
+    summary = _summarise(expression_of(adata, layer))
     if summary.kind == "counts":
         return
     advice = {
@@ -184,7 +184,7 @@ def check_names(adata: AnnData) -> None:
             )
 
 
-def _expression(adata: AnnData, layer: str | None) -> Any:
+def expression_of(adata: AnnData, layer: str | None) -> Any:
     if layer is not None and layer not in adata.layers:
         raise ValueError(
             f"layer={layer!r} is not in adata.layers. {_layers_at_hand(adata)}".rstrip()

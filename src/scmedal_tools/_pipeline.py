@@ -15,7 +15,7 @@ import scanpy as sc
 import scvi
 
 from . import _keys, model, pl, pp, tl
-from ._checks import _expression, check_names, check_obs, expression_kind
+from ._checks import check_names, check_obs, expression_kind, expression_of
 from .tl._umap import umap_key
 from .train import get_preset
 
@@ -124,7 +124,7 @@ class Run:
     def _preprocess(self) -> None:
         """Raw counts are preprocessed; log-normalised expression is taken as it is."""
         job, adata = self.job, self.adata
-        ready = expression_kind(_expression(adata, job.layer)) == "log-normalised"
+        ready = expression_kind(expression_of(adata, job.layer)) == "log-normalised"
         if ready:
             self.announce("  log-normalised already: taken as it is, all genes kept")
             if job.size_factor_key is not None:

@@ -22,7 +22,9 @@ STYLES = {
     "validation": {"color": "#D55E00", "linestyle": "--"},
 }
 BEST_EPOCH_STYLE = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
-UPPER_CASE = {"elbo": "ELBO", "kl": "KL", "mse": "MSE"}
+WORDS = {"ce": "cross-entropy", "kl": "KL", "mse": "MSE"}
+# scvi-tools logs it for every model: these objectives are no bound on the evidence.
+NOT_DRAWN = "elbo"
 MAX_COLUMNS = 4
 PANEL_SIZE = (2.5, 2.0)  # inches
 LEGEND_HEIGHT = 0.35  # inches
@@ -41,7 +43,7 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
         A trained model, or its ``history``: a dictionary of one-column data frames of shape
         ``(n_epochs, 1)`` indexed by epoch. Drawn are ``train_loss`` and ``validation_loss``, as
         "total loss", and the names that end in ``_train`` or ``_validation``; entries without at
-        least two values are left out. Where a model has the attribute ``best_epoch_``, a dotted
+        least two values, terms that are zero throughout and scvi-tools' ELBO are left out. Where a model has the attribute ``best_epoch_``, a dotted
         line marks that epoch.
     save
         File to write the figure to; its ending gives the format.
@@ -102,7 +104,7 @@ def _curves_by_term(history: Mapping[str, Any]) -> dict[str, dict[str, pd.Series
     for name, values in history.items():
         term, split = _term_and_split(name)
         curve = _as_curve(values)
-        if split and len(curve) > 1:
+        if split and term != NOT_DRAWN and len(curve) > 1 and curve.any():
             terms.setdefault(term, {})[split] = curve
     drawn = {term: curves for term, curves in terms.items() if curves}
     if not drawn:
@@ -161,4 +163,4 @@ def _draw_term(ax: Axes, term: str, curves: dict[str, pd.Series], best_epoch: in
 
 
 def _readable(term: str) -> str:
-    return " ".join(UPPER_CASE.get(word, word) for word in term.split("_"))
+    return " ".join(WORDS.get(word, word) for word in term.split("_"))
