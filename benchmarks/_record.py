@@ -19,16 +19,23 @@ def data_folder() -> Path:
     return Path(os.environ.get("SCMEDAL_DATA", ROOT.parent / "shared" / "data"))
 
 
-def save(name: str, results: list[dict], **about) -> Path:
-    """Write ``results/<name>.json``."""
+def _source() -> dict:
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
     changed = subprocess.check_output(
         [*git, "status", "--porcelain", "--", "src", "benchmarks/*.py"], text=True
     )
+    return {"commit": commit, "uncommitted_changes": bool(changed.strip())}
+
+
+# Read at the start: what runs is the code that was imported.
+SOURCE = _source()
+
+
+def save(name: str, results: list[dict], **about) -> Path:
+    """Write ``results/<name>.json``."""
     record = {
-        "commit": commit,
-        "uncommitted_changes": bool(changed.strip()),
+        **SOURCE,
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "cores": os.cpu_count(),
         **about,

@@ -42,9 +42,9 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
     history
         A trained model, or its ``history``: a dictionary of one-column data frames of shape
         ``(n_epochs, 1)`` indexed by epoch. Drawn are ``train_loss`` and ``validation_loss``, as
-        "total loss", and the names that end in ``_train`` or ``_validation``; entries without at
-        least two values, terms that are zero throughout and scvi-tools' ELBO are left out. Where a model has the attribute ``best_epoch_``, a dotted
-        line marks that epoch.
+        "total loss", and the names that end in ``_train`` or ``_validation``. Entries without at
+        least two values, terms that are zero throughout and scvi-tools' ELBO are left out. Where
+        a model has the attribute ``best_epoch_``, a dotted line marks that epoch.
     save
         File to write the figure to; its ending gives the format.
 

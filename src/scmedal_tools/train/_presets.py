@@ -53,7 +53,7 @@ _DEFAULT_FE = Preset(
         "likelihood": "gaussian-gene",
         "label_hidden": (64,),
         "label_weight": 20.0,
-        "adversary_weight": 45.0,
+        "adversary_weight": 40.0,
     },
     {"lr": 1e-3, "adversary_lr": 1e-3, "adversary_steps": 3},
     _DEFAULT_TRAIN,
