@@ -122,7 +122,13 @@ def check_counts(adata: AnnData, layer: str | None = None) -> None:
     )
 
 
-def check_obs(adata: AnnData, key: str, what: str = "batch_key", min_levels: int = 2) -> None:
+def check_obs(
+    adata: AnnData,
+    key: str,
+    what: str = "batch_key",
+    min_levels: int = 2,
+    fill: str = "unknown",
+) -> None:
     """Refuse an ``obs`` column that cannot serve as a grouping of the cells.
 
     Parameters
@@ -135,6 +141,8 @@ def check_obs(adata: AnnData, key: str, what: str = "batch_key", min_levels: int
         The argument by which the user named it, for the message.
     min_levels
         Fewest distinct values; categories without a cell do not count.
+    fill
+        Level that the message suggests for missing values.
 
     Raises
     ------
@@ -150,7 +158,7 @@ def check_obs(adata: AnnData, key: str, what: str = "batch_key", min_levels: int
         raise ValueError(
             f"{what}={key!r} is missing in {n_missing:,} of {adata.n_obs:,} cells. "
             f"To make them a level of their own: adata.obs[{key!r}] = "
-            f'adata.obs[{key!r}].astype(object).fillna("unknown").astype("category"). '
+            f"adata.obs[{key!r}].astype(object).fillna({fill!r}).astype('category'). "
             f"To drop them:\nadata = adata[adata.obs[{key!r}].notna()].copy()"
         )
     n_levels = column.nunique()
@@ -162,6 +170,23 @@ def check_obs(adata: AnnData, key: str, what: str = "batch_key", min_levels: int
             f"{what}={key!r} has {n_levels} level(s) ({_quoted(column.unique())}) in "
             f"{adata.n_obs:,} cells, and at least {min_levels} are needed: {reason}. "
             f"{_candidates(adata)}"
+        )
+
+
+def check_labels(adata: AnnData, key: str, unlabeled_category: str = "unlabeled") -> None:
+    """Refuse a column that cannot serve as cell types; parameters as in :func:`check_obs`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check_obs`, and if the cell types are not text.
+    """
+    check_obs(adata, key, what="labels_key", fill=unlabeled_category)
+    others = [level for level in adata.obs[key].unique() if not isinstance(level, str)]
+    if others:
+        raise ValueError(
+            f"labels_key={key!r} has levels that are not text ({_quoted(others)}). "
+            f"Run:\nadata.obs[{key!r}] = adata.obs[{key!r}].astype(str).astype('category')"
         )
 
 
@@ -190,7 +215,10 @@ def expression_of(adata: AnnData, layer: str | None) -> Any:
             f"layer={layer!r} is not in adata.layers. {_layers_at_hand(adata)}".rstrip()
         )
     if 0 in adata.shape:
-        raise ValueError(f"adata has {adata.n_obs:,} cells and {adata.n_vars:,} genes.")
+        raise ValueError(
+            f"adata has {adata.n_obs:,} cells and {adata.n_vars:,} genes: nothing is left to "
+            "learn from. Look at the last selection or filter before this line."
+        )
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:
         raise ValueError(f"adata.X is empty (None). {_layers_at_hand(adata)}".rstrip())

@@ -29,7 +29,7 @@ Out = Annotated[Path, typer.Option(help="Folder to write the results to.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier run in that folder.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(help="Seed of the training.")]
 MaxEpochs = Annotated[int | None, typer.Option(help="Largest number of epochs of each network.")]
 
 
@@ -75,6 +75,8 @@ def run(
     if not path.is_file():
         raise typer.BadParameter(f"There is no file {path}. Give the .h5ad file first.")
     _check_folder(out, overwrite)
+    if path.resolve().is_relative_to(out.resolve()):
+        _fail(f"{path} lies in the folder of the results, {out}. Choose another --out.")
     _announce(f"Read {path}")
     with _quiet(), _explained():
         from ._pipeline import Job, Run

@@ -15,7 +15,7 @@ import scanpy as sc
 import scvi
 
 from . import _keys, model, pl, pp, tl
-from ._checks import check_names, check_obs, expression_kind, expression_of
+from ._checks import check_labels, check_names, check_obs, expression_kind, expression_of
 from .tl._umap import umap_key
 from .train import get_preset
 
@@ -92,6 +92,7 @@ class Run:
         self._check()
         with self._step("preprocess", "Preprocess"):
             self._preprocess()
+            self._check_targets()  # the filters may have emptied a batch
         self._clear_outputs()
         fixed = model.SCMEDAL_FEC if self.job.labels_key else model.SCMEDAL_FE
         for cls in (fixed, model.SCMEDAL_RE):
@@ -112,7 +113,11 @@ class Run:
         check_names(adata)
         check_obs(adata, job.batch_key)
         if job.labels_key is not None:
-            check_obs(adata, job.labels_key, what="labels_key")
+            check_labels(adata, job.labels_key)
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        job, adata = self.job, self.adata
         batches = adata.obs[job.batch_key].astype(str).unique()
         unknown = [name for name in job.transform_batch if name not in batches]
         if unknown:
@@ -157,7 +162,9 @@ class Run:
 
     def _train(self, cls: type[MedalModel], name: str) -> None:
         job, adata = self.job, self.adata
-        cls.setup_anndata(adata, batch_key=job.batch_key, labels_key=job.labels_key)
+        # Only FEC learns from cell types; the others then need none for new cells.
+        labels_key = job.labels_key if cls is model.SCMEDAL_FEC else None
+        cls.setup_anndata(adata, batch_key=job.batch_key, labels_key=labels_key)
         trained = cls(adata, preset=job.preset)
         trained.train(max_epochs=job.max_epochs)
         self.models[name] = trained

@@ -61,9 +61,9 @@ def test_refused_at_registration(build, adata, name, case):
     assert "_scvi_batch" not in adata.obs
 
 
-@pytest.mark.parametrize(("shape", "message"), [((0, 60), "batch_key"), ((240, 0), "0 genes")])
-def test_nothing_there(build, adata, shape, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(("shape", "what"), [((0, 60), "0 cells"), ((240, 0), "0 genes")])
+def test_nothing_there(build, adata, shape, what):
+    with pytest.raises(ValueError, match=f"{what}.*filter"):
         build("SCMEDAL_FE", adata[: shape[0], : shape[1]].copy())
 
 
@@ -185,3 +185,39 @@ def test_the_line_that_orders_the_genes(trained, fresh):
 def test_layer_that_is_not_there(adata):
     with pytest.raises(ValueError, match=r"layer='scaled' is not in adata\.layers.*'counts'"):
         smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="donor", layer="scaled")
+
+
+def test_cell_types_that_are_numbers(build, adata):
+    adata.obs["cluster"] = adata.obs["cell_type"].cat.codes
+    with pytest.raises(ValueError, match=r"labels_key='cluster' has levels that are not text"):
+        build("SCMEDAL_FEC", adata, {"labels_key": "cluster"})
+
+
+def test_missing_cell_types_are_to_be_marked_as_unlabeled(build, adata):
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(object)
+    adata.obs.loc[adata.obs_names[:3], "cell_type"] = None
+    setup = {"labels_key": "cell_type", "unlabeled_category": "not known"}
+    with pytest.raises(ValueError, match=r"fillna\('not known'\)"):
+        build("SCMEDAL_FEC", adata, setup)
+
+
+def test_no_cells_selected(fit, adata):
+    with pytest.raises(ValueError, match="selects no cell"):
+        fit("SCMEDAL_FE", adata).get_latent_representation(indices=[])
+
+
+def test_settings_without_effect_are_refused(build, adata):
+    with pytest.raises(TypeError, match="label_weight"):
+        build("SCMEDAL_FE", adata, label_weight=5.0)
+    with pytest.raises(ValueError, match="needs content_code"):
+        build("SCMEDAL_RE", adata, preset="paper", adversary_weight=5.0)
+    with pytest.raises(ValueError, match="reduce_lr_on_plateau"):
+        build("SCMEDAL_FE", adata).train(plan_kwargs={"reduce_lr_on_plateau": True})
+
+
+def test_counterfactual_without_a_target(fit, adata):
+    model = fit("SCMEDAL_RE", adata)
+    with pytest.raises(ValueError, match="names no batch"):
+        model.get_counterfactual_expression(transform_batch=None)
+    with pytest.raises(ValueError, match="aggregate"):
+        model.get_counterfactual_expression(transform_batch="donor_01", aggregate="avg")

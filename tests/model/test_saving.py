@@ -93,3 +93,34 @@ def test_training_goes_on_after_loading(fit, adata, tmp_path):
     loaded.train(max_epochs=1, batch_size=64, accelerator="cpu", enable_progress_bar=False)
     assert len(loaded.history["train_loss"]) == 3
     assert torch.equal(loaded.module.scaler.shift, model.module.scaler.shift)
+
+
+def negate(adata):
+    adata.X = -adata.X
+
+
+def take_the_counts(adata):
+    adata.X = adata.layers["counts"]
+
+
+def reverse_the_genes(adata):
+    adata.var_names = adata.var_names[::-1]
+
+
+def name_another_donor(adata):
+    adata.obs["donor"] = "somebody"
+
+
+SPOILT = {
+    "negative values": negate,
+    "raw counts": take_the_counts,
+    "in another order": reverse_the_genes,
+    "not trained on 1 of the batches": name_another_donor,
+}
+
+
+@pytest.mark.parametrize("message", SPOILT)
+def test_cells_given_at_loading_are_checked(trained, folder, fresh, message):
+    SPOILT[message](fresh)
+    with pytest.raises(ValueError, match=message):
+        type(trained).load(folder, fresh, accelerator="cpu")

@@ -259,3 +259,16 @@ def test_batch_norm_survives_a_last_minibatch_of_one_cell(fit, adata, name):
     split = {"external_indexing": [np.arange(33), np.arange(33, 66), np.arange(66, 240)]}
     model = fit(name, adata, LABELS, {"preset": "paper"}, batch_size=32, datasplitter_kwargs=split)
     assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_a_second_training_draws_effects_again(fit, adata):
+    model = fit("SCMEDAL_RE", adata)
+    assert not model.module.training
+    modes = []
+    hook = model.module.output.register_forward_pre_hook(
+        lambda block, inputs: modes.append(block.training)
+    )
+    model.train(max_epochs=1, batch_size=64, enable_progress_bar=False, accelerator="cpu")
+    hook.remove()
+    assert any(modes)
+    assert not model.module.training

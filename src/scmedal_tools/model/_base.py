@@ -15,17 +15,18 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.train._config import merge_kwargs
 from scvi.utils import setup_anndata_dsp
 
-from scmedal_tools._checks import check_log_normalised, check_names, check_obs
+from scmedal_tools._checks import check_labels, check_log_normalised, check_names, check_obs
 from scmedal_tools.train import MedalDataSplitter, MedalTrainingPlan, get_preset
 from scmedal_tools.train._callbacks import BestWeights
 from scmedal_tools.train._plans import SELECTION
 
 from ._inference import InferenceMixin
+from ._query_checks import check_query
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-# Training sees about this many cells, however many there are; see docs/design/presets.md.
+# By default the epochs are this over the number of cells; see docs/design/presets.md.
 CELLS_SEEN = 400_000
 EPOCH_RANGE = (10, 100)
 
@@ -96,12 +97,14 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
             incomplete or has a single level. The message has the line of code that mends it.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        if "source_registry" not in kwargs:
+        if "source_registry" in kwargs:
+            check_query(adata, kwargs["source_registry"])
+        else:
+            check_log_normalised(adata, layer)
             check_names(adata)
             check_obs(adata, batch_key)
             if labels_key is not None:
-                check_obs(adata, labels_key, what="labels_key")
-            check_log_normalised(adata, layer)
+                check_labels(adata, labels_key, unlabeled_category)
         labels_field = (
             CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, None)
             if labels_key is None
@@ -138,8 +141,8 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Largest number of epochs. By default the preset's, or as many as show the network
-            about 400,000 cells, between 10 and 100.
+            Largest number of epochs. By default the preset's, or 400,000 over the number of
+            registered cells, between 10 and 100.
         batch_size
             Cells in a minibatch; by default the preset's (256; the paper's 512).
         accelerator, devices

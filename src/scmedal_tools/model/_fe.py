@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class SCMEDAL_FE(MedalModel):
-    """Adversarial autoencoder whose latent is free of the batch (scMEDAL, section 4.2.1).
+    """Adversarial autoencoder whose latent hides the batch (scMEDAL, section 4.2.1).
 
     An adversary reads the batch from the activations of the encoder, and the encoder learns to
-    give it nothing to read. ``adversary_weight=0`` gives a plain autoencoder (AE).
+    give it nothing to read. ``adversary_weight=0`` gives a plain autoencoder (AE); the paper's has
+    also ``reconstruction_weight=1``.
 
     Parameters
     ----------

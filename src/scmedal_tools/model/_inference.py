@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from scvi import REGISTRY_KEYS
 
 from ._query_checks import check_query
 
@@ -120,27 +119,20 @@ class InferenceMixin:
             return dataloader
         if adata is None and self.adata is None:
             raise ValueError("The model was loaded without data: pass `adata`.")
+        indices = _positions(indices)
+        if indices is not None and not indices.size:
+            raise ValueError("`indices` selects no cell.")
         adata = self._validate_anndata(adata)
         return self._make_data_loader(
             adata=adata,
-            indices=_positions(indices),
+            indices=indices,
             batch_size=batch_size,
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
 
     def _validate_anndata(self, adata=None, copy_if_view: bool = True) -> AnnData:
         if adata is not None and adata is not self.adata:
-            arguments = self.registry["setup_args"]
-            check_query(
-                adata,
-                layer=arguments["layer"],
-                genes=self.get_state_registry(REGISTRY_KEYS.X_KEY)["column_names"],
-                batch_key=arguments["batch_key"],
-                batches=self.batch_names,
-                labels_key=arguments["labels_key"],
-                labels=self.get_state_registry(REGISTRY_KEYS.LABELS_KEY)["categorical_mapping"],
-                unlabeled_category=arguments["unlabeled_category"],
-            )
+            check_query(adata, self.registry)
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
 
     def _infer(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from scvi import REGISTRY_KEYS
 
 from scmedal_tools._checks import check_log_normalised, check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from anndata import AnnData
 
 
 def check_query(
     adata: AnnData,
-    *,
-    layer: str | None,
-    genes: Sequence[str],
-    batch_key: str,
-    batches: Sequence[str],
-    labels_key: str | None,
-    labels: Sequence[str],
-    unlabeled_category: str,
+    registry: Mapping[str, Any],
 ) -> None:
-    """Refuse cells that do not fit the data a model was trained on.
+    """Refuse cells that do not fit the data whose registry a model keeps.
 
     Raises
     ------
@@ -33,12 +27,17 @@ def check_query(
         If genes differ in kind or order, a batch or cell type is missing or was not trained on, or
         the expression is not log-normalised.
     """
+    trained = {key: field["state_registry"] for key, field in registry["field_registries"].items()}
+    setup = registry["setup_args"]
     check_names(adata)
-    _check_genes(adata, pd.Index(genes))
-    _check_batches(adata, batch_key, pd.Index(batches))
-    if labels_key is not None:
-        _check_labels(adata, labels_key, pd.Index(labels), unlabeled_category)
-    check_log_normalised(adata, layer)
+    _check_genes(adata, pd.Index(trained[REGISTRY_KEYS.X_KEY]["column_names"]))
+    batches = trained[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]
+    _check_batches(adata, setup["batch_key"], pd.Index(batches))
+    if setup["labels_key"] is not None:
+        labels = trained[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]
+        unlabeled = setup["unlabeled_category"]
+        _check_labels(adata, setup["labels_key"], pd.Index(labels), unlabeled)
+    check_log_normalised(adata, setup["layer"])
 
 
 def _check_genes(adata: AnnData, trained: pd.Index) -> None:

@@ -29,10 +29,11 @@ class SCMEDAL_RE(MedalModel):
     r"""Bayesian autoencoder with batch-specific random slopes and biases (section 4.2.2).
 
     Each layer rescales and shifts its units by the cell's batch (REDEN blocks); the effects have
-    Gaussian posteriors and learned prior scales. By default the encoder gives a batch-free
-    content :math:`u`, a REDEN block turns it into the batch-explicit latent :math:`r`, and the
-    decoder turns :math:`r` into expression. A counterfactual holds :math:`u` and swaps the batch
-    of everything after it. It is a statement of the model about expression, not a causal claim.
+    Gaussian posteriors and learned prior scales. By default the encoder gives a content :math:`u`
+    from which an adversary drives the batch, a REDEN block turns it into the batch-explicit latent
+    :math:`r`, and the decoder turns :math:`r` into expression. A counterfactual holds :math:`u`
+    and swaps the batch of everything after it. It is a statement of the model about expression,
+    not a causal claim.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ class SCMEDAL_RE(MedalModel):
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
-        transform_batch: str | Sequence[str] = (),
+        transform_batch: str | Sequence[str] | None = None,
         gene_list: Sequence[str] | None = None,
         n_samples: int | None = None,
         return_mean: bool = True,
@@ -126,7 +127,7 @@ class SCMEDAL_RE(MedalModel):
         adata, indices, batch_size, dataloader
             See :meth:`get_latent_representation`.
         transform_batch
-            Name of the target batch, or several.
+            Name of the target batch, or several; needed.
         gene_list
             Genes to return; ``None`` for all.
         n_samples
@@ -137,7 +138,7 @@ class SCMEDAL_RE(MedalModel):
         return_numpy
             Return arrays instead of tables.
         swap
-            What gets the target batch. ``"content"``: all that follows the batch-free content;
+            What gets the target batch. ``"content"``: all that follows the content;
             ``"decoder"``: the decoder, with the latent of the own batch (scMEDAL, section 4.2.2);
             ``"encoder_decoder"``: encoder and decoder. ``None`` for the preset's: content by
             default, encoder and decoder in the paper's presets.
@@ -155,6 +156,8 @@ class SCMEDAL_RE(MedalModel):
         ValueError
             If a target is unknown or missing, or the network has no content to hold.
         """
+        if aggregate not in (None, "mean"):
+            raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")
         targets = self._targets(transform_batch)
         swap = self._check_swap(swap)
         genes = self._gene_positions(gene_list)
@@ -187,7 +190,7 @@ class SCMEDAL_RE(MedalModel):
         return self.module.reconstruct(self.module.generative(z, target), genes)
 
     def _targets(self, transform_batch) -> dict[str, int]:
-        names = [transform_batch] if _is_name(transform_batch) else list(transform_batch)
+        names = [transform_batch] if _is_name(transform_batch) else list(transform_batch or ())
         known = self.batch_names
         unknown = [name for name in names if name not in known]
         if unknown or not names:

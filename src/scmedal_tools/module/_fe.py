@@ -108,8 +108,8 @@ class FEModule(MedalModule):
         normalization: Normalization,
         latent_activation: Literal["linear", "selu"],
         adversary_hidden: Sequence[int],
-        label_hidden: Sequence[int],
-        label_weight: float,
+        label_hidden: Sequence[int] = (),
+        label_weight: float = 0.0,
         **kwargs,
     ):
         super().__init__(n_input, n_batch, **kwargs)

@@ -36,7 +36,8 @@ class REModule(MedalModule):
     n_hidden, n_latent
         Widths of the encoder, which the decoder mirrors.
     content_code
-        Whether there is a batch-free content before the bottleneck's random effects.
+        Whether there is a content before the bottleneck's random effects, from which an adversary
+        drives the batch.
     encoder_effects
         Whether the encoder's layers carry random effects.
     normalization, normalize_output
@@ -81,6 +82,8 @@ class REModule(MedalModule):
         **kwargs,
     ):
         super().__init__(n_input, n_batch, **kwargs)
+        if self.adversary_weight and not content_code:
+            raise ValueError("adversary_weight needs content_code=True: the adversary reads it.")
         self.kl_estimate = kl_estimate
         self.batch_weight = batch_weight
         self.kl_weight = kl_weight
@@ -119,7 +122,7 @@ class REModule(MedalModule):
             normalization=normalization if normalize_output else "none",
         )
         self.batch_classifier = Classifier(n_latent, batch_hidden, n_batch)
-        if content_code and self.adversary_weight:
+        if self.adversary_weight:
             self.adversary = Classifier(n_latent, adversary_hidden, n_batch)
 
     def encode(self, x_scaled: Tensor, batch_index: Tensor, sample: bool) -> Tensor:

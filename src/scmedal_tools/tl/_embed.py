@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from scmedal_tools import __version__, _keys
@@ -41,8 +42,8 @@ def embed(adata: AnnData, model: MedalModel, key_added: str | None = None) -> st
     Notes
     -----
     Writes ``adata.obsm[key]`` of shape ``(n_cells, n_latent)`` and a record of the model's class,
-    preset, batches and version to ``adata.uns["scmedal"][key]``. Drops the UMAP of an embedding
-    that is overwritten.
+    preset, settings that replace the preset's, batches and version to
+    ``adata.uns["scmedal"][key]``. Drops the UMAP of an embedding that is overwritten.
 
     Examples
     --------
@@ -58,6 +59,7 @@ def embed(adata: AnnData, model: MedalModel, key_added: str | None = None) -> st
         "preset": model.preset_,
         "batch_key": setup["batch_key"],
         "labels_key": setup["labels_key"] or "",
+        "settings": json.dumps(model.init_params_["kwargs"]["module_kwargs"], default=str),
         "n_latent": adata.obsm[key].shape[1],
         "epochs": len(model.history["train_loss"]),
         "scmedal_tools": __version__,

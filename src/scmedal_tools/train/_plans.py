@@ -55,6 +55,8 @@ class MedalTrainingPlan(TrainingPlan):
         batch_names: Sequence[str] | None = None,
         **kwargs,
     ):
+        if kwargs.get("reduce_lr_on_plateau"):
+            raise ValueError("reduce_lr_on_plateau is not offered: two optimisers take turns.")
         super().__init__(module, lr=lr, eps=eps, weight_decay=weight_decay, **kwargs)
         self.automatic_optimization = False
         self.adversary_lr = adversary_lr
@@ -63,6 +65,8 @@ class MedalTrainingPlan(TrainingPlan):
 
     def on_fit_start(self) -> None:
         """Fit the scaling to the training cells; a later training keeps the first."""
+        # scvi-tools leaves a trained module in evaluation mode, and Lightning keeps it there.
+        self.module.train()
         if self.module.is_fitted:
             return
         statistics = training_statistics(self.trainer.datamodule, self.module.n_batch)

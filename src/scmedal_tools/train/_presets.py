@@ -51,13 +51,12 @@ _DEFAULT_FE = Preset(
     _DEFAULT_MODULE
     | {
         "likelihood": "gaussian-gene",
-        "label_hidden": (64,),
-        "label_weight": 20.0,
         "adversary_weight": 40.0,
     },
     {"lr": 1e-3, "adversary_lr": 1e-3, "adversary_steps": 3},
     _DEFAULT_TRAIN,
 )
+_DEFAULT_FEC = _DEFAULT_FE.with_module(label_hidden=(64,), label_weight=20.0)
 _DEFAULT_RE = Preset(
     _DEFAULT_MODULE
     | {
@@ -82,9 +81,8 @@ _DEFAULT_RE = Preset(
     _DEFAULT_TRAIN,
 )
 
-_PAPER_FE = Preset(
-    _PAPER_MODULE | {"label_hidden": (2,), "label_weight": 0.0}, _PAPER_PLAN, _PAPER_TRAIN
-)
+_PAPER_FE = Preset(_PAPER_MODULE, _PAPER_PLAN, _PAPER_TRAIN)
+_PAPER_FEC = _PAPER_FE.with_module(label_hidden=(2,))
 _PAPER_RE = Preset(
     _PAPER_MODULE
     | {
@@ -133,7 +131,7 @@ def _family(default: Preset, paper: Preset, weights: dict[str, dict]) -> dict[st
 
 PRESETS: dict[str, dict[str, Preset]] = {
     "SCMEDAL_FE": _family(_DEFAULT_FE, _PAPER_FE, _FE_WEIGHTS),
-    "SCMEDAL_FEC": _family(_DEFAULT_FE, _PAPER_FE, _FEC_WEIGHTS),
+    "SCMEDAL_FEC": _family(_DEFAULT_FEC, _PAPER_FEC, _FEC_WEIGHTS),
     "SCMEDAL_RE": _family(_DEFAULT_RE, _PAPER_RE, _RE_WEIGHTS),
 }
 

@@ -103,7 +103,7 @@ def check_statistics(statistics: ExpressionStatistics, batch_names: Iterable[str
     if constant.any():
         warnings.warn(
             f"{constant.sum():,} of {constant.size:,} genes do not vary over the training cells "
-            "and are returned as that constant. Remove them beforehand with "
+            "and nothing is learned of them. Remove them beforehand with "
             "`sc.pp.filter_genes(adata, min_cells=3)`.",
             stacklevel=2,
         )
