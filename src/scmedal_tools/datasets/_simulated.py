@@ -97,9 +97,8 @@ def simulated(
     r"""Simulate counts of cells from donors whose effects on every gene are known.
 
     Counts are negative binomial. The spread of gene abundances, dispersions, sequencing depths and
-    effect sizes lies half-way between an acute myeloid leukaemia and a healthy blood data set,
-    both cut to a subset of their genes: a cell has about 600 counts, as on such a subset, and not
-    the thousands of a whole transcriptome.
+    effect sizes lies half-way between a leukaemia and a healthy blood data set, both cut to some
+    of their genes: a cell has about 600 counts, not the thousands of a whole transcriptome.
     Donors have 30 to 600 cells and are nested in a condition. Cell types are uneven, and inside a
     type cells differ continuously along a few programmes.
 
