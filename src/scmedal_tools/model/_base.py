@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ from ._inference import InferenceMixin
 from ._query_checks import check_query
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
 # By default the epochs are this over the number of cells; see docs/design/presets.md.
@@ -37,31 +39,43 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
     _data_splitter_cls = MedalDataSplitter
     _training_plan_cls = MedalTrainingPlan
 
-    def __init__(self, adata: AnnData | None, registry: dict | None, preset: str):
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        n_hidden: Sequence[int] = (512, 132),
+        n_latent: int = 50,
+        preset: str = "default",
+        **module_kwargs,
+    ):
         super().__init__(adata, registry)
-        self.preset_ = preset
-        self.best_epoch_: int | None = None
-
-    def _build_module(self, n_labels: dict[str, int], module_kwargs: dict[str, Any], **sizes):
-        preset = get_preset(type(self).__name__, self.preset_)
-        unknown = sorted(module_kwargs.keys() - preset.module.keys())
+        name, settings = type(self).__name__, get_preset(type(self).__name__, preset).module
+        unknown = sorted(module_kwargs.keys() - settings.keys())
         if unknown:
             raise TypeError(
-                f"{type(self).__name__} got unknown arguments {unknown}. Beside its named ones it "
-                f"takes {', '.join(sorted(preset.module))}."
+                f"{name} got unknown arguments {unknown}. Beside its named ones it takes "
+                f"{', '.join(sorted(settings))}."
             )
+        self.preset_ = preset
+        self.best_epoch_: int | None = None
+        n_genes, n_batch = self.summary_stats.n_vars, self.summary_stats.n_batch
         self.module = self._module_cls(
-            self.summary_stats.n_vars,
-            self.summary_stats.n_batch,
-            **n_labels,
-            **sizes,
-            **(preset.module | module_kwargs),
+            n_genes,
+            n_batch,
+            n_hidden=n_hidden,
+            n_latent=n_latent,
+            **self._label_sizes(),
+            **(settings | module_kwargs),
         )
         self._model_summary_string = (
-            f"{type(self).__name__}, preset {self.preset_!r}: {self.summary_stats.n_vars} genes, "
-            f"{self.summary_stats.n_batch} batches, n_hidden {tuple(sizes['n_hidden'])}, "
-            f"n_latent {sizes['n_latent']}"
+            f"{name}, preset {preset!r}: {n_genes} genes, {n_batch} batches, "
+            f"n_hidden {tuple(n_hidden)}, n_latent {n_latent}"
         )
+        self.init_params_ = self._get_init_params(locals())
+
+    def _label_sizes(self) -> dict[str, int]:
+        """Arguments of the module for cell types; none by default."""
+        return {}
 
     @classmethod
     @setup_anndata_dsp.dedent

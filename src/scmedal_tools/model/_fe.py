@@ -1,17 +1,10 @@
-"""Fixed effects: a latent space from which the batch is removed."""
+"""Fixed effects: a latent space that hides the batch."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from scmedal_tools.module import FEModule
 
 from ._base import MedalModel
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from anndata import AnnData
 
 
 class SCMEDAL_FE(MedalModel):
@@ -52,16 +45,3 @@ class SCMEDAL_FE(MedalModel):
     """
 
     _module_cls = FEModule
-
-    def __init__(
-        self,
-        adata: AnnData | None = None,
-        registry: dict | None = None,
-        n_hidden: Sequence[int] = (512, 132),
-        n_latent: int = 50,
-        preset: str = "default",
-        **module_kwargs,
-    ):
-        super().__init__(adata, registry, preset)
-        self._build_module({}, module_kwargs, n_hidden=n_hidden, n_latent=n_latent)
-        self.init_params_ = self._get_init_params(locals())

@@ -42,19 +42,8 @@ class SCMEDAL_FEC(MedalModel):
 
     _module_cls = FEModule
 
-    def __init__(
-        self,
-        adata: AnnData | None = None,
-        registry: dict | None = None,
-        n_hidden: Sequence[int] = (512, 132),
-        n_latent: int = 50,
-        preset: str = "default",
-        **module_kwargs,
-    ):
-        super().__init__(adata, registry, preset)
-        n_labels = {"n_labels": len(self.label_names)}
-        self._build_module(n_labels, module_kwargs, n_hidden=n_hidden, n_latent=n_latent)
-        self.init_params_ = self._get_init_params(locals())
+    def _label_sizes(self) -> dict[str, int]:
+        return {"n_labels": len(self.label_names)}
 
     @property
     def label_names(self) -> pd.Index:

@@ -59,19 +59,6 @@ class SCMEDAL_RE(MedalModel):
     _module_cls = REModule
     _training_plan_cls = RETrainingPlan
 
-    def __init__(
-        self,
-        adata: AnnData | None = None,
-        registry: dict | None = None,
-        n_hidden: Sequence[int] = (512, 132),
-        n_latent: int = 50,
-        preset: str = "default",
-        **module_kwargs,
-    ):
-        super().__init__(adata, registry, preset)
-        self._build_module({}, module_kwargs, n_hidden=n_hidden, n_latent=n_latent)
-        self.init_params_ = self._get_init_params(locals())
-
     @torch.inference_mode()
     def get_latent_representation(
         self,
