@@ -1,5 +1,14 @@
 """Benchmarks of what the models claim."""
 
 from ._recovery import effect_recovery
+from ._scvi import scvi_counterfactual
+from ._shift import counterfactual_shift, shift_summary
+from ._swap import swap_quality
 
-__all__ = ["effect_recovery"]
+__all__ = [
+    "counterfactual_shift",
+    "effect_recovery",
+    "scvi_counterfactual",
+    "shift_summary",
+    "swap_quality",
+]

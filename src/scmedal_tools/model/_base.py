@@ -172,7 +172,8 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
             :func:`scmedal_tools.train.stratified_split`.
         plan_kwargs
             Arguments of the training plan: ``lr``, ``adversary_lr``, ``adversary_steps``,
-            ``effects_lr`` (``SCMEDAL_RE`` only), ``weight_decay``, ``eps``.
+            ``lr_decay``, ``effects_optimizer`` and ``effects_lr`` (``SCMEDAL_RE`` only),
+            ``weight_decay``, ``eps``.
         **trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`, for example ``early_stopping_patience``,
             ``precision`` or ``strategy``.
@@ -216,6 +217,10 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
             | settings_,
         )
         self.best_epoch_ = best.best_epoch if early_stopping else None
+        self._after_training()
+
+    def _after_training(self) -> None:
+        """Whatever a model settles once its weights are final."""
 
     def _default_epochs(self) -> int:
         return int(np.clip(round(CELLS_SEEN / self.summary_stats.n_cells), *EPOCH_RANGE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from ._inference import Minibatches
 
 Swap = Literal["content", "decoder", "encoder_decoder"]
+
+# Swap gap under which the effects make no difference.
+COLLAPSED = 1.002
+CELLS_FOR_AXES = 10_000
 
 
 class SCMEDAL_RE(MedalModel):
@@ -83,10 +88,21 @@ class SCMEDAL_RE(MedalModel):
         -------
         numpy.ndarray
             Shape ``(n_cells, n_latent)``, with ``n_samples`` ``(n_samples, n_cells, n_latent)``.
+
+        Notes
+        -----
+        A network's latent has arbitrary axes. With a content code it is returned in those of the
+        expression: an invertible linear map, fitted to the training cells, makes distances those
+        of the best linear prediction of the reconstruction, and sorts the axes by variance.
         """
-        name = {"latent": "z", "content": "content"}[kind]
+        name, axes = {
+            "latent": ("z", self.module.latent_axes),
+            "content": ("content", self.module.content_axes),
+        }[kind]
         minibatches = self._minibatches(adata, indices, batch_size, dataloader)
-        return self._collect(minibatches, lambda tensors: self._infer(tensors)[name], n_samples)
+        return self._collect(
+            minibatches, lambda tensors: self._infer(tensors)[name] @ axes, n_samples
+        )
 
     @torch.inference_mode()
     def get_counterfactual_expression(
@@ -101,6 +117,7 @@ class SCMEDAL_RE(MedalModel):
         batch_size: int | None = None,
         swap: Swap | None = None,
         aggregate: Literal["mean"] | None = None,
+        keep_residual: bool = False,
         dataloader: Minibatches | None = None,
     ) -> pd.DataFrame | np.ndarray | dict[str, pd.DataFrame] | dict[str, np.ndarray]:
         """Expression of each cell as the model predicts it for another batch.
@@ -131,6 +148,10 @@ class SCMEDAL_RE(MedalModel):
             default, encoder and decoder in the paper's presets.
         aggregate
             ``"mean"`` averages over the targets, as scvi-tools does for a list.
+        keep_residual
+            Add what the reconstruction misses of each measured cell: the result is the measured
+            cell plus the shift, counterfactual minus reconstruction. Swapped cells then vary as
+            measured cells do.
 
         Returns
         -------
@@ -156,7 +177,7 @@ class SCMEDAL_RE(MedalModel):
             minibatches = self._minibatches(adata, indices, batch_size, dataloader)
             values = self._collect(
                 minibatches,
-                lambda tensors, code=code: self._swap(tensors, code, swap, genes),
+                lambda tensors, code=code: self._swap(tensors, code, swap, genes, keep_residual),
                 n_samples,
                 return_mean,
             )
@@ -165,16 +186,93 @@ class SCMEDAL_RE(MedalModel):
             return sum(results.values()) / len(results)
         return next(iter(results.values())) if _is_name(transform_batch) else results
 
-    def _swap(self, tensors: dict[str, Tensor], code: int, swap: Swap, genes: np.ndarray):
+    @torch.inference_mode()
+    def get_swap_gap(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> float:
+        """Squared error of cells reconstructed in a wrong batch, over that in their own.
+
+        1 means that the batch makes no difference to the model: its random effects are gone.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            See :meth:`get_latent_representation`.
+        seed
+            Seed of the wrong batches, drawn uniformly for each cell.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        n_batch, errors = self.module.n_batch, np.zeros(2)
+        for tensors in self._minibatches(adata, indices, batch_size, None):
+            inference = self._infer(tensors)
+            own = self.module._get_generative_input(tensors, inference)["batch_index"]
+            other = torch.randint(1, n_batch, own.shape, generator=generator).to(own.device)
+            for i, batch in enumerate(((own + other) % n_batch, own)):
+                z = self._latent_in(inference, batch)
+                x_hat = self.module.generative(z, batch)["x_hat"]
+                errors[i] += float((inference["x_scaled"] - x_hat).square().sum())
+        return float(errors[0] / errors[1])
+
+    def _latent_in(self, inference: dict[str, Tensor], batch: Tensor) -> Tensor:
+        """Latent ``r`` of inferred cells as it is in a batch."""
+        if self.module.bottleneck is None:
+            return inference["z"]
+        content = inference["content"]
+        return self.module.express(content, batch.to(content.device), sample=False)
+
+    def _after_training(self) -> None:
+        if self.module.bottleneck is None:
+            return
+        self._fit_axes()
+        cells = self.validation_indices if len(self.validation_indices) else self.train_indices
+        gap = self.get_swap_gap(indices=cells)
+        if gap < COLLAPSED:
+            warnings.warn(
+                f"The random effects have collapsed: a wrong batch changes the reconstruction "
+                f"error by a factor of {gap:.4f}. Either the batches do not differ, or training "
+                "was too short. `tl.effects_diagnostics(model)` has the details.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    @torch.inference_mode()
+    def _fit_axes(self) -> None:
+        """Find the axes in which the latents are returned."""
+        rng = np.random.default_rng(0)
+        cells = np.sort(rng.permutation(self.train_indices)[:CELLS_FOR_AXES])
+        expression = torch.from_numpy(self.get_reconstruction(indices=cells, return_numpy=True))
+        for kind in ("latent", "content"):
+            axes = getattr(self.module, f"{kind}_axes")
+            axes.copy_(torch.eye(len(axes)))
+            latent = self.get_latent_representation(indices=cells, kind=kind)
+            axes.copy_(expression_axes(torch.from_numpy(latent), expression))
+
+    def _swap(
+        self,
+        tensors: dict[str, Tensor],
+        code: int,
+        swap: Swap,
+        genes: np.ndarray,
+        keep_residual: bool,
+    ) -> Tensor:
         inputs = self.module._get_inference_input(tensors)
         target = torch.full_like(inputs["batch_index"], code)
         if swap == "encoder_decoder":
             inputs = inputs | {"batch_index": target}
         outputs = self.module.inference(**inputs)
-        z = outputs["z"]
-        if swap == "content":
-            z = self.module.express(outputs["content"], target.to(z.device), sample=False)
-        return self.module.reconstruct(self.module.generative(z, target), genes)
+        z = self._latent_in(outputs, target) if swap == "content" else outputs["z"]
+        swapped = self.module.reconstruct(self.module.generative(z, target), genes)
+        return swapped + self._residual(tensors, genes) if keep_residual else swapped
+
+    def _residual(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
+        inference = self._infer(tensors)
+        generative_inputs = self.module._get_generative_input(tensors, inference)
+        missed = inference["x_scaled"] - self.module.generative(**generative_inputs)["x_hat"]
+        return (missed * self.module.scaler.scale)[:, genes]
 
     def _targets(self, transform_batch) -> dict[str, int]:
         names = [transform_batch] if _is_name(transform_batch) else list(transform_batch or ())
@@ -208,3 +306,18 @@ class SCMEDAL_RE(MedalModel):
 
 def _is_name(transform_batch) -> bool:
     return isinstance(transform_batch, str | int | np.integer)
+
+
+def expression_axes(latent: Tensor, expression: Tensor) -> Tensor:
+    """Linear map that gives a latent the distances of the expression it predicts.
+
+    With the least-squares coefficients A of the expression on the latent, distances in
+    ``latent @ map`` are those in ``latent @ A``; the axes are the principal ones, the largest
+    first. Shapes ``(n_cells, n_latent)`` and ``(n_cells, n_genes)`` to ``(n_latent, n_latent)``.
+    """
+    latent, expression = ((x - x.mean(0)).double() for x in (latent, expression))
+    coefficients = torch.linalg.lstsq(latent, expression, driver="gelsd").solution
+    directions, lengths, _ = torch.linalg.svd(coefficients, full_matrices=False)
+    metric = directions * lengths
+    principal = torch.linalg.svd(latent @ metric, full_matrices=False).Vh
+    return (metric @ principal.T).float()

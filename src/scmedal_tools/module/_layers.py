@@ -40,12 +40,17 @@ class Classifier(nn.Sequential):
         Widths of the hidden layers.
     n_classes
         Number of classes.
+    dropout
+        Share of the hidden units that is left out in training.
     """
 
-    def __init__(self, n_input: int, n_hidden: Sequence[int], n_classes: int):
+    def __init__(
+        self, n_input: int, n_hidden: Sequence[int], n_classes: int, dropout: float = 0.0
+    ):
         layers: list[nn.Module] = []
         for width in n_hidden:
             layers += [nn.Linear(n_input, width), nn.ReLU()]
+            layers += [nn.Dropout(dropout)] if dropout else []
             n_input = width
         super().__init__(*layers, nn.Linear(n_input, n_classes))
 

@@ -51,11 +51,18 @@ class REModule(MedalModule):
     kl_estimate
         ``"closed form"``, divided by the number of training cells, or ``"single draw"``, averaged
         over the encoder's and over the decoder's tables as the paper's networks were trained.
+    input_dropout
+        Share of the genes that the encoder does not see of a cell in training; the cell is
+        reconstructed whole.
     batch_hidden, adversary_hidden
         Hidden widths of the classifier that reads the batch from ``r`` and of the adversary that
         reads it from ``u``.
+    adversary_dropout
+        Share of the adversary's hidden units that is left out in training, so that it learns what
+        holds for other cells too.
     batch_weight, kl_weight
-        Weights of the batch classifier's cross-entropy and of the KL divergence.
+        Weights of the batch classifier's cross-entropy (0 for no classifier) and of the KL
+        divergence.
     **kwargs
         See :class:`~scmedal_tools.module._base.MedalModule`.
     """
@@ -75,8 +82,10 @@ class REModule(MedalModule):
         latent_activation: Literal["linear", "selu"],
         effects: dict,
         kl_estimate: Literal["closed form", "single draw"],
+        input_dropout: float,
         batch_hidden: Sequence[int],
         adversary_hidden: Sequence[int],
+        adversary_dropout: float,
         batch_weight: float,
         kl_weight: float,
         **kwargs,
@@ -85,6 +94,7 @@ class REModule(MedalModule):
         if self.adversary_weight and not content_code:
             raise ValueError("adversary_weight needs content_code=True: the adversary reads it.")
         self.kl_estimate = kl_estimate
+        self.input_dropout = input_dropout
         self.batch_weight = batch_weight
         self.kl_weight = kl_weight
 
@@ -121,12 +131,17 @@ class REModule(MedalModule):
             nn.Identity(),
             normalization=normalization if normalize_output else "none",
         )
-        self.batch_classifier = Classifier(n_latent, batch_hidden, n_batch)
+        self.batch_classifier = (
+            Classifier(n_latent, batch_hidden, n_batch) if batch_weight else None
+        )
+        self.register_buffer("latent_axes", torch.eye(n_latent))
+        self.register_buffer("content_axes", torch.eye(n_latent))
         if self.adversary_weight:
-            self.adversary = Classifier(n_latent, adversary_hidden, n_batch)
+            self.adversary = Classifier(n_latent, adversary_hidden, n_batch, adversary_dropout)
 
     def encode(self, x_scaled: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
         """Content of scaled expression, of shape ``(n_cells, n_latent)``."""
+        x_scaled = F.dropout(x_scaled, self.input_dropout, self.training)
         for block in self.encoder:
             x_scaled = block(x_scaled, batch_index, sample)
         return self.latent_activation(self.latent(x_scaled))
@@ -209,15 +224,15 @@ class REModule(MedalModule):
     ) -> LossOutput:
         """Loss of the autoencoder; ``n_obs`` is the number of training cells."""
         per_cell, metrics = self._reconstruction_loss(inference_outputs, generative_outputs)
-        batch_ce = self.batch_classifier.cross_entropy(inference_outputs["z"], batch_of(tensors))
-        metrics["batch_ce"] = batch_ce.mean()
         kl = self.kl()
         kl_term = kl / n_obs if self.kl_estimate == "closed form" else self.kl_per_table()
-        loss = (
-            self.reconstruction_weight * per_cell.mean()
-            + self.batch_weight * metrics["batch_ce"]
-            + self.kl_weight * kl_term
-        )
+        loss = self.reconstruction_weight * per_cell.mean() + self.kl_weight * kl_term
+        if self.batch_classifier is not None:
+            batch_ce = self.batch_classifier.cross_entropy(
+                inference_outputs["z"], batch_of(tensors)
+            )
+            metrics["batch_ce"] = batch_ce.mean()
+            loss = loss + self.batch_weight * metrics["batch_ce"]
         if self.adversary is not None:
             features = self.adversary_features(inference_outputs)
             metrics["adversary_ce"] = self.adversary_cross_entropy(features, tensors)

@@ -54,17 +54,23 @@ class RandomEffects(nn.Module):
     ):
         super().__init__()
         self.loc = nn.Parameter(mean_sd * torch.randn(n_batch, n_units))
-        rho = math.log(math.expm1(posterior_sd - MIN_POSTERIOR_SD))
-        self.rho = nn.Parameter(torch.full((n_batch, n_units), rho))
+        self.rho = nn.Parameter(torch.empty(n_batch, n_units))
+        self.set_posterior_sd(torch.full((n_batch, n_units), posterior_sd))
         self.log_prior_sd = nn.Parameter(
             torch.tensor(math.log(prior_sd)), requires_grad=learn_prior
         )
+        self.start = {"prior_sd": prior_sd, "posterior_sd": posterior_sd}
         self.fixed: Tensor | None = None
 
     @property
     def posterior_sd(self) -> Tensor:
         """Posterior standard deviations, of shape ``(n_batch, n_units)``."""
         return MIN_POSTERIOR_SD + F.softplus(self.rho)
+
+    @torch.no_grad()
+    def set_posterior_sd(self, sd: Tensor) -> None:
+        """Give the posteriors these standard deviations."""
+        self.rho.copy_((sd - MIN_POSTERIOR_SD).clamp_min(MIN_POSTERIOR_SD).expm1().log())
 
     @property
     def prior_sd(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 from ._plans import MedalTrainingPlan, RETrainingPlan
 from ._presets import PRESETS, Preset, get_preset
-from ._splits import MedalDataSplitter, stratified_split
+from ._splits import MedalDataSplitter, hold_out_combinations, stratified_split
 
 __all__ = [
     "PRESETS",
@@ -11,5 +11,6 @@ __all__ = [
     "Preset",
     "RETrainingPlan",
     "get_preset",
+    "hold_out_combinations",
     "stratified_split",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from scvi.train import TrainingPlan
 
+from ._natural import ENOUGH_BATCHES, NaturalGradient
 from ._statistics import check_statistics, training_statistics
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class MedalTrainingPlan(TrainingPlan):
         Steps of the adversary for each step of the autoencoder.
     eps, weight_decay
         Settings of both Adam optimisers.
+    lr_decay
+        Share of the steps, at the end, over which the autoencoder's learning rates fall to zero.
     batch_names
         Names of the batches, for messages.
     **kwargs
@@ -52,6 +56,7 @@ class MedalTrainingPlan(TrainingPlan):
         adversary_steps: int = 1,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        lr_decay: float = 0.0,
         batch_names: Sequence[str] | None = None,
         **kwargs,
     ):
@@ -61,6 +66,7 @@ class MedalTrainingPlan(TrainingPlan):
         self.automatic_optimization = False
         self.adversary_lr = adversary_lr
         self.adversary_steps = adversary_steps
+        self.lr_decay = lr_decay
         self.batch_names = batch_names or range(module.n_batch)
 
     def on_fit_start(self) -> None:
@@ -75,15 +81,16 @@ class MedalTrainingPlan(TrainingPlan):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step of the adversary and one of the autoencoder."""
-        optimizer, *adversary_optimizer = self._optimizers()
+        optimizers, adversary_optimizers = self._optimizers()
+        self._decay(optimizers, batch_idx)
         inference = self.module.inference(**self.module._get_inference_input(batch))
-        if adversary_optimizer:
+        if adversary_optimizers:
             features = self.module.adversary_features(inference).detach()
-            self._train_adversary(features, batch, *adversary_optimizer)
+            self._train_adversary(features, batch, adversary_optimizers)
         generative = self.module.generative(**self.module._get_generative_input(batch, inference))
         with _frozen(self.module.adversary):
             output = self.module.loss(batch, inference, generative, **self.loss_kwargs)
-            self._step(optimizer, output.loss)
+            self._step(optimizers, output.loss)
         self.log("train_loss", output.loss, on_step=False, on_epoch=True, prog_bar=True)
         self.compute_and_log_metrics(output, self.train_metrics, "train")
         return output.loss
@@ -101,8 +108,8 @@ class MedalTrainingPlan(TrainingPlan):
         self.log(SELECTION, selection)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the autoencoder and, if there is one, Adam for the adversary."""
-        optimizers = [self.get_optimizer_creator()(self._parameter_groups())]
+        """Optimisers of the autoencoder and, if there is one, Adam for the adversary."""
+        optimizers = self._autoencoder_optimizers()
         if self.module.adversary is not None:
             optimizers.append(
                 torch.optim.Adam(
@@ -114,8 +121,8 @@ class MedalTrainingPlan(TrainingPlan):
             )
         return optimizers
 
-    def _parameter_groups(self) -> list[dict]:
-        return [{"params": self._autoencoder_parameters()}]
+    def _autoencoder_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.get_optimizer_creator()([{"params": self._autoencoder_parameters()}])]
 
     def _autoencoder_parameters(self) -> list[nn.Parameter]:
         return [
@@ -124,46 +131,94 @@ class MedalTrainingPlan(TrainingPlan):
             if parameter.requires_grad and not name.startswith("adversary.")
         ]
 
-    def _optimizers(self) -> Sequence[torch.optim.Optimizer]:
+    def _optimizers(self) -> tuple[list, list]:
+        """Optimisers of the autoencoder, and of the adversary, as Lightning wraps them."""
         optimizers = self.optimizers()
-        return optimizers if isinstance(optimizers, list) else [optimizers]
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        n_adversary = int(self.module.adversary is not None)
+        n_autoencoder = len(optimizers) - n_adversary
+        return optimizers[:n_autoencoder], optimizers[n_autoencoder:]
+
+    def _decay(self, optimizers: list, batch_idx: int) -> None:
+        """Lower the learning rates linearly to zero over the last ``lr_decay`` of the steps."""
+        n_steps = self.trainer.max_epochs * self.trainer.num_training_batches
+        if not self.lr_decay or n_steps <= 0:
+            return
+        done = self.trainer.current_epoch * self.trainer.num_training_batches + batch_idx
+        factor = min(1.0, (n_steps - done) / (self.lr_decay * n_steps))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def _train_adversary(
-        self, features: Tensor, batch: dict[str, Tensor], optimizer: torch.optim.Optimizer
+        self, features: Tensor, batch: dict[str, Tensor], optimizers: list
     ) -> None:
         for _ in range(self.adversary_steps):
-            self._step(optimizer, self.module.adversary_cross_entropy(features, batch))
+            self._step(optimizers, self.module.adversary_cross_entropy(features, batch))
 
-    def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
+    def _step(self, optimizers: list, loss: Tensor) -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         self.manual_backward(loss)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
 
 class RETrainingPlan(MedalTrainingPlan):
-    """Plan of the random-effects network: the effects have a learning rate of their own.
+    """Plan of the random-effects network: the effects have an optimiser of their own.
 
     Parameters
     ----------
+    effects_optimizer
+        ``"natural"``: :class:`~scmedal_tools.train._natural.NaturalGradient`; ``"adam"``: the
+        network's Adam.
     effects_lr
-        Learning rate of the posteriors and prior scales. Adam moves a parameter by about its
-        learning rate a step, so that a posterior far from its start needs a larger one.
+        Step size of the posteriors: a share of the way to their optimum with ``"natural"``,
+        a learning rate with ``"adam"``.
     **kwargs
         See :class:`MedalTrainingPlan`.
     """
 
-    def __init__(self, module: MedalModule, *, effects_lr: float = 1e-2, **kwargs):
+    def __init__(
+        self,
+        module: MedalModule,
+        *,
+        effects_optimizer: Literal["natural", "adam"] = "natural",
+        effects_lr: float = 0.02,
+        **kwargs,
+    ):
         super().__init__(module, **kwargs)
+        if effects_optimizer not in ("natural", "adam"):
+            raise ValueError(
+                f"effects_optimizer={effects_optimizer!r} is neither 'natural' nor 'adam'."
+            )
+        self.effects_optimizer = effects_optimizer
         self.effects_lr = effects_lr
 
-    def _parameter_groups(self) -> list[dict]:
-        tables = self.module.effect_tables.values()
-        effects = {id(parameter) for table in tables for parameter in table.parameters()}
-        parameters = self._autoencoder_parameters()
-        return [
-            {"params": [p for p in parameters if id(p) not in effects]},
-            {"params": [p for p in parameters if id(p) in effects], "lr": self.effects_lr},
-        ]
+    def on_fit_start(self) -> None:
+        """Warn if there are too few batches to learn from them how much batches vary."""
+        super().on_fit_start()
+        n_batch = self.module.n_batch
+        if self.effects_optimizer == "natural" and n_batch < ENOUGH_BATCHES:
+            warnings.warn(
+                f"{n_batch} batches say little about how much batches vary: with fewer than "
+                f"{ENOUGH_BATCHES} the scale of the random effects is held near its start "
+                "(a weakly informative prior), and effects say more of these batches than of "
+                "batches in general.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _autoencoder_optimizers(self) -> list[torch.optim.Optimizer]:
+        tables = list(self.module.effect_tables.values())
+        effects = [parameter for table in tables for parameter in table.parameters()]
+        ids = {id(parameter) for parameter in effects}
+        rest = {"params": [p for p in self._autoencoder_parameters() if id(p) not in ids]}
+        adam = self.get_optimizer_creator()
+        if self.effects_optimizer == "natural":
+            return [adam([rest]), NaturalGradient(tables, self.effects_lr, self.n_obs_training)]
+        learned = [parameter for parameter in effects if parameter.requires_grad]
+        return [adam([rest, {"params": learned, "lr": self.effects_lr}])]
 
 
 @contextmanager

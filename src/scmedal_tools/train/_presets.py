@@ -65,6 +65,8 @@ _DEFAULT_RE = Preset(
         "encoder_effects": True,
         "normalize_output": False,
         "decoder_dense_activation": "linear",
+        "input_dropout": 0.4,
+        "adversary_dropout": 0.5,
         "effects": {
             "prior_sd": 0.1,
             "learn_prior": True,
@@ -73,11 +75,18 @@ _DEFAULT_RE = Preset(
         },
         "kl_estimate": "closed form",
         "batch_hidden": (64,),
-        "batch_weight": 20.0,
+        "batch_weight": 0.0,
         "kl_weight": 1.0,
-        "adversary_weight": 5.0,
+        "adversary_weight": 8.0,
     },
-    {"lr": 1e-3, "adversary_lr": 1e-3, "adversary_steps": 3, "effects_lr": 3e-3},
+    {
+        "lr": 1e-3,
+        "lr_decay": 0.3,
+        "adversary_lr": 1e-3,
+        "adversary_steps": 3,
+        "effects_optimizer": "natural",
+        "effects_lr": 5e-3,
+    },
     _DEFAULT_TRAIN,
 )
 
@@ -90,6 +99,8 @@ _PAPER_RE = Preset(
         "encoder_effects": True,
         "normalize_output": True,
         "decoder_dense_activation": "selu",
+        "input_dropout": 0.0,
+        "adversary_dropout": 0.0,
         "effects": {
             "prior_sd": 0.25,
             "learn_prior": False,
@@ -102,7 +113,7 @@ _PAPER_RE = Preset(
         "kl_weight": 1e-5,
         "adversary_weight": 0.0,
     },
-    _PAPER_PLAN | {"effects_lr": 1e-4},
+    _PAPER_PLAN | {"effects_optimizer": "adam", "effects_lr": 1e-4},
     _PAPER_TRAIN,
 )
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scvi.dataloaders import DataSplitter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pandas as pd
 
 
 def stratified_split(
@@ -68,6 +67,88 @@ def stratified_split(
         position = (rng.permutation(cells.size) + rng.random()) / cells.size
         part[cells] = np.searchsorted(bounds, position, side="right")
     return [np.flatnonzero(part == i) for i in range(3)]
+
+
+def hold_out_combinations(
+    obs: pd.DataFrame,
+    batch_key: str,
+    labels_key: str,
+    combinations: int | Sequence[tuple[str, str]],
+    *,
+    min_cells: int = 50,
+    sizes: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    seed: int = 0,
+) -> tuple[list[np.ndarray], list[tuple[str, str]]]:
+    """Split cells so that some combinations of batch and cell type are in no training set.
+
+    The other cells are split by :func:`stratified_split` of both columns. Combinations that are
+    drawn have ``min_cells`` cells, of types that two other batches have, and no two are of the
+    same batch.
+
+    Parameters
+    ----------
+    obs
+        Annotation of the cells, such as ``adata.obs``.
+    batch_key, labels_key
+        Columns with the batches and the cell types.
+    combinations
+        Pairs (batch, cell type) to hold out, or how many to draw.
+    min_cells
+        Fewest cells of a drawn combination.
+    sizes, seed
+        See :func:`stratified_split`; the seed is also that of the draw.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Positions of the training, validation and test cells; all cells of the combinations are
+        among the test cells.
+    list of tuple
+        The combinations.
+
+    Raises
+    ------
+    ValueError
+        If fewer combinations can be drawn, or one that is named has no cell.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> obs = pd.DataFrame({"donor": list("ABC") * 60, "type": ["T"] * 90 + ["B"] * 90})
+    >>> parts, held_out = hold_out_combinations(obs, "donor", "type", [("A", "T")])
+    >>> obs.iloc[parts[0]].value_counts(sort=False).loc["A"].to_dict()
+    {'B': 18}
+    """
+    pairs = pd.MultiIndex.from_frame(obs[[batch_key, labels_key]].astype(str))
+    if isinstance(combinations, int):
+        combinations = _draw_combinations(pairs, combinations, min_cells, seed)
+    held_out = pairs.isin(combinations)
+    missing = [pair for pair in combinations if pair not in pairs]
+    if missing:
+        raise ValueError(f"No cell is of the combinations {missing}.")
+    parts = stratified_split(obs, [batch_key, labels_key], sizes, seed)
+    train, validation, test = (part[~held_out[part]] for part in parts)
+    return [train, validation, np.union1d(test, np.flatnonzero(held_out))], list(combinations)
+
+
+def _draw_combinations(
+    pairs: pd.MultiIndex, n: int, min_cells: int, seed: int
+) -> list[tuple[str, str]]:
+    sizes = pairs.value_counts().sort_index()
+    large = sizes.index[sizes >= min_cells]
+    per_type = large.get_level_values(1).value_counts()
+    candidates = [pair for pair in large if per_type[pair[1]] > 2]
+    order = np.random.default_rng(seed).permutation(len(candidates))
+    one_per_batch: dict[str, tuple[str, str]] = {}
+    for i in order:
+        one_per_batch.setdefault(candidates[i][0], candidates[i])
+    drawn = list(one_per_batch.values())[:n]
+    if len(drawn) < n:
+        raise ValueError(
+            f"Only {len(drawn)} batches have a combination with {min_cells} cells of a type that "
+            f"two other batches have, not {n}. Lower `min_cells`."
+        )
+    return drawn
 
 
 class MedalDataSplitter(DataSplitter):

@@ -1,0 +1,269 @@
+"""RE's counterfactuals against measured differences between batches, beside baselines.
+
+python benchmarks/counterfactuals.py run aml onek1k kang simulated
+python benchmarks/counterfactuals.py               # prints the tables
+
+``run`` writes ``results/counterfactuals_<name>.json`` after every fit. Draw 0 of the AML
+combinations served the design; the draws judged here are 1 to 3.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from typing import NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+from _latents import (
+    forest_accuracy,
+    readable_within,
+    same_batch_neighbours,
+    silhouette_within,
+)
+from _record import data_folder, save
+from sklearn.decomposition import PCA
+
+import scmedal_tools as smt
+from scmedal_tools.bm._shift import per_combination
+
+SEEDS = (0, 1, 2)
+
+
+class DataSet(NamedTuple):
+    file: str
+    batch_key: str
+    n_genes: int | None
+    sizes: tuple[float, float, float]
+    draws: list[tuple[int, object]]  # seed of the split, combinations
+    min_cells: int
+    drop: tuple[str, ...] = ()
+
+
+KANG_TYPES = ("B cells", "CD14+ Monocytes", "CD4 T cells", "CD8 T cells", "FCGR3A+ Monocytes")
+DATA_SETS = {
+    "aml": DataSet(
+        "aml_vangalen2019_d0.h5ad",
+        "donor",
+        2916,
+        (0.6, 0.2, 0.2),
+        [(draw, 6) for draw in (1, 2, 3)],
+        50,
+        ("AML314", "AML371", "AML722B", "AML997"),  # scMEDAL, supplement 2.2
+    ),
+    "onek1k": DataSet(
+        "onek1k_pbmc_40donors_1000genes.h5ad", "donor", None, (0.6, 0.1, 0.3), [(1, 20)], 20
+    ),
+    "kang": DataSet(
+        "kang2018_pbmc_ctrl_stim_2000cells.h5ad",
+        "condition",
+        2000,
+        (0.6, 0.1, 0.3),
+        [(draw, [("stim", name)]) for draw, name in enumerate(KANG_TYPES)],
+        50,
+    ),
+}
+
+
+def load_cells(data_set: DataSet) -> ad.AnnData:
+    """All cells and genes, log-normalised; counts in a layer, their totals in ``obs``."""
+    adata = ad.read_h5ad(data_folder() / data_set.file)
+    adata = adata[~adata.obs[data_set.batch_key].isin(data_set.drop)].copy()
+    adata.obs["total_counts"] = np.asarray(adata.X.sum(1)).ravel()
+    smt.pp.preprocess(adata, batch_key=data_set.batch_key, n_top_genes=None)
+    return adata
+
+
+def select_genes(adata: ad.AnnData, data_set: DataSet, train: np.ndarray) -> ad.AnnData:
+    """Highly variable genes of the training cells."""
+    if data_set.n_genes is None:
+        return adata
+    chosen = adata[train].copy()
+    chosen.X = chosen.layers["counts"].copy()
+    smt.pp.preprocess(chosen, batch_key=data_set.batch_key, n_top_genes=data_set.n_genes)
+    return adata[:, chosen.var_names].copy()
+
+
+class Judge:
+    """One split of a data set, and what is measured on it."""
+
+    def __init__(self, cells: ad.AnnData, data_set: DataSet, draw: int, combinations):
+        self.keys = {"batch_key": data_set.batch_key, "labels_key": "cell_type"}
+        self.parts, self.held_out = smt.train.hold_out_combinations(
+            cells.obs,
+            *self.keys.values(),
+            combinations,
+            min_cells=data_set.min_cells,
+            sizes=data_set.sizes,
+            seed=draw,
+        )
+        self.train, _, test = self.parts
+        self.adata = select_genes(cells, data_set, self.train)
+        pairs = pd.MultiIndex.from_frame(self.adata.obs[list(self.keys.values())].astype(str))
+        self.test, self.test_seen = test, test[~pairs.isin(self.held_out)[test]]
+        self.batches, self.labels = (
+            self.adata.obs[key].astype(str).to_numpy() for key in self.keys.values()
+        )
+        expression = self.adata.X.toarray()
+        components = PCA(50, random_state=0).fit(expression[self.train])
+        self.pca = components.transform(expression)
+        self.x_test = expression[self.test_seen]
+        self.pca_variance = self.variance(components.inverse_transform(self.pca[self.test_seen]))
+        self.of_pca = self.latent(self.pca)
+
+    def variance(self, reconstruction: np.ndarray) -> float:
+        centred = self.x_test - np.asarray(self.adata.X[self.train].mean(0)).ravel()
+        return float(1 - np.square(self.x_test - reconstruction).sum() / np.square(centred).sum())
+
+    def latent(self, latent: np.ndarray) -> dict[str, float]:
+        """What a latent tells of batch (within cell type) and cell type, on seen test cells."""
+        of = (latent, self.batches, self.labels, self.train, self.test_seen)
+        return {
+            "batch_within_type": readable_within(*of),
+            "type": forest_accuracy(latent, self.labels, self.train, self.test_seen),
+            "silhouette": silhouette_within(*of),
+        }
+
+    def shifts(self, methods: dict, *, baselines: bool) -> list[dict]:
+        """Scores of every combination held out, and medians of those seen."""
+        common = {"test": self.test, "train": self.train, "progress": False}
+        options = common | {"baselines": baselines}
+        shifts = smt.bm.counterfactual_shift(methods, self.adata, **self.keys, **options)
+        rows = per_combination(shifts)
+        held_out = rows[rows["regime"] == "held out"]
+        seen = rows[rows["regime"] == "seen"].groupby("method").median(numeric_only=True)
+        seen = seen.reset_index().assign(regime="seen")
+        return pd.concat([held_out, seen]).replace({np.nan: None}).to_dict("records")
+
+
+def fit(judge: Judge, cls, seed: int, batch_key: str | None = None, **settings):
+    scvi.settings.seed = seed
+    cls.setup_anndata(judge.adata, batch_key=batch_key or judge.keys["batch_key"])
+    model = cls(judge.adata, **settings)
+    start = time.perf_counter()
+    model.train(datasplitter_kwargs={"external_indexing": judge.parts}, enable_progress_bar=False)
+    return model, round(time.perf_counter() - start)
+
+
+def judge_re(judge: Judge, seed: int) -> tuple[dict, list[dict]]:
+    model, seconds = fit(judge, smt.model.SCMEDAL_RE, seed)
+    diagnostics = smt.tl.effects_diagnostics(model, indices=judge.test_seen)
+    reconstruction = model.get_reconstruction(indices=judge.test_seen, return_numpy=True)
+    swaps = smt.bm.swap_quality(model, judge.adata, **judge.keys, progress=False)
+    per_target = swaps.groupby(["cell_type", "target"]).median(numeric_only=True)
+    content = model.get_latent_representation(kind="content")
+    latent = judge.latent(model.get_latent_representation())
+    shares = same_batch_neighbours(content, judge.batches, judge.labels, judge.test_seen)
+    facts = {
+        "seed": seed,
+        "seconds": seconds,
+        "epochs": len(model.history["train_loss"]),
+        "variance": judge.variance(reconstruction),
+        "pca_variance": judge.pca_variance,
+        "swap_gap": diagnostics.swap_gap,
+        "effect_sizes": {".".join(k): v for k, v in diagnostics.tables["size"].items()},
+        "content": judge.latent(content),
+        "latent": latent,
+        "pca": judge.of_pca,
+        "neighbours": dict(zip(("observed", "expected"), shares, strict=True)),
+        "swaps": per_target.median().to_dict(),
+        "held_out": judge.held_out,
+    }
+    return facts, judge.shifts({"RE": model}, baselines=False)
+
+
+def controls(judge: Judge) -> dict:
+    """RE with the labels of the cells shuffled, and the latents of FE and of an AE."""
+    key = judge.keys["batch_key"]
+    shuffled = np.random.default_rng(0).permutation(judge.adata.obs[key].to_numpy())
+    judge.adata.obs["shuffled"] = pd.Categorical(shuffled)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says, rightly, that the effects have collapsed
+        model, _ = fit(judge, smt.model.SCMEDAL_RE, 0, batch_key="shuffled")
+    diagnostics = smt.tl.effects_diagnostics(model, indices=judge.test_seen)
+
+    def silhouette(model, batches: np.ndarray) -> float:
+        latent = model.get_latent_representation()
+        return silhouette_within(latent, batches, judge.labels, judge.train, judge.test_seen)
+
+    result = {
+        "swap_gap": diagnostics.swap_gap,
+        "effect_sizes": {".".join(k): v for k, v in diagnostics.tables["size"].items()},
+        "silhouette": silhouette(model, judge.batches),
+        "silhouette_of_its_labels": silhouette(model, shuffled.astype(str)),
+    }
+    for name, settings in {"FE": {}, "AE": {"adversary_weight": 0.0}}.items():
+        model, _ = fit(judge, smt.model.SCMEDAL_FE, 0, **settings)
+        result[name] = silhouette(model, judge.batches)
+    return result
+
+
+def baselines(judge: Judge) -> tuple[dict, list[dict]]:
+    scvi.settings.seed = 0
+    scvi.model.SCVI.setup_anndata(judge.adata, layer="counts", batch_key=judge.keys["batch_key"])
+    model = scvi.model.SCVI(judge.adata, n_layers=2, gene_likelihood="nb")
+    start = time.perf_counter()
+    model.train(
+        datasplitter_kwargs={"external_indexing": judge.parts},
+        early_stopping=True,
+        early_stopping_patience=15,
+        max_epochs=200,
+        enable_progress_bar=False,
+    )
+    facts = {
+        "seconds": round(time.perf_counter() - start),
+        "epochs": len(model.history["train_loss"]),
+    }
+    totals = judge.adata.obs["total_counts"].to_numpy()
+    methods = {"scVI": smt.bm.scvi_counterfactual(model, totals)}
+    return facts, judge.shifts(methods, baselines=True)
+
+
+def run(name: str) -> None:
+    data_set = DATA_SETS[name]
+    cells = load_cells(data_set)
+    results = []
+
+    def keep(kind: str, draw: int, facts: dict, shifts: list[dict]) -> None:
+        results.append({"kind": kind, "draw": draw, **facts, "shifts": shifts})
+        save(f"counterfactuals_{name}", results, data=data_set.file)
+        print(
+            name, draw, kind, {k: v for k, v in facts.items() if k != "effect_sizes"}, flush=True
+        )
+
+    for draw, combinations in data_set.draws:
+        judge = Judge(cells, data_set, draw, combinations)
+        for seed in SEEDS:
+            keep("RE", draw, *judge_re(judge, seed))
+        keep("baselines", draw, *baselines(judge))
+        if name != "kang":
+            keep("controls", draw, controls(judge), [])
+
+
+def run_simulated() -> None:
+    results = []
+    for seed in SEEDS:
+        adata = smt.datasets.simulated(seed=seed)
+        smt.pp.preprocess(adata, batch_key="donor")
+        scvi.settings.seed = seed
+        smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
+        model = smt.model.SCMEDAL_RE(adata)
+        model.train(enable_progress_bar=False)
+        recovery = smt.bm.effect_recovery(model, adata)
+        medians = recovery.groupby("method").median(numeric_only=True).reset_index()
+        results += [{"seed": seed} | row for row in medians.to_dict("records")]
+        save("counterfactuals_simulated", results)
+        print(medians, flush=True)
+
+
+if __name__ == "__main__":
+    for logger in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    torch.set_num_threads(1)  # so that two data sets can run side by side
+    for name in sys.argv[2:] if sys.argv[1:2] == ["run"] else ():
+        run_simulated() if name == "simulated" else run(name)

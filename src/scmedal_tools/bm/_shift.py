@@ -1,0 +1,240 @@
+"""Counterfactuals against measured differences between batches."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from tqdm.auto import tqdm
+
+from scmedal_tools._checks import check_obs
+
+from ._baselines import baselines as fit_baselines
+from ._recovery import agreement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+    from ._baselines import Counterfactual
+
+N_HALVES = 10
+
+
+def counterfactual_shift(
+    model: SCMEDAL_RE | Counterfactual | Mapping[str, SCMEDAL_RE | Counterfactual],
+    adata: AnnData,
+    batch_key: str,
+    labels_key: str,
+    *,
+    train: Sequence[int] | None = None,
+    test: Sequence[int] | None = None,
+    min_cells: int = 10,
+    regime: Literal["held out"] | None = None,
+    baselines: bool = True,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Compare predicted shifts between batches with shifts measured on cells not used for them.
+
+    For batches A, B and a cell type, the predicted shift is the mean over A's training cells of
+    the counterfactual to B minus that to A (a model's reconstruction). The measured shift is
+    mean(B) - mean(A) over test cells of the type. A combination of batch and type without a
+    training cell is *held out*: its shift is predicted from other types of the batch.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`; or a function ``(cells, target)`` that
+        returns the expression, of shape ``(n_cells, n_genes)``, of the cells at some positions as
+        it would be in a batch; or a dictionary of several of them by name.
+    adata
+        Preprocessed cells; the expression is ``adata.X``.
+    batch_key, labels_key
+        Columns with the batches and the cell types.
+    train, test
+        Positions of the cells to predict from and of those to measure on; by default the model's.
+    min_cells
+        Fewest training cells and test cells of each combination.
+    regime
+        ``"held out"`` leaves the combinations out that have training cells, which are many.
+    baselines
+        Add the baselines: additive, least squares told the types, BLUP told the types (its
+        penalties tuned inside the training cells), and least squares on clusters of a Harmony
+        space (with the ``benchmark`` extra).
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each method and (type, A, B): ``regime`` ("seen" or "held out"),
+        ``correlation`` and calibration ``slope`` (measured on predicted) over genes; ``error``,
+        the squared error over the squared norm of the shift, sampling noise (:math:`s^2 / n` of
+        both means) taken out of both; ``noise``, the share of that noise in the measured
+        squared norm; ``ceiling``, the correlation that the true shift would reach, from split
+        halves of the test cells.
+
+    Raises
+    ------
+    ValueError
+        If training or test cells are not known, or no combination has enough cells.
+
+    See Also
+    --------
+    shift_summary : Medians over the combinations.
+    swap_quality : What single cells look like after the swap.
+
+    Examples
+    --------
+    >>> shifts = counterfactual_shift(model, adata, "donor", "cell_type")  # doctest: +SKIP
+    >>> shift_summary(shifts)  # doctest: +SKIP
+    """
+    for key in (batch_key, labels_key):
+        check_obs(adata, key)
+    models = dict(model) if hasattr(model, "items") else {_name_of(model): model}
+    train, test = known_cells(models, train, test)
+    batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    methods = {name: as_counterfactual(model, adata) for name, model in models.items()}
+    if baselines:
+        methods |= fit_baselines(adata, batches, labels, train)
+    sources = combinations_of(batches, labels, train)
+    measured = _Measured(adata.X, combinations_of(batches, labels, test), min_cells)
+    tasks = [
+        (label, source, target)
+        for source, label in sorted(measured.means)
+        for target, other in sorted(measured.means)
+        if other == label and target != source
+        if len(sources.get((source, label), ())) >= min_cells
+        if (target, label) not in sources
+        or (regime != "held out" and len(sources[target, label]) >= min_cells)
+    ]
+    if not tasks:
+        raise ValueError(
+            f"No two batches have {min_cells} training and test cells of the same type. Lower "
+            "`min_cells`, or give more cells to the test set."
+        )
+
+    @cache
+    def mean_of(method: str, source: str, label: str, target: str) -> np.ndarray:
+        return methods[method](sources[source, label], target).mean(0)
+
+    rows = []
+    for label, source, target in tqdm(tasks, disable=not progress, desc="Shifts"):
+        regime = "seen" if (target, label) in sources else "held out"
+        facts = {"regime": regime, "cell_type": label, "source": source, "target": target}
+        truth = measured.shift(label, source, target)
+        for name in methods:
+            shift = mean_of(name, source, label, target) - mean_of(name, source, label, source)
+            rows.append({"method": name, **facts, **_score(shift, *truth)})
+    return pd.DataFrame(rows)
+
+
+def shift_summary(shifts: pd.DataFrame) -> pd.DataFrame:
+    """Medians over combinations of target batch and cell type; sources are averaged before.
+
+    Parameters
+    ----------
+    shifts
+        Result of :func:`counterfactual_shift`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each regime and method, in the order of ``shifts``, with the number of
+        combinations.
+    """
+    combined = per_combination(shifts).groupby(["regime", "method"], sort=False)
+    return combined.median(numeric_only=True).assign(n_combinations=combined.size())
+
+
+def per_combination(shifts: pd.DataFrame) -> pd.DataFrame:
+    """Median over sources for each method and combination of target batch and cell type."""
+    keys = ["regime", "method", "cell_type", "target"]
+    return shifts.groupby(keys, sort=False).median(numeric_only=True).reset_index()
+
+
+def as_counterfactual(model, adata: AnnData) -> Counterfactual:
+    """Make a model a function of cells and target; functions stay what they are."""
+    if not hasattr(model, "get_counterfactual_expression"):
+        return model
+
+    def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
+        return model.get_counterfactual_expression(
+            adata, indices=cells, transform_batch=target, return_numpy=True
+        )
+
+    return counterfactual
+
+
+def known_cells(models: Mapping, train, test) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of training and test cells, given or known to one of the models."""
+    parts = {"train": train, "test": test}
+    for part, cells in parts.items():
+        known = (getattr(model, f"{part}_indices", None) for model in models.values())
+        cells = cells if cells is not None else next((c for c in known if c is not None), None)
+        if cells is None or not len(cells):
+            raise ValueError(
+                f"Which cells are the {part} cells? Pass their positions as `{part}`, or a model "
+                "trained with `datasplitter_kwargs={'external_indexing': [...]}`."
+            )
+        parts[part] = np.asarray(cells)
+    return parts["train"], parts["test"]
+
+
+class _Measured:
+    """Mean expression and its sampling variance in every combination with enough test cells."""
+
+    def __init__(self, expression, combinations: dict, min_cells: int):
+        self.means, self.variances, self.halves = {}, {}, {}
+        rng = np.random.default_rng(0)
+        for key, cells in combinations.items():
+            if len(cells) < min_cells:
+                continue
+            x = expression[cells]
+            x = x.toarray() if sparse.issparse(x) else np.asarray(x)
+            self.means[key] = x.mean(0)
+            self.variances[key] = x.var(0, ddof=1) / len(x)
+            orders = [rng.permutation(len(x)) for _ in range(N_HALVES)]
+            self.halves[key] = np.stack(
+                [[x[half].mean(0) for half in np.array_split(order, 2)] for order in orders]
+            )
+
+    def shift(self, label: str, source: str, target: str) -> tuple[np.ndarray, float, float]:
+        """Shift per gene, its summed sampling variance, and the split-half ceiling."""
+        a, b = (source, label), (target, label)
+        halves = self.halves[b] - self.halves[a]
+        reliability = np.mean([np.corrcoef(*pair)[0, 1] for pair in halves])
+        # Spearman-Brown, from half the cells to all of them; noise alone gives no ceiling.
+        ceiling = np.sqrt(max(2 * reliability / (1 + reliability), 0.0))
+        noise = (self.variances[a] + self.variances[b]).sum()
+        return self.means[b] - self.means[a], float(noise), float(ceiling)
+
+
+def _score(shift: np.ndarray, truth: np.ndarray, noise: float, ceiling: float) -> dict[str, float]:
+    size = np.square(truth).sum()
+    values = agreement(shift, truth)
+    error = (values.pop("relative_error") * size - noise) / (size - noise)
+    return values | {
+        "error": error if size > noise else np.nan,
+        "noise": noise / size,
+        "ceiling": ceiling,
+    }
+
+
+def combinations_of(
+    batches: np.ndarray, labels: np.ndarray, cells: np.ndarray
+) -> dict[tuple[str, str], np.ndarray]:
+    """Positions of the cells of every batch and type."""
+    frame = pd.DataFrame({"batch": batches[cells], "label": labels[cells]})
+    return {key: cells[rows] for key, rows in frame.groupby(["batch", "label"]).indices.items()}
+
+
+def _name_of(model) -> str:
+    named = model if hasattr(model, "__name__") else type(model)
+    return named.__name__

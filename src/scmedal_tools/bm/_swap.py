@@ -1,0 +1,165 @@
+"""What single cells look like after a counterfactual, beside cells of the target batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from scipy.spatial.distance import cdist
+from scvi import REGISTRY_KEYS
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm.auto import tqdm
+
+from scmedal_tools._checks import check_obs
+
+from ._baselines import AddedEffects, least_squares
+from ._shift import combinations_of, known_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+N_COMPONENTS = 50
+MAX_CELLS = 200
+
+
+def swap_quality(
+    model: SCMEDAL_RE,
+    adata: AnnData,
+    batch_key: str,
+    labels_key: str,
+    *,
+    train: Sequence[int] | None = None,
+    test: Sequence[int] | None = None,
+    targets: Sequence[tuple[str, str]] | None = None,
+    min_cells: int = 10,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Judge swapped cells one by one, so that a right mean is not enough.
+
+    Training cells of batch A are swapped to batch B with their residuals kept
+    (``keep_residual=True``) and compared with test cells of the same type in B.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    adata
+        Preprocessed cells; the expression is ``adata.X``.
+    batch_key, labels_key
+        Columns with the batches and the cell types.
+    train, test
+        Positions of the training and the test cells; by default the model's.
+    targets
+        Combinations (batch, cell type) to swap to; by default those held out: without a training
+        cell.
+    min_cells
+        Fewest training cells of A and test cells of B. At most 200 of each are used.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each (type, A, B):
+
+        - ``energy_swapped``, ``energy_unswapped``, ``energy_least_squares``: energy distance
+          between B's cells and A's cells as swapped by the model, as they are, and as shifted by
+          least squares told the types; in the space of 50 principal components of the training
+          cells.
+        - ``round_trip``: mean squared change of a cell swapped to B and back, over the mean
+          squared error of its reconstruction.
+        - ``type_swapped``, ``type_unswapped``, ``type_target``: share of the cells in which a
+          logistic regression, trained on measured training cells, sees their type.
+
+    Raises
+    ------
+    ValueError
+        If training or test cells are not known, or no target has enough cells.
+    """
+    for key in (batch_key, labels_key):
+        check_obs(adata, key)
+    train, test = known_cells({"model": model}, train, test)
+    batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    expression = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
+    fitted = least_squares(expression[train], batches[train], labels[train])
+    shifted = AddedEffects(expression, batches, labels, *fitted)
+    components = PCA(min(N_COMPONENTS, len(train) - 1, adata.n_vars), random_state=0)
+    components.fit(expression[train])
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    classifier.fit(components.transform(expression[train]), labels[train])
+    sources, measured = (combinations_of(batches, labels, cells) for cells in (train, test))
+    if targets is None:
+        targets = [key for key in measured if key not in sources]
+    tasks = [
+        (label, source, batch)
+        for batch, label in targets
+        for source, other in sources
+        if other == label and source != batch
+        if min(len(sources[source, label]), len(measured.get((batch, label), ()))) >= min_cells
+    ]
+    if not tasks:
+        raise ValueError("No combination to swap to has enough cells; name some as `targets`.")
+    rng = np.random.default_rng(0)
+    rows = []
+    for label, source, target in tqdm(tasks, disable=not progress, desc="Swaps"):
+        own, others = (
+            rng.permutation(cells)[:MAX_CELLS]
+            for cells in (sources[source, label], measured[target, label])
+        )
+        measured_cells = expression[own]
+        swapped = _swap(model, measured_cells, source, target)
+        back = _swap(model, swapped, target, source)
+        missed = measured_cells - model.get_reconstruction(adata, own, return_numpy=True)
+        sets = {
+            "swapped": swapped,
+            "unswapped": measured_cells,
+            "least_squares": shifted(own, target),
+            "target": expression[others],
+        }
+        space = {name: components.transform(x) for name, x in sets.items()}
+        energy = {
+            f"energy_{name}": energy_distance(x, space["target"])
+            for name, x in space.items()
+            if name != "target"
+        }
+        seen = {
+            f"type_{name}": float((classifier.predict(space[name]) == label).mean())
+            for name in ("swapped", "unswapped", "target")
+        }
+        change = np.square(back - measured_cells).mean() / np.square(missed).mean()
+        trip = {"round_trip": float(change)}
+        facts = {"cell_type": label, "source": source, "target": target}
+        rows.append(facts | energy | trip | seen)
+    return pd.DataFrame(rows)
+
+
+def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """Unbiased energy distance between two samples, cells x dimensions (Székely and Rizzo 2013).
+
+    ``2 E|X - Y| - E|X - X'| - E|Y - Y'|``, which can be slightly negative.
+    """
+    within = sum(cdist(z, z).sum() / (len(z) * (len(z) - 1)) for z in (x, y))
+    return float(2 * cdist(x, y).mean() - within)
+
+
+def _swap(model: SCMEDAL_RE, expression: np.ndarray, source: str, target: str) -> np.ndarray:
+    # As a minibatch: swapped expression may be slightly negative, which an AnnData is checked for.
+    minibatch = {
+        REGISTRY_KEYS.X_KEY: torch.as_tensor(expression, dtype=torch.float32),
+        REGISTRY_KEYS.BATCH_KEY: torch.full(
+            (len(expression), 1), model.batch_names.get_loc(source)
+        ),
+    }
+    return model.get_counterfactual_expression(
+        dataloader=[minibatch], transform_batch=target, keep_residual=True, return_numpy=True
+    )

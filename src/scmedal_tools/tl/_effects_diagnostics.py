@@ -1,0 +1,88 @@
+"""Whether the random effects of a model are alive, and how large they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+
+@dataclass(frozen=True)
+class EffectsDiagnostics:
+    """Result of :func:`effects_diagnostics`."""
+
+    tables: pd.DataFrame
+    """A row for each table of effects."""
+    swap_gap: float
+    """Reconstruction error under a wrong batch over that under the right one."""
+
+    def _repr_html_(self) -> str:
+        return f"{self.tables._repr_html_()}<p>Swap gap: {self.swap_gap:.4f}</p>"
+
+
+def effects_diagnostics(
+    model: SCMEDAL_RE, adata: AnnData | None = None, indices=None
+) -> EffectsDiagnostics:
+    """Report per layer what the random effects have learned.
+
+    Two things go wrong with random effects: they *collapse* to the prior, so that the batch makes
+    no difference, or they memorise, so that even meaningless labels get effects. Compare with a
+    model trained on permuted labels: its swap gap should be 1 and its effects near zero.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    adata, indices
+        Cells for the swap gap, best not used in training; by default the model's test cells, else
+        its validation cells.
+
+    Returns
+    -------
+    EffectsDiagnostics
+        ``tables`` has a row for each layer and kind (slope or bias): ``prior_sd``, the learned
+        scale of the prior, and ``start_prior_sd``; ``posterior_sd``, the median, and
+        ``start_posterior_sd``; ``posterior_to_prior``, the median of their ratio (1: the data
+        said nothing); ``size``, the median absolute posterior mean; ``signal_to_noise``, the root
+        mean square of posterior mean over posterior s.d.; ``n_units``. ``swap_gap`` is the second
+        result.
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+
+    Examples
+    --------
+    >>> effects_diagnostics(model).swap_gap  # doctest: +SKIP
+    """
+    if adata is None and indices is None:
+        candidates = (model.test_indices, model.validation_indices)
+        indices = next((cells for cells in candidates if cells is not None and len(cells)), None)
+    swap_gap = model.get_swap_gap(adata, indices)
+    rows = []
+    for name, table in model.module.effect_tables.items():
+        layer, kind = name.rsplit(".", 1)
+        mean, sd = table.loc.detach().cpu(), table.posterior_sd.detach().cpu()
+        prior_sd = float(table.prior_sd.detach())
+        rows.append(
+            {
+                "layer": layer,
+                "kind": kind,
+                "prior_sd": prior_sd,
+                "start_prior_sd": table.start["prior_sd"],
+                "posterior_sd": float(sd.median()),
+                "start_posterior_sd": table.start["posterior_sd"],
+                "posterior_to_prior": float((sd / prior_sd).median()),
+                "size": float(mean.abs().median()),
+                "signal_to_noise": float((mean / sd).square().mean().sqrt()),
+                "n_units": mean.shape[1],
+            }
+        )
+    return EffectsDiagnostics(pd.DataFrame(rows).set_index(["layer", "kind"]), swap_gap)
