@@ -52,6 +52,11 @@ def load(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def saved(name: str) -> list[dict]:
+    """Results saved so far; none at the first run."""
+    return load(name)["results"] if (RESULTS / f"{name}.json").exists() else []
+
+
 def markdown(rows: list[dict], columns: dict[str, str]) -> str:
     """Markdown table of some keys of the rows; ``columns`` maps titles to format strings."""
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]

@@ -1,7 +1,8 @@
 """RE's counterfactuals against measured differences between batches, beside baselines.
 
 python benchmarks/counterfactuals.py run aml onek1k kang simulated
-python benchmarks/counterfactuals.py               # prints the tables
+python benchmarks/counterfactuals.py run aml:baselines   # one part only: RE, scVI, ...
+python benchmarks/counterfactuals.py                     # prints the tables
 
 ``run`` writes ``results/counterfactuals_<name>.json`` after every fit. Draw 0 of the AML
 combinations served the design; the draws judged here are 1 to 3.
@@ -20,13 +21,14 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
+from _counterfactual_tables import tables
 from _latents import (
     forest_accuracy,
     readable_within,
     same_batch_neighbours,
     silhouette_within,
 )
-from _record import data_folder, save
+from _record import SOURCE, data_folder, save, saved
 from sklearn.decomposition import PCA
 
 import scmedal_tools as smt
@@ -203,7 +205,7 @@ def controls(judge: Judge) -> dict:
     return result
 
 
-def baselines(judge: Judge) -> tuple[dict, list[dict]]:
+def judge_scvi(judge: Judge) -> tuple[dict, list[dict]]:
     scvi.settings.seed = 0
     scvi.model.SCVI.setup_anndata(judge.adata, layer="counts", batch_key=judge.keys["batch_key"])
     model = scvi.model.SCVI(judge.adata, n_layers=2, gene_likelihood="nb")
@@ -215,34 +217,36 @@ def baselines(judge: Judge) -> tuple[dict, list[dict]]:
         max_epochs=200,
         enable_progress_bar=False,
     )
-    facts = {
-        "seconds": round(time.perf_counter() - start),
-        "epochs": len(model.history["train_loss"]),
-    }
+    seconds = round(time.perf_counter() - start)
     totals = judge.adata.obs["total_counts"].to_numpy()
     methods = {"scVI": smt.bm.scvi_counterfactual(model, totals)}
-    return facts, judge.shifts(methods, baselines=True)
+    facts = {"seconds": seconds, "epochs": len(model.history["train_loss"])}
+    return facts, judge.shifts(methods, baselines=False)
 
 
-def run(name: str) -> None:
+PARTS = {
+    "RE": lambda judge, seed: judge_re(judge, seed),
+    "scVI": lambda judge, seed: judge_scvi(judge),
+    "baselines": lambda judge, seed: ({}, judge.shifts({}, baselines=True)),
+    "controls": lambda judge, seed: (controls(judge), []),
+}
+
+
+def run(name: str, parts: list[str]) -> None:
+    """Do some of the parts; what is saved of the others is kept."""
     data_set = DATA_SETS[name]
     cells = load_cells(data_set)
-    results = []
-
-    def keep(kind: str, draw: int, facts: dict, shifts: list[dict]) -> None:
-        results.append({"kind": kind, "draw": draw, **facts, "shifts": shifts})
-        save(f"counterfactuals_{name}", results, data=data_set.file)
-        print(
-            name, draw, kind, {k: v for k, v in facts.items() if k != "effect_sizes"}, flush=True
-        )
-
+    file = f"counterfactuals_{name}"
+    results = [row for row in saved(file) if row["kind"] not in parts]
     for draw, combinations in data_set.draws:
         judge = Judge(cells, data_set, draw, combinations)
-        for seed in SEEDS:
-            keep("RE", draw, *judge_re(judge, seed))
-        keep("baselines", draw, *baselines(judge))
-        if name != "kang":
-            keep("controls", draw, controls(judge), [])
+        for part in parts:
+            for seed in SEEDS if part == "RE" else (0,):
+                facts, shifts = PARTS[part](judge, seed)
+                made_by = {"kind": part, "draw": draw, "commit": SOURCE["commit"]}
+                results.append(made_by | facts | {"shifts": shifts})
+                save(file, results, data=data_set.file)
+                print(name, draw, part, facts, flush=True)
 
 
 def run_simulated() -> None:
@@ -265,5 +269,12 @@ if __name__ == "__main__":
     for logger in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     torch.set_num_threads(1)  # so that two data sets can run side by side
-    for name in sys.argv[2:] if sys.argv[1:2] == ["run"] else ():
-        run_simulated() if name == "simulated" else run(name)
+    for argument in sys.argv[2:] if sys.argv[1:2] == ["run"] else ():
+        name, *parts = argument.split(":")
+        if name == "simulated":
+            run_simulated()
+        else:
+            run(name, parts or [p for p in PARTS if p != "controls" or name != "kang"])
+    if sys.argv[1:2] != ["run"]:
+        for text in tables().values():
+            print(text, end="\n\n")

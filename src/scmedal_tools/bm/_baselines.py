@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import product
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 TUNING_ROUNDS = 5
 TUNING_SHARE = 0.25
-TUNING_MIN_CELLS = 20
+TUNING_MIN_CELLS = 10
+TUNING_MIN_SOURCE = 5
 
 
 class Counterfactual(Protocol):
@@ -86,20 +89,25 @@ class Groups:
     @classmethod
     def of(cls, expression, batches: np.ndarray, groups: np.ndarray) -> Groups:
         """Average cells x genes over the cells of every batch and group."""
-        (batch, batch_names), (group, group_names) = (
-            pd.factorize(values, sort=True) for values in (batches, groups)
+        columns = [pd.Categorical(values) for values in (batches, groups)]
+        codes, distinct = pd.MultiIndex.from_arrays([c.codes for c in columns]).factorize(
+            sort=True
         )
-        codes, distinct = pd.MultiIndex.from_arrays([batch, group]).factorize(sort=True)
         indicator = sparse.csr_array((np.ones(codes.size), (codes, np.arange(codes.size))))
         sizes = np.bincount(codes).astype(float)
         means = np.asarray(indicator @ expression) / sizes[:, None]
         rows = (distinct.get_level_values(i).to_numpy() for i in (0, 1))
-        return cls(means, sizes, *rows, list(batch_names), list(group_names))
+        return cls(means, sizes, *rows, *(list(column.categories) for column in columns))
 
     def __getitem__(self, rows: np.ndarray) -> Groups:
         """Some of the rows; the names stay."""
         parts = (values[rows] for values in (self.means, self.sizes, self.batch, self.group))
         return Groups(*parts, self.batch_names, self.group_names)
+
+    @property
+    def pairs(self) -> pd.MultiIndex:
+        """Batch and group of each row, as codes."""
+        return pd.MultiIndex.from_arrays([self.batch, self.group])
 
     @property
     def design(self) -> np.ndarray:
@@ -117,20 +125,28 @@ def baselines(
     ``type + (1|batch) + (1|batch:type)``, both penalties shared by all genes and tuned on
     combinations of batch and type held out inside the training cells. The last two are told the
     types. *Harmony clusters*: least squares on batch + clusters of a Harmony space, which is told
-    nothing; it needs the ``benchmark`` extra.
+    nothing; without the ``benchmark`` extra a warning says that it is left out.
     """
     expression = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
-    fitted = {
+    methods = {
         "additive": additive,
         "least squares (told the types)": least_squares,
         "BLUP (told the types)": blup,
-        "Harmony clusters": harmony_clusters,
     }
+    if find_spec("harmonypy"):
+        methods["Harmony clusters"] = harmony_clusters
+    else:
+        warnings.warn(
+            "The baseline on Harmony clusters is left out, as harmonypy is missing. Run:\n"
+            "pip install 'scmedal-tools[benchmark]'",
+            UserWarning,
+            stacklevel=3,
+        )
     return {
         name: AddedEffects(
             expression, batches, labels, *fit(expression[train], batches[train], labels[train])
         )
-        for name, fit in fitted.items()
+        for name, fit in methods.items()
     }
 
 
@@ -153,7 +169,8 @@ def least_squares(expression, batches: np.ndarray, labels: np.ndarray) -> Effect
 def blup(expression, batches: np.ndarray, labels: np.ndarray) -> Effects:
     """Predicted effects of the mixed model ``type + (1|batch) + (1|batch:type)``."""
     groups = Groups.of(expression, batches, labels)
-    coefficients, interactions = solve_mixed_model(groups, *tuned_penalties(groups))
+    penalties = tuned_penalties(expression, batches, labels)
+    coefficients, interactions = solve_mixed_model(groups, *penalties)
     names = zip(groups.batch, groups.group, strict=True)
     return _table(groups, coefficients), {
         (groups.batch_names[batch], groups.group_names[group]): effect
@@ -181,28 +198,40 @@ def solve_mixed_model(
     return coefficients, (weights / interaction_penalty)[:, None] * residual
 
 
-def tuned_penalties(groups: Groups) -> tuple[float, float]:
-    """Penalties that predict shifts best towards combinations held out inside the groups."""
-    candidates = np.flatnonzero(groups.sizes >= TUNING_MIN_CELLS)
-    n_held_out = max(1, int(TUNING_SHARE * candidates.size))
+def tuned_penalties(expression, batches: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Penalties that predict shifts best towards combinations held out inside these cells.
+
+    The model is fitted to one half of the cells and judged on the other: on its own cells it would
+    be rewarded for fitting their noise.
+    """
     rng = np.random.default_rng(0)
+    columns = [pd.Categorical(values) for values in (batches, labels)]
     errors = dict.fromkeys(product(PENALTIES, PENALTIES), 0.0)
     for _ in range(TUNING_ROUNDS):
-        held_out = rng.permutation(candidates)[:n_held_out]
-        kept = groups[np.setdiff1d(np.arange(groups.sizes.size), held_out)]
+        order = rng.permutation(len(batches))
+        fitted, judged = (
+            Groups.of(expression[half], *(column[half] for column in columns))
+            for half in np.array_split(order, 2)
+        )
+        candidates = np.flatnonzero(judged.sizes >= TUNING_MIN_CELLS)
+        held_out = judged[
+            rng.permutation(candidates)[: max(1, int(TUNING_SHARE * len(candidates)))]
+        ]
+        kept = fitted[~fitted.pairs.isin(held_out.pairs)]
+        sources = judged[judged.pairs.isin(kept.pairs) & (judged.sizes >= TUNING_MIN_SOURCE)]
         for penalties in errors:
-            errors[penalties] += _shift_error(kept, groups[held_out], *penalties)
+            errors[penalties] += _shift_error(kept, sources, held_out, penalties)
     return min(errors, key=errors.get)
 
 
-def _shift_error(kept: Groups, held_out: Groups, *penalties: float) -> float:
+def _shift_error(kept: Groups, sources: Groups, held_out: Groups, penalties) -> float:
     coefficients, interactions = solve_mixed_model(kept, *penalties)
+    own = coefficients[sources.batch] + interactions[kept.pairs.get_indexer(sources.pairs)]
     error = 0.0
     for batch, group, mean in zip(held_out.batch, held_out.group, held_out.means, strict=True):
-        sources = np.flatnonzero((kept.group == group) & (kept.batch != batch))
-        own = coefficients[kept.batch[sources]] + interactions[sources]
-        predicted = coefficients[batch] - own
-        error += np.square(predicted - (mean - kept.means[sources])).sum()
+        of_group = sources.group == group
+        predicted = coefficients[batch] - own[of_group]
+        error += np.square(predicted - (mean - sources.means[of_group])).sum()
     return error
 
 

@@ -1,0 +1,210 @@
+"""Tables of the saved results of ``counterfactuals.py``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from _record import load, markdown
+
+NAMES = {"aml": "AML", "onek1k": "OneK1K", "kang": "Kang"}
+OURS = "RE"
+SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
+N_BOOTSTRAP = 10_000
+
+
+def tables() -> dict[str, str]:
+    return {
+        "held_out": scores("held out"),
+        "seen": scores("seen"),
+        "differences": differences(),
+        "fits": fits(),
+        "swaps": swaps(),
+        "controls": controls(),
+        "simulated": simulated(),
+    }
+
+
+def shifts(name: str) -> pd.DataFrame:
+    """A row for each draw, seed, method and combination."""
+    rows = [
+        {"draw": result["draw"], "seed": result.get("seed", 0)} | shift
+        for result in load(f"counterfactuals_{name}")["results"]
+        if result["kind"] != "controls"
+        for shift in result["shifts"]
+    ]
+    return pd.DataFrame(rows)
+
+
+def per_combination(name: str) -> pd.DataFrame:
+    """Scores of the combinations held out, averaged over the training seeds."""
+    frame = shifts(name).query("regime == 'held out'")
+    keys = ["draw", "cell_type", "target", "method"]
+    return frame.groupby(keys, sort=False)[SCORES].mean().reset_index()
+
+
+def scores(regime: str) -> str:
+    rows = []
+    for name, title in NAMES.items():
+        if regime == "seen":
+            keys, frame = ["draw"], shifts(name).query("regime == 'seen'")
+            frame = frame.groupby(["draw", "method"], sort=False)[SCORES].mean().reset_index()
+        else:
+            keys, frame = ["draw", "cell_type", "target"], per_combination(name)
+        medians = frame.groupby("method", sort=False)[SCORES].median()
+        n = len(frame.drop_duplicates(keys))
+        for method, values in medians.iterrows():
+            rows.append({"data": f"{title} ({n})", "method": method} | values.to_dict())
+    title = "data (draws)" if regime == "seen" else "data (combinations)"
+    columns = {title: "{data}", "method": "{method}"}
+    columns |= {score: f"{{{score}:.2f}}" for score in SCORES}
+    return markdown(rows, columns)
+
+
+def differences() -> str:
+    """RE minus each baseline, paired by combination, with bootstrap intervals."""
+    rows = []
+    for name, title in NAMES.items():
+        frame = per_combination(name).set_index(["draw", "cell_type", "target", "method"])
+        for method in frame.index.unique("method").drop(OURS):
+            row = {"data": title, "method": method}
+            for score, sign in (("correlation", 1), ("error", -1)):
+                values = frame[score].unstack("method")
+                gain = values[OURS] - values[method]
+                low, high = bootstrap(gain.to_numpy())
+                by_draw = sign * gain.groupby("draw").mean() > 0
+                row[score] = f"{gain.mean():+.3f} ({low:+.3f}, {high:+.3f})"
+                row[f"{score}_draws"] = f"{by_draw.sum()} of {len(by_draw)}"
+            rows.append(row)
+    return markdown(
+        rows,
+        {
+            "data": "{data}",
+            "RE minus": "{method}",
+            "correlation (95%)": "{correlation}",
+            "better draws": "{correlation_draws}",
+            "error (95%)": "{error}",
+            "better draws ": "{error_draws}",
+        },
+    )
+
+
+def bootstrap(values: np.ndarray) -> tuple[float, float]:
+    """95% interval of the mean over combinations."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (N_BOOTSTRAP, len(values))).mean(1)
+    return tuple(np.quantile(means, [0.025, 0.975]))
+
+
+def fits() -> str:
+    rows = []
+    for name, title in NAMES.items():
+        fitted = _fits(name)
+        content, pca = (pd.DataFrame([fit[key] for fit in fitted]) for key in ("content", "pca"))
+        near = pd.DataFrame([fit["neighbours"] for fit in fitted])
+        values = {
+            "variance": [fit["variance"] / fit["pca_variance"] for fit in fitted],
+            "gap": [fit["swap_gap"] for fit in fitted],
+            "batch": content["batch_within_type"] / pca["batch_within_type"],
+            "type": content["type"] / pca["type"],
+            "near": near["observed"],
+            "expected": near["expected"],
+            "seconds": [fit["seconds"] for fit in fitted],
+        }
+        rows.append(
+            {"data": f"{title} ({len(fitted)})"} | {k: _range(v) for k, v in values.items()}
+        )
+    return markdown(
+        rows,
+        {
+            "data (fits)": "{data}",
+            "variance, of PCA's": "{variance}",
+            "swap gap": "{gap}",
+            "batch within type from u, of PCA's excess": "{batch}",
+            "cell type from u, of PCA's": "{type}",
+            "same-batch neighbours in u": "{near}",
+            "expected": "{expected}",
+            "seconds": "{seconds}",
+        },
+    )
+
+
+def swaps() -> str:
+    rows = []
+    for name, title in NAMES.items():
+        means = pd.DataFrame([fit["swaps"] for fit in _fits(name)]).mean()
+        rows.append({"data": title} | means.to_dict())
+    return markdown(
+        rows,
+        {
+            "data": "{data}",
+            "energy distance: swapped": "{energy_swapped:.2f}",
+            "least squares": "{energy_least_squares:.2f}",
+            "unswapped": "{energy_unswapped:.2f}",
+            "round trip / reconstruction error": "{round_trip:.4f}",
+            "type read: swapped": "{type_swapped:.2f}",
+            "unswapped ": "{type_unswapped:.2f}",
+            "cells of the target": "{type_target:.2f}",
+        },
+    )
+
+
+def controls() -> str:
+    rows = []
+    for name in ("aml", "onek1k"):
+        fitted = _fits(name)
+        for control in load(f"counterfactuals_{name}")["results"]:
+            if control["kind"] != "controls":
+                continue
+            true = [fit for fit in fitted if fit["draw"] == control["draw"]]
+            size = pd.DataFrame([fit["effect_sizes"] for fit in true]).mean()
+            ratio = pd.Series(control["effect_sizes"]) / size
+            rows.append(
+                {
+                    "data": NAMES[name],
+                    **control,
+                    "low": ratio.min(),
+                    "high": ratio.max(),
+                    "re": np.mean([fit["latent"]["silhouette"] for fit in true]),
+                    "pca": true[0]["pca"]["silhouette"],
+                }
+            )
+    return markdown(
+        rows,
+        {
+            "data": "{data}",
+            "draw": "{draw}",
+            "swap gap, shuffled labels": "{swap_gap:.4f}",
+            "effects, of those under true labels": "{low:.2f}-{high:.2f}",
+            "silhouette by batch: RE": "{re:.3f}",
+            "RE, shuffled": "{silhouette:.3f}",
+            "by the shuffled labels": "{silhouette_of_its_labels:.3f}",
+            "PCA": "{pca:.3f}",
+            "AE": "{AE:.3f}",
+            "FE": "{FE:.3f}",
+        },
+    )
+
+
+def simulated() -> str:
+    frame = pd.DataFrame(load("counterfactuals_simulated")["results"])
+    means = frame.drop(columns="seed").groupby("method", sort=False).mean().reset_index()
+    return markdown(
+        means.to_dict("records"),
+        {
+            "method": "{method}",
+            "correlation": "{correlation:.2f}",
+            "slope": "{slope:.2f}",
+            "relative error": "{relative_error:.2f}",
+        },
+    )
+
+
+def _fits(name: str) -> list[dict]:
+    results = load(f"counterfactuals_{name}")["results"]
+    return [result for result in results if result["kind"] == OURS]
+
+
+def _range(values) -> str:
+    low, high = min(values), max(values)
+    digits = 0 if low > 10 else 2
+    return f"{low:.{digits}f}-{high:.{digits}f}"
