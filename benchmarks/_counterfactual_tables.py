@@ -69,7 +69,7 @@ def differences() -> str:
             row = {"data": title, "method": method}
             for score, sign in (("correlation", 1), ("error", -1)):
                 values = frame[score].unstack("method")
-                gain = values[OURS] - values[method]
+                gain = (values[OURS] - values[method]).dropna()
                 low, high = bootstrap(gain.to_numpy())
                 by_draw = sign * gain.groupby("draw").mean() > 0
                 row[score] = f"{gain.mean():+.3f} ({low:+.3f}, {high:+.3f})"

@@ -124,33 +124,38 @@ def baselines(
     *Additive*: mean(B) - mean(A). *Least squares* on batch + cell type. *BLUP*: the mixed model
     ``type + (1|batch) + (1|batch:type)``, both penalties shared by all genes and tuned on
     combinations of batch and type held out inside the training cells. The last two are told the
-    types. *Harmony clusters*: least squares on batch + clusters of a Harmony space, which is told
-    nothing; without the ``benchmark`` extra a warning says that it is left out.
+    types; told nothing, they have clusters of a Harmony space instead. Without the ``benchmark``
+    extra a warning says that those are left out.
     """
     expression = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
-    methods = {
-        "additive": additive,
-        "least squares (told the types)": least_squares,
-        "BLUP (told the types)": blup,
+    cells = expression[train], batches[train]
+    fitted = {
+        "additive": (labels, additive(*cells)),
+        "least squares (told the types)": (labels, least_squares(*cells, labels[train])),
+        "BLUP (told the types)": (labels, blup(*cells, labels[train])),
     }
     if find_spec("harmonypy"):
-        methods["Harmony clusters"] = harmony_clusters
+        clusters = np.full(len(labels), "", dtype=object)
+        clusters[train] = harmony_clusters(*cells).astype(str)
+        fitted["least squares (Harmony clusters)"] = (
+            clusters,
+            least_squares(*cells, clusters[train]),
+        )
+        fitted["BLUP (Harmony clusters)"] = (clusters, blup(*cells, clusters[train]))
     else:
         warnings.warn(
-            "The baseline on Harmony clusters is left out, as harmonypy is missing. Run:\n"
+            "The baselines on Harmony clusters are left out, as harmonypy is missing. Run:\n"
             "pip install 'scmedal-tools[benchmark]'",
             UserWarning,
             stacklevel=3,
         )
     return {
-        name: AddedEffects(
-            expression, batches, labels, *fit(expression[train], batches[train], labels[train])
-        )
-        for name, fit in methods.items()
+        name: AddedEffects(expression, batches, groups, *effects)
+        for name, (groups, effects) in fitted.items()
     }
 
 
-def additive(expression, batches: np.ndarray, labels: np.ndarray) -> Effects:
+def additive(expression, batches: np.ndarray) -> Effects:
     """Mean of every batch, whatever its cells are."""
     groups = Groups.of(expression, batches, np.zeros_like(batches))
     return _table(groups, groups.means), {}
@@ -235,8 +240,8 @@ def _shift_error(kept: Groups, sources: Groups, held_out: Groups, penalties) -> 
     return error
 
 
-def harmony_clusters(expression, batches: np.ndarray, labels: np.ndarray) -> Effects:
-    """Least squares on batch + clusters of Harmony's space, which are not told the types."""
+def harmony_clusters(expression: np.ndarray, batches: np.ndarray) -> np.ndarray:
+    """Clusters of cells in Harmony's space, which stand for types that nobody told."""
     import harmonypy
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -245,9 +250,7 @@ def harmony_clusters(expression, batches: np.ndarray, labels: np.ndarray) -> Eff
     obs = pd.DataFrame({"batch": batches})
     corrected = np.asarray(harmonypy.run_harmony(components, obs, "batch", verbose=False).Z_corr)
     corrected = corrected if corrected.shape == components.shape else corrected.T
-    n_clusters = min(20, len(components))
-    clusters = KMeans(n_clusters, n_init=3, random_state=0).fit_predict(corrected)
-    return least_squares(expression, batches, clusters)
+    return KMeans(min(20, len(components)), n_init=3, random_state=0).fit_predict(corrected)
 
 
 def _table(groups: Groups, coefficients: np.ndarray) -> pd.DataFrame:

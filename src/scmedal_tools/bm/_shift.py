@@ -65,8 +65,8 @@ def counterfactual_shift(
         ``"held out"`` leaves the combinations out that have training cells, which are many.
     baselines
         Add the baselines: additive, least squares told the types, BLUP told the types (its
-        penalties tuned inside the training cells), and least squares on clusters of a Harmony
-        space (with the ``benchmark`` extra).
+        penalties tuned inside the training cells), and the last two on clusters of a Harmony
+        space instead of types (with the ``benchmark`` extra).
     progress
         Show a progress bar.
 
@@ -176,14 +176,21 @@ def known_cells(models: Mapping, train, test) -> tuple[np.ndarray, np.ndarray]:
     """Positions of training and test cells, given or known to one of the models."""
     parts = {"train": train, "test": test}
     for part, cells in parts.items():
-        known = (getattr(model, f"{part}_indices", None) for model in models.values())
-        cells = cells if cells is not None else next((c for c in known if c is not None), None)
+        known = [getattr(model, f"{part}_indices", None) for model in models.values()]
+        known = [np.sort(of_model) for of_model in known if of_model is not None]
+        if any(not np.array_equal(of_model, known[0]) for of_model in known[1:]):
+            raise ValueError(f"The models have different {part} cells; train them on one split.")
+        cells = cells if cells is not None else next(iter(known), None)
         if cells is None or not len(cells):
             raise ValueError(
                 f"Which cells are the {part} cells? Pass their positions as `{part}`, or a model "
                 "trained with `datasplitter_kwargs={'external_indexing': [...]}`."
             )
         parts[part] = np.asarray(cells)
+    if np.intersect1d(parts["train"], parts["test"]).size:
+        raise ValueError(
+            "Some cells are both training and test cells; the judgement needs two sets."
+        )
     return parts["train"], parts["test"]
 
 

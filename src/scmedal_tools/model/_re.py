@@ -204,6 +204,16 @@ class SCMEDAL_RE(MedalModel):
             See :meth:`get_latent_representation`.
         seed
             Seed of the wrong batches, drawn uniformly for each cell.
+
+        Returns
+        -------
+        float
+            Ratio of the squared errors, summed over cells and genes.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
         """
         generator = torch.Generator().manual_seed(seed)
         n_batch, errors = self.module.n_batch, np.zeros(2)
@@ -225,18 +235,20 @@ class SCMEDAL_RE(MedalModel):
         return self.module.express(content, batch.to(content.device), sample=False)
 
     def _after_training(self) -> None:
-        if self.module.bottleneck is None:
+        own_minibatches = self.adata is None or self.train_indices is None
+        if self.module.bottleneck is None or own_minibatches:
             return
         self._fit_axes()
-        cells = self.validation_indices if len(self.validation_indices) else self.train_indices
-        gap = self.get_swap_gap(indices=cells)
+        held_back = self.validation_indices
+        held_back = held_back if held_back is not None and len(held_back) else self.train_indices
+        gap = self.get_swap_gap(indices=held_back)
         if gap < COLLAPSED:
             warnings.warn(
                 f"The random effects have collapsed: a wrong batch changes the reconstruction "
                 f"error by a factor of {gap:.4f}. Either the batches do not differ, or training "
                 "was too short. `tl.effects_diagnostics(model)` has the details.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     @torch.inference_mode()
@@ -313,11 +325,16 @@ def expression_axes(latent: Tensor, expression: Tensor) -> Tensor:
 
     With the least-squares coefficients A of the expression on the latent, distances in
     ``latent @ map`` are those in ``latent @ A``; the axes are the principal ones, the largest
-    first. Shapes ``(n_cells, n_latent)`` and ``(n_cells, n_genes)`` to ``(n_latent, n_latent)``.
+    first. Shapes ``(n_cells, n_latent)`` and ``(n_cells, n_genes)`` to ``(n_latent, n_latent)``;
+    the map is invertible if A has full rank.
     """
     latent, expression = ((x - x.mean(0)).double() for x in (latent, expression))
-    coefficients = torch.linalg.lstsq(latent, expression, driver="gelsd").solution
-    directions, lengths, _ = torch.linalg.svd(coefficients, full_matrices=False)
-    metric = directions * lengths
-    principal = torch.linalg.svd(latent @ metric, full_matrices=False).Vh
-    return (metric @ principal.T).float()
+    coefficients = torch.linalg.pinv(latent) @ expression
+    directions, lengths, _ = torch.linalg.svd(coefficients, full_matrices=True)
+    metric = torch.zeros_like(directions)
+    metric[:, : len(lengths)] = directions[:, : len(lengths)] * lengths
+    principal = torch.linalg.svd(latent @ metric, full_matrices=True).Vh
+    axes = metric @ principal.T
+    # An axis may point either way: let its largest entry be positive.
+    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+    return torch.where(largest < 0, -axes, axes).float()

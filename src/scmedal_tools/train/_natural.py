@@ -47,13 +47,18 @@ class NaturalGradient(torch.optim.Optimizer):
         self.tables = list(tables)
         super().__init__([p for table in self.tables for p in table.parameters()], {"lr": lr})
         self.n_obs = n_obs
-        self.start = [table.prior_sd.detach().square() for table in self.tables]
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
-        """Move all tables by one step."""
+    def step(self, closure=None) -> float | None:
+        """Move all tables that have a gradient by one step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         rate = self.param_groups[0]["lr"]
-        for table, start in zip(self.tables, self.start, strict=True):
+        for table in self.tables:
+            if table.loc.grad is None:
+                continue
             sd = table.posterior_sd
             change = rate * sd.square() * self.n_obs * table.loc.grad
             table.loc -= change.clamp(-sd, sd)
@@ -61,16 +66,17 @@ class NaturalGradient(torch.optim.Optimizer):
             change = (0.5 * rate * by_log_sd).clamp(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
             table.set_posterior_sd(sd * torch.exp(-change))
             if table.log_prior_sd.requires_grad:
-                table.log_prior_sd.copy_(0.5 * best_prior_variance(table, start).log())
+                table.log_prior_sd.copy_(0.5 * best_prior_variance(table).log())
+        return loss
 
 
-def best_prior_variance(table: RandomEffects, start: torch.Tensor) -> torch.Tensor:
+def best_prior_variance(table: RandomEffects) -> torch.Tensor:
     """Prior variance that minimises the divergence of the posterior from it.
 
     With fewer than five batches the missing ones count as if their effects had the starting scale:
-    a weakly informative (inverse gamma) prior on the variance.
+    an inverse gamma prior on the variance, which holds it near the start.
     """
     n_batch = table.loc.shape[0]
     missing = max(0, ENOUGH_BATCHES - n_batch)
     seen = (table.loc.square() + table.posterior_sd.square()).mean()
-    return (n_batch * seen + missing * start.to(seen.device)) / (n_batch + missing)
+    return (n_batch * seen + missing * table.start["prior_sd"] ** 2) / (n_batch + missing)

@@ -40,7 +40,8 @@ class MedalTrainingPlan(TrainingPlan):
     eps, weight_decay
         Settings of both Adam optimisers.
     lr_decay
-        Share of the steps, at the end, over which the autoencoder's learning rates fall to zero.
+        Share of the steps of ``max_epochs``, at the end, over which the autoencoder's learning
+        rates fall to zero. A training that is stopped early may not get there.
     batch_names
         Names of the batches, for messages.
     **kwargs
@@ -184,7 +185,7 @@ class RETrainingPlan(MedalTrainingPlan):
         module: MedalModule,
         *,
         effects_optimizer: Literal["natural", "adam"] = "natural",
-        effects_lr: float = 0.02,
+        effects_lr: float = 5e-3,
         **kwargs,
     ):
         super().__init__(module, **kwargs)
@@ -203,8 +204,8 @@ class RETrainingPlan(MedalTrainingPlan):
             warnings.warn(
                 f"{n_batch} batches say little about how much batches vary: with fewer than "
                 f"{ENOUGH_BATCHES} the scale of the random effects is held near its start "
-                "(a weakly informative prior), and effects say more of these batches than of "
-                "batches in general.",
+                "by an informative prior, and effects say more of these than of batches in "
+                "general.",
                 UserWarning,
                 stacklevel=2,
             )

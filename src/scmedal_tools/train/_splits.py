@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,8 +83,8 @@ def hold_out_combinations(
     """Split cells so that some combinations of batch and cell type are in no training set.
 
     The other cells are split by :func:`stratified_split` of both columns. Combinations that are
-    drawn have ``min_cells`` cells, of types that two other batches have, and no two are of the
-    same batch.
+    drawn have ``min_cells`` cells, of types that two other batches have, in batches with other
+    types; no two are of the same batch.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def hold_out_combinations(
     {'B': 18}
     """
     pairs = pd.MultiIndex.from_frame(obs[[batch_key, labels_key]].astype(str))
-    if isinstance(combinations, int):
+    if isinstance(combinations, Integral):
         combinations = _draw_combinations(pairs, combinations, min_cells, seed)
     held_out = pairs.isin(combinations)
     missing = [pair for pair in combinations if pair not in pairs]
@@ -137,18 +138,20 @@ def _draw_combinations(
     sizes = pairs.value_counts().sort_index()
     large = sizes.index[sizes >= min_cells]
     per_type = large.get_level_values(1).value_counts()
-    candidates = [pair for pair in large if per_type[pair[1]] > 2]
-    order = np.random.default_rng(seed).permutation(len(candidates))
-    one_per_batch: dict[str, tuple[str, str]] = {}
-    for i in order:
-        one_per_batch.setdefault(candidates[i][0], candidates[i])
-    drawn = list(one_per_batch.values())[:n]
+    per_batch = sizes.index.get_level_values(0).value_counts()
+    candidates = [pair for pair in large if per_type[pair[1]] > 2 and per_batch[pair[0]] > 1]
+    drawn: dict[str, tuple[str, str]] = {}
+    for i in np.random.default_rng(seed).permutation(len(candidates)):
+        batch, label = candidates[i]
+        already = sum(other == label for _, other in drawn.values())
+        if len(drawn) < n and batch not in drawn and per_type[label] - already > 2:
+            drawn[batch] = candidates[i]
     if len(drawn) < n:
         raise ValueError(
             f"Only {len(drawn)} batches have a combination with {min_cells} cells of a type that "
             f"two other batches have, not {n}. Lower `min_cells`."
         )
-    return drawn
+    return list(drawn.values())
 
 
 class MedalDataSplitter(DataSplitter):
