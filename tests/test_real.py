@@ -64,6 +64,38 @@ def test_a_wrong_donor_reconstructs_aml_worse(aml):
     assert wrong.sum() > 1.02 * right.sum()
 
 
+def test_shuffled_donors_have_no_effects(aml):
+    adata, parts, *_ = aml
+    shuffled = adata.copy()
+    rng = np.random.default_rng(0)
+    shuffled.obs["donor"] = rng.permutation(adata.obs["donor"].to_numpy())
+    with pytest.warns(UserWarning, match="collapsed"):
+        model = trained(smt.model.SCMEDAL_RE, shuffled, parts)
+    assert abs(model.get_swap_gap(indices=parts[2]) - 1) < 0.005
+
+
+def test_stimulation_of_a_held_out_type_is_predicted_better_than_by_least_squares(data_dir):
+    adata = ad.read_h5ad(data_dir / "kang2018_pbmc_ctrl_stim_2000cells.h5ad")
+    smt.pp.preprocess(adata, batch_key="condition", n_top_genes=1000)
+    parts, _ = smt.train.hold_out_combinations(
+        adata.obs, "condition", "cell_type", [("stim", "CD14+ Monocytes")]
+    )
+    scvi.settings.seed = 0
+    smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="condition")
+    model = smt.model.SCMEDAL_RE(adata)
+    model.train(
+        max_epochs=50,
+        enable_progress_bar=False,
+        datasplitter_kwargs={"external_indexing": parts},
+    )
+    options = {"regime": "held out", "progress": False}
+    shifts = smt.bm.counterfactual_shift(model, adata, "condition", "cell_type", **options)
+    scores = smt.bm.shift_summary(shifts).loc["held out"]
+    ours, least_squares = scores.loc["SCMEDAL_RE"], scores.loc["least squares (told the types)"]
+    assert ours["correlation"] > least_squares["correlation"] + 0.05
+    assert ours["error"] < 0.8 * least_squares["error"]
+
+
 def test_the_command_line_on_pig_airway(data_dir, tmp_path):
     arguments = [
         "run", str(data_dir / "cf_pig_airway_aggregatebiovar.h5ad"), "--batch-key", "donor",

@@ -15,7 +15,7 @@ TERMS = ["reconstruction_loss", "mse", "adversary_ce"]
 LOSS_TERMS = {
     "SCMEDAL_FE": TERMS,
     "SCMEDAL_FEC": [*TERMS, "label_ce"],
-    "SCMEDAL_RE": [*TERMS, "batch_ce", "kl_global"],
+    "SCMEDAL_RE": [*TERMS, "kl_global"],
 }
 
 
@@ -33,6 +33,15 @@ class TestTraining:
             values = trained.history[name].to_numpy(dtype=float)
             assert len(values) == 2
             assert np.isfinite(values).all()
+
+    @pytest.mark.parametrize("weight", [0.0, 2.0])
+    def test_history_has_the_batch_classifier_if_there_is_one(self, fit, adata, weight):
+        model = fit("SCMEDAL_RE", adata, model={"batch_weight": weight})
+        assert (model.module.batch_classifier is None) == (weight == 0)
+        found = {name for name in model.history if name.startswith("batch_ce")}
+        assert found == ({"batch_ce_train", "batch_ce_validation"} if weight else set())
+        for name in found:
+            assert np.isfinite(model.history[name].to_numpy(dtype=float)).all()
 
     @pytest.mark.parametrize("name", MODELS)
     def test_given_split_is_used(self, fit, adata, name):

@@ -74,10 +74,23 @@ class TestForms:
     def test_backed(self, fit, adata, tmp_path, form):
         adata.X = getattr(adata.X, form)()
         adata.write_h5ad(tmp_path / "cells.h5ad")
-        expected = fit("SCMEDAL_RE", adata).get_latent_representation()
+        # A file gives the cells of a minibatch in its order, so that dropout meets others.
+        changes = {"input_dropout": 0.0, "adversary_dropout": 0.0}
+        expected = fit("SCMEDAL_RE", adata, model=changes).get_latent_representation()
         backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-        latent = fit("SCMEDAL_RE", backed).get_latent_representation()
+        latent = fit("SCMEDAL_RE", backed, model=changes).get_latent_representation()
         np.testing.assert_allclose(latent, expected, rtol=1e-4, atol=1e-5)
+        backed.file.close()
+
+    @pytest.mark.parametrize("form", ["tocsr", "tocsc", "toarray"])
+    def test_backed_with_dropout(self, fit, adata, tmp_path, form):
+        adata.X = getattr(adata.X, form)()
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+        backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+        model = fit("SCMEDAL_RE", backed)
+        latent = model.get_latent_representation()
+        in_memory = model.get_latent_representation(adata)
+        np.testing.assert_allclose(latent, in_memory, rtol=1e-4, atol=1e-5)
         backed.file.close()
 
     def test_coo_is_refused_by_anndata(self, adata):

@@ -1,4 +1,6 @@
-"""Random effects: counterfactuals and draws."""
+"""Random effects: counterfactuals, draws, and whether the effects are alive."""
+
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,15 @@ DONORS = ["donor_01", "donor_02", "donor_03", "donor_04"]
 
 def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def codes(model):
+    return model.batch_names.get_indexer(model.adata.obs["donor"])
+
+
+def squared_error(model, reconstruction, rows=slice(None)):
+    """Sum over cells and genes of the squared distance to what was measured."""
+    return np.square(model.adata.X.toarray()[rows] - reconstruction).sum(dtype=float)
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +68,14 @@ class TestCounterfactual:
 
     def test_decoder_swap_holds_the_latent_and_content_swap_the_content(self, re):
         module, target = re.module, torch.full((240,), 2)
-        for swap, kind in [("decoder", "latent"), ("content", "content")]:
-            held = torch.as_tensor(re.get_latent_representation(kind=kind))
+        x, own = torch.as_tensor(re.adata.X.toarray()), torch.as_tensor(codes(re))
+        for swap in ("decoder", "content"):
             with torch.no_grad():
-                z = module.express(held, target, sample=False) if swap == "content" else held
+                # The network's own latents: those returned have other axes.
+                inferred = module.inference(x, own)
+                z = inferred["z"]
+                if swap == "content":
+                    z = module.express(inferred["content"], target, sample=False)
                 expected = module.scaler.inverse(module.generative(z, target)["x_hat"])
             ours = re.get_counterfactual_expression(
                 transform_batch="donor_03", swap=swap, return_numpy=True
@@ -215,3 +230,208 @@ def test_effects_are_off_after_draws(re):
     expected = re.get_latent_representation()
     re.get_latent_representation(n_samples=2)
     np.testing.assert_array_equal(re.get_latent_representation(), expected)
+
+
+class TestKeepResidual:
+    @pytest.fixture
+    def verb(self, re):
+        def verb(target, **kwargs):
+            return re.get_counterfactual_expression(
+                transform_batch=target, keep_residual=True, **kwargs
+            )
+
+        return verb
+
+    @pytest.mark.parametrize("swap", SWAPS)
+    def test_own_batch_gives_the_measured_cell(self, re, verb, swap):
+        for donor in DONORS:
+            own = np.flatnonzero(re.adata.obs["donor"] == donor)
+            ours = verb(donor, indices=own, swap=swap)
+            np.testing.assert_allclose(ours, re.adata.X[own].toarray(), atol=1e-5)
+            assert list(ours.index) == list(re.adata.obs_names[own])
+
+    @pytest.mark.parametrize("swap", SWAPS)
+    def test_adds_the_same_to_all_targets(self, re, verb, swap):
+        kept, plain = (
+            re.get_counterfactual_expression(
+                transform_batch=DONORS, swap=swap, keep_residual=keep, return_numpy=True
+            )
+            for keep in (True, False)
+        )
+        missed = re.adata.X.toarray() - re.get_reconstruction(return_numpy=True)
+        assert np.abs(missed).max() > 0.1
+        for donor in DONORS:
+            np.testing.assert_allclose(kept[donor] - plain[donor], missed, atol=1e-5)
+            difference = kept[donor] - kept["donor_01"]
+            np.testing.assert_allclose(
+                difference, plain[donor] - plain["donor_01"], rtol=1e-4, atol=1e-5
+            )
+
+    def test_some_genes_and_cells(self, re, verb):
+        genes = list(re.adata.var_names[[9, 1]])
+        part = verb("donor_02", indices=[8, 2], gene_list=genes)
+        expected = verb("donor_02").iloc[[8, 2]][genes]
+        pd.testing.assert_frame_equal(part, expected, rtol=1e-4, atol=1e-5)
+
+    def test_draws(self, re, verb):
+        options = {"n_samples": 3, "return_mean": False}
+        own = np.flatnonzero(re.adata.obs["donor"] == "donor_02")
+        ours = verb("donor_02", indices=own, **options)
+        assert ours.shape == (3, own.size, 60)
+        measured = re.adata.X[own].toarray()
+        np.testing.assert_allclose(ours, np.stack([measured] * 3), atol=1e-5)
+        # Each draw keeps what that draw misses.
+        missed = re.adata.X.toarray() - re.get_reconstruction(**options)
+        plain = re.get_counterfactual_expression(transform_batch="donor_03", **options)
+        close(verb("donor_03", **options), plain + missed)
+        close(verb("donor_03", n_samples=3), (plain + missed).mean(0))
+
+    def test_other_cells_aggregate_and_dataloader(self, re, verb, fresh):
+        whole = verb(DONORS)
+        close(verb("donor_04", adata=fresh), whole["donor_04"].iloc[::3])
+        close(verb(DONORS, aggregate="mean"), sum(whole.values()) / 4)
+        minibatches = re._make_data_loader(re.adata, batch_size=50)
+        close(verb("donor_04", dataloader=minibatches), whole["donor_04"])
+
+    def test_papers_preset(self, paper):
+        own = np.flatnonzero(paper.adata.obs["donor"] == "donor_02")
+        ours = paper.get_counterfactual_expression(
+            indices=own, transform_batch="donor_02", keep_residual=True
+        )
+        np.testing.assert_allclose(ours, paper.adata.X[own].toarray(), atol=1e-5)
+
+
+class TestSwapGap:
+    @pytest.fixture(scope="class")
+    def halves(self, fit, cells):
+        """Model of two batches, so that there is one wrong batch for each cell."""
+        adata = cells.copy()
+        adata.obs["half"] = np.where(adata.obs["donor"].isin(DONORS[:2]), "first", "second")
+        return fit("SCMEDAL_RE", adata, {"batch_key": "half"}, plan_kwargs={"effects_lr": 0.2})
+
+    @staticmethod
+    def with_other_half(model, **kwargs):
+        swapped = model.get_counterfactual_expression(
+            transform_batch=["first", "second"], return_numpy=True, **kwargs
+        )
+        first = (model.adata.obs["half"] == "first").to_numpy()[:, None]
+        return np.where(first, swapped["second"], swapped["first"])
+
+    @pytest.mark.parametrize("rows", [slice(None), np.arange(5, 205, 3)])
+    def test_two_batches(self, halves, rows):
+        wrong = squared_error(halves, self.with_other_half(halves)[rows], rows)
+        own = squared_error(halves, halves.get_reconstruction(return_numpy=True)[rows], rows)
+        indices = None if isinstance(rows, slice) else rows
+        assert halves.get_swap_gap(indices=indices) == pytest.approx(wrong / own, rel=1e-4)
+        assert abs(wrong / own - 1) > 1e-3
+
+    def test_other_cells(self, halves):
+        rows = np.arange(0, 240, 2)
+        other = halves.adata[rows].copy()
+        ours = halves.get_swap_gap(other)
+        assert ours == pytest.approx(halves.get_swap_gap(indices=rows), rel=1e-5)
+
+    def test_papers_preset_swaps_the_decoder(self, fit, cells):
+        adata = cells.copy()
+        adata.obs["half"] = np.where(adata.obs["donor"].isin(DONORS[:2]), "first", "second")
+        model = fit("SCMEDAL_RE", adata, {"batch_key": "half"}, {"preset": "paper"})
+        wrong = squared_error(model, self.with_other_half(model, swap="decoder"))
+        own = squared_error(model, model.get_reconstruction(return_numpy=True))
+        assert model.get_swap_gap() == pytest.approx(wrong / own, rel=1e-4)
+
+    def test_wrong_batches_are_drawn_evenly(self, re):
+        """On average over seeds the error is that of the three wrong batches in turn."""
+        swapped = re.get_counterfactual_expression(transform_batch=DONORS, return_numpy=True)
+        own = squared_error(re, re.get_reconstruction(return_numpy=True))
+        every = sum(squared_error(re, values) for values in swapped.values())
+        gaps = [re.get_swap_gap(seed=seed) for seed in range(40)]
+        error = np.std(gaps) / len(gaps) ** 0.5
+        assert error > 0
+        assert np.mean(gaps) == pytest.approx((every - own) / (3 * own), abs=4 * error)
+
+    def test_is_one_without_effects(self, without_effects):
+        assert without_effects.get_swap_gap() == 1
+
+    def test_seed_decides_and_minibatches_do_not(self, re):
+        gap = re.get_swap_gap(seed=1)
+        assert gap == re.get_swap_gap(seed=1)
+        assert gap != re.get_swap_gap(seed=2)
+        assert re.get_swap_gap(seed=1, batch_size=17) == pytest.approx(gap, rel=1e-5)
+
+    def test_leaves_the_global_generators_alone(self, re):
+        before = torch.get_rng_state(), np.random.get_state()[1].copy()
+        re.get_swap_gap()
+        assert torch.equal(before[0], torch.get_rng_state())
+        np.testing.assert_array_equal(before[1], np.random.get_state()[1])
+
+    def test_untrained(self, build, adata):
+        with pytest.raises(RuntimeError, match="not trained yet"):
+            build("SCMEDAL_RE", adata).get_swap_gap()
+
+
+class TestCollapse:
+    MESSAGE = "random effects have collapsed: .* by a factor of "
+
+    @pytest.fixture
+    def caught(self, build, adata):
+        """Give a function that trains a model and returns the warnings of collapse."""
+
+        def caught(model=None, gap=None, **kwargs):
+            model = build("SCMEDAL_RE", adata, **(model or {}))
+            asked = {}
+            if gap is not None:
+                model.get_swap_gap = lambda **arguments: asked.update(arguments) or gap
+            with warnings.catch_warnings(record=True) as found:
+                warnings.simplefilter("always")
+                model.train(
+                    max_epochs=2,
+                    batch_size=64,
+                    accelerator="cpu",
+                    enable_progress_bar=False,
+                    **kwargs,
+                )
+            return model, asked, [w for w in found if "have collapsed" in str(w.message)]
+
+        return caught
+
+    def test_effects_that_do_nothing(self, fit, adata):
+        with pytest.warns(UserWarning, match=self.MESSAGE + r"1\.0000"):
+            fit("SCMEDAL_RE", adata, plan_kwargs={"effects_lr": 0.0})
+
+    def test_names_the_line_that_trains(self, build, adata):
+        model = build("SCMEDAL_RE", adata)
+        model.get_swap_gap = lambda **_: 1.0
+        line = "model.train(max_epochs=1, accelerator='cpu', enable_progress_bar=False)"
+        with pytest.warns(UserWarning, match=self.MESSAGE) as found:
+            exec(compile(line, "the user's script", "exec"))
+        (warning,) = (w for w in found if "have collapsed" in str(w.message))
+        assert warning.filename == "the user's script"
+
+    def test_living_effects(self, caught):
+        model, _, found = caught(plan_kwargs={"effects_lr": 0.2})
+        assert model.get_swap_gap() > 1.01
+        assert not found
+
+    @pytest.mark.parametrize(("gap", "n"), [(1.0019, 1), (1.0021, 0)])
+    def test_where_the_line_is(self, caught, gap, n):
+        assert len(caught(gap=gap)[2]) == n
+
+    def test_is_looked_for_in_validation_cells(self, caught):
+        model, asked, _ = caught(gap=2.0)
+        np.testing.assert_array_equal(asked["indices"], model.validation_indices)
+
+    @pytest.mark.parametrize(
+        "split",
+        [
+            {"train_size": 1.0},
+            {"datasplitter_kwargs": {"external_indexing": np.split(np.arange(240), [200, 200])}},
+        ],
+    )
+    def test_else_in_training_cells(self, caught, split):
+        model, asked, _ = caught(gap=2.0, early_stopping=False, **split)
+        np.testing.assert_array_equal(asked["indices"], model.train_indices)
+
+    def test_papers_preset_is_left_as_it_was(self, caught):
+        _, asked, found = caught({"preset": "paper"}, gap=1.0)
+        assert not asked
+        assert not found

@@ -46,6 +46,25 @@ class TestRandomEffects:
         torch.testing.assert_close(table.prior_sd, torch.tensor(0.3))
         assert table.loc.std().item() == pytest.approx(0.5, rel=0.02)
 
+    def test_remembers_how_it_started(self, table):
+        table.log_prior_sd.data.fill_(2.0)
+        assert table.start == {"prior_sd": 0.3, "posterior_sd": 0.2}
+
+    def test_is_given_posterior_sds(self, table):
+        loc = table.loc.detach().clone()
+        sd = torch.logspace(-4, 1.5, 15).reshape(3, 5)
+        table.set_posterior_sd(sd)
+        torch.testing.assert_close(table.posterior_sd, sd, rtol=1e-3, atol=0)
+        assert torch.equal(table.loc, loc)
+
+    @pytest.mark.parametrize("sd", [0.0, 1e-12, 1e-5])
+    def test_keeps_a_posterior_proper(self, table, sd):
+        table.set_posterior_sd(torch.full((3, 5), sd))
+        assert table.rho.isfinite().all()
+        assert (table.posterior_sd > 0).all()
+        assert table.posterior_sd.max() < 1e-4
+        assert table.kl().isfinite()
+
     @pytest.mark.parametrize("learn_prior", [True, False])
     def test_prior_is_learned_or_not(self, learn_prior):
         table = RandomEffects(3, 5, **EFFECTS | {"learn_prior": learn_prior})

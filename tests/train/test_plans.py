@@ -1,14 +1,19 @@
 """What is optimised, by which optimiser, on how many passes, and what is logged."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from scmedal_tools.train import get_preset
+from scmedal_tools.train._natural import NaturalGradient
 from scmedal_tools.train._plans import _frozen
 
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
 LABELS = {"labels_key": "cell_type"}
+QUICK = {"max_epochs": 2, "batch_size": 64, "accelerator": "cpu", "enable_progress_bar": False}
 N_STEPS = 4  # two epochs of 128 training cells in minibatches of 64
 SPLIT = [np.arange(128), np.arange(128, 200), np.arange(200, 240)]
 
@@ -37,19 +42,35 @@ def parameters(model, adversary):
     }
 
 
+def names_in(model, *groups):
+    """Names of the parameters in some groups of an optimiser."""
+    names = {id(parameter): name for name, parameter in model.module.named_parameters()}
+    return [names[id(parameter)] for group in groups for parameter in group["params"]]
+
+
+def last_parts(names):
+    return {name.rsplit(".", 1)[1] for name in names}
+
+
 class TestOptimisers:
     @pytest.mark.parametrize("preset", ["default", "paper"])
     @pytest.mark.parametrize("name", MODELS)
     def test_every_parameter_exactly_once(self, trained, name, preset):
-        model = trained(name, model={"preset": preset})
-        optimised = [
-            id(parameter)
-            for optimizer in model.trainer.optimizers
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        ]
-        learned = [id(p) for p in model.module.parameters() if p.requires_grad]
-        assert sorted(optimised) == sorted(learned)
+        self.check_once(trained(name, model={"preset": preset}))
+
+    @pytest.mark.parametrize("optimizer", ["natural", "adam"])
+    @pytest.mark.parametrize("preset", ["default", "paper"])
+    def test_every_parameter_exactly_once_with_either(self, trained, preset, optimizer):
+        effects = get_preset("SCMEDAL_RE", preset).module["effects"]
+        changes = {"preset": preset, "effects": effects | {"learn_prior": True}}
+        plan = {"effects_optimizer": optimizer}
+        self.check_once(trained("SCMEDAL_RE", model=changes, plan_kwargs=plan))
+
+    @staticmethod
+    def check_once(model):
+        groups = [g for optimizer in model.trainer.optimizers for g in optimizer.param_groups]
+        learned = [name for name, p in model.module.named_parameters() if p.requires_grad]
+        assert sorted(names_in(model, *groups)) == sorted(learned)
 
     def test_the_adversary_has_its_own(self, trained):
         model = trained("SCMEDAL_FE", plan_kwargs={"lr": 0.02, "adversary_lr": 0.03})
@@ -59,14 +80,46 @@ class TestOptimisers:
         ours = {id(p) for group in adversary.param_groups for p in group["params"]}
         assert ours == {id(p) for p in model.module.adversary.parameters()}
 
-    def test_the_effects_have_their_own_learning_rate(self, trained):
-        model = trained("SCMEDAL_RE", plan_kwargs={"lr": 0.02, "effects_lr": 0.05})
+    def test_the_effects_have_their_own(self, trained):
+        plan = {"lr": 0.02, "effects_lr": 0.05, "adversary_lr": 0.03, "lr_decay": 0.0}
+        model = trained("SCMEDAL_RE", plan_kwargs=plan)
+        kinds = [type(optimizer) for optimizer in model.trainer.optimizers]
+        assert kinds == [torch.optim.Adam, NaturalGradient, torch.optim.Adam]
+        groups = [optimizer.param_groups for optimizer in model.trainer.optimizers]
+        assert [[group["lr"] for group in of_one] for of_one in groups] == [[0.02], [0.05], [0.03]]
+        network, effects, adversary = (names_in(model, *of_one) for of_one in groups)
+        assert last_parts(effects) == {"loc", "rho", "log_prior_sd"}
+        assert not last_parts(effects) & last_parts(network)
+        assert {name.split(".")[0] for name in adversary} == {"adversary"}
+        n_train = model.trainer.optimizers[1].n_obs
+        assert n_train == len(model.train_indices) == 128
+
+    @pytest.mark.parametrize(
+        ("preset", "learned"),
+        [("default", {"loc", "rho", "log_prior_sd"}), ("paper", {"loc", "rho"})],
+    )
+    def test_adam_of_the_network_takes_the_effects_too(self, trained, preset, learned):
+        plan = {"lr": 0.02, "effects_lr": 0.05, "lr_decay": 0.0, "effects_optimizer": "adam"}
+        model = trained("SCMEDAL_RE", model={"preset": preset}, plan_kwargs=plan)
+        kinds = {type(optimizer) for optimizer in model.trainer.optimizers}
+        assert kinds == {torch.optim.Adam}
         network, effects = model.trainer.optimizers[0].param_groups
         assert (network["lr"], effects["lr"]) == (0.02, 0.05)
-        names = {id(p): name for name, p in model.module.named_parameters()}
-        last = {names[id(p)].rsplit(".", 1)[1] for p in effects["params"]}
-        assert last == {"loc", "rho", "log_prior_sd"}
-        assert not last & {names[id(p)].rsplit(".", 1)[1] for p in network["params"]}
+        assert last_parts(names_in(model, effects)) == learned
+        assert not last_parts(names_in(model, network)) & learned
+
+    def test_the_papers_preset_has_one_adam(self, trained):
+        model = trained("SCMEDAL_RE", model={"preset": "paper"})
+        (adam,) = model.trainer.optimizers
+        assert type(adam) is torch.optim.Adam
+        names = names_in(model, *adam.param_groups)
+        for name in model.module.effect_tables:
+            assert names.count(f"{name}.loc") == names.count(f"{name}.rho") == 1
+
+    def test_the_effects_optimiser_is_one_of_two(self, trained):
+        message = "effects_optimizer='sgd' is neither 'natural' nor 'adam'"
+        with pytest.raises(ValueError, match=message):
+            trained("SCMEDAL_RE", plan_kwargs={"effects_optimizer": "sgd"})
 
     def test_settings_come_from_the_preset(self, trained):
         model = trained("SCMEDAL_FEC", model={"preset": "paper"})
@@ -74,6 +127,120 @@ class TestOptimisers:
         for optimizer in model.trainer.optimizers:
             (group,) = optimizer.param_groups
             assert (group["lr"], group["eps"]) == (plan["lr"], plan["eps"])
+
+
+class TestLearningRates:
+    """Rates at every step, as the optimisers saw them."""
+
+    N = 10  # five epochs of two minibatches
+
+    @pytest.fixture
+    def seen(self):
+        """Rates of every group of every optimiser, by the two."""
+        seen = {}
+
+        def look(optimizer, args, kwargs):
+            for i, group in enumerate(optimizer.param_groups):
+                seen.setdefault((optimizer, i), []).append(group["lr"])
+
+        hook = register_optimizer_step_pre_hook(look)
+        yield seen
+        hook.remove()
+
+    @pytest.fixture
+    def rates(self, trained, seen):
+        """Give a function that trains for ``N`` steps and returns the rates of each group."""
+
+        def rates(name, **plan):
+            plan = {"lr": 0.02, "adversary_lr": 0.03, "adversary_steps": 1} | plan
+            model = trained(name, max_epochs=5, early_stopping=False, plan_kwargs=plan)
+            return self.of(seen, model)
+
+        return rates
+
+    @staticmethod
+    def of(seen, model):
+        optimizers = model.trainer.optimizers
+        return [seen[o, i] for o in optimizers for i in range(len(o.param_groups))]
+
+    LAST_FOUR = np.array([1.0] * 7 + [0.75, 0.5, 0.25])  # of ten steps
+
+    @pytest.mark.parametrize("optimizer", ["natural", "adam"])
+    def test_fall_to_zero_at_the_end(self, rates, optimizer):
+        network, effects, adversary = rates(
+            "SCMEDAL_RE", lr_decay=0.4, effects_lr=0.05, effects_optimizer=optimizer
+        )
+        np.testing.assert_allclose(network, 0.02 * self.LAST_FOUR)
+        np.testing.assert_allclose(effects, 0.05 * self.LAST_FOUR)
+        assert adversary == [0.03] * self.N
+
+    def test_fall_from_the_first_step(self, rates):
+        network, adversary = rates("SCMEDAL_FE", lr_decay=1.0)
+        np.testing.assert_allclose(network, 0.02 * (1 - np.arange(self.N) / self.N))
+        assert adversary == [0.03] * self.N
+
+    def test_stay_without_decay(self, rates):
+        network, effects, adversary = rates("SCMEDAL_RE", lr_decay=0.0, effects_lr=0.05)
+        assert network == [0.02] * self.N
+        assert effects == [0.05] * self.N
+        assert adversary == [0.03] * self.N
+
+    def test_presets(self, rates):
+        """The default of the random effects decays, that of the fixed effects does not."""
+        network, effects, _ = rates("SCMEDAL_RE", effects_lr=0.05)
+        assert network[0] == 0.02
+        assert network[-1] < network[-2] < network[0]
+        np.testing.assert_allclose(np.divide(effects, 0.05), np.divide(network, 0.02))
+        assert rates("SCMEDAL_FE")[0] == [0.02] * self.N
+
+    def test_a_later_training_starts_anew(self, trained, seen):
+        plan = {"lr": 0.02, "effects_lr": 0.05, "adversary_lr": 0.03}
+        model = trained("SCMEDAL_RE", plan_kwargs=plan)
+        first = self.of(seen, model)
+        split = {"external_indexing": SPLIT}
+        model.train(**QUICK, plan_kwargs=plan, datasplitter_kwargs=split)
+        assert self.of(seen, model) == first
+        assert [rates[0] for rates in first] == [0.02, 0.05, 0.03]
+
+
+class TestFewBatches:
+    MESSAGE = "4 batches say little about how much batches vary"
+
+    def test_are_warned_of(self, trained):
+        with pytest.warns(UserWarning, match=self.MESSAGE):
+            trained("SCMEDAL_RE")
+
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("SCMEDAL_RE", {"model": {"preset": "paper"}}),
+            ("SCMEDAL_RE", {"plan_kwargs": {"effects_optimizer": "adam"}}),
+            ("SCMEDAL_FE", {}),
+        ],
+    )
+    def test_are_none_of_others_business(self, trained, name, arguments):
+        assert not self.found(lambda: trained(name, **arguments))
+
+    def test_five_are_enough(self, fit, adata):
+        adata.obs["plate"] = np.array(list("ABCDE"))[np.arange(240) % 5]
+        assert not self.found(lambda: fit("SCMEDAL_RE", adata, {"batch_key": "plate"}))
+
+    @staticmethod
+    def found(train):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            train()
+        return [w for w in found if "batches say little" in str(w.message)]
+
+    @pytest.mark.parametrize(("n_batch", "weight"), [(4, 0.8), (6, 1.0)])
+    def test_hold_the_scale_near_its_start(self, fit, adata, n_batch, weight):
+        """Start 0.1; the trained scale mixes it with what the effects say."""
+        adata.obs["plate"] = np.array(list("ABCDEF"))[np.arange(240) % n_batch]
+        model = fit("SCMEDAL_RE", adata, {"batch_key": "plate"})
+        for table in model.module.effect_tables.values():
+            mean, sd = table.loc.detach().numpy(), table.posterior_sd.detach().numpy()
+            expected = weight * np.mean(mean**2 + sd**2) + (1 - weight) * 0.1**2
+            assert table.prior_sd.item() == pytest.approx(expected**0.5, rel=1e-4)
 
 
 class TestSteps:
@@ -130,11 +297,19 @@ class TestSteps:
 
     @pytest.mark.parametrize("name", MODELS)
     def test_the_adversary_does_not_move_the_autoencoder_and_learns(self, build, fit, adata, name):
-        untouched = parameters(build(name, adata, LABELS), adversary=False)
+        changes = {}
+        if name == "SCMEDAL_RE":
+            # Learned scales of the priors follow the posteriors at any learning rate, and
+            # dropout slows the adversary.
+            effects = get_preset(name, "default").module["effects"]
+            changes["effects"] = effects | {"learn_prior": False}
+            changes |= {"input_dropout": 0.0, "adversary_dropout": 0.0}
+        untouched = parameters(build(name, adata, LABELS, **changes), adversary=False)
         model = fit(
             name,
             adata,
             LABELS,
+            changes,
             max_epochs=6,
             early_stopping=False,
             plan_kwargs={"lr": 0.0, "adversary_lr": 0.01}

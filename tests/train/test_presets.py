@@ -49,6 +49,29 @@ def test_weights_of_the_paper(model, data_set, weights):
     assert (preset.train["max_epochs"], preset.train["batch_size"]) == (500, 512)
 
 
+@pytest.mark.parametrize("data_set", ["heart", "asd", "aml"])
+def test_training_of_the_papers_random_effects(data_set):
+    """One Adam at one rate, without dropout; the batch is read from the latent."""
+    preset = get_preset("SCMEDAL_RE", f"paper-{data_set}")
+    assert preset.plan["effects_optimizer"] == "adam"
+    assert preset.plan["effects_lr"] == preset.plan["lr"]
+    assert preset.plan.get("lr_decay", 0) == 0
+    assert preset.module["input_dropout"] == preset.module["adversary_dropout"] == 0
+    module = REModule(7, 3, n_hidden=(5, 4), n_latent=2, **preset.module)
+    assert module.batch_classifier is not None
+    assert module.adversary is None
+
+
+def test_default_of_the_random_effects():
+    preset = get_preset("SCMEDAL_RE", "default")
+    assert preset.plan["effects_optimizer"] == "natural"
+    assert 0 < preset.plan["effects_lr"] <= 1
+    assert 0 < preset.plan["lr_decay"] <= 1
+    module = REModule(7, 3, n_hidden=(5, 4), n_latent=2, **preset.module)
+    assert module.batch_classifier is None
+    assert module.adversary is not None
+
+
 @pytest.mark.parametrize("model", PRESETS)
 def test_paper_means_aml(model):
     assert get_preset(model, "paper") == get_preset(model, "paper-aml")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scmedal_tools.train import MedalDataSplitter, stratified_split
+from scmedal_tools.train import MedalDataSplitter, hold_out_combinations, stratified_split
 
 SIZES = (0.6, 0.2, 0.2)
 
@@ -58,6 +58,107 @@ class TestStratifiedSplit:
     def test_missing_column(self, obs):
         with pytest.raises(KeyError, match=r"\['plate'\] not in obs; its columns are"):
             stratified_split(obs, ["donor", "plate"])
+
+
+class TestHoldOutCombinations:
+    """Types x and y are in all donors, z in two of them; D has few cells."""
+
+    @pytest.fixture
+    def obs(self):
+        rng = np.random.default_rng(0)
+        donor = rng.choice(list("ABCD"), 900, p=[0.4, 0.3, 0.24, 0.06])
+        cell_type = rng.choice(["x", "y"], 900)
+        cell_type[(rng.random(900) < 0.4) & np.isin(donor, ["A", "B"])] = "z"
+        order = rng.permutation(900) + 100  # the index is not the position
+        return pd.DataFrame({"donor": donor, "cell_type": cell_type}, index=order)
+
+    def hold_out(self, obs, combinations, **kwargs):
+        return hold_out_combinations(obs, "donor", "cell_type", combinations, **kwargs)
+
+    @pytest.mark.parametrize(
+        "combinations", [2, np.int64(1), [("A", "x"), ("D", "y")], (("A", "x"),)]
+    )
+    @pytest.mark.parametrize("as_category", [True, False])
+    def test_only_the_test_set_has_their_cells(self, obs, combinations, as_category):
+        obs = obs.astype("category") if as_category else obs
+        parts, held_out = self.hold_out(obs, combinations)
+        if np.ndim(combinations):
+            assert held_out == list(combinations)
+        else:
+            assert len(held_out) == combinations
+        assert sorted(np.concatenate(parts)) == list(range(900))
+        assert all((np.diff(part) > 0).all() for part in parts)
+        for donor, cell_type in held_out:
+            cells = np.flatnonzero((obs["donor"] == donor) & (obs["cell_type"] == cell_type))
+            assert len(cells) > 0
+            assert set(cells) <= set(parts[2])
+
+    def test_other_cells_are_split_as_without(self, obs):
+        sizes = (0.5, 0.3, 0.2)
+        parts, _ = self.hold_out(obs, [("A", "x")], sizes=sizes, seed=3)
+        expected = stratified_split(obs, ["donor", "cell_type"], sizes, seed=3)
+        others = np.flatnonzero((obs["donor"] != "A") | (obs["cell_type"] != "x"))
+        for part, without in zip(parts, expected, strict=True):
+            np.testing.assert_array_equal(
+                np.intersect1d(part, others), np.intersect1d(without, others)
+            )
+        assert len(parts[0]) == pytest.approx(0.5 * len(others), abs=8)
+
+    def test_draws_large_combinations_of_common_types_and_other_batches(self, obs):
+        drawn = [self.hold_out(obs, 2, seed=seed)[1] for seed in range(30)]
+        assert all(len({donor for donor, _ in pairs}) == 2 for pairs in drawn)
+        # D's combinations have fewer than 50 cells, and only A and B have type z.
+        expected = {(donor, cell_type) for donor in "ABC" for cell_type in "xy"}
+        assert {pair for pairs in drawn for pair in pairs} == expected
+
+    def test_min_cells_decides_what_is_large(self, obs):
+        drawn = {self.hold_out(obs, 1, min_cells=15, seed=seed)[1][0][0] for seed in range(30)}
+        assert drawn == set("ABCD")
+
+    def test_seed_decides(self, obs):
+        parts, held_out = self.hold_out(obs, 2, seed=1)
+        again, again_held_out = self.hold_out(obs, 2, seed=1)
+        assert held_out == again_held_out
+        for part, same in zip(parts, again, strict=True):
+            np.testing.assert_array_equal(part, same)
+        assert any(self.hold_out(obs, 2, seed=seed)[1] != held_out for seed in (2, 3, 4))
+
+    def test_too_many_are_asked_for(self, obs):
+        with pytest.raises(ValueError, match=r"Only 2 batches.*50 cells.*not 3\. Lower"):
+            self.hold_out(obs, 3)
+
+    def test_one_that_has_no_cell(self, obs):
+        with pytest.raises(ValueError, match=r"No cell is of the combinations \[\('C', 'z'\)\]"):
+            self.hold_out(obs, [("A", "x"), ("C", "z")])
+
+    @pytest.fixture
+    def three(self):
+        """Type x is large in three donors, which have some cells of another type."""
+        cells = [(donor, "x" if i < 100 else "y") for donor in "ABC" for i in range(110)]
+        return pd.DataFrame(cells, columns=["donor", "cell_type"])
+
+    def test_a_type_of_three_batches_is_left_in_two(self, three):
+        parts, ((donor, _),) = self.hold_out(three, 1)
+        train = three.iloc[parts[0]]
+        assert set(train["donor"][train["cell_type"] == "x"]) == set("ABC") - {donor}
+        with pytest.raises(ValueError, match="Only 0 batches"):
+            self.hold_out(three[three["donor"] != "A"], 1)
+
+    def test_combinations_drawn_before_count_as_held_out(self, three):
+        with pytest.raises(ValueError, match="Only 1 batches"):
+            self.hold_out(three, 2)
+        four = pd.concat([three, three[three["donor"] == "A"].assign(donor="D")])
+        parts, held_out = self.hold_out(four, 2)
+        train = four.iloc[parts[0]]
+        left = set(train["donor"][train["cell_type"] == "x"])
+        assert left == set("ABCD") - {donor for donor, _ in held_out}
+        assert len(left) == 2
+
+    def test_a_batch_keeps_training_cells(self, three):
+        alone = pd.DataFrame({"donor": "D", "cell_type": "x"}, index=range(100))
+        obs = pd.concat([three, alone])
+        drawn = {self.hold_out(obs, 1, seed=seed)[1][0] for seed in range(30)}
+        assert drawn == {("A", "x"), ("B", "x"), ("C", "x")}
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def scvi_counterfactual(
     factors = target_sum / np.asarray(total_counts, dtype=float)
 
     def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
-        # The same draws for every target, so that a shift has little of their noise.
+        # Of its own, so that results can be repeated and the user's generator is left alone.
         with torch.random.fork_rng():
             torch.manual_seed(0)
             counts = model.posterior_predictive_sample(

@@ -95,8 +95,10 @@ def counterfactual_shift(
     >>> shifts = counterfactual_shift(model, adata, "donor", "cell_type")  # doctest: +SKIP
     >>> shift_summary(shifts)  # doctest: +SKIP
     """
-    for key in (batch_key, labels_key):
-        check_obs(adata, key)
+    if regime not in (None, "held out"):
+        raise ValueError(f"regime={regime!r} is neither None nor 'held out'.")
+    check_obs(adata, batch_key)
+    check_obs(adata, labels_key, what="labels_key", min_levels=1)
     models = dict(model) if hasattr(model, "items") else {_name_of(model): model}
     train, test = known_cells(models, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
@@ -164,9 +166,11 @@ def as_counterfactual(model, adata: AnnData) -> Counterfactual:
     if not hasattr(model, "get_counterfactual_expression"):
         return model
 
+    names = {str(name): name for name in model.batch_names}
+
     def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
         return model.get_counterfactual_expression(
-            adata, indices=cells, transform_batch=target, return_numpy=True
+            adata, indices=cells, transform_batch=names[target], return_numpy=True
         )
 
     return counterfactual

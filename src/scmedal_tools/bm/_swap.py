@@ -86,8 +86,8 @@ def swap_quality(
     ValueError
         If training or test cells are not known, or no target has enough cells.
     """
-    for key in (batch_key, labels_key):
-        check_obs(adata, key)
+    check_obs(adata, batch_key)
+    check_obs(adata, labels_key, what="labels_key")
     train, test = known_cells({"model": model}, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
     expression = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
@@ -153,13 +153,17 @@ def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _swap(model: SCMEDAL_RE, expression: np.ndarray, source: str, target: str) -> np.ndarray:
+    names = {str(name): name for name in model.batch_names}
     # As a minibatch: swapped expression may be slightly negative, which an AnnData is checked for.
     minibatch = {
         REGISTRY_KEYS.X_KEY: torch.as_tensor(expression, dtype=torch.float32),
         REGISTRY_KEYS.BATCH_KEY: torch.full(
-            (len(expression), 1), model.batch_names.get_loc(source)
+            (len(expression), 1), model.batch_names.get_loc(names[source])
         ),
     }
     return model.get_counterfactual_expression(
-        dataloader=[minibatch], transform_batch=target, keep_residual=True, return_numpy=True
+        dataloader=[minibatch],
+        transform_batch=names[target],
+        keep_residual=True,
+        return_numpy=True,
     )

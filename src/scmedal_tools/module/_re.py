@@ -141,7 +141,8 @@ class REModule(MedalModule):
 
     def encode(self, x_scaled: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
         """Content of scaled expression, of shape ``(n_cells, n_latent)``."""
-        x_scaled = F.dropout(x_scaled, self.input_dropout, self.training)
+        # Contiguous, as the mask is drawn in the order of memory, which follows the storage.
+        x_scaled = F.dropout(x_scaled.contiguous(), self.input_dropout, self.training)
         for block in self.encoder:
             x_scaled = block(x_scaled, batch_index, sample)
         return self.latent_activation(self.latent(x_scaled))

@@ -1,0 +1,222 @@
+"""Natural gradient steps against the exact posterior of a conjugate Gaussian model."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from scmedal_tools.module._reden import RandomEffects
+from scmedal_tools.train._natural import NaturalGradient
+
+N_UNITS, NOISE, PRIOR_SD = 4, 0.5, 0.7
+CELLS_PER_BATCH = [40, 3, 11, 0, 25, 1]
+N_CELLS, N_BATCH = sum(CELLS_PER_BATCH), len(CELLS_PER_BATCH)
+
+
+def close(ours, expected, tolerance=1e-4):
+    np.testing.assert_allclose(ours.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return np.repeat(np.arange(N_BATCH), CELLS_PER_BATCH)
+
+
+@pytest.fixture(scope="module")
+def x(batch):
+    """Cells x units: the effect of the batch and Gaussian noise."""
+    rng = np.random.default_rng(0)
+    effects = rng.normal(0, PRIOR_SD, (N_BATCH, N_UNITS))
+    return effects[batch] + rng.normal(0, NOISE, (N_CELLS, N_UNITS))
+
+
+@pytest.fixture(scope="module")
+def exact(x, batch):
+    """Mean and standard deviation of the posterior."""
+    sums, counts = np.zeros((2, N_BATCH, N_UNITS))
+    np.add.at(sums, batch, x)
+    np.add.at(counts, batch, 1)
+    precision = 1 / PRIOR_SD**2 + counts / NOISE**2
+    return sums / NOISE**2 / precision, precision**-0.5
+
+
+@pytest.fixture
+def loss(x, batch):
+    """Give the negative bound as a mean over all cells, as the plan has it."""
+    values, codes = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(batch)
+
+    def loss(table):
+        squared = (values - table.loc[codes]).square() + table.posterior_sd[codes].square()
+        return squared.sum() / (2 * NOISE**2 * N_CELLS) + table.kl() / N_CELLS
+
+    return loss
+
+
+def make_table(n_batch=N_BATCH, **changes):
+    settings = {"prior_sd": PRIOR_SD, "learn_prior": False, "posterior_sd": 0.2, "mean_sd": 0.5}
+    return RandomEffects(n_batch, N_UNITS, **settings | changes)
+
+
+def with_posterior(mean, sd, **changes):
+    table = make_table(len(mean), **changes)
+    table.loc.data = torch.as_tensor(mean, dtype=torch.float32)
+    table.set_posterior_sd(torch.as_tensor(sd, dtype=torch.float32))
+    return table
+
+
+def step(optimizer, loss):
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+class TestConjugateModel:
+    @pytest.mark.parametrize("posterior_sd", [0.01, 0.2, 3.0])
+    def test_goes_to_the_exact_posterior(self, loss, exact, posterior_sd):
+        table = make_table(posterior_sd=posterior_sd)
+        optimizer = NaturalGradient([table], 0.5, N_CELLS)
+        for _ in range(200):
+            step(optimizer, loss(table))
+        close(table.loc, exact[0])
+        close(table.posterior_sd, exact[1])
+
+    def test_what_the_data_do_not_determine_goes_to_the_prior(self, loss):
+        table = make_table()
+        optimizer = NaturalGradient([table], 0.5, N_CELLS)
+        for _ in range(200):
+            step(optimizer, loss(table))
+        without_cells = CELLS_PER_BATCH.index(0)
+        close(table.loc[without_cells], np.zeros(N_UNITS))
+        close(table.posterior_sd[without_cells], np.full(N_UNITS, PRIOR_SD))
+
+    @pytest.mark.parametrize("away", [-0.99, -0.1, 0.0, 0.4, 0.99])
+    def test_one_whole_step_lands_on_the_exact_mean(self, loss, exact, away):
+        mean, sd = exact
+        table = with_posterior(mean + away * sd, sd)
+        step(NaturalGradient([table], 1.0, N_CELLS), loss(table))
+        close(table.loc, mean)
+        close(table.posterior_sd, sd)
+
+    @pytest.mark.parametrize("lr", [0.05, 0.5])
+    def test_the_learning_rate_is_a_share_of_the_way(self, loss, exact, lr):
+        mean, sd = exact
+        table = with_posterior(mean + 0.9 * sd, sd)
+        step(NaturalGradient([table], lr, N_CELLS), loss(table))
+        close(table.loc, mean + (1 - lr) * 0.9 * sd)
+
+    def test_draws_and_minibatches_lead_near_it(self, x, batch, exact):
+        """Gradients as in training: of one draw of the effects and some of the cells."""
+        values, codes = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(batch)
+        table = make_table()
+        optimizer = NaturalGradient([table], 0.02, N_CELLS)
+        means, sds = [], []
+        for _ in range(1500):
+            cells = torch.randperm(N_CELLS)[:20]
+            missed = values[cells] - table(codes[cells], sample=True)
+            reconstruction = missed.square().sum(1).mean() / (2 * NOISE**2)
+            step(optimizer, reconstruction + table.kl() / N_CELLS)
+            means.append(table.loc.detach().clone())
+            sds.append(table.posterior_sd.detach())
+        mean, sd = (torch.stack(values[300:]).mean(0).numpy() for values in (means, sds))
+        assert (np.abs(mean - exact[0]) < 0.25 * exact[1]).all()
+        np.testing.assert_allclose(sd, exact[1], rtol=0.15)
+
+
+class TestLimits:
+    @pytest.mark.parametrize("away", [-40.0, -3.0, 3.0, 40.0])
+    def test_a_mean_moves_by_one_standard_deviation_at_most(self, loss, exact, away):
+        mean, sd = exact
+        table = with_posterior(mean + away * sd, sd)
+        step(NaturalGradient([table], 1.0, N_CELLS), loss(table))
+        close(table.loc, mean + (away - np.sign(away)) * sd)
+
+    @pytest.mark.parametrize(("factor", "moved"), [(0.01, np.exp(0.2)), (10.0, np.exp(-0.2))])
+    def test_a_standard_deviation_moves_by_a_fifth_at_most(self, loss, exact, factor, moved):
+        mean, sd = exact
+        table = with_posterior(mean, factor * sd)
+        step(NaturalGradient([table], 1.0, N_CELLS), loss(table))
+        close(table.posterior_sd, moved * factor * sd)
+
+    def test_half_the_gradient_of_the_log_standard_deviation(self, loss, exact):
+        mean, sd = exact
+        table = with_posterior(mean, 0.95 * sd)
+        step(NaturalGradient([table], 0.3, N_CELLS), loss(table))
+        # The derivative of the bound in nats by the log s.d. is its square over the exact, less 1.
+        close(table.posterior_sd, 0.95 * sd * np.exp(-0.5 * 0.3 * (0.95**2 - 1)))
+
+
+class TestPrior:
+    @pytest.fixture
+    def stepped(self):
+        """Give a function that builds a table and moves it by a step."""
+
+        def stepped(n_batch, **changes):
+            table = make_table(n_batch, **{"prior_sd": 0.3, "learn_prior": True} | changes)
+            nn.init.normal_(table.rho)
+            towards = torch.randn(n_batch, N_UNITS)
+            loss = (table.loc - towards).square().sum() + table.kl() / 10
+            step(NaturalGradient([table], 0.3, 10), loss)
+            return table
+
+        return stepped
+
+    @pytest.mark.parametrize("n_batch", [5, 6, 14])
+    def test_has_the_spread_of_enough_effects(self, stepped, n_batch):
+        table = stepped(n_batch)
+        mean, sd = table.loc.detach().numpy(), table.posterior_sd.detach().numpy()
+        close(table.prior_sd.square(), np.mean(mean**2 + sd**2))
+
+    @pytest.mark.parametrize("n_batch", [1, 2, 3, 4])
+    def test_leans_on_its_start_with_few_batches(self, stepped, n_batch):
+        table = stepped(n_batch)
+        mean, sd = table.loc.detach().numpy(), table.posterior_sd.detach().numpy()
+        squares = list((mean**2 + sd**2).mean(1)) + (5 - n_batch) * [0.3**2]
+        assert len(squares) == 5
+        close(table.prior_sd.square(), np.mean(squares))
+
+    @pytest.mark.parametrize("n_batch", [2, 5])
+    def test_is_the_optimum(self, stepped, n_batch):
+        """Of the divergence, and with few batches of an inverse gamma prior on the variance."""
+        table = stepped(n_batch)
+        best, weight = table.log_prior_sd.item(), N_UNITS * (5 - n_batch)
+
+        def cost(log_sd):
+            table.log_prior_sd.data.fill_(log_sd)
+            return table.kl().item() + weight * (log_sd + 0.5 * 0.3**2 * np.exp(-2 * log_sd))
+
+        assert cost(best) < min(cost(best - 0.02), cost(best + 0.02))
+
+    def test_is_kept_if_it_is_not_learned(self, stepped):
+        table = stepped(6, learn_prior=False)
+        assert table.log_prior_sd.item() == pytest.approx(np.log(0.3))
+
+    def test_a_later_training_leans_on_the_same_start(self, stepped):
+        table = stepped(2)
+        assert table.prior_sd.item() > 0.4
+        step(NaturalGradient([table], 0.3, 10), table.kl() / 10)
+        mean, sd = table.loc.detach().numpy(), table.posterior_sd.detach().numpy()
+        expected = (2 * np.mean(mean**2 + sd**2) + 3 * 0.3**2) / 5
+        close(table.prior_sd.square(), expected)
+
+    def test_every_table_has_its_own(self):
+        tables = [make_table(learn_prior=True, mean_sd=size) for size in (0.1, 2.0)]
+        step(NaturalGradient(tables, 0.1, 10), sum(table.kl() for table in tables) / 10)
+        for table in tables:
+            mean, sd = table.loc.detach().numpy(), table.posterior_sd.detach().numpy()
+            close(table.prior_sd.square(), np.mean(mean**2 + sd**2))
+        assert tables[1].prior_sd > 2 * tables[0].prior_sd
+
+
+def test_a_rate_of_zero_moves_no_posterior(loss):
+    table = make_table()
+    before = table.loc.detach().clone(), table.posterior_sd.detach().clone()
+    optimizer = NaturalGradient([table], 0.0, N_CELLS)
+    for _ in range(5):
+        step(optimizer, loss(table))
+    assert torch.equal(table.loc, before[0])
+    close(table.posterior_sd, before[1], 1e-6)
