@@ -129,7 +129,9 @@ class TestRun:
         _, output, records = labelled
         assert output.count(f"Epoch {N_EPOCHS}/{N_EPOCHS}: 100%") >= 2
         assert [record.getMessage() for record in records] == []
-        assert "note:" not in output
+        # So short a training leaves the effects where they started, which has to be said.
+        notes = [line for line in output.splitlines() if "note:" in line]
+        assert all("random effects have collapsed" in note for note in notes)
         assert "Warning" not in output
         steps = (
             "Preprocess",
@@ -170,7 +172,7 @@ class TestRun:
 
     @pytest.mark.parametrize(
         ("name", "own_terms"),
-        [("fec", {"label_ce"}), ("re", {"batch_ce", "kl_global"})],
+        [("fec", {"label_ce"}), ("re", {"adversary_ce", "kl_global"})],
     )
     def test_history_has_every_term_for_both_parts(self, labelled, name, own_terms):
         history = pd.read_csv(labelled[0] / "history" / f"{name}.csv", index_col="epoch")
