@@ -28,6 +28,7 @@ from _latents import (
     same_batch_neighbours,
     silhouette_within,
 )
+from _oracle import oracle_recovery
 from _record import SOURCE, data_folder, save, saved
 from sklearn.decomposition import PCA
 
@@ -35,6 +36,8 @@ import scmedal_tools as smt
 from scmedal_tools.bm._shift import per_combination
 
 SEEDS = (0, 1, 2)
+CLASSIFIER_WEIGHT = 10.0  # nats per cell
+ORACLE = "best linear predictor (told types, conditions, true variances)"
 
 
 class DataSet(NamedTuple):
@@ -180,7 +183,7 @@ def judge_re(judge: Judge, seed: int) -> tuple[dict, list[dict]]:
 
 
 def controls(judge: Judge) -> dict:
-    """RE with the labels of the cells shuffled, and the latents of FE and of an AE."""
+    """RE with shuffled labels, RE with a batch classifier, and the latents of FE and AE."""
     key = judge.keys["batch_key"]
     shuffled = np.random.default_rng(0).permutation(judge.adata.obs[key].to_numpy())
     judge.adata.obs["shuffled"] = pd.Categorical(shuffled)
@@ -189,19 +192,25 @@ def controls(judge: Judge) -> dict:
         model, _ = fit(judge, smt.model.SCMEDAL_RE, 0, batch_key="shuffled")
     diagnostics = smt.tl.effects_diagnostics(model, indices=judge.test_seen)
 
-    def silhouette(model, batches: np.ndarray) -> float:
-        latent = model.get_latent_representation()
+    def silhouette(latent: np.ndarray, batches: np.ndarray = judge.batches) -> float:
         return silhouette_within(latent, batches, judge.labels, judge.train, judge.test_seen)
 
+    latent = model.get_latent_representation()
     result = {
         "swap_gap": diagnostics.swap_gap,
         "effect_sizes": {".".join(k): v for k, v in diagnostics.tables["size"].items()},
-        "silhouette": silhouette(model, judge.batches),
-        "silhouette_of_its_labels": silhouette(model, shuffled.astype(str)),
+        "silhouette": silhouette(latent),
+        "silhouette_of_its_labels": silhouette(latent, shuffled.astype(str)),
     }
+    model, _ = fit(judge, smt.model.SCMEDAL_RE, 0, batch_weight=CLASSIFIER_WEIGHT)
+    result["with_classifier"] = silhouette(model.get_latent_representation())
     for name, settings in {"FE": {}, "AE": {"adversary_weight": 0.0}}.items():
         model, _ = fit(judge, smt.model.SCMEDAL_FE, 0, **settings)
-        result[name] = silhouette(model, judge.batches)
+        result[name] = silhouette(model.get_latent_representation())
+        # In the coordinates in which RE returns its latents.
+        reconstruction = model.get_reconstruction(return_numpy=True)
+        components = PCA(50, random_state=0).fit(reconstruction[judge.train])
+        result[f"{name}_expression"] = silhouette(components.transform(reconstruction))
     return result
 
 
@@ -225,7 +234,7 @@ def judge_scvi(judge: Judge) -> tuple[dict, list[dict]]:
 
 
 PARTS = {
-    "RE": lambda judge, seed: judge_re(judge, seed),
+    "RE": judge_re,
     "scVI": lambda judge, seed: judge_scvi(judge),
     "baselines": lambda judge, seed: ({}, judge.shifts({}, baselines=True)),
     "controls": lambda judge, seed: (controls(judge), []),
@@ -259,6 +268,8 @@ def run_simulated() -> None:
         model = smt.model.SCMEDAL_RE(adata)
         model.train(enable_progress_bar=False)
         recovery = smt.bm.effect_recovery(model, adata)
+        oracle = pd.DataFrame(oracle_recovery(adata)).assign(method=ORACLE)
+        recovery = pd.concat([recovery, oracle])
         medians = recovery.groupby("method").median(numeric_only=True).reset_index()
         results += [{"seed": seed} | row for row in medians.to_dict("records")]
         save("counterfactuals_simulated", results)

@@ -1,87 +1,55 @@
-"""Axes of the latents: those of the expression that they predict."""
+"""Axes of the latents: the principal ones of the expression that the decoder makes of them."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import pdist
+from sklearn.decomposition import PCA
 
 import scmedal_tools as smt
-from scmedal_tools.model._re import expression_axes
 
-KINDS = {"latent": "z", "content": "content"}
-
-
-def predicted(latent, expression, cells=slice(None)):
-    """What a linear model with an intercept, fitted to some cells, predicts of all cells."""
-    design = np.column_stack([np.ones(len(latent)), latent]).astype(float)
-    coefficients = np.linalg.lstsq(design[cells], expression[cells].astype(float), rcond=None)[0]
-    return design @ coefficients
+KINDS = ("latent", "content")
 
 
-def own_latents(model, adata=None):
+def batch_codes(model, adata):
+    return torch.as_tensor(model.batch_names.get_indexer(adata.obs["donor"]))
+
+
+def network_latents(model, adata):
     """Latents in the network's own axes."""
-    adata = model.adata if adata is None else adata
-    batch = torch.as_tensor(model.batch_names.get_indexer(adata.obs["donor"]))
     with torch.no_grad():
-        inferred = model.module.inference(torch.as_tensor(adata.X.toarray()), batch)
-    return {kind: inferred[name].numpy() for kind, name in KINDS.items()}
-
-
-def assert_axes_of_expression(model, kind):
-    """Distances are those of the best linear prediction; training cells vary in sorted axes."""
-    train = model.train_indices
-    latent = model.get_latent_representation(kind=kind)
-    expression = model.get_reconstruction(return_numpy=True)
-    expected = predicted(own_latents(model)[kind], expression, train)
-    np.testing.assert_allclose(pdist(latent), pdist(expected), rtol=1e-3, atol=1e-3)
-    covariance = np.cov(latent[train].T.astype(float))
-    variances = np.diag(covariance)
-    assert (np.diff(variances) < 0).all()
-    np.testing.assert_allclose(covariance, np.diag(variances), atol=1e-4 * variances[0])
-
-
-class TestFunction:
-    @pytest.fixture
-    def latent(self):
-        rng = np.random.default_rng(0)
-        return rng.normal(size=(80, 4)) @ rng.normal(size=(4, 4)) + [5, -3, 0, 100]
-
-    @pytest.fixture
-    def expression(self, latent):
-        rng = np.random.default_rng(1)
-        noise = rng.normal(size=(80, 9))
-        return np.tanh(0.02 * latent @ rng.normal(size=(4, 9))) + 0.1 * noise + 7
-
-    @staticmethod
-    def axes(latent, expression):
-        latent, expression = (
-            torch.as_tensor(x, dtype=torch.float32) for x in (latent, expression)
+        inferred = model.module.inference(
+            torch.as_tensor(adata.X.toarray()), batch_codes(model, adata)
         )
-        return expression_axes(latent, expression).numpy()
+    return {"latent": inferred["z"].numpy(), "content": inferred["content"].numpy()}
 
-    def test_distances_are_those_of_the_prediction(self, latent, expression):
-        axes = self.axes(latent, expression)
-        assert axes.shape == (4, 4)
-        expected = predicted(latent, expression)
-        np.testing.assert_allclose(pdist(latent @ axes), pdist(expected), rtol=1e-3)
 
-    def test_is_invertible(self, latent, expression):
-        axes = self.axes(latent, expression)
-        assert np.linalg.matrix_rank(axes) == 4
-        np.testing.assert_allclose(latent @ axes @ np.linalg.inv(axes), latent, rtol=1e-3)
+def expression_of(model, kind, adata=None):
+    """What the decoder makes of a latent: in the cell's batch, or with all effects at 0."""
+    adata = model.adata if adata is None else adata
+    if kind == "latent":
+        return model.get_reconstruction(adata, return_numpy=True)
+    module, codes = model.module, batch_codes(model, adata)
+    content = torch.as_tensor(network_latents(model, adata)["content"])
+    saved = {k: v.clone() for k, v in module.state_dict().items()}
+    for table in module.effect_tables.values():
+        table.loc.data.zero_()
+    with torch.no_grad():
+        x_hat = module.generative(module.express(content, codes, False), codes, False)["x_hat"]
+    module.load_state_dict(saved)
+    return module.scaler.inverse(x_hat).numpy()
 
-    def test_axes_are_the_principal_ones(self, latent, expression):
-        moved = latent @ self.axes(latent, expression)
-        expected = predicted(latent, expression)
-        eigenvalues = np.linalg.eigvalsh(np.cov(expected.T))[::-1][:4]
-        covariance = np.cov(moved.T)
-        np.testing.assert_allclose(np.diag(covariance), eigenvalues, rtol=1e-3)
-        np.testing.assert_allclose(covariance, np.diag(eigenvalues), atol=1e-4 * eigenvalues[0])
 
-    def test_a_networks_axes_do_not_matter(self, latent, expression):
-        other = latent @ np.random.default_rng(2).normal(size=(4, 4)) + 3
-        moved, expected = (x @ self.axes(x, expression) for x in (other, latent))
-        np.testing.assert_allclose(pdist(moved), pdist(expected), rtol=1e-3)
+def coordinates(model, expression):
+    """Principal coordinates by sklearn, whose signs are its own."""
+    reconstruction = model.get_reconstruction(indices=model.train_indices, return_numpy=True)
+    fitted = PCA(4, svd_solver="full").fit(reconstruction.astype(float))
+    return fitted.transform(expression.astype(float))
+
+
+def assert_same_up_to_sign(ours, expected):
+    signs = np.sign((ours * expected).sum(0))
+    np.testing.assert_allclose(ours * signs, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -89,88 +57,106 @@ def model(fit, cells):
     return fit("SCMEDAL_RE", cells.copy())
 
 
-class TestModel:
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_are_those_of_the_expression(self, model, kind):
-        assert_axes_of_expression(model, kind)
+@pytest.mark.parametrize("kind", KINDS)
+def test_are_principal_coordinates_of_the_expression(model, fresh, kind):
+    for adata in (model.adata, fresh):
+        expected = coordinates(model, expression_of(model, kind, adata))
+        assert_same_up_to_sign(model.get_latent_representation(adata, kind=kind), expected)
 
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_are_an_invertible_map_of_the_networks(self, model, kind, fresh):
-        axes = getattr(model.module, f"{kind}_axes").numpy()
-        assert not np.allclose(axes, np.eye(4), atol=0.1)
-        assert np.linalg.matrix_rank(axes) == 4
-        for adata in (model.adata, fresh):
-            latent = model.get_latent_representation(adata, kind=kind)
-            np.testing.assert_allclose(
-                latent, own_latents(model, adata)[kind] @ axes, rtol=1e-4, atol=1e-4
-            )
 
-    def test_serve_draws_too(self, model):
-        draws = model.get_latent_representation(n_samples=2)
-        (draw, _), axes = model._draw_effects(2), model.module.latent_axes.numpy()
+def test_share_their_axes(model, fresh):
+    """The difference of both latents is what the batch does to the expression."""
+    latent, content = (model.get_latent_representation(fresh, kind=kind) for kind in KINDS)
+    shift = expression_of(model, "latent", fresh) - expression_of(model, "content", fresh)
+    axes = model.module.expression_axes.numpy()
+    np.testing.assert_allclose(latent - content, shift @ axes, atol=1e-4)
+    assert np.abs(latent - content).max() > 1e-3
+    np.testing.assert_allclose(axes.T @ axes, np.eye(4), atol=1e-5)
+
+
+def test_content_is_the_same_in_every_batch_of_the_decoder(model):
+    """The content's coordinates need no batch once it is encoded."""
+    content = model.get_latent_representation(kind="content")
+    decoder = [t for k, t in model.module.effect_tables.items() if not k.startswith("encoder")]
+    before = [table.loc.detach().clone() for table in decoder]
+    for table in decoder:
+        table.loc.data.mul_(-3)
+    after = model.get_latent_representation(kind="content")
+    latent = model.get_latent_representation()
+    for table, value in zip(decoder, before, strict=True):
+        table.loc.data.copy_(value)
+    np.testing.assert_array_equal(after, content)
+    assert not np.allclose(latent, model.get_latent_representation(), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_serve_draws_too(model, kind):
+    draws = model.get_latent_representation(n_samples=2, kind=kind)
+    for ours, draw in zip(draws, model._draw_effects(2), strict=True):
         with model.module.effects_fixed_at(draw):
-            expected = own_latents(model)["latent"] @ axes
-        np.testing.assert_allclose(draws[0], expected, rtol=1e-4, atol=1e-4)
+            expected = model.get_latent_representation(kind=kind)
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
+    assert not np.allclose(draws[0], draws[1])
 
-    def test_leave_the_reconstruction_alone(self, model):
-        before = model.get_reconstruction()
-        axes = model.module.latent_axes.clone()
-        model.module.latent_axes.mul_(2)
-        after, doubled = model.get_reconstruction(), model.get_latent_representation()
-        model.module.latent_axes.copy_(axes)
-        np.testing.assert_array_equal(after, before)
-        np.testing.assert_allclose(doubled, 2 * model.get_latent_representation(), rtol=1e-5)
 
-    @pytest.mark.parametrize("adata", [True, False])
-    def test_are_saved(self, model, fresh, tmp_path, adata):
-        model.save(tmp_path / "model")
-        given = model.adata if adata else False
-        loaded = smt.model.SCMEDAL_RE.load(tmp_path / "model", given, accelerator="cpu")
-        for kind in KINDS:
-            name = f"{kind}_axes"
-            ours, expected = getattr(loaded.module, name), getattr(model.module, name)
-            assert torch.equal(ours, expected)
-            np.testing.assert_allclose(
-                loaded.get_latent_representation(fresh.copy(), kind=kind),
-                model.get_latent_representation(fresh.copy(), kind=kind),
-                atol=1e-6,
-            )
+@pytest.mark.parametrize("adata", [True, False])
+def test_are_saved(model, fresh, tmp_path, adata):
+    model.save(tmp_path / "model")
+    given = model.adata if adata else False
+    loaded = smt.model.SCMEDAL_RE.load(tmp_path / "model", given, accelerator="cpu")
+    for kind in KINDS:
+        np.testing.assert_allclose(
+            loaded.get_latent_representation(fresh.copy(), kind=kind),
+            model.get_latent_representation(fresh.copy(), kind=kind),
+            atol=1e-6,
+        )
 
-    def test_follow_a_later_training(self, fit, adata):
-        model = fit("SCMEDAL_RE", adata)
-        before = model.module.latent_axes.clone()
-        model.train(max_epochs=2, batch_size=64, accelerator="cpu", enable_progress_bar=False)
-        assert not torch.allclose(model.module.latent_axes, before, rtol=0.01)
-        for kind in KINDS:
-            assert_axes_of_expression(model, kind)
 
-    def test_are_fitted_to_some_of_many_cells(self, fit, adata, monkeypatch):
-        monkeypatch.setattr("scmedal_tools.model._re.CELLS_FOR_AXES", 50)
-        model = fit("SCMEDAL_RE", adata)
-        latent, expression = own_latents(model)["latent"], model.get_reconstruction().to_numpy()
-        ours = pdist(model.get_latent_representation())
-        all_cells = pdist(predicted(latent, expression, model.train_indices))
-        assert not np.allclose(ours, all_cells, rtol=1e-3)
-        assert np.corrcoef(ours, all_cells)[0, 1] > 0.95
+def test_follow_a_later_training(fit, adata):
+    model = fit("SCMEDAL_RE", adata)
+    before = model.module.expression_axes.clone()
+    model.train(max_epochs=2, batch_size=64, accelerator="cpu", enable_progress_bar=False)
+    assert not torch.allclose(model.module.expression_axes, before, rtol=0.01)
+    expected = coordinates(model, expression_of(model, "latent"))
+    assert_same_up_to_sign(model.get_latent_representation(), expected)
 
-    def test_papers_preset_keeps_the_networks(self, fit, adata):
-        model = fit("SCMEDAL_RE", adata, model={"preset": "paper"})
-        for kind in KINDS:
-            assert torch.equal(getattr(model.module, f"{kind}_axes"), torch.eye(4))
-            latent = model.get_latent_representation(kind=kind)
-            np.testing.assert_allclose(latent, own_latents(model)[kind], rtol=1e-5, atol=1e-6)
+
+def test_are_fitted_to_some_of_many_cells(fit, adata, monkeypatch):
+    monkeypatch.setattr("scmedal_tools.model._re.CELLS_FOR_AXES", 50)
+    model = fit("SCMEDAL_RE", adata)
+    ours = pdist(model.get_latent_representation())
+    all_cells = pdist(coordinates(model, expression_of(model, "latent")))
+    assert not np.allclose(ours, all_cells, rtol=1e-3)
+    assert np.corrcoef(ours, all_cells)[0, 1] > 0.95
+
+
+def test_papers_preset_keeps_the_networks(fit, adata):
+    model = fit("SCMEDAL_RE", adata, model={"preset": "paper"})
+    assert not model.module.expression_axes.any()
+    for kind in KINDS:
+        latent = model.get_latent_representation(kind=kind)
+        expected = network_latents(model, model.adata)[kind]
+        np.testing.assert_allclose(latent, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_kind_is_refused(model):
+    with pytest.raises(ValueError, match="neither 'latent' nor 'content'"):
+        model.get_latent_representation(kind="r")
 
 
 class TestFew:
-    """Fewer genes or training cells than axes: the map is square, if not of full rank."""
+    """Fewer genes or training cells than axes: the last coordinates are 0."""
 
     def test_genes(self, fit, cells):
         model = fit("SCMEDAL_RE", cells[:, :3].copy())
-        assert model.get_latent_representation().shape == (240, 4)
+        latent = model.get_latent_representation()
+        assert latent.shape == (240, 4)
+        assert latent.any(0).tolist() == [True, True, True, False]
 
-    @pytest.mark.parametrize("n_train", [40, 20])
-    def test_training_cells(self, fit, adata, n_train):
-        parts = np.split(np.random.default_rng(0).permutation(240), [n_train, 200])
+    def test_training_cells(self, fit, adata):
+        parts = np.split(np.random.default_rng(0).permutation(240), [20, 200])
         split = {"datasplitter_kwargs": {"external_indexing": parts}}
         model = fit("SCMEDAL_RE", adata, model={"n_latent": 50}, **split)
-        assert model.get_latent_representation().shape == (240, 50)
+        latent = model.get_latent_representation()
+        assert latent.shape == (240, 50)
+        assert latent.any(0).tolist() == [True] * 20 + [False] * 30

@@ -19,9 +19,9 @@ def assert_same_model(loaded, model):
     assert ours.keys() == expected.keys()
     assert {"scaler.shift", "scaler.scale", "batch_entropy", "is_fitted"} < ours.keys()
     assert any(name.startswith("adversary.") for name in ours)
-    axes = {name for name in ours if name.endswith("_axes")}
+    axes = {name for name in ours if name.startswith("expression_")}
     random_effects = isinstance(model, smt.model.SCMEDAL_RE)
-    assert axes == ({"latent_axes", "content_axes"} if random_effects else set())
+    assert axes == ({"expression_axes", "expression_centre"} if random_effects else set())
     for name, value in ours.items():
         assert torch.equal(value, expected[name]), name
     assert (loaded.preset_, loaded.best_epoch_) == (model.preset_, model.best_epoch_)

@@ -72,7 +72,7 @@ class TestInputDropout:
         torch.testing.assert_close(output.extra_metrics["mse"], 0.64 * squared.mean())
 
     def test_share_of_the_presets(self):
-        assert make_module().input_dropout == 0.4
+        assert make_module().input_dropout == 0.45
         assert make_module("paper").input_dropout == 0
 
 
@@ -107,8 +107,8 @@ def test_dropout_of_the_adversary():
     assert make_module().adversary[2].p == 0.5
 
 
-def test_axes_are_saved_and_start_as_they_are():
+def test_axes_are_saved_and_start_empty():
     state = make_module().state_dict()
-    for name in ("latent_axes", "content_axes"):
-        assert torch.equal(state[name], torch.eye(3))
+    for name in ("expression_axes", "expression_centre"):
+        assert not state[name].any()
     assert not any("axes" in name for name, _ in make_module().named_parameters())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import torch
 from scvi import settings
+from sklearn.decomposition import PCA
 
 from scmedal_tools.module import REModule
 from scmedal_tools.train import RETrainingPlan
@@ -27,7 +28,7 @@ Swap = Literal["content", "decoder", "encoder_decoder"]
 
 # Swap gap under which the effects make no difference.
 COLLAPSED = 1.002
-CELLS_FOR_AXES = 10_000
+CELLS_FOR_AXES = 5_000
 
 
 class SCMEDAL_RE(MedalModel):
@@ -81,8 +82,8 @@ class SCMEDAL_RE(MedalModel):
         adata, indices, batch_size, n_samples, dataloader
             See :meth:`SCMEDAL_FE.get_latent_representation`.
         kind
-            ``"latent"``: the batch-explicit latent ``r``; ``"content"``: the content ``u`` before
-            the batch is put in. In the paper's presets they are the same.
+            ``"latent"``: ``r``, the cell in its batch; ``"content"``: ``u``, the cell without its
+            batch. In the paper's presets they are the same.
 
         Returns
         -------
@@ -91,18 +92,31 @@ class SCMEDAL_RE(MedalModel):
 
         Notes
         -----
-        A network's latent has arbitrary axes. With a content code it is returned in those of the
-        expression: an invertible linear map, fitted to the training cells, makes distances those
-        of the best linear prediction of the reconstruction, and sorts the axes by variance.
+        A network's latent has arbitrary axes, and random effects act after it too. With a content
+        code both latents are therefore principal coordinates of what the decoder makes of them:
+        ``r`` in the cell's own batch, ``u`` in a batch whose effects are all at their mean, 0. The
+        axes are those of the training cells' reconstructions, the same for both, so that ``r - u``
+        is what the batch does to the cell, and distances are differences of expression.
         """
-        name, axes = {
-            "latent": ("z", self.module.latent_axes),
-            "content": ("content", self.module.content_axes),
-        }[kind]
+        if kind not in ("latent", "content"):
+            raise ValueError(f"kind={kind!r} is neither 'latent' nor 'content'.")
         minibatches = self._minibatches(adata, indices, batch_size, dataloader)
-        return self._collect(
-            minibatches, lambda tensors: self._infer(tensors)[name] @ axes, n_samples
-        )
+        in_axes = bool(self.module.expression_axes.any())
+        compute = self._coordinates if in_axes else self._network_latent
+        return self._collect(minibatches, lambda tensors: compute(tensors, kind), n_samples)
+
+    def _network_latent(self, tensors: dict[str, Tensor], kind: str) -> Tensor:
+        return self._infer(tensors)["z" if kind == "latent" else "content"]
+
+    def _coordinates(self, tensors: dict[str, Tensor], kind: str) -> Tensor:
+        module, inference = self.module, self._infer(tensors)
+        if kind == "latent":
+            generative_inputs = module._get_generative_input(tensors, inference)
+            x_hat = module.generative(**generative_inputs)["x_hat"]
+        else:
+            x_hat = module.express_in_population(inference["content"])
+        expression = module.reconstruct({"x_hat": x_hat}, slice(None))
+        return (expression - module.expression_centre) @ module.expression_axes
 
     @torch.inference_mode()
     def get_counterfactual_expression(
@@ -256,12 +270,13 @@ class SCMEDAL_RE(MedalModel):
         """Find the axes in which the latents are returned."""
         rng = np.random.default_rng(0)
         cells = np.sort(rng.permutation(self.train_indices)[:CELLS_FOR_AXES])
-        expression = torch.from_numpy(self.get_reconstruction(indices=cells, return_numpy=True))
-        for kind in ("latent", "content"):
-            axes = getattr(self.module, f"{kind}_axes")
-            axes.copy_(torch.eye(len(axes)))
-            latent = self.get_latent_representation(indices=cells, kind=kind)
-            axes.copy_(expression_axes(torch.from_numpy(latent), expression))
+        expression = self.get_reconstruction(indices=cells, return_numpy=True)
+        axes = self.module.expression_axes
+        n_axes = min(axes.shape[1], *expression.shape)
+        components = PCA(n_axes, random_state=0).fit(expression)
+        self.module.expression_centre.copy_(torch.from_numpy(components.mean_))
+        axes.zero_()
+        axes[:, :n_axes] = torch.from_numpy(components.components_.T).to(axes)
 
     def _swap(
         self,
@@ -318,23 +333,3 @@ class SCMEDAL_RE(MedalModel):
 
 def _is_name(transform_batch) -> bool:
     return isinstance(transform_batch, str | int | np.integer)
-
-
-def expression_axes(latent: Tensor, expression: Tensor) -> Tensor:
-    """Linear map that gives a latent the distances of the expression it predicts.
-
-    With the least-squares coefficients A of the expression on the latent, distances in
-    ``latent @ map`` are those in ``latent @ A``; the axes are the principal ones, the largest
-    first. Shapes ``(n_cells, n_latent)`` and ``(n_cells, n_genes)`` to ``(n_latent, n_latent)``;
-    the map is invertible if A has full rank.
-    """
-    latent, expression = ((x - x.mean(0)).double() for x in (latent, expression))
-    coefficients = torch.linalg.pinv(latent) @ expression
-    directions, lengths, _ = torch.linalg.svd(coefficients, full_matrices=True)
-    metric = torch.zeros_like(directions)
-    metric[:, : len(lengths)] = directions[:, : len(lengths)] * lengths
-    principal = torch.linalg.svd(latent @ metric, full_matrices=True).Vh
-    axes = metric @ principal.T
-    # An axis may point either way: let its largest entry be positive.
-    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-    return torch.where(largest < 0, -axes, axes).float()

@@ -38,8 +38,9 @@ class REModule(MedalModule):
     content_code
         Whether there is a content before the bottleneck's random effects, from which an adversary
         drives the batch.
-    encoder_effects
-        Whether the encoder's layers carry random effects.
+    deep_effects
+        Whether all hidden layers carry random effects, or only those next to the latent. The
+        layer of the genes always does.
     normalization, normalize_output
         Normalisation inside the hidden blocks, and whether the block of the genes has it too.
     decoder_dense_activation
@@ -75,7 +76,7 @@ class REModule(MedalModule):
         n_latent: int = 50,
         *,
         content_code: bool,
-        encoder_effects: bool,
+        deep_effects: bool,
         normalization: Normalization,
         normalize_output: bool,
         decoder_dense_activation: Literal["linear", "selu"],
@@ -108,10 +109,15 @@ class REModule(MedalModule):
                 **{"normalization": normalization, "effects": effects} | options,
             )
 
+        # By their distance from the latent.
+        next_to_latent, further = {}, {} if deep_effects else {"effects": None}
+        carries = [next_to_latent] + [further] * (len(n_hidden) - 1)
         widths = [n_input, *n_hidden]
-        encoder_tables = {} if encoder_effects else {"effects": None}
         self.encoder = nn.ModuleList(
-            block(n_in, n_out, **encoder_tables) for n_in, n_out in itertools.pairwise(widths)
+            block(n_in, n_out, **tables)
+            for (n_in, n_out), tables in zip(
+                itertools.pairwise(widths), reversed(carries), strict=True
+            )
         )
         self.latent = nn.Linear(n_hidden[-1], n_latent)
         self.latent_activation = F.selu if latent_activation == "selu" else nn.Identity()
@@ -122,8 +128,8 @@ class REModule(MedalModule):
         )
         widths = [n_latent, *reversed(n_hidden)]
         self.decoder = nn.ModuleList(
-            block(n_in, n_out, dense_activation=decoder_dense_activation)
-            for n_in, n_out in itertools.pairwise(widths)
+            block(n_in, n_out, dense_activation=decoder_dense_activation, **tables)
+            for (n_in, n_out), tables in zip(itertools.pairwise(widths), carries, strict=True)
         )
         self.output = block(
             n_hidden[0],
@@ -134,8 +140,8 @@ class REModule(MedalModule):
         self.batch_classifier = (
             Classifier(n_latent, batch_hidden, n_batch) if batch_weight else None
         )
-        self.register_buffer("latent_axes", torch.eye(n_latent))
-        self.register_buffer("content_axes", torch.eye(n_latent))
+        self.register_buffer("expression_axes", torch.zeros(n_input, n_latent))
+        self.register_buffer("expression_centre", torch.zeros(n_input))
         if self.adversary_weight:
             self.adversary = Classifier(n_latent, adversary_hidden, n_batch, adversary_dropout)
 
@@ -194,15 +200,31 @@ class REModule(MedalModule):
 
     @contextmanager
     def effects_fixed_at(self, draw: dict[str, Tensor]) -> Iterator[None]:
-        """Context in which every table is one draw, the same for all minibatches."""
-        tables = self.effect_tables
+        """Context in which the tables named are one draw, the same for all minibatches."""
+        tables = {name: self.effect_tables[name] for name in draw}
+        before = {name: table.fixed for name, table in tables.items()}
         try:
             for name, table in tables.items():
                 table.fixed = draw[name]
             yield
         finally:
-            for table in tables.values():
-                table.fixed = None
+            for name, table in tables.items():
+                table.fixed = before[name]
+
+    def express_in_population(self, content: Tensor) -> Tensor:
+        """Scaled expression of a content in a batch whose effects are all at their mean, 0."""
+        tables = self.effect_tables
+        after = {k: torch.zeros_like(t.loc) for k, t in tables.items() if k[:7] != "encoder"}
+        any_batch = torch.zeros(len(content), dtype=torch.long, device=content.device)
+        with self.effects_fixed_at(after):
+            z = self.express(content, any_batch, sample=False)
+            return self.generative(z, any_batch, sample=False)["x_hat"]
+
+    def absorb_common_effects(self) -> None:
+        """Move what the effects of all batches share into the fixed parameters."""
+        for block in self.modules():
+            if isinstance(block, RedenBlock) and block.slope is not None:
+                block.absorb_common_effects()
 
     def kl(self) -> Tensor:
         """KL divergence of all random effects in nats, in closed form."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Keeps a posterior proper however small its softplus becomes.
 MIN_POSTERIOR_SD = 1e-5
+# Largest common effect that is moved at once.
+MAX_COMMON = 0.1
 
 
 class RandomEffects(nn.Module):
@@ -61,6 +63,8 @@ class RandomEffects(nn.Module):
         )
         self.start = {"prior_sd": prior_sd, "posterior_sd": posterior_sd}
         self.fixed: Tensor | None = None
+        self.averages_squares = False
+        self.mean_square: Tensor | None = None
 
     @property
     def posterior_sd(self) -> Tensor:
@@ -87,11 +91,35 @@ class RandomEffects(nn.Module):
     def forward(self, batch_index: Tensor, sample: bool) -> Tensor:
         """Effects of each cell's batch: one draw for the minibatch, or the posterior means.
 
-        While ``fixed`` holds a table, that is what is looked up.
+        While ``fixed`` holds a table, that is what is looked up. With ``averages_squares`` the
+        backward pass leaves in ``mean_square`` the squared derivative of a cell's own loss by an
+        effect of its batch, a mean over cells and units.
         """
         if self.fixed is not None:
             return F.embedding(batch_index, self.fixed)
-        return F.embedding(batch_index, self.draw() if sample else self.loc)
+        effects = F.embedding(batch_index, self.draw() if sample else self.loc)
+        if self.averages_squares and effects.requires_grad:
+            effects.register_hook(self._average_squares)
+        return effects
+
+    def _average_squares(self, gradient: Tensor) -> None:
+        # The loss is a mean over the minibatch's cells.
+        self.mean_square = (len(gradient) * gradient).square().mean()
+
+    @torch.no_grad()
+    def take_out_common(self) -> Tensor:
+        r"""Take out of the posterior means what all batches share, and return it.
+
+        With the share :math:`\gamma_k = 1 - s_k^2/\tau^2` that batch k's data have in its
+        posterior, the common part is the generalised least squares estimate
+        :math:`\sum_k m_k / \sum_k \gamma_k`, of which each mean contains the share
+        :math:`\gamma_k`. The means left sum to zero.
+        """
+        of_data = (1 - (self.posterior_sd / self.prior_sd).square()).clamp_min(0)
+        common = self.loc.sum(0) / of_data.sum(0).clamp_min(1e-3)
+        common = common.clamp(-MAX_COMMON, MAX_COMMON)
+        self.loc -= of_data * common
+        return common
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""
@@ -159,3 +187,13 @@ class RedenBlock(nn.Module):
         if self.slope is not None:
             h = h * (1 + self.slope(batch_index, sample)) + self.bias(batch_index, sample)
         return self.activation(h)
+
+    @torch.no_grad()
+    def absorb_common_effects(self) -> None:
+        """Move what the effects of all batches share into the parameters before them."""
+        fixed = self.norm if hasattr(self.norm, "weight") else self.dense
+        factor = 1 + self.slope.take_out_common()
+        fixed.weight *= factor[:, None] if fixed.weight.ndim == 2 else factor
+        fixed.bias *= factor
+        self.slope.loc /= factor
+        fixed.bias += self.bias.take_out_common()

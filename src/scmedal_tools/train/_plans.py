@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scmedal_tools.module._base import MedalModule
+
+# Share of the steps after which the scales of random effects settle.
+SETTLE_AFTER = 0.5
 
 SELECTION = "selection_validation"
 """Logged quantity by which an epoch is judged."""
@@ -142,14 +146,19 @@ class MedalTrainingPlan(TrainingPlan):
 
     def _decay(self, optimizers: list, batch_idx: int) -> None:
         """Lower the learning rates linearly to zero over the last ``lr_decay`` of the steps."""
-        n_steps = self.trainer.max_epochs * self.trainer.num_training_batches
-        if not self.lr_decay or n_steps <= 0:
+        n_steps = self._n_steps()
+        if not self.lr_decay or n_steps == math.inf:
             return
         done = self.trainer.current_epoch * self.trainer.num_training_batches + batch_idx
         factor = min(1.0, (n_steps - done) / (self.lr_decay * n_steps))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    def _n_steps(self) -> float:
+        """Steps of the whole training, infinite if it has no last epoch."""
+        n_steps = self.trainer.max_epochs * self.trainer.num_training_batches
+        return n_steps if n_steps > 0 else math.inf
 
     def _train_adversary(
         self, features: Tensor, batch: dict[str, Tensor], optimizers: list
@@ -217,9 +226,24 @@ class RETrainingPlan(MedalTrainingPlan):
         rest = {"params": [p for p in self._autoencoder_parameters() if id(p) not in ids]}
         adam = self.get_optimizer_creator()
         if self.effects_optimizer == "natural":
-            return [adam([rest]), NaturalGradient(tables, self.effects_lr, self.n_obs_training)]
+            output = self.module.output
+            natural = NaturalGradient(
+                tables,
+                self.effects_lr,
+                self.n_obs_training,
+                settle_after=lambda: SETTLE_AFTER * self._n_steps(),
+                of_genes=(output.slope, output.bias),
+            )
+            return [adam([rest]), natural]
         learned = [parameter for parameter in effects if parameter.requires_grad]
         return [adam([rest, {"params": learned, "lr": self.effects_lr}])]
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Step as of the other networks; then what all batches share becomes fixed."""
+        loss = super().training_step(batch, batch_idx)
+        if self.effects_optimizer == "natural":
+            self.module.absorb_common_effects()
+        return loss
 
 
 @contextmanager

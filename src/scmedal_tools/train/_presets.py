@@ -62,10 +62,10 @@ _DEFAULT_RE = Preset(
     | {
         "likelihood": "gaussian",
         "content_code": True,
-        "encoder_effects": True,
+        "deep_effects": False,
         "normalize_output": False,
         "decoder_dense_activation": "linear",
-        "input_dropout": 0.4,
+        "input_dropout": 0.45,
         "adversary_dropout": 0.5,
         "effects": {
             "prior_sd": 0.1,
@@ -77,7 +77,7 @@ _DEFAULT_RE = Preset(
         "batch_hidden": (64,),
         "batch_weight": 0.0,
         "kl_weight": 1.0,
-        "adversary_weight": 8.0,
+        "adversary_weight": 7.0,
     },
     {
         "lr": 1e-3,
@@ -96,7 +96,7 @@ _PAPER_RE = Preset(
     _PAPER_MODULE
     | {
         "content_code": False,
-        "encoder_effects": True,
+        "deep_effects": True,
         "normalize_output": True,
         "decoder_dense_activation": "selu",
         "input_dropout": 0.0,
