@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from itertools import permutations
 from types import SimpleNamespace
 
@@ -220,7 +221,7 @@ class TestRegimes:
 
     def test_held_out_ones_can_be_asked_for_alone(self, world, train):
         table = measure(world, oracle(world, 0.6), train=train)
-        alone = measure(world, oracle(world, 0.6), train=train, regime="held out")
+        alone = measure(world, oracle(world, 0.6), train=train, held_out_only=True)
         expected = table[table["regime"] == "held out"].reset_index(drop=True)
         pd.testing.assert_frame_equal(alone, expected)
 
@@ -242,8 +243,22 @@ class TestRegimes:
         assert scenarios(table) == expected
 
     def test_no_combination_with_enough_cells(self, world):
-        with pytest.raises(ValueError, match=r"13 training and test cells.*Lower `min_cells`"):
+        with pytest.raises(
+            ValueError, match=r"No combination has 13 test cells.*Lower `min_cells`"
+        ):
             measure(world, oracle(world), min_cells=13)
+
+    def test_none_is_held_out(self, world):
+        with pytest.raises(ValueError, match="No combination held out has 10 test cells"):
+            measure(world, oracle(world), held_out_only=True)
+
+    @pytest.mark.parametrize("baselines", [False, True])
+    def test_a_batch_without_training_cells_is_left_out(self, world, baselines):
+        train = without_training(world, *[("A", label) for label in TYPES])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # harmonypy may be missing
+            table = measure(world, oracle(world), train=train, baselines=baselines)
+        assert scenarios(table) == {s for s in everything() if "A" not in s}
 
 
 class TestCells:
@@ -280,6 +295,10 @@ class TestCells:
         )
         with pytest.raises(ValueError, match=f"models have different {part} cells"):
             measure(world, {"one": one, "two": two}, train=None, test=None)
+        for model in (one, two):
+            model.get_counterfactual_expression = lambda adata, indices, **_: adata.X[indices]
+            model.batch_names = BATCHES
+        measure(world, {"one": one, "two": two})  # the cells are given
 
     def test_models_may_name_their_cells_in_any_order(self, world):
         one, two = (

@@ -302,3 +302,8 @@ class TestTrainedModel:
             assert row.type_target == pytest.approx(share(x[others], row.cell_type))
             assert row.type_unswapped == pytest.approx(share(x[own], row.cell_type))
             assert row.type_swapped == pytest.approx(share(swapped, row.cell_type))
+
+
+def test_two_cells_are_the_fewest(world):
+    with pytest.raises(ValueError, match="min_cells=1: distances within a group need two cells"):
+        judge(MadeUpModel(world), min_cells=1)

@@ -112,3 +112,35 @@ def test_axes_are_saved_and_start_empty():
     for name in ("expression_axes", "expression_centre"):
         assert not state[name].any()
     assert not any("axes" in name for name, _ in make_module().named_parameters())
+
+
+class TestWhereEffectsAre:
+    def test_next_to_the_latent_and_at_the_genes(self):
+        torch.manual_seed(0)
+        settings = get_preset("SCMEDAL_RE", "default").module
+        module = REModule(N_GENES, N_BATCH, (9, 8, 7), 3, **settings)
+        layers = {name.rsplit(".", 1)[0] for name in module.effect_tables}
+        assert layers == {"encoder.2", "bottleneck", "decoder.0", "output"}
+
+    def test_everywhere_if_deep(self):
+        layers = {name.rsplit(".", 1)[0] for name in make_module(deep_effects=True).effect_tables}
+        hidden = {f"{side}.{i}" for side in ("encoder", "decoder") for i in (0, 1)}
+        assert layers == hidden | {"bottleneck", "output"}
+
+    def test_a_context_within_another_gives_back_what_it_found(self):
+        module = make_module()
+        outer = {name: torch.ones_like(t.loc) for name, t in module.effect_tables.items()}
+        with module.effects_fixed_at(outer):
+            with module.effects_fixed_at({"output.bias": torch.zeros(N_BATCH, N_GENES)}):
+                assert not module.output.bias.fixed.any()
+                assert module.output.slope.fixed is outer["output.slope"]
+            assert module.output.bias.fixed is outer["output.bias"]
+        assert all(table.fixed is None for table in module.effect_tables.values())
+
+    def test_only_blocks_with_effects_absorb(self):
+        module = make_module()
+        for table in module.effect_tables.values():
+            torch.nn.init.normal_(table.loc, 0.02, 0.01)
+        module.absorb_common_effects()
+        for table in module.effect_tables.values():
+            torch.testing.assert_close(table.loc.mean(0), torch.zeros(table.loc.shape[1]))

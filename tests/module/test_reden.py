@@ -152,3 +152,67 @@ class TestRedenBlock:
             for parameter in (effects.loc, effects.rho):
                 assert (parameter.grad[there] != 0).all()
                 assert (parameter.grad[1] == 0).all()
+
+
+class TestCommonEffects:
+    """What all batches share, against generalised least squares."""
+
+    @pytest.fixture
+    def table(self):
+        """Six batches of different precision; posteriors of effects around a common one."""
+        table = RandomEffects(6, 5, **EFFECTS)
+        self.precision = 10.0 ** torch.linspace(0, 3, 6)[:, None].expand(6, 5)
+        self.y = 0.03 + 0.05 * torch.randn(6, 5)
+        total = self.precision + 1 / table.prior_sd.detach() ** 2
+        table.set_posterior_sd(total.rsqrt())
+        table.loc.data = self.precision * self.y / total
+        return table
+
+    def expected(self):
+        """Intercept of ``y ~ N(c, prior variance + 1 / precision)`` for each unit."""
+        weights = 1 / (0.3**2 + 1 / self.precision)
+        return (weights * self.y).sum(0) / weights.sum(0)
+
+    def test_is_the_intercept_of_generalised_least_squares(self, table):
+        torch.testing.assert_close(table.take_out_common(), self.expected(), rtol=1e-3, atol=1e-5)
+
+    def test_leaves_the_predictors_of_the_rest(self, table):
+        table.take_out_common()
+        shrunk = self.precision / (self.precision + 1 / 0.3**2)
+        expected = shrunk * (self.y - self.expected())
+        torch.testing.assert_close(table.loc.data, expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(table.loc.sum(0), torch.zeros(5), rtol=0, atol=1e-4)
+
+    def test_moves_little_at_once(self, table):
+        table.loc.data += 5
+        assert torch.equal(table.take_out_common(), torch.full((5,), 0.1))
+
+    @pytest.mark.parametrize("normalization", ["layer", "none"])
+    @pytest.mark.parametrize("kind", ["slope", "bias"])
+    def test_a_block_computes_what_it_did(self, normalization, kind):
+        """As far as the data determine the effects, here wholly."""
+        block = make_block(normalization=normalization).eval()
+        nn.init.normal_(block.dense.bias)
+        for name in ("slope", "bias"):
+            table = getattr(block, name)
+            table.set_posterior_sd(torch.full((3, 5), 1e-5))
+            table.loc.data = 0.03 * (1 + torch.randn(3, 5)) if name == kind else torch.zeros(3, 5)
+        x = torch.randn(7, 4)
+        before = block(x, BATCH, sample=False)
+        block.absorb_common_effects()
+        torch.testing.assert_close(block(x, BATCH, sample=False), before, rtol=1e-4, atol=1e-5)
+        assert getattr(block, kind).loc.sum(0).abs().max() < 1e-5
+
+
+class TestSquares:
+    def test_are_those_of_the_cells_own_losses(self, table):
+        table.averages_squares = True
+        x = torch.randn(7, 5)
+        loss = (x - table(BATCH, sample=False)).square().sum(1).mean()
+        loss.backward()
+        own = 2 * (x - table.loc.detach()[BATCH])  # derivative of each cell's loss, but for sign
+        torch.testing.assert_close(table.mean_square, own.square().mean())
+
+    def test_are_left_alone_without_being_asked_for(self, table):
+        table(BATCH, sample=True).sum().backward()
+        assert table.mean_square is None

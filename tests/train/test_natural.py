@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from torch import nn
 
 from scmedal_tools.module._reden import RandomEffects
-from scmedal_tools.train._natural import NaturalGradient
+from scmedal_tools.train._natural import NaturalGradient, marginal_change
 
 N_UNITS, NOISE, PRIOR_SD = 4, 0.5, 0.7
 CELLS_PER_BATCH = [40, 3, 11, 0, 25, 1]
@@ -220,3 +221,74 @@ def test_a_rate_of_zero_moves_no_posterior(loss):
         step(optimizer, loss(table))
     assert torch.equal(table.loc, before[0])
     close(table.posterior_sd, before[1], 1e-6)
+
+
+class TestMarginalLikelihood:
+    """Scale of the prior, against a numerical maximum and in a conjugate model."""
+
+    @pytest.mark.parametrize("noise", [1.0, 2.5])
+    @pytest.mark.parametrize("true_sd", [0.5, 0.1])
+    def test_change_leads_to_its_maximum(self, noise, true_sd):
+        rng = np.random.default_rng(1)
+        precision = 10 ** rng.uniform(0.5, 2.5, 400)
+        y = rng.normal(0, np.sqrt(true_sd**2 + noise / precision))
+
+        def cost(log_variance):
+            variance = np.exp(log_variance) + noise / precision
+            return 0.5 * (np.log(variance) + y**2 / variance).sum()
+
+        best = minimize_scalar(cost, bounds=(-12, 3), method="bounded", options={"xatol": 1e-8}).x
+        given = torch.as_tensor(precision * y), torch.as_tensor(precision)
+        variance = torch.tensor(1.0, dtype=torch.float64)
+        for _ in range(100):
+            variance = variance * marginal_change(*given, variance, noise).clamp(-2, 2).exp()
+        assert variance.log().item() == pytest.approx(best, abs=1e-3)
+
+    def test_effects_that_are_not_there_are_switched_off(self):
+        precision = torch.full((4000,), 30.0)
+        pull = precision.sqrt() * torch.as_tensor(np.random.default_rng(0).normal(size=4000))
+        assert marginal_change(0.9 * pull, precision, torch.tensor(0.01)) < -3
+
+    @staticmethod
+    def trained(effect_sd, n_batch=40, settle_after=150, noise_sd=NOISE, of_genes=False):
+        """Effects of batches of 20 cells, learned with draws from all cells."""
+        rng = np.random.default_rng(0)
+        batch = np.repeat(np.arange(n_batch), 20)
+        effects = rng.normal(0, 1, (n_batch, N_UNITS)) * effect_sd
+        x = effects[batch] + noise_sd * rng.standard_t(3, (len(batch), N_UNITS)) / 3**0.5
+        values, codes = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(batch)
+        table = make_table(n_batch, learn_prior=True, prior_sd=0.3, mean_sd=0.3)
+        optimizer = NaturalGradient(
+            [table], 0.1, len(x), lambda: settle_after, [table] if of_genes else []
+        )
+        for _ in range(400):
+            missed = values - table(codes, sample=True)
+            loss = missed.square().sum(1).mean() / (2 * NOISE**2)
+            step(optimizer, loss + table.kl() / len(x))
+        return table, effects
+
+    def test_settles_at_zero_without_effects(self):
+        table, _ = self.trained(0.0)
+        assert table.prior_sd < 0.02
+        assert table.loc.abs().max() < 0.02
+
+    def test_keeps_effects_that_are_there(self):
+        table, effects = self.trained(0.4)
+        assert table.prior_sd.item() == pytest.approx(effects.std(), rel=0.15)
+        assert np.corrcoef(table.loc.detach().ravel(), effects.ravel())[0, 1] > 0.95
+
+    def test_not_before_it_is_told_to(self):
+        table, _ = self.trained(0.0, settle_after=1000)
+        mean, sd = table.loc.detach().numpy(), table.posterior_sd.detach().numpy()
+        close(table.prior_sd.square(), np.mean(mean**2 + sd**2))
+
+    def test_not_with_few_batches(self):
+        table, _ = self.trained(0.0, n_batch=4)
+        assert table.prior_sd > 0.1
+
+    def test_noise_beyond_the_likelihoods_is_no_effect(self):
+        """Three times the s.d. that the likelihood assumes."""
+        plain, _ = self.trained(0.0, noise_sd=3 * NOISE)
+        guarded, _ = self.trained(0.0, noise_sd=3 * NOISE, of_genes=True)
+        assert plain.prior_sd > 0.2
+        assert guarded.prior_sd < 0.1

@@ -8,7 +8,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from scmedal_tools.module import REModule
-from scmedal_tools.train import get_preset
+from scmedal_tools.train import _natural, get_preset
 from scmedal_tools.train._natural import NaturalGradient
 from scmedal_tools.train._plans import _frozen
 
@@ -242,6 +242,29 @@ class TestFewBatches:
             mean, sd = table.loc.detach().numpy(), table.posterior_sd.detach().numpy()
             expected = 0.8 * np.mean(mean**2 + sd**2) + 0.2 * 0.1**2
             assert table.prior_sd.item() == pytest.approx(expected**0.5, rel=1e-4)
+
+
+class TestEffects:
+    """What is common to all batches, and when the scales settle."""
+
+    @pytest.mark.parametrize(("optimizer", "times"), [("natural", N_STEPS), ("adam", 0)])
+    def test_common_ones_are_absorbed_after_every_step(
+        self, trained, monkeypatch, optimizer, times
+    ):
+        calls, absorb = [], REModule.absorb_common_effects
+        monkeypatch.setattr(REModule, "absorb_common_effects", lambda m: calls.append(absorb(m)))
+        trained("SCMEDAL_RE", plan_kwargs={"effects_optimizer": optimizer})
+        assert len(calls) == times
+
+    def test_scales_settle_after_half_of_the_steps(self, fit, adata, monkeypatch):
+        steps = []
+        monkeypatch.setattr(
+            _natural, "marginal_change", lambda h, *_: steps.append(1) or torch.zeros(())
+        )
+        adata.obs["plate"] = np.array(list("ABCDE"))[np.arange(240) % 5]
+        model = fit("SCMEDAL_RE", adata, {"batch_key": "plate"}, early_stopping=False)
+        n_tables, n_steps = len(model.module.effect_tables), model.trainer.optimizers[1].n_steps
+        assert len(steps) == n_tables * n_steps / 2
 
 
 class TestSteps:

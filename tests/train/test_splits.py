@@ -124,7 +124,7 @@ class TestHoldOutCombinations:
         assert any(self.hold_out(obs, 2, seed=seed)[1] != held_out for seed in (2, 3, 4))
 
     def test_too_many_are_asked_for(self, obs):
-        with pytest.raises(ValueError, match=r"Only 2 batches.*50 cells.*not 3\. Lower"):
+        with pytest.raises(ValueError, match=r"only 2 batches.*50 cells.*not 3\. Lower"):
             self.hold_out(obs, 3)
 
     def test_one_that_has_no_cell(self, obs):
@@ -141,11 +141,11 @@ class TestHoldOutCombinations:
         parts, ((donor, _),) = self.hold_out(three, 1)
         train = three.iloc[parts[0]]
         assert set(train["donor"][train["cell_type"] == "x"]) == set("ABC") - {donor}
-        with pytest.raises(ValueError, match="Only 0 batches"):
+        with pytest.raises(ValueError, match="only 0 batches"):
             self.hold_out(three[three["donor"] != "A"], 1)
 
     def test_combinations_drawn_before_count_as_held_out(self, three):
-        with pytest.raises(ValueError, match="Only 1 batches"):
+        with pytest.raises(ValueError, match="only 1 batches"):
             self.hold_out(three, 2)
         four = pd.concat([three, three[three["donor"] == "A"].assign(donor="D")])
         parts, held_out = self.hold_out(four, 2)
@@ -153,6 +153,18 @@ class TestHoldOutCombinations:
         left = set(train["donor"][train["cell_type"] == "x"])
         assert left == set("ABCD") - {donor for donor, _ in held_out}
         assert len(left) == 2
+
+    def test_an_order_that_gets_stuck_is_tried_anew(self):
+        """A and B have one large type each; that of C has to be the one that is left."""
+        sizes = {"A": "xz", "B": "yz", "C": "xy", "D": "xy", "E": "xy"}
+        cells = [(donor, label) for donor, labels in sizes.items() for label in labels] * 60
+        cells = [pair for i, pair in enumerate(cells) if pair[1] != "z" or i < 100]
+        obs = pd.DataFrame(cells, columns=["donor", "cell_type"])
+        for seed in range(30):
+            assert len({donor for donor, _ in self.hold_out(obs, 4, seed=seed)[1]}) == 4
+
+    def test_pairs_may_be_lists(self, obs):
+        assert self.hold_out(obs, [["A", "x"]])[1] == [("A", "x")]
 
     def test_a_batch_keeps_training_cells(self, three):
         alone = pd.DataFrame({"donor": "D", "cell_type": "x"}, index=range(100))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ def counterfactual_shift(
     train: Sequence[int] | None = None,
     test: Sequence[int] | None = None,
     min_cells: int = 10,
-    regime: Literal["held out"] | None = None,
+    held_out_only: bool = False,
     baselines: bool = True,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -45,7 +45,8 @@ def counterfactual_shift(
     For batches A, B and a cell type, the predicted shift is the mean over A's training cells of
     the counterfactual to B minus that to A (a model's reconstruction). The measured shift is
     mean(B) - mean(A) over test cells of the type. A combination of batch and type without a
-    training cell is *held out*: its shift is predicted from other types of the batch.
+    training cell is *held out*: its shift is predicted from other types of the batch. A batch
+    without any training cell cannot be predicted and is left out.
 
     Parameters
     ----------
@@ -61,8 +62,8 @@ def counterfactual_shift(
         Positions of the cells to predict from and of those to measure on; by default the model's.
     min_cells
         Fewest training cells and test cells of each combination.
-    regime
-        ``"held out"`` leaves the combinations out that have training cells, which are many.
+    held_out_only
+        Leave out the combinations that have training cells, which are many.
     baselines
         Add the baselines: additive, least squares told the types, BLUP told the types (its
         penalties tuned inside the training cells), and the last two on clusters of a Harmony
@@ -95,8 +96,6 @@ def counterfactual_shift(
     >>> shifts = counterfactual_shift(model, adata, "donor", "cell_type")  # doctest: +SKIP
     >>> shift_summary(shifts)  # doctest: +SKIP
     """
-    if regime not in (None, "held out"):
-        raise ValueError(f"regime={regime!r} is neither None nor 'held out'.")
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
     models = dict(model) if hasattr(model, "items") else {_name_of(model): model}
@@ -107,19 +106,22 @@ def counterfactual_shift(
         methods |= fit_baselines(adata, batches, labels, train)
     sources = combinations_of(batches, labels, train)
     measured = _Measured(adata.X, combinations_of(batches, labels, test), min_cells)
+    trained = set(batches[train])
     tasks = [
         (label, source, target)
         for source, label in sorted(measured.means)
         for target, other in sorted(measured.means)
-        if other == label and target != source
+        if other == label and target != source and target in trained
         if len(sources.get((source, label), ())) >= min_cells
         if (target, label) not in sources
-        or (regime != "held out" and len(sources[target, label]) >= min_cells)
+        or (not held_out_only and len(sources[target, label]) >= min_cells)
     ]
     if not tasks:
+        held_out = " held out" if held_out_only else ""
         raise ValueError(
-            f"No two batches have {min_cells} training and test cells of the same type. Lower "
-            "`min_cells`, or give more cells to the test set."
+            f"No combination{held_out} has {min_cells} test cells of a type of which another "
+            f"batch has {min_cells} training and test cells. Lower `min_cells`, or give more "
+            "cells to the test set."
         )
 
     @cache
@@ -138,7 +140,7 @@ def counterfactual_shift(
 
 
 def shift_summary(shifts: pd.DataFrame) -> pd.DataFrame:
-    """Medians over combinations of target batch and cell type; sources are averaged before.
+    """Medians over combinations of target batch and cell type, of medians over sources.
 
     Parameters
     ----------
@@ -180,11 +182,15 @@ def known_cells(models: Mapping, train, test) -> tuple[np.ndarray, np.ndarray]:
     """Positions of training and test cells, given or known to one of the models."""
     parts = {"train": train, "test": test}
     for part, cells in parts.items():
-        known = [getattr(model, f"{part}_indices", None) for model in models.values()]
-        known = [np.sort(of_model) for of_model in known if of_model is not None]
-        if any(not np.array_equal(of_model, known[0]) for of_model in known[1:]):
-            raise ValueError(f"The models have different {part} cells; train them on one split.")
-        cells = cells if cells is not None else next(iter(known), None)
+        if cells is None:
+            known = [getattr(model, f"{part}_indices", None) for model in models.values()]
+            known = [np.sort(of_model) for of_model in known if of_model is not None]
+            if any(not np.array_equal(of_model, known[0]) for of_model in known[1:]):
+                raise ValueError(
+                    f"The models have different {part} cells: train them on one split, or pass "
+                    f"`{part}`."
+                )
+            cells = next(iter(known), None)
         if cells is None or not len(cells):
             raise ValueError(
                 f"Which cells are the {part} cells? Pass their positions as `{part}`, or a model "

@@ -86,6 +86,8 @@ def swap_quality(
     ValueError
         If training or test cells are not known, or no target has enough cells.
     """
+    if min_cells < 2:
+        raise ValueError(f"min_cells={min_cells}: distances within a group need two cells.")
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key")
     train, test = known_cells({"model": model}, train, test)

@@ -12,6 +12,9 @@ from scvi.dataloaders import DataSplitter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Random orders in which combinations are tried, as one order may get stuck.
+MAX_DRAWS = 20
+
 
 def stratified_split(
     obs: pd.DataFrame,
@@ -123,13 +126,14 @@ def hold_out_combinations(
     pairs = pd.MultiIndex.from_frame(obs[[batch_key, labels_key]].astype(str))
     if isinstance(combinations, Integral):
         combinations = _draw_combinations(pairs, combinations, min_cells, seed)
+    combinations = [(str(batch), str(label)) for batch, label in combinations]
     held_out = pairs.isin(combinations)
     missing = [pair for pair in combinations if pair not in pairs]
     if missing:
         raise ValueError(f"No cell is of the combinations {missing}.")
     parts = stratified_split(obs, [batch_key, labels_key], sizes, seed)
     train, validation, test = (part[~held_out[part]] for part in parts)
-    return [train, validation, np.union1d(test, np.flatnonzero(held_out))], list(combinations)
+    return [train, validation, np.union1d(test, np.flatnonzero(held_out))], combinations
 
 
 def _draw_combinations(
@@ -140,18 +144,22 @@ def _draw_combinations(
     per_type = large.get_level_values(1).value_counts()
     per_batch = sizes.index.get_level_values(0).value_counts()
     candidates = [pair for pair in large if per_type[pair[1]] > 2 and per_batch[pair[0]] > 1]
-    drawn: dict[str, tuple[str, str]] = {}
-    for i in np.random.default_rng(seed).permutation(len(candidates)):
-        batch, label = candidates[i]
-        already = sum(other == label for _, other in drawn.values())
-        if len(drawn) < n and batch not in drawn and per_type[label] - already > 2:
-            drawn[batch] = candidates[i]
-    if len(drawn) < n:
-        raise ValueError(
-            f"Only {len(drawn)} batches have a combination with {min_cells} cells of a type that "
-            f"two other batches have, not {n}. Lower `min_cells`."
-        )
-    return list(drawn.values())
+    rng = np.random.default_rng(seed)
+    most = 0
+    for _ in range(MAX_DRAWS):
+        drawn: dict[str, tuple[str, str]] = {}
+        for i in rng.permutation(len(candidates)):
+            batch, label = candidates[i]
+            already = sum(other == label for _, other in drawn.values())
+            if len(drawn) < n and batch not in drawn and per_type[label] - already > 2:
+                drawn[batch] = candidates[i]
+        if len(drawn) == n:
+            return list(drawn.values())
+        most = max(most, len(drawn))
+    raise ValueError(
+        f"Found only {most} batches that have a combination with {min_cells} cells of a type "
+        f"that two other batches have, not {n}. Lower `min_cells`."
+    )
 
 
 class MedalDataSplitter(DataSplitter):
