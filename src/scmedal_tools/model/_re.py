@@ -34,7 +34,7 @@ CELLS_FOR_AXES = 5_000
 class SCMEDAL_RE(MedalModel):
     r"""Bayesian autoencoder with batch-specific random slopes and biases (section 4.2.2).
 
-    Each layer rescales and shifts its units by the cell's batch (REDEN blocks); the effects have
+    Layers rescale and shift their units by the cell's batch (REDEN blocks); the effects have
     Gaussian posteriors and learned prior scales. By default the encoder gives a content :math:`u`
     from which an adversary drives the batch, a REDEN block turns it into the batch-explicit latent
     :math:`r`, and the decoder turns :math:`r` into expression. A counterfactual holds :math:`u`
