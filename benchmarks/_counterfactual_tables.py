@@ -208,10 +208,11 @@ def silhouettes() -> str:
 
 def simulated() -> str:
     frame = pd.DataFrame(load("counterfactuals_simulated")["results"])
-    means = frame.drop(columns="seed").groupby("method", sort=False).mean().reset_index()
+    means = frame.groupby(["cell_scale", "method"], sort=False).mean().reset_index()
     return markdown(
         means.to_dict("records"),
         {
+            "cells": "{cells:,.0f}",
             "method": "{method}",
             "correlation": "{correlation:.2f}",
             "slope": "{slope:.2f}",

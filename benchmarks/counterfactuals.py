@@ -14,6 +14,7 @@ import logging
 import sys
 import time
 import warnings
+from itertools import product
 from typing import NamedTuple
 
 import anndata as ad
@@ -36,6 +37,7 @@ import scmedal_tools as smt
 from scmedal_tools.bm._shift import per_combination
 
 SEEDS = (0, 1, 2)
+CELL_SCALES = (1, 8)  # of the simulated data
 CLASSIFIER_WEIGHT = 10.0  # nats per cell
 ORACLE = "best linear predictor (told types, conditions, true variances)"
 
@@ -260,8 +262,8 @@ def run(name: str, parts: list[str]) -> None:
 
 def run_simulated() -> None:
     results = []
-    for seed in SEEDS:
-        adata = smt.datasets.simulated(seed=seed)
+    for cell_scale, seed in product(CELL_SCALES, SEEDS):
+        adata = smt.datasets.simulated(seed=seed, cell_scale=cell_scale)
         smt.pp.preprocess(adata, batch_key="donor")
         scvi.settings.seed = seed
         smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
@@ -271,7 +273,8 @@ def run_simulated() -> None:
         oracle = pd.DataFrame(oracle_recovery(adata)).assign(method=ORACLE)
         recovery = pd.concat([recovery, oracle])
         medians = recovery.groupby("method").median(numeric_only=True).reset_index()
-        results += [{"seed": seed} | row for row in medians.to_dict("records")]
+        made_with = {"seed": seed, "cell_scale": cell_scale, "cells": adata.n_obs}
+        results += [made_with | row for row in medians.to_dict("records")]
         save("counterfactuals_simulated", results)
         print(medians, flush=True)
 

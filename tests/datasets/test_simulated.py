@@ -65,6 +65,14 @@ class TestData:
         assert sizes.between(30, 600).all()
         assert sizes.max() > 2 * sizes.min()
 
+    @pytest.mark.parametrize("scale", [0.5, 3.0])
+    def test_cell_scale_multiplies_every_donors_cells(self, scale):
+        sizes, scaled = (
+            simulated(6, 20, 2, cell_scale=factor).obs["donor"].value_counts(sort=False)
+            for factor in (1.0, scale)
+        )
+        assert ((scaled - scale * sizes).abs() <= 1).all()
+
     @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
     def test_share_of_genes_without_effect(self, share):
         has_effect = simulated(**SIZE, share_without_effect=share).var["has_effect"]
@@ -117,6 +125,7 @@ class TestData:
             ("confounding", np.nan),
             ("share_without_effect", 1.0),
             ("effect_scale", -1.0),
+            ("cell_scale", 0.1),
         ],
     )
     def test_bad_argument_is_named(self, argument, value):

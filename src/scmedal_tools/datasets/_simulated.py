@@ -92,6 +92,7 @@ def simulated(
     confounding: float = 0.5,
     share_without_effect: float = 0.3,
     effect_scale: float = 1.0,
+    cell_scale: float = 1.0,
     seed: int = 0,
 ) -> AnnData:
     r"""Simulate counts of cells from donors whose effects on every gene are known.
@@ -118,6 +119,8 @@ def simulated(
         others have a donor, a condition and a donor x cell-type effect.
     effect_scale
         Factor, from 0 to 10, of all effects on the log scale; 1 is realistic.
+    cell_scale
+        Factor, from 0.5 to 100, of the number of cells of each donor.
     seed
         Seed of the random numbers. The same arguments give the same data.
 
@@ -160,13 +163,14 @@ def simulated(
     _check("confounding", confounding, 0, 1)
     _check("share_without_effect", share_without_effect, 0, 0.95)
     _check("effect_scale", effect_scale, 0, 10)
+    _check("cell_scale", cell_scale, 0.5, 100)
     rng = np.random.default_rng(seed)
     donors = [f"donor_{i + 1:02d}" for i in range(n_donors)]
     types = [f"type_{i + 1}" for i in range(n_cell_types)]
     names = [f"gene_{i + 1:04d}" for i in range(n_genes)]
     is_disease = np.arange(n_donors) >= (n_donors + 1) // 2
 
-    group_sizes = _group_sizes(rng, is_disease, n_cell_types, confounding)
+    group_sizes = _group_sizes(rng, is_disease, n_cell_types, confounding, cell_scale)
     genes = _draw_genes(rng, is_disease, n_genes, n_cell_types, share_without_effect, effect_scale)
     donor_of, type_of, depth, state = _draw_cells(rng, group_sizes)
     theta, truth = genes.theta[genes.level], _ExpectedExpression(genes, depth)
@@ -268,11 +272,15 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 
 def _group_sizes(
-    rng: np.random.Generator, is_disease: np.ndarray, n_types: int, confounding: float
+    rng: np.random.Generator,
+    is_disease: np.ndarray,
+    n_types: int,
+    confounding: float,
+    cell_scale: float,
 ) -> np.ndarray:
     """Number of cells of each donor and type, donors x types."""
     log_cells = rng.normal(CONSTANTS.log_cells_mean, CONSTANTS.log_cells_sd, len(is_disease))
-    n_cells = np.clip(np.exp(log_cells), MIN_CELLS, MAX_CELLS).astype(int)
+    n_cells = (cell_scale * np.clip(np.exp(log_cells), MIN_CELLS, MAX_CELLS)).astype(int)
     quantiles = stats.norm.ppf((np.arange(n_types) + 0.5) / n_types)
     log_share = CONSTANTS.log_type_share_sd * rng.permutation(quantiles)
     tilt = rng.permutation(np.linspace(-CONDITION_TILT, CONDITION_TILT, n_types))
