@@ -181,7 +181,7 @@ def controls() -> str:
             "data": "{data}",
             "draw": "{draw}",
             "swap gap, shuffled labels": "{swap_gap:.4f}",
-            "largest table of effects, of that under true labels": "{largest:.3f}",
+            "effects, of those under true labels: largest table": "{largest:.3f}",
             "tables off under both": "{off}",
         },
     )

@@ -1,4 +1,4 @@
-"""How well any linear method could recover the effects of simulated data."""
+"""A mixed model that is told everything about simulated data but the effects."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ MIN_CELLS = 10
 
 
 def oracle_recovery(adata: AnnData) -> list[dict[str, float]]:
-    """Agreement with the truth of the best linear predictor that knows all but the effects.
+    """Agreement with the truth of a BLUP that knows all but the effects.
 
     It is told the cell types, the conditions, each gene's true spread of effects in each type, and
-    how effects are correlated between types and donors: of a real data set one would have to
-    estimate these. Rows as in :func:`scmedal_tools.bm.effect_recovery`.
+    how log-fold effects are correlated between types and donors: of a real data set one would have
+    to estimate these. Not strictly the best linear predictor, as shifts of log-normalised
+    expression are not linear in log-fold effects. Rows as in
+    :func:`scmedal_tools.bm.effect_recovery`.
     """
     donors = adata.obs["donor"].cat
     types = adata.obs["cell_type"].cat

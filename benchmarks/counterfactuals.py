@@ -39,7 +39,7 @@ from scmedal_tools.bm._shift import per_combination
 SEEDS = (0, 1, 2)
 CELL_SCALES = (1, 8)  # of the simulated data
 CLASSIFIER_WEIGHT = 10.0  # nats per cell
-ORACLE = "best linear predictor (told types, conditions, true variances)"
+ORACLE = "BLUP (told types, conditions and the true variances)"
 
 
 class DataSet(NamedTuple):

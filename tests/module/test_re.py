@@ -144,3 +144,8 @@ class TestWhereEffectsAre:
         module.absorb_common_effects()
         for table in module.effect_tables.values():
             torch.testing.assert_close(table.loc.mean(0), torch.zeros(table.loc.shape[1]))
+
+    def test_there_is_a_hidden_layer(self):
+        settings = get_preset("SCMEDAL_RE", "default").module
+        with pytest.raises(ValueError, match="n_hidden is empty"):
+            REModule(N_GENES, N_BATCH, (), 3, **settings)

@@ -203,6 +203,22 @@ class TestCommonEffects:
         torch.testing.assert_close(block(x, BATCH, sample=False), before, rtol=1e-4, atol=1e-5)
         assert getattr(block, kind).loc.sum(0).abs().max() < 1e-5
 
+    def test_with_slopes_and_biases_too(self):
+        block = make_block(normalization="none").eval()
+        for table in (block.slope, block.bias):
+            table.set_posterior_sd(torch.full((3, 5), 1e-5))
+            table.loc.data = 0.03 * (1 + torch.randn(3, 5))
+        x = torch.randn(7, 4)
+        before = block(x, BATCH, sample=False)
+        block.absorb_common_effects()
+        torch.testing.assert_close(block(x, BATCH, sample=False), before, rtol=1e-4, atol=1e-5)
+
+    def test_stay_where_a_function_is_in_between(self):
+        block = make_block(normalization="none", dense_activation=F.selu)
+        before = {name: value.clone() for name, value in block.state_dict().items()}
+        block.absorb_common_effects()
+        assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
+
 
 class TestSquares:
     def test_are_those_of_the_cells_own_losses(self, table):

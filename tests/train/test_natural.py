@@ -244,6 +244,10 @@ class TestMarginalLikelihood:
             variance = variance * marginal_change(*given, variance, noise).clamp(-2, 2).exp()
         assert variance.log().item() == pytest.approx(best, abs=1e-3)
 
+    def test_nothing_known_changes_nothing(self):
+        nothing = torch.zeros(30)
+        assert marginal_change(nothing, nothing, torch.tensor(0.01), 1e12) == 0
+
     def test_effects_that_are_not_there_are_switched_off(self):
         precision = torch.full((4000,), 30.0)
         pull = precision.sqrt() * torch.as_tensor(np.random.default_rng(0).normal(size=4000))

@@ -10,7 +10,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from scmedal_tools.module import REModule
 from scmedal_tools.train import _natural, get_preset
 from scmedal_tools.train._natural import NaturalGradient
-from scmedal_tools.train._plans import _frozen
+from scmedal_tools.train._plans import _check_precision, _frozen
 
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
 LABELS = {"labels_key": "cell_type"}
@@ -255,6 +255,11 @@ class TestEffects:
         monkeypatch.setattr(REModule, "absorb_common_effects", lambda m: calls.append(absorb(m)))
         trained("SCMEDAL_RE", plan_kwargs={"effects_optimizer": optimizer})
         assert len(calls) == times
+
+    def test_half_precision_is_refused(self):
+        with pytest.raises(ValueError, match="use precision='bf16-mixed' or '32-true'"):
+            _check_precision("16-mixed")
+        assert all(_check_precision(precision) is None for precision in ("32-true", "bf16-mixed"))
 
     def test_scales_settle_after_half_of_the_steps(self, fit, adata, monkeypatch):
         steps = []

@@ -82,8 +82,9 @@ class SCMEDAL_RE(MedalModel):
         adata, indices, batch_size, n_samples, dataloader
             See :meth:`SCMEDAL_FE.get_latent_representation`.
         kind
-            ``"latent"``: ``r``, the cell in its batch; ``"content"``: ``u``, the cell without its
-            batch. In the paper's presets they are the same.
+            ``"latent"``: ``r``, the cell in its batch, so that the batch can be read from it;
+            ``"content"``: ``u``, the cell as in a batch without effects, where the batch is hard
+            to read, not impossible. In the paper's presets they are the same.
 
         Returns
         -------
@@ -96,7 +97,9 @@ class SCMEDAL_RE(MedalModel):
         code both latents are therefore principal coordinates of what the decoder makes of them:
         ``r`` in the cell's own batch, ``u`` in a batch whose effects are all at their mean, 0. The
         axes are those of the training cells' reconstructions, the same for both, so that ``r - u``
-        is what the batch does to the cell, and distances are differences of expression.
+        is what the batch does to the cell, and distances are differences of expression as far as
+        the axes hold them. After training with a data module of your own there are no axes, and
+        the network's latents are returned.
         """
         if kind not in ("latent", "content"):
             raise ValueError(f"kind={kind!r} is neither 'latent' nor 'content'.")

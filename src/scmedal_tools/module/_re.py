@@ -92,6 +92,8 @@ class REModule(MedalModule):
         **kwargs,
     ):
         super().__init__(n_input, n_batch, **kwargs)
+        if not n_hidden:
+            raise ValueError("n_hidden is empty: name the width of one hidden layer or more.")
         if self.adversary_weight and not content_code:
             raise ValueError("adversary_weight needs content_code=True: the adversary reads it.")
         self.kl_estimate = kl_estimate
@@ -214,7 +216,9 @@ class REModule(MedalModule):
     def express_in_population(self, content: Tensor) -> Tensor:
         """Scaled expression of a content in a batch whose effects are all at their mean, 0."""
         tables = self.effect_tables
-        after = {k: torch.zeros_like(t.loc) for k, t in tables.items() if k[:7] != "encoder"}
+        after = {
+            k: torch.zeros_like(t.loc) for k, t in tables.items() if not k.startswith("encoder")
+        }
         any_batch = torch.zeros(len(content), dtype=torch.long, device=content.device)
         with self.effects_fixed_at(after):
             z = self.express(content, any_batch, sample=False)

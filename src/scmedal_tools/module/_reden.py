@@ -192,8 +192,13 @@ class RedenBlock(nn.Module):
     def absorb_common_effects(self) -> None:
         """Move what the effects of all batches share into the parameters before them."""
         fixed = self.norm if hasattr(self.norm, "weight") else self.dense
+        if fixed is self.dense and not isinstance(self.dense_activation, nn.Identity):
+            return  # a function between them and the effects
         factor = 1 + self.slope.take_out_common()
         fixed.weight *= factor[:, None] if fixed.weight.ndim == 2 else factor
         fixed.bias *= factor
         self.slope.loc /= factor
-        fixed.bias += self.bias.take_out_common()
+        common = self.bias.take_out_common()
+        fixed.bias += common
+        # The slope acts on it there.
+        self.bias.loc -= common * self.slope.loc

@@ -53,8 +53,8 @@ class NaturalGradient(torch.optim.Optimizer):
         likelihood. With fewer than five batches it does not.
     of_genes
         Those of the tables that act on genes. Residuals of a gene vary most where it is expressed,
-        against which the noise of the likelihood is constant: what the data say of these effects
-        is divided by how much the cells' derivatives vary beyond it.
+        against which the noise of the likelihood is constant: the scale of these effects is judged
+        against how much the cells' derivatives vary. Their posteriors are not.
 
     References
     ----------
@@ -75,8 +75,8 @@ class NaturalGradient(torch.optim.Optimizer):
         self.n_obs = n_obs
         self.settle_after = settle_after
         self.n_steps = 0
-        for table in of_genes:
-            table.averages_squares = True
+        for table in self.tables:
+            table.averages_squares = table in of_genes
 
     @torch.no_grad()
     def step(self, closure=None) -> float | None:
@@ -120,7 +120,9 @@ class NaturalGradient(torch.optim.Optimizer):
         of_data = (precision - prior_precision).clamp_min(0)
         pull = precision * table.loc
         state = self.state[table.loc]
-        noise = state["square"] / state["weight"] / of_data.mean() if "square" in state else 1.0
+        noise = 1.0
+        if "square" in state:
+            noise = state["square"] / state["weight"] / of_data.mean().clamp_min(1e-12)
         change = marginal_change(pull, of_data, prior_precision.reciprocal(), noise)
         variance = prior_precision.reciprocal() * torch.exp(
             change.clamp(-MAX_LOG_CHANGE_OF_PRIOR, MAX_LOG_CHANGE_OF_PRIOR)

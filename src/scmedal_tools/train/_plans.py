@@ -187,6 +187,12 @@ class RETrainingPlan(MedalTrainingPlan):
         a learning rate with ``"adam"``.
     **kwargs
         See :class:`MedalTrainingPlan`.
+
+    Notes
+    -----
+    The natural gradient learns the scales of the effects for good in the second half of
+    ``max_epochs``: a training that stops before, or whose best epoch lies before, leaves effects
+    that the data do not support near their start.
     """
 
     def __init__(
@@ -208,6 +214,8 @@ class RETrainingPlan(MedalTrainingPlan):
     def on_fit_start(self) -> None:
         """Warn if there are too few batches to learn from them how much batches vary."""
         super().on_fit_start()
+        if self.effects_optimizer == "natural":
+            _check_precision(self.trainer.precision)
         n_batch = self.module.n_batch
         if self.effects_optimizer == "natural" and n_batch < ENOUGH_BATCHES:
             warnings.warn(
@@ -244,6 +252,14 @@ class RETrainingPlan(MedalTrainingPlan):
         if self.effects_optimizer == "natural":
             self.module.absorb_common_effects()
         return loss
+
+
+def _check_precision(precision: str) -> None:
+    if precision.startswith("16"):
+        raise ValueError(
+            "effects_optimizer='natural' needs the size of its gradients, which float16 training "
+            "rescales: use precision='bf16-mixed' or '32-true'."
+        )
 
 
 @contextmanager
