@@ -232,3 +232,10 @@ class TestSquares:
     def test_are_left_alone_without_being_asked_for(self, table):
         table(BATCH, sample=True).sum().backward()
         assert table.mean_square is None
+
+
+def test_a_batch_without_cells_gives_nothing_to_the_common_effect():
+    table = RandomEffects(3, 5, **EFFECTS | {"posterior_sd": 0.05})
+    table.loc.data[1] = 0
+    table.take_out_common()
+    assert not table.loc[1].any()

@@ -73,8 +73,9 @@ def test_a_row_for_each_layer_and_kind(model, paper):
     tables = tl.effects_diagnostics(model).tables
     assert sorted(tables.index) == sorted(index)
     assert tables["n_units"].to_dict()["output", "slope"] == 60
-    without_bottleneck = [(layer, kind) for layer, kind in index if layer != "bottleneck"]
-    assert sorted(tl.effects_diagnostics(paper).tables.index) == sorted(without_bottleneck)
+    everywhere = ["encoder.0", "encoder.1", "decoder.0", "decoder.1", "output"]
+    index = [(layer, kind) for layer in everywhere for kind in ("slope", "bias")]
+    assert sorted(tl.effects_diagnostics(paper).tables.index) == sorted(index)
 
 
 def test_the_prior_is_learned_or_not(model, paper):

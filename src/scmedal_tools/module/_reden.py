@@ -116,6 +116,8 @@ class RandomEffects(nn.Module):
         :math:`\gamma_k`. The means left sum to zero.
         """
         of_data = (1 - (self.posterior_sd / self.prior_sd).square()).clamp_min(0)
+        # The means of a batch without training cells have never moved.
+        of_data = of_data * self.loc.any(1, keepdim=True)
         common = self.loc.sum(0) / of_data.sum(0).clamp_min(1e-3)
         common = common.clamp(-MAX_COMMON, MAX_COMMON)
         self.loc -= of_data * common
