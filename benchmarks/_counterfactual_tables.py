@@ -208,7 +208,7 @@ def silhouettes() -> str:
 
 def simulated() -> str:
     frame = pd.DataFrame(load("counterfactuals_simulated")["results"])
-    means = frame.groupby(["cell_scale", "method"], sort=False).mean().reset_index()
+    means = frame.groupby("method", sort=False).mean().reset_index()
     return markdown(
         means.to_dict("records"),
         {

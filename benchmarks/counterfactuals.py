@@ -14,7 +14,6 @@ import logging
 import sys
 import time
 import warnings
-from itertools import product
 from typing import NamedTuple
 
 import anndata as ad
@@ -37,7 +36,6 @@ import scmedal_tools as smt
 from scmedal_tools.bm._shift import per_combination
 
 SEEDS = (0, 1, 2)
-CELL_SCALES = (1, 8)  # of the simulated data
 CLASSIFIER_WEIGHT = 10.0  # nats per cell
 ORACLE = "BLUP (told types, conditions and the true variances)"
 
@@ -262,8 +260,8 @@ def run(name: str, parts: list[str]) -> None:
 
 def run_simulated() -> None:
     results = []
-    for cell_scale, seed in product(CELL_SCALES, SEEDS):
-        adata = smt.datasets.simulated(seed=seed, cell_scale=cell_scale)
+    for seed in SEEDS:
+        adata = smt.datasets.simulated(seed=seed)
         smt.pp.preprocess(adata, batch_key="donor")
         scvi.settings.seed = seed
         smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
@@ -273,7 +271,7 @@ def run_simulated() -> None:
         oracle = pd.DataFrame(oracle_recovery(adata)).assign(method=ORACLE)
         recovery = pd.concat([recovery, oracle])
         medians = recovery.groupby("method").median(numeric_only=True).reset_index()
-        made_with = {"seed": seed, "cell_scale": cell_scale, "cells": adata.n_obs}
+        made_with = {"seed": seed, "cells": adata.n_obs}
         results += [made_with | row for row in medians.to_dict("records")]
         save("counterfactuals_simulated", results)
         print(medians, flush=True)
