@@ -72,6 +72,12 @@ def test_shuffled_donors_have_no_effects(aml):
     with pytest.warns(UserWarning, match="collapsed"):
         model = trained(smt.model.SCMEDAL_RE, shuffled, parts)
     assert abs(model.get_swap_gap(indices=parts[2]) - 1) < 0.005
+    true = smt.tl.effects_diagnostics(trained(smt.model.SCMEDAL_RE, adata, parts)).tables["size"]
+    sizes = smt.tl.effects_diagnostics(model).tables["size"]
+    is_on = true > 1e-4  # some tables are off under the true donors too
+    assert is_on.sum() >= 4
+    assert (sizes[is_on] < 0.1 * true[is_on]).all()
+    assert (sizes[~is_on] < 1e-4).all()
 
 
 def test_stimulation_of_a_held_out_type_is_predicted_better_than_by_least_squares(data_dir):
@@ -88,7 +94,7 @@ def test_stimulation_of_a_held_out_type_is_predicted_better_than_by_least_square
         enable_progress_bar=False,
         datasplitter_kwargs={"external_indexing": parts},
     )
-    options = {"regime": "held out", "progress": False}
+    options = {"held_out_only": True, "progress": False}
     shifts = smt.bm.counterfactual_shift(model, adata, "condition", "cell_type", **options)
     scores = smt.bm.shift_summary(shifts).loc["held out"]
     ours, least_squares = scores.loc["SCMEDAL_RE"], scores.loc["least squares (told the types)"]
