@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
-from scmedal_tools.datasets import _simulated, simulated, true_shift
+from scmedal_tools.datasets import _expectation, _simulated, simulated, true_shift
 
 SIZE = {"n_donors": 4, "n_genes": 150, "n_cell_types": 3}
 
@@ -194,12 +194,12 @@ class TestTruth:
         pmf = stats.nbinom.pmf(y, theta, theta / (theta + mean[:, None]))
         expected = (pmf * np.log1p(scale * y)).sum(axis=1)
         np.testing.assert_allclose(
-            _simulated.expected_log1p(mean, theta, scale), expected, rtol=1e-6
+            _expectation.expected_log1p(mean, theta, scale), expected, rtol=1e-6
         )
 
     def test_matches_monte_carlo_in_any_donor(self, drawn):
         genes, depth, state = drawn
-        truth = _simulated._ExpectedExpression(genes, depth)(2, depth, state)
+        truth = _expectation.ExpectedExpression(genes, depth)(2, depth, state)
         rng = np.random.default_rng(1)
         theta = genes.theta[genes.level]
         by_total = []

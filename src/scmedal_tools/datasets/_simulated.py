@@ -12,13 +12,14 @@ from scipy import sparse, stats
 
 from scmedal_tools import _keys
 
+from ._expectation import ExpectedExpression
+
 CONDITIONS = ("control", "disease")
 MIN_CELLS, MAX_CELLS = 30, 600
 N_PROGRAMMES = 3
 N_DISPERSIONS = 12
 # At confounding=1 the shares of the most tilted types differ exp(4) = 55-fold between conditions.
 CONDITION_TILT = 2.0
-TARGET_SUM = 1e4
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def simulated(
     group_sizes = _group_sizes(rng, is_disease, n_cell_types, confounding, cell_scale)
     genes = _draw_genes(rng, is_disease, n_genes, n_cell_types, share_without_effect, effect_scale)
     donor_of, type_of, depth, state = _draw_cells(rng, group_sizes)
-    theta, truth = genes.theta[genes.level], _ExpectedExpression(genes, depth)
+    theta, truth = genes.theta[genes.level], ExpectedExpression(genes, depth)
     counts, columns = [], {}
     for donor, cell_type in np.argwhere(group_sizes).tolist():
         rows = (donor_of == donor) & (type_of == cell_type)
@@ -346,63 +347,3 @@ def _draw_cells(rng: np.random.Generator, group_sizes: np.ndarray) -> tuple[np.n
     means = rng.normal(CONSTANTS.log_depth_mean, CONSTANTS.log_depth_sd_donors, len(group_sizes))
     depth = np.exp(rng.normal(means[donor_of], CONSTANTS.log_depth_sd_cells))
     return donor_of, type_of, depth, rng.normal(size=(len(depth), N_PROGRAMMES))
-
-
-def expected_log1p(
-    mean: np.ndarray, theta: np.ndarray | float, scale: np.ndarray | float
-) -> np.ndarray:
-    """Expectation of ``log1p(scale * y)`` for negative-binomial ``y``; arguments broadcast.
-
-    Uses ``log(1 + x) = integral of exp(-t) / t * (1 - exp(-x * t)) dt``, whose expectation needs
-    only the generating function of ``y``; the trapezoidal rule in ``log t`` is then exact to 1e-9.
-    """
-    step = 0.25
-    total = 0.0
-    for t in np.exp(np.arange(-30, 4, step)):
-        total += np.exp(-t) * -np.expm1(-theta * np.log1p(mean * -np.expm1(-scale * t) / theta))
-    return step * total
-
-
-class _ExpectedExpression:
-    """Mean expected expression of a group of cells in every donor, interpolated in a table."""
-
-    log_rate = np.linspace(np.log(1e-7), 0.0, 256)
-
-    def __init__(self, genes: Genes, depths: np.ndarray) -> None:
-        self.genes = genes
-        self.log_depth = np.linspace(np.log(depths.min()), np.log(depths.max()), 24)
-        depth = np.exp(self.log_depth)[:, None, None]
-        self.table = expected_log1p(
-            depth * np.exp(self.log_rate), genes.theta[:, None], TARGET_SUM / depth
-        )
-
-    def __call__(self, cell_type: int, depth: np.ndarray, state: np.ndarray) -> np.ndarray:
-        """Mean over cells of their expected expression in each donor, donors x genes."""
-        genes, changed = self.genes, self.genes.has_effect
-        base = genes.log_base_rates(cell_type, state)
-        correction = genes.log_corrections(cell_type, base)
-        effects = genes.effects[:, cell_type, changed]
-        result = np.zeros((len(effects), len(changed)))
-        for i, table in enumerate(self._tables(depth)):
-            result[:, ~changed] += self._look_up(table, base[i, ~changed], genes.level[~changed])
-            rates = base[i, changed] + effects + correction[i][:, None]
-            result[:, changed] += self._look_up(table, rates, genes.level[changed])
-        return (result / len(depth)).astype(np.float32)
-
-    def _tables(self, depth: np.ndarray) -> np.ndarray:
-        """Tables (levels x rates) at the depth of each cell."""
-        step = self.log_depth[1] - self.log_depth[0]
-        position = (np.log(depth) - self.log_depth[0]) / step
-        left = np.clip(position.astype(int), 0, len(self.log_depth) - 2)
-        weight = (position - left)[:, None, None]
-        return (1 - weight) * self.table[left] + weight * self.table[left + 1]
-
-    def _look_up(self, table: np.ndarray, rates: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """Table values at log rates (... x genes), genes having a dispersion level each."""
-        step = self.log_rate[1] - self.log_rate[0]
-        position = np.clip((rates - self.log_rate[0]) / step, 0, len(self.log_rate) - 1.001)
-        left = position.astype(np.int32)
-        row = left + level * len(self.log_rate)
-        flat = table.ravel()
-        below = flat[row]
-        return below + (position - left) * (flat[row + 1] - below)
