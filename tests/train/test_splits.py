@@ -155,13 +155,14 @@ class TestHoldOutCombinations:
         assert len(left) == 2
 
     def test_an_order_that_gets_stuck_is_tried_anew(self):
-        """A and B have one large type each; that of C has to be the one that is left."""
-        sizes = {"A": "xz", "B": "yz", "C": "xy", "D": "xy", "E": "xy"}
-        cells = [(donor, label) for donor, labels in sizes.items() for label in labels] * 60
-        cells = [pair for i, pair in enumerate(cells) if pair[1] != "z" or i < 100]
+        """Type y is large in A, B and C: if they all give their x, no batch is left to give y."""
+        sizes = {donor: {"x": 60, "y": 60 if donor in "ABC" else 5} for donor in "ABCDE"}
+        cells = [(d, t) for d, types in sizes.items() for t, n in types.items() for _ in range(n)]
         obs = pd.DataFrame(cells, columns=["donor", "cell_type"])
-        for seed in range(30):
-            assert len({donor for donor, _ in self.hold_out(obs, 4, seed=seed)[1]}) == 4
+        for seed in range(300):
+            held_out = self.hold_out(obs, 4, seed=seed)[1]
+            assert sorted(label for _, label in held_out) == ["x", "x", "x", "y"]
+            assert len({donor for donor, _ in held_out}) == 4
 
     def test_pairs_may_be_lists(self, obs):
         assert self.hold_out(obs, [["A", "x"]])[1] == [("A", "x")]
