@@ -18,11 +18,11 @@ MIN_CELLS = 10
 def oracle_recovery(adata: AnnData) -> list[dict[str, float]]:
     """Agreement with the truth of a BLUP that knows all but the effects.
 
-    It is told the cell types, the conditions, each gene's true spread of effects in each type, and
-    how log-fold effects are correlated between types and donors: of a real data set one would have
-    to estimate these. Not strictly the best linear predictor, as shifts of log-normalised
-    expression are not linear in log-fold effects. Rows as in
-    :func:`scmedal_tools.bm.effect_recovery`.
+    It is told the cell types, the conditions, what each group of cells would express in the mean
+    of the donors, each gene's true spread of effects in each type, and how log-fold effects are
+    correlated between types and donors: of a real data set one would have to estimate these. Not
+    strictly the best linear predictor, as shifts of log-normalised expression are not linear in
+    log-fold effects. Rows as in :func:`scmedal_tools.bm.effect_recovery`.
     """
     donors = adata.obs["donor"].cat
     types = adata.obs["cell_type"].cat
@@ -41,6 +41,7 @@ def oracle_recovery(adata: AnnData) -> list[dict[str, float]]:
         source, label = donors.categories[i // n_types], types.categories[i % n_types]
         columns = [f"{label}|{source}|{target}" for target in donors.categories]
         scenarios[i] = truth[columns].to_numpy().T
+    expected = np.stack([scenarios[i].mean(0) for i in seen])
     spread = _mean_by_type({i: x.var(0) for i, x in scenarios.items()}, n_types)
 
     side = np.where(np.arange(n_donors) >= (n_donors + 1) // 2, 0.5, -0.5)
@@ -50,7 +51,6 @@ def oracle_recovery(adata: AnnData) -> list[dict[str, float]]:
     correlation = np.kron(of_donors, np.ones((n_types, n_types))) + of_both
     correlation /= CONSTANTS.donor_sd**2 + CONSTANTS.condition_sd**2 / 4 + of_both[0, 0]
     type_of = np.tile(np.arange(n_types), n_donors)
-    design = np.eye(n_types)[type_of[seen]]
 
     effects = np.zeros((n_donors * n_types, adata.n_vars))
     for gene in np.flatnonzero(spread.max(0)):
@@ -58,9 +58,7 @@ def oracle_recovery(adata: AnnData) -> list[dict[str, float]]:
         prior = correlation * np.outer(sd, sd)
         of_means = noise[type_of[seen], gene] / n_cells[seen] + 1e-9
         inverse = np.linalg.inv(prior[np.ix_(seen, seen)] + np.diag(of_means))
-        y = means[:, gene]
-        fixed = np.linalg.solve(design.T @ inverse @ design, design.T @ inverse @ y)
-        effects[:, gene] = prior[:, seen] @ inverse @ (y - design @ fixed)
+        effects[:, gene] = prior[:, seen] @ inverse @ (means[:, gene] - expected[:, gene])
 
     rows = []
     for i, of_targets in scenarios.items():

@@ -37,7 +37,7 @@ from scmedal_tools.bm._shift import per_combination
 
 SEEDS = (0, 1, 2)
 CLASSIFIER_WEIGHT = 10.0  # nats per cell
-ORACLE = "BLUP (told types, conditions and the true variances)"
+ORACLE = "oracle (told all but the effects)"
 
 
 class DataSet(NamedTuple):

@@ -1,5 +1,7 @@
 """Axes of the latents: the principal ones of the expression that the decoder makes of them."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -24,25 +26,37 @@ def network_latents(model, adata):
     return {"latent": inferred["z"].numpy(), "content": inferred["content"].numpy()}
 
 
+@contextmanager
+def network_alone(model):
+    """Without the effects on single genes, which are no part of the latents."""
+    is_fitted = model.module.gene_effects.is_fitted
+    was_fitted = bool(is_fitted)
+    is_fitted.fill_(False)
+    yield
+    is_fitted.fill_(was_fitted)
+
+
 def expression_of(model, kind, adata=None):
     """What the decoder makes of a latent: in the cell's batch, or with all effects at 0."""
     adata = model.adata if adata is None else adata
     if kind == "latent":
-        return model.get_reconstruction(adata, return_numpy=True)
+        with network_alone(model):
+            return model.get_reconstruction(adata, return_numpy=True)
     module, codes = model.module, batch_codes(model, adata)
     content = torch.as_tensor(network_latents(model, adata)["content"])
     saved = {k: v.clone() for k, v in module.state_dict().items()}
     for table in module.effect_tables.values():
         table.loc.data.zero_()
-    with torch.no_grad():
-        x_hat = module.generative(module.express(content, codes, False), codes, False)["x_hat"]
+    with torch.no_grad(), network_alone(model):
+        x_hat = module.generative(module.express(content, codes, False), codes, content)["x_hat"]
     module.load_state_dict(saved)
     return module.scaler.inverse(x_hat).numpy()
 
 
 def coordinates(model, expression):
     """Principal coordinates by sklearn, whose signs are its own."""
-    reconstruction = model.get_reconstruction(indices=model.train_indices, return_numpy=True)
+    with network_alone(model):
+        reconstruction = model.get_reconstruction(indices=model.train_indices, return_numpy=True)
     fitted = PCA(4, svd_solver="full").fit(reconstruction.astype(float))
     return fitted.transform(expression.astype(float))
 

@@ -159,9 +159,9 @@ def test_random_effects_counterfactuals(random_effects):
     decoder = module.inference(X, BATCH)["z"]
     expected = arrays("re", "cf_batch2")
     assert_close(both, expected["latent"])
-    ours = module.generative(both, target)["x_hat"]
+    ours = module.generative(both, target, both)["x_hat"]
     assert_close(ours, expected["recon_swap_encoder_and_decoder"])
-    ours = module.generative(decoder, target)["x_hat"]
+    ours = module.generative(decoder, target, decoder)["x_hat"]
     assert_close(ours, expected["recon_swap_decoder_only"])
 
 

@@ -115,7 +115,7 @@ class TestSwapGap:
 
 def test_collapsed_effects(fit, cells):
     with pytest.warns(UserWarning, match="collapsed"):
-        model = train(fit, cells, plan_kwargs={"effects_lr": 0.0})
+        model = train(fit, cells, model={"n_states": 0}, plan_kwargs={"effects_lr": 0.0})
     diagnostics = tl.effects_diagnostics(model)
     assert diagnostics.swap_gap == 1
     assert (diagnostics.tables[["size", "signal_to_noise"]] == 0).all(axis=None)

@@ -12,8 +12,10 @@ from sklearn.decomposition import PCA
 
 from scmedal_tools.module import REModule
 from scmedal_tools.train import RETrainingPlan
+from scmedal_tools.train._plans import SETTLE_AFTER
 
 from ._base import MedalModel
+from ._finishing import fit_gene_effects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,8 +100,9 @@ class SCMEDAL_RE(MedalModel):
         ``r`` in the cell's own batch, ``u`` in a batch whose effects are all at their mean, 0. The
         axes are those of the training cells' reconstructions, the same for both, so that ``r - u``
         is what the batch does to the cell, and distances are differences of expression as far as
-        the axes hold them. After training with a data module of your own there are no axes, and
-        the network's latents are returned.
+        the axes hold them. Effects on single genes, which are not the network's, are left out.
+        After training with a data module of your own there are no axes, and the network's latents
+        are returned.
         """
         if kind not in ("latent", "content"):
             raise ValueError(f"kind={kind!r} is neither 'latent' nor 'content'.")
@@ -114,10 +117,10 @@ class SCMEDAL_RE(MedalModel):
     def _coordinates(self, tensors: dict[str, Tensor], kind: str) -> Tensor:
         module, inference = self.module, self._infer(tensors)
         if kind == "latent":
-            generative_inputs = module._get_generative_input(tensors, inference)
-            x_hat = module.generative(**generative_inputs)["x_hat"]
+            batch = module._get_generative_input(tensors, inference)["batch_index"]
+            x_hat = module.decode(inference["z"], batch.to(inference["z"].device))
         else:
-            x_hat = module.express_in_population(inference["content"])
+            x_hat = module.decode_in_population(inference["content"])
         expression = module.reconstruct({"x_hat": x_hat}, slice(None))
         return (expression - module.expression_centre) @ module.expression_axes
 
@@ -240,7 +243,7 @@ class SCMEDAL_RE(MedalModel):
             other = torch.randint(1, n_batch, own.shape, generator=generator).to(own.device)
             for i, batch in enumerate(((own + other) % n_batch, own)):
                 z = self._latent_in(inference, batch)
-                x_hat = self.module.generative(z, batch)["x_hat"]
+                x_hat = self.module.generative(z, batch, inference["content"])["x_hat"]
                 errors[i] += float((inference["x_scaled"] - x_hat).square().sum())
         return float(errors[0] / errors[1])
 
@@ -256,6 +259,8 @@ class SCMEDAL_RE(MedalModel):
         if self.module.bottleneck is None or own_minibatches:
             return
         self._fit_axes()
+        if self.module.gene_effects is not None:
+            fit_gene_effects(self)
         held_back = self.validation_indices
         held_back = held_back if held_back is not None and len(held_back) else self.train_indices
         gap = self.get_swap_gap(indices=held_back)
@@ -267,10 +272,23 @@ class SCMEDAL_RE(MedalModel):
                 UserWarning,
                 stacklevel=3,
             )
+        self._warn_if_unsettled()
+
+    def _warn_if_unsettled(self) -> None:
+        settled_after = SETTLE_AFTER * self.trainer.max_epochs
+        if self.best_epoch_ is not None and self.best_epoch_ < settled_after:
+            warnings.warn(
+                f"The best epoch, {self.best_epoch_}, lies in the first half of the training, in "
+                "which the scales of the random effects are not settled: effects that the data do "
+                "not support may be left. Train with a smaller `max_epochs`, or with "
+                "`early_stopping=False`.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     @torch.inference_mode()
     def _fit_axes(self) -> None:
-        """Find the axes in which the latents are returned."""
+        """Find the axes, of what the network alone reconstructs, in which latents are returned."""
         rng = np.random.default_rng(0)
         cells = np.sort(rng.permutation(self.train_indices)[:CELLS_FOR_AXES])
         expression = self.get_reconstruction(indices=cells, return_numpy=True)
@@ -295,7 +313,8 @@ class SCMEDAL_RE(MedalModel):
             inputs = inputs | {"batch_index": target}
         outputs = self.module.inference(**inputs)
         z = self._latent_in(outputs, target) if swap == "content" else outputs["z"]
-        swapped = self.module.reconstruct(self.module.generative(z, target), genes)
+        swapped = self.module.generative(z, target, outputs["content"])
+        swapped = self.module.reconstruct(swapped, genes)
         return swapped + self._residual(tensors, genes) if keep_residual else swapped
 
     def _residual(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:

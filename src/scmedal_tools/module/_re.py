@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._base import MedalModule, batch_of
+from ._gene_effects import GeneEffects
 from ._layers import Classifier, Normalization
 from ._reden import RandomEffects, RedenBlock
 
@@ -52,6 +53,9 @@ class REModule(MedalModule):
     kl_estimate
         ``"closed form"``, divided by the number of training cells, or ``"single draw"``, averaged
         over the encoder's and over the decoder's tables as the paper's networks were trained.
+    n_states
+        Number of states of the content for which the effects on single genes differ; 0 for no
+        effects but the network's. See :class:`~scmedal_tools.module._gene_effects.GeneEffects`.
     input_dropout
         Share of the genes that the encoder does not see of a cell in training; the cell is
         reconstructed whole.
@@ -83,6 +87,7 @@ class REModule(MedalModule):
         latent_activation: Literal["linear", "selu"],
         effects: dict,
         kl_estimate: Literal["closed form", "single draw"],
+        n_states: int,
         input_dropout: float,
         batch_hidden: Sequence[int],
         adversary_hidden: Sequence[int],
@@ -96,6 +101,8 @@ class REModule(MedalModule):
             raise ValueError("n_hidden is empty: name the width of one hidden layer or more.")
         if self.adversary_weight and not content_code:
             raise ValueError("adversary_weight needs content_code=True: the adversary reads it.")
+        if n_states and not content_code:
+            raise ValueError("n_states needs content_code=True: they are states of the content.")
         self.kl_estimate = kl_estimate
         self.input_dropout = input_dropout
         self.batch_weight = batch_weight
@@ -142,6 +149,7 @@ class REModule(MedalModule):
         self.batch_classifier = (
             Classifier(n_latent, batch_hidden, n_batch) if batch_weight else None
         )
+        self.gene_effects = GeneEffects(n_batch, n_input, n_latent, n_states) if n_states else None
         self.register_buffer("expression_axes", torch.zeros(n_input, n_latent))
         self.register_buffer("expression_centre", torch.zeros(n_input))
         if self.adversary_weight:
@@ -175,17 +183,39 @@ class REModule(MedalModule):
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **kwargs
     ) -> dict[str, Tensor]:
-        return {"z": inference_outputs["z"], "batch_index": batch_of(tensors)}
+        return {
+            "z": inference_outputs["z"],
+            "batch_index": batch_of(tensors),
+            "content": inference_outputs["content"],
+        }
 
     @auto_move_data
     def generative(
-        self, z: Tensor, batch_index: Tensor, sample: bool | None = None
+        self, z: Tensor, batch_index: Tensor, content: Tensor, sample: bool | None = None
     ) -> dict[str, Tensor]:
-        """Scaled expression of a latent under a batch."""
+        """Scaled expression of a latent under a batch.
+
+        Once the effects on single genes are fitted, they are part of it.
+        """
         sample = self.training if sample is None else sample
+        x_hat = self.decode(z, batch_index, sample)
+        if self.has_gene_effects:
+            population = self.decode_in_population(content)
+            x_hat = torch.lerp(population, x_hat, self.gene_effects.network_weight)
+            x_hat = x_hat + self.gene_effects.common_of(content)
+            x_hat = x_hat + self.gene_effects(content, batch_index)
+        return {"x_hat": x_hat}
+
+    def decode(self, z: Tensor, batch_index: Tensor, sample: bool = False) -> Tensor:
+        """Scaled expression that the network alone makes of a latent."""
         for block in self.decoder:
             z = block(z, batch_index, sample)
-        return {"x_hat": self.output(z, batch_index, sample)}
+        return self.output(z, batch_index, sample)
+
+    @property
+    def has_gene_effects(self) -> bool:
+        """Whether effects on single genes are fitted."""
+        return self.gene_effects is not None and bool(self.gene_effects.is_fitted)
 
     def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
         """Content, from which the batch has to go."""
@@ -196,14 +226,21 @@ class REModule(MedalModule):
         """All random effects by name, in the order of the network."""
         return {k: m for k, m in self.named_modules() if isinstance(m, RandomEffects)}
 
+    @property
+    def random_effects(self) -> dict[str, RandomEffects | GeneEffects]:
+        """All random effects by name: the network's tables, and those on single genes."""
+        on_genes = {"gene_effects": self.gene_effects} if self.has_gene_effects else {}
+        return self.effect_tables | on_genes
+
     def draw_effects(self, generator: torch.Generator) -> dict[str, Tensor]:
         """One posterior draw of all random effects."""
-        return {name: table.draw(generator) for name, table in self.effect_tables.items()}
+        return {name: effects.draw(generator) for name, effects in self.random_effects.items()}
 
     @contextmanager
     def effects_fixed_at(self, draw: dict[str, Tensor]) -> Iterator[None]:
-        """Context in which the tables named are one draw, the same for all minibatches."""
-        tables = {name: self.effect_tables[name] for name in draw}
+        """Context in which the effects named are one draw, the same for all minibatches."""
+        random_effects = self.random_effects
+        tables = {name: random_effects[name] for name in draw}
         before = {name: table.fixed for name, table in tables.items()}
         try:
             for name, table in tables.items():
@@ -213,8 +250,8 @@ class REModule(MedalModule):
             for name, table in tables.items():
                 table.fixed = before[name]
 
-    def express_in_population(self, content: Tensor) -> Tensor:
-        """Scaled expression of a content in a batch whose effects are all at their mean, 0."""
+    def decode_in_population(self, content: Tensor) -> Tensor:
+        """What the network alone makes of a content if all effects are at their mean, 0."""
         tables = self.effect_tables
         after = {
             k: torch.zeros_like(t.loc) for k, t in tables.items() if not k.startswith("encoder")
@@ -222,7 +259,12 @@ class REModule(MedalModule):
         any_batch = torch.zeros(len(content), dtype=torch.long, device=content.device)
         with self.effects_fixed_at(after):
             z = self.express(content, any_batch, sample=False)
-            return self.generative(z, any_batch, sample=False)["x_hat"]
+            return self.decode(z, any_batch)
+
+    def express_in_population(self, content: Tensor) -> Tensor:
+        """Scaled expression of a content in a batch whose effects are all at their mean, 0."""
+        x_hat = self.decode_in_population(content)
+        return x_hat + self.gene_effects.common_of(content) if self.has_gene_effects else x_hat
 
     def absorb_common_effects(self) -> None:
         """Move what the effects of all batches share into the fixed parameters."""

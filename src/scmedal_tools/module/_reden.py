@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MIN_POSTERIOR_SD = 1e-5
 # Largest common effect that is moved at once.
 MAX_COMMON = 0.1
+# Effects that the data determine less than this, summed over batches, have no common part.
+MIN_SHARE_OF_DATA = 0.1
 
 
 class RandomEffects(nn.Module):
@@ -118,7 +120,7 @@ class RandomEffects(nn.Module):
         of_data = (1 - (self.posterior_sd / self.prior_sd).square()).clamp_min(0)
         # The means of a batch without training cells have never moved.
         of_data = of_data * self.loc.any(1, keepdim=True)
-        common = self.loc.sum(0) / of_data.sum(0).clamp_min(1e-3)
+        common = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
         common = common.clamp(-MAX_COMMON, MAX_COMMON)
         self.loc -= of_data * common
         return common

@@ -65,6 +65,7 @@ _DEFAULT_RE = Preset(
         "deep_effects": False,
         "normalize_output": False,
         "decoder_dense_activation": "linear",
+        "n_states": 10,
         "input_dropout": 0.45,
         "adversary_dropout": 0.5,
         "effects": {
@@ -99,6 +100,7 @@ _PAPER_RE = Preset(
         "deep_effects": True,
         "normalize_output": True,
         "decoder_dense_activation": "selu",
+        "n_states": 0,
         "input_dropout": 0.0,
         "adversary_dropout": 0.0,
         "effects": {

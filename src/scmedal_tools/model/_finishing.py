@@ -1,0 +1,83 @@
+"""Fitting the effects on single genes once the network is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+
+from scmedal_tools.train._mixed_model import GroupSums, fit_mixed_model, stacking_weight
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._re import SCMEDAL_RE
+
+CELLS_FOR_STATES = 5_000
+
+
+@torch.inference_mode()
+def fit_gene_effects(model: SCMEDAL_RE) -> None:
+    """Fit the effects on genes to the training cells, beside the network's and without them.
+
+    Two mixed models are fitted, to what the network leaves in a cell's own batch and to what it
+    leaves in a batch without effects. How far the first is mixed into the second is decided by
+    the validation cells: the network's effects have seen the training cells. Without validation
+    cells the first is taken.
+    """
+    gene_effects = model.module.gene_effects
+    gene_effects.clear()
+    _set_states(model)
+    with_network, without = (_empty_sums(model) for _ in range(2))
+    for x, own, population, batch, state in _parts(model, model.train_indices):
+        with_network.add(x - own, batch, state)
+        without.add(x - population, batch, state)
+    with_network, without = fit_mixed_model(with_network), fit_mixed_model(without)
+
+    quotient = np.zeros(2)
+    for x, own, population, batch, state in _parts(model, model.validation_indices):
+        mixed = [
+            expression
+            + fitted.common[state]
+            + fitted.batch_loc[batch]
+            + fitted.state_loc[batch, state]
+            for expression, fitted in ((population, without), (own, with_network))
+        ]
+        quotient += stacking_weight(x, *mixed)
+    weight = float(np.clip(quotient[0] / quotient[1], 0, 1)) if quotient[1] else 1.0
+    gene_effects.set_posterior(without.averaged(with_network, weight), weight)
+
+
+def _set_states(model: SCMEDAL_RE) -> None:
+    rng = np.random.default_rng(0)
+    cells = np.sort(rng.permutation(model.train_indices)[:CELLS_FOR_STATES])
+    minibatches = model._minibatches(None, cells, None, None)
+    content = torch.cat([model._infer(tensors)["content"].cpu() for tensors in minibatches])
+    n_states = min(len(model.module.gene_effects.centres), len(content))
+    states = KMeans(n_states, n_init=3, random_state=0).fit(content.numpy())
+    model.module.gene_effects.set_centres(states.cluster_centers_)
+
+
+def _empty_sums(model: SCMEDAL_RE) -> GroupSums:
+    return GroupSums(*model.module.gene_effects.state_loc.shape)
+
+
+def _parts(model: SCMEDAL_RE, cells) -> Iterator[tuple[np.ndarray, ...]]:
+    """Scaled expression, network's expression in own batch and population, batch, and state."""
+    if cells is None or not len(cells):
+        return
+    module = model.module
+    for tensors in model._minibatches(None, cells, None, None):
+        inference = model._infer(tensors)
+        inputs = module._get_generative_input(tensors, inference)
+        content = inference["content"]
+        parts = (
+            inference["x_scaled"],
+            module.decode(inference["z"], inputs["batch_index"].to(content.device)),
+            module.decode_in_population(content),
+            inputs["batch_index"],
+            module.gene_effects.state_of(content),
+        )
+        yield tuple(part.cpu().numpy() for part in parts)
