@@ -35,7 +35,7 @@ def without_effects(re):
     """The model with every random effect at its prior mean."""
     on_genes = re.module.gene_effects
     means = [table.loc.data for table in re.module.effect_tables.values()]
-    means += [on_genes.batch_loc, on_genes.state_loc]
+    means += [on_genes.without_network.loc, on_genes.with_network.loc]
     before = [mean.clone() for mean in means]
     for mean in means:
         mean.zero_()

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+import torch
 
+from scmedal_tools.module._gene_effects import MixedEffects
 from scmedal_tools.train import _mixed_model
 from scmedal_tools.train._mixed_model import (
     GroupSums,
@@ -52,51 +54,43 @@ def test_sums_and_noise_are_those_of_the_cells():
 def test_evidence_and_posterior_are_those_of_the_dense_model():
     residuals, batch, state, _ = cells(1, [0.4], [0.3], n_cells=150)
     keep = ~((batch == 2) & (state == 1)) & (batch != 5)  # a missing group and a missing batch
-    groups = groups_of(residuals[keep], batch[keep], state[keep])
-    noise = groups.noise()
-    equations = _mixed_model._Equations(groups, noise, np.array([0]))
-    seen = np.argwhere(groups.sizes > 0)
-    y = np.array([groups.sums[k, s, 0] / groups.sizes[k, s] for k, s in seen])
+    sizes = groups_of(residuals[keep], batch[keep], state[keep]).sizes
+    means = np.where(sizes > 0, np.random.default_rng(0).normal(size=sizes.shape), 0.0)
+    seen = np.argwhere(sizes > 0)
+    y, of_means = means[tuple(seen.T)], 1 / sizes[tuple(seen.T)]
     design = np.eye(N_STATES)[seen[:, 1]]
-    of_means = np.array([noise[s, 0] / groups.sizes[k, s] for k, s in seen])
 
-    def dense(batch_ratio, state_ratio):
-        unit = equations.noise[0]
+    def ours(*ratios):
+        return _mixed_model._Equations(sizes, means[:, :, None], *np.array(ratios)[:, None])
+
+    def dense(of_batch, of_state):
         same_batch = seen[:, None, 0] == seen[None, :, 0]
-        covariance = batch_ratio * unit * same_batch + np.diag(of_means + state_ratio * unit)
-        inverse = np.linalg.inv(covariance)
+        inverse = np.linalg.inv(of_batch * same_batch + np.diag(of_means + of_state))
         information = design.T @ inverse @ design
         common = np.linalg.solve(information, design.T @ inverse @ y)
         rest = y - design @ common
-        evidence = -0.5 * (
-            np.linalg.slogdet(covariance)[1]
-            + np.linalg.slogdet(information)[1]
-            + rest @ inverse @ rest
-        )
-        return evidence, common, inverse, rest, unit
+        logs = np.linalg.slogdet(inverse)[1] - np.linalg.slogdet(information)[1]
+        return 0.5 * (logs - rest @ inverse @ rest), common, inverse, rest
 
-    differences = [
-        equations.evidence(*ratios)[0] - dense(*ratios)[0]
-        for ratios in [(0.0, 0.0), (0.1, 0.0), (0.0, 0.2), (0.3, 0.05), (1.0, 1.0)]
-    ]
-    np.testing.assert_allclose(differences, differences[0], rtol=1e-4, atol=1e-4)
+    for ratios in [(0.0, 0.0), (0.1, 0.0), (0.0, 0.2), (0.3, 0.05), (1.0, 1.0)]:
+        assert ours(*ratios).evidence()[0] == pytest.approx(dense(*ratios)[0], rel=1e-6)
 
-    fitted = equations.solve(0.3, 0.2)
-    _, common, inverse, rest, unit = dense(0.3, 0.2)
-    np.testing.assert_allclose(fitted.common[:, 0], common, rtol=1e-5)
+    _, common, inverse, rest = dense(0.3, 0.2)
+    np.testing.assert_allclose(ours(0.3, 0.2).common[:, 0], common, rtol=1e-5)
+    effects = MixedEffects(N_BATCH, N_STATES, 1)
+    effects.sizes.copy_(torch.as_tensor(sizes))
+    effects.ratios.copy_(torch.tensor([[0.3], [0.2]]))
+    batch_variance, state_variance, shrinkage = (part[..., 0] for part in effects.posterior())
     for k in range(N_BATCH):
-        prior = 0.3 * unit * (seen[:, 0] == k)
-        np.testing.assert_allclose(fitted.batch_loc[k, 0], prior @ inverse @ rest, atol=1e-5)
-        variance = 0.3 * unit - prior @ inverse @ prior
-        np.testing.assert_allclose(fitted.batch_sd[k, 0] ** 2, variance, rtol=1e-5)
+        of_batch = 0.3 * (seen[:, 0] == k)
+        variance = 0.3 - of_batch @ inverse @ of_batch
+        assert batch_variance[k] == pytest.approx(variance, rel=1e-4)
         for s in range(N_STATES):
-            both = prior + 0.2 * unit * ((seen[:, 0] == k) & (seen[:, 1] == s))
-            total = fitted.batch_loc[k, 0] + fitted.state_loc[k, s, 0]
-            np.testing.assert_allclose(total, both @ inverse @ rest, atol=1e-5)
-            variance = 0.5 * unit - both @ inverse @ both
-            of_batch = (1 - fitted.state_shrinkage[k, s, 0]) * fitted.batch_sd[k, 0]
-            sd = np.hypot(of_batch, fitted.state_sd[k, s, 0])
-            np.testing.assert_allclose(sd**2, variance, rtol=1e-4)
+            both = of_batch + 0.2 * ((seen[:, 0] == k) & (seen[:, 1] == s))
+            loc = ours(0.3, 0.2).effects()[k, s, 0]
+            assert loc == pytest.approx(both @ inverse @ rest, abs=1e-6)
+            variance = (1 - shrinkage[k, s]) ** 2 * batch_variance[k] + state_variance[k, s]
+            assert variance == pytest.approx(0.5 - both @ inverse @ both, rel=1e-4)
 
 
 def test_variances_of_genes_follow_statsmodels():
@@ -107,8 +101,8 @@ def test_variances_of_genes_follow_statsmodels():
         table = pd.DataFrame({"y": residuals[:, gene], "batch": batch, "state": state})
         model = smf.mixedlm("y ~ C(state)", table, groups="batch").fit(reml=True)
         expected = np.array([model.random_effects[k].iloc[0] for k in range(N_BATCH)])
-        np.testing.assert_allclose(fitted.batch_loc[:, gene], expected, atol=0.06)
-    size = np.sqrt(np.square(fitted.batch_loc).mean(0)).reshape(4, 30).mean(1)
+        np.testing.assert_allclose(fitted.loc[:, :, gene].mean(1), expected, atol=0.06)
+    size = np.sqrt(np.square(fitted.loc).mean((0, 1))).reshape(4, 30).mean(1)
     assert size[0] < 0.01
     assert np.all(np.diff(size) > 0.1)
 
@@ -117,10 +111,9 @@ def test_genes_without_effect_stay_at_zero_and_the_others_are_not_shrunk_away():
     sd = np.r_[np.zeros(700), np.full(300, 0.5)]
     residuals, batch, state, effects = cells(3, sd, 0.6 * sd)
     fitted = fit_mixed_model(groups_of(residuals, batch, state))
-    total = fitted.batch_loc[:, None] + fitted.state_loc
-    assert np.abs(total[:, :, :700]).mean() < 0.005
+    assert np.abs(fitted.loc[:, :, :700]).mean() < 0.005
     centred = effects - effects.mean(0)
-    with_effect = total[:, :, 700:].ravel()
+    with_effect = fitted.loc[:, :, 700:].ravel()
     truth = centred[:, :, 700:].ravel()
     slope, _ = np.polyfit(with_effect, truth, 1)
     assert np.corrcoef(with_effect, truth)[0, 1] > 0.97
@@ -131,8 +124,7 @@ def test_without_any_effect_everything_is_off():
     residuals, batch, state, _ = cells(4, np.zeros(300), 0.0)
     fitted = fit_mixed_model(groups_of(residuals, batch, state))
     # The standard error of a batch's mean is 0.06.
-    assert np.abs(fitted.batch_loc).mean() < 0.003
-    assert np.abs(fitted.state_loc).mean() < 0.003
+    assert np.abs(fitted.loc).mean() < 0.003
     np.testing.assert_allclose(fitted.common.mean(1), [0.5, 0, -0.5], atol=0.02)
 
 
@@ -142,7 +134,7 @@ def test_many_genes_are_the_same_as_in_chunks(monkeypatch):
     whole = fit_mixed_model(groups)
     monkeypatch.setattr(_mixed_model, "GENES_PER_CHUNK", 7)
     chunked = fit_mixed_model(groups)
-    for name in ("common", "batch_loc", "state_sd"):
+    for name in ("common", "loc", "ratios"):
         np.testing.assert_allclose(getattr(whole, name), getattr(chunked, name), atol=1e-9)
 
 

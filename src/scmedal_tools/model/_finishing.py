@@ -23,8 +23,8 @@ def fit_gene_effects(model: SCMEDAL_RE) -> None:
     """Fit the effects on genes to the training cells, beside the network's and without them.
 
     Two mixed models are fitted, to what the network leaves in a cell's own batch and to what it
-    leaves in a batch without effects. How far the first is mixed into the second is decided by
-    the validation cells: the network's effects have seen the training cells. Without validation
+    leaves in a batch without effects. Their weights in the average are those that predict the
+    validation cells best: the network's effects have seen the training cells. Without validation
     cells the first is taken.
     """
     gene_effects = model.module.gene_effects
@@ -39,15 +39,12 @@ def fit_gene_effects(model: SCMEDAL_RE) -> None:
     quotient = np.zeros(2)
     for x, own, population, batch, state in _parts(model, model.validation_indices):
         mixed = [
-            expression
-            + fitted.common[state]
-            + fitted.batch_loc[batch]
-            + fitted.state_loc[batch, state]
+            expression + fitted.common[state] + fitted.loc[batch, state]
             for expression, fitted in ((population, without), (own, with_network))
         ]
         quotient += stacking_weight(x, *mixed)
     weight = float(np.clip(quotient[0] / quotient[1], 0, 1)) if quotient[1] else 1.0
-    gene_effects.set_posterior(without.averaged(with_network, weight), weight)
+    gene_effects.set_models(without, with_network, weight)
 
 
 def _set_states(model: SCMEDAL_RE) -> None:
@@ -61,7 +58,7 @@ def _set_states(model: SCMEDAL_RE) -> None:
 
 
 def _empty_sums(model: SCMEDAL_RE) -> GroupSums:
-    return GroupSums(*model.module.gene_effects.state_loc.shape)
+    return GroupSums(*model.module.gene_effects.with_network.loc.shape)
 
 
 def _parts(model: SCMEDAL_RE, cells) -> Iterator[tuple[np.ndarray, ...]]:

@@ -1,8 +1,8 @@
-"""Effects of a batch on single genes: a linear mixed model beside the network."""
+"""Effects of a batch on single genes: linear mixed models beside the network."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -13,18 +13,27 @@ if TYPE_CHECKING:
     from scmedal_tools.train._mixed_model import MixedModel
 
 
+class Draw(NamedTuple):
+    """One posterior draw of :class:`GeneEffects`."""
+
+    weight: Tensor
+    """Whether a gene follows the model with the network's effects, 0 or 1."""
+    without_network: Tensor
+    with_network: Tensor
+
+
 class GeneEffects(nn.Module):
-    r"""What batches do to single genes beyond what the network says.
+    r"""Two mixed models of single genes, on what the network says with and without its effects.
 
     A cell in state :math:`s`, the nearest of a few centres of the content, in batch :math:`k` has
     the expected expression
 
-    .. math:: f_0 + w \, (f_k - f_0) + c_s + b_k + d_{ks}
+    .. math:: (1 - w) \, (f_0 + c_s + e_{ks}) + w \, (f_k + c'_s + e'_{ks})
 
     of each gene. The decoder gives :math:`f_k` and, with all its effects at their mean, 0,
-    :math:`f_0`; :math:`c` is fixed, :math:`b` and :math:`d` are random effects of the batch, and
-    of the batch on cells in that state. They are fitted once the network is trained
-    (:func:`scmedal_tools.train._mixed_model.fit_mixed_model`).
+    :math:`f_0`; :math:`c` is fixed, and :math:`e` are random effects of the batch, and of the
+    batch on cells in that state. All is fitted once the network is trained
+    (:func:`scmedal_tools.model._finishing.fit_gene_effects`).
 
     Parameters
     ----------
@@ -34,21 +43,12 @@ class GeneEffects(nn.Module):
 
     def __init__(self, n_batch: int, n_genes: int, n_latent: int, n_states: int):
         super().__init__()
-        by_state = (n_batch, n_states, n_genes)
-        shapes = {
-            "centres": (n_states, n_latent),
-            "network_weight": (),
-            "common": (n_states, n_genes),
-            "batch_loc": (n_batch, n_genes),
-            "batch_sd": (n_batch, n_genes),
-            "state_loc": by_state,
-            "state_sd": by_state,
-            "state_shrinkage": by_state,
-        }
-        for name, shape in shapes.items():
-            self.register_buffer(name, torch.zeros(shape))
+        self.register_buffer("centres", torch.zeros(n_states, n_latent))
+        self.register_buffer("network_weight", torch.zeros(()))
         self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
-        self.fixed: Tensor | None = None
+        self.without_network = MixedEffects(n_batch, n_states, n_genes)
+        self.with_network = MixedEffects(n_batch, n_states, n_genes)
+        self.fixed: Draw | None = None
 
     def clear(self) -> None:
         """Forget what was fitted."""
@@ -59,40 +59,98 @@ class GeneEffects(nn.Module):
         centres = torch.as_tensor(centres)
         self.centres.copy_(centres[torch.arange(len(self.centres)) % len(centres)])
 
-    def set_posterior(self, posterior: MixedModel, network_weight: float) -> None:
-        """Take over a fitted mixed model."""
-        for name in ("common", "batch_loc", "batch_sd", "state_loc", "state_sd"):
-            getattr(self, name).copy_(torch.as_tensor(getattr(posterior, name)))
-        self.state_shrinkage.copy_(torch.as_tensor(posterior.state_shrinkage))
-        self.network_weight.fill_(network_weight)
+    def set_models(self, without: MixedModel, with_network: MixedModel, weight: float) -> None:
+        """Take over both fitted models, and the weight of the second."""
+        self.without_network.set_model(without)
+        self.with_network.set_model(with_network)
+        self.network_weight.fill_(weight)
         self.is_fitted.fill_(True)
 
     def state_of(self, content: Tensor) -> Tensor:
         """State of each cell, of shape ``(n_cells,)``."""
         return torch.cdist(content, self.centres).argmin(1)
 
+    def draw(self, generator: torch.Generator | None = None) -> Draw:
+        """One draw of the effects, and of which model holds for each gene."""
+        genes = self.without_network.common[0]
+        device = genes.device if generator is None else generator.device
+        uniform = torch.rand(genes.shape, generator=generator, device=device).to(genes.device)
+        models = (self.without_network, self.with_network)
+        weight = (uniform < self.network_weight).to(genes)
+        return Draw(weight, *(model.draw(generator) for model in models))
+
+    def forward(
+        self, population: Tensor, own: Tensor, content: Tensor, batch_index: Tensor
+    ) -> Tensor:
+        """Expression of cells in a batch, from the network's without and with its effects.
+
+        While ``fixed`` holds a draw, that is what is added.
+        """
+        draw = self.fixed or Draw(
+            self.network_weight, self.without_network.loc, self.with_network.loc
+        )
+        state = self.state_of(content)
+        without = population + self.without_network.common[state]
+        without = without + draw.without_network[batch_index, state]
+        own = own + self.with_network.common[state] + draw.with_network[batch_index, state]
+        return without + draw.weight * (own - without)
+
+    def in_population(self, population: Tensor, content: Tensor) -> Tensor:
+        """Expression of cells with all effects at their mean, 0."""
+        state = self.state_of(content)
+        common = (self.without_network.common[state], self.with_network.common[state])
+        return population + torch.lerp(*common, self.network_weight)
+
+
+class MixedEffects(nn.Module):
+    """Posterior of the effects of batches on genes, and on genes in a state.
+
+    Parameters
+    ----------
+    n_batch, n_states, n_genes
+        Numbers of batches, states and genes.
+    """
+
+    def __init__(self, n_batch: int, n_states: int, n_genes: int):
+        super().__init__()
+        self.register_buffer("sizes", torch.zeros(n_batch, n_states))
+        self.register_buffer("ratios", torch.zeros(2, n_genes))
+        self.register_buffer("scale", torch.zeros(n_states, n_genes))
+        self.register_buffer("common", torch.zeros(n_states, n_genes))
+        self.register_buffer("loc", torch.zeros(n_batch, n_states, n_genes))
+
+    def set_model(self, model: MixedModel) -> None:
+        """Take over a fitted model."""
+        for name, buffer in self.named_buffers():
+            buffer.copy_(torch.as_tensor(getattr(model, name)))
+
+    def posterior(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Variances of effects of batches, of those on states given them, and shrinkage of these.
+
+        Relative to the variance of the cells; shapes ``(n_batch, n_genes)`` and, twice,
+        ``(n_batch, n_states, n_genes)``.
+        """
+        of_batch, of_state = self.ratios
+        sizes = self.sizes[:, :, None]
+        shrinkage = sizes * of_state / (1 + sizes * of_state)
+        information = (sizes / (1 + sizes * of_state)).sum(1)
+        return of_batch / (1 + of_batch * information), of_state * (1 - shrinkage), shrinkage
+
+    def posterior_sd(self) -> Tensor:
+        """Standard deviations of the effects, ``(n_batch, n_states, n_genes)``."""
+        batch_variance, state_variance, shrinkage = self.posterior()
+        of_batch = (1 - shrinkage).square() * batch_variance[:, None]
+        return self.scale * (of_batch + state_variance).sqrt()
+
     def draw(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw of all effects from their posterior, ``(n_batch, n_states, n_genes)``."""
-        device = self.batch_loc.device if generator is None else generator.device
+        device = self.loc.device if generator is None else generator.device
 
-        def noise(sd: Tensor) -> Tensor:
-            return sd * torch.randn(sd.shape, generator=generator, device=device).to(sd.device)
+        def normal(variance: Tensor) -> Tensor:
+            noise = torch.randn(variance.shape, generator=generator, device=device)
+            return variance.sqrt() * noise.to(variance.device)
 
-        of_batch = noise(self.batch_sd)[:, None]
-        # Given the effect of a batch, data have to be explained by less of that on its states.
-        of_states = noise(self.state_sd) - self.state_shrinkage * of_batch
-        return self.batch_loc[:, None] + self.state_loc + of_batch + of_states
-
-    def forward(self, content: Tensor, batch_index: Tensor) -> Tensor:
-        """Effects on cells of a batch, ``(n_cells, n_genes)``, without the common part.
-
-        While ``fixed`` holds a draw, that is what is looked up.
-        """
-        state = self.state_of(content)
-        if self.fixed is not None:
-            return self.fixed[batch_index, state]
-        return self.batch_loc[batch_index] + self.state_loc[batch_index, state]
-
-    def common_of(self, content: Tensor) -> Tensor:
-        """Fixed part of each cell's state, ``(n_cells, n_genes)``."""
-        return self.common[self.state_of(content)]
+        batch_variance, state_variance, shrinkage = self.posterior()
+        # The more the batch explains, the less is left for its states.
+        deviation = (1 - shrinkage) * normal(batch_variance)[:, None] + normal(state_variance)
+        return self.loc + self.scale * deviation

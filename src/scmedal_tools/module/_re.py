@@ -201,9 +201,7 @@ class REModule(MedalModule):
         x_hat = self.decode(z, batch_index, sample)
         if self.has_gene_effects:
             population = self.decode_in_population(content)
-            x_hat = torch.lerp(population, x_hat, self.gene_effects.network_weight)
-            x_hat = x_hat + self.gene_effects.common_of(content)
-            x_hat = x_hat + self.gene_effects(content, batch_index)
+            x_hat = self.gene_effects(population, x_hat, content, batch_index)
         return {"x_hat": x_hat}
 
     def decode(self, z: Tensor, batch_index: Tensor, sample: bool = False) -> Tensor:
@@ -264,7 +262,9 @@ class REModule(MedalModule):
     def express_in_population(self, content: Tensor) -> Tensor:
         """Scaled expression of a content in a batch whose effects are all at their mean, 0."""
         x_hat = self.decode_in_population(content)
-        return x_hat + self.gene_effects.common_of(content) if self.has_gene_effects else x_hat
+        if self.has_gene_effects:
+            x_hat = self.gene_effects.in_population(x_hat, content)
+        return x_hat
 
     def absorb_common_effects(self) -> None:
         """Move what the effects of all batches share into the fixed parameters."""

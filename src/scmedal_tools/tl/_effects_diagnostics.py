@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scmedal_tools.model import SCMEDAL_RE
+    from scmedal_tools.module._gene_effects import MixedEffects
+
+ON_GENES = ("without_network", "with_network")
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ def effects_diagnostics(
         scale of the prior, and ``start_prior_sd``; ``posterior_sd``, the median, and
         ``start_posterior_sd``; ``posterior_to_prior``, the median of their ratio (1: the data
         said nothing); ``size``, the median absolute posterior mean; ``signal_to_noise``, the root
-        mean square of posterior mean over posterior s.d.; ``n_units``. ``swap_gap`` is the second
-        result.
+        mean square of posterior mean over posterior s.d.; ``n_units``. The two mixed models of
+        single genes are the rows of the layer ``"genes"``; their scales, one for each gene, are
+        medians over those that have an effect. ``swap_gap`` is the second result.
 
     Raises
     ------
@@ -85,4 +89,25 @@ def effects_diagnostics(
                 "n_units": mean.shape[1],
             }
         )
+    if model.module.has_gene_effects:
+        rows += [_of_genes(kind, getattr(model.module.gene_effects, kind)) for kind in ON_GENES]
     return EffectsDiagnostics(pd.DataFrame(rows).set_index(["layer", "kind"]), swap_gap)
+
+
+def _of_genes(kind: str, effects: MixedEffects) -> dict:
+    mean, sd = effects.loc.cpu(), effects.posterior_sd().cpu()
+    prior_sd = (effects.scale * effects.ratios.sum(0).sqrt()).cpu()
+    alive = prior_sd.max(0).values > 0
+    sd, prior_sd = sd[:, :, alive], prior_sd[:, alive]
+    return {
+        "layer": "genes",
+        "kind": kind,
+        "prior_sd": float(prior_sd.median()),
+        "start_prior_sd": float("nan"),
+        "posterior_sd": float(sd.median()),
+        "start_posterior_sd": float("nan"),
+        "posterior_to_prior": float((sd / prior_sd).median()),
+        "size": float(mean.abs().median()),
+        "signal_to_noise": float((mean[:, :, alive] / sd).square().mean().sqrt()),
+        "n_units": mean.shape[2],
+    }

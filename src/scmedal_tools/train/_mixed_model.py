@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -45,114 +45,93 @@ class GroupSums:
 
 @dataclass(frozen=True)
 class MixedModel:
-    """Posterior of :func:`fit_mixed_model`."""
+    """Result of :func:`fit_mixed_model`."""
 
+    sizes: np.ndarray
+    """Cells of each batch and state."""
+    scale: np.ndarray
+    """Standard deviation of the cells of each state, states x genes."""
+    ratios: np.ndarray
+    """Variances of the effects of batches, and on states, relative to the cells', 2 x genes."""
     common: np.ndarray
     """Fixed effects of the states, states x genes."""
-    batch_loc: np.ndarray
-    """Means of the effects of batches, batches x genes."""
-    batch_sd: np.ndarray
-    """Their standard deviations."""
-    state_loc: np.ndarray
-    """Means of the effects of batches on states, batches x states x genes."""
-    state_sd: np.ndarray
-    """Their standard deviations, given the effects of the batches."""
-    state_shrinkage: np.ndarray
-    """By how much they fall as the effect of the batch rises."""
-
-    def averaged(self, other: MixedModel, weight: float) -> MixedModel:
-        """Model whose means are, to this share, those of another; the variances stay."""
-        names = ("common", "batch_loc", "state_loc")
-        means = {
-            name: (1 - weight) * getattr(self, name) + weight * getattr(other, name)
-            for name in names
-        }
-        return replace(self, **means)
+    loc: np.ndarray
+    """Posterior means of a batch's effects on each state, batches x states x genes."""
 
 
 def fit_mixed_model(groups: GroupSums) -> MixedModel:
     r"""Fit ``state + (1 | batch) + (1 | batch:state)`` to every gene.
 
-    The variances :math:`\tau_b^2, \tau_d^2` of a gene's random effects, relative to its residual
-    variance, are points of a grid. How often each pair occurs among the genes is estimated from
-    all of them (nonparametric empirical Bayes on the restricted likelihoods, so that many or few
-    genes may have no effect at all); a gene then gets its posterior mean, and given that the
-    effects have an exact Gaussian posterior.
+    A state's cells are divided by their standard deviation first: effects on expression are large
+    where a gene is expressed, and so is its noise. The variances :math:`\tau_b^2, \tau_d^2` of a
+    gene's random effects are then points of a grid. How often each pair occurs among the genes is
+    estimated from all of them (nonparametric empirical Bayes on the restricted likelihoods, so
+    that many or few genes may have no effect at all); a gene gets its posterior mean, and given
+    that the effects have an exact Gaussian posterior.
 
     References
     ----------
     Patterson and Thompson, Biometrika 1971 (restricted likelihood); Kiefer and Wolfowitz, Annals
     of Mathematical Statistics 1956, and Stephens, Biostatistics 2017 (the empirical prior).
     """
-    noise = groups.noise()
-    chunks = np.array_split(np.arange(noise.shape[1]), -(-noise.shape[1] // GENES_PER_CHUNK))
+    scale = np.sqrt(groups.noise())
+    means = groups.sums / np.maximum(groups.sizes, 1)[:, :, None] / scale
     pairs = np.array(list(product(VARIANCE_RATIOS, repeat=2)))
-    equations = [_Equations(groups, noise, genes) for genes in chunks]
-    evidence = np.concatenate([np.stack([e.evidence(*p) for p in pairs], 1) for e in equations])
-    ratios = _posterior_of_genes(evidence) @ pairs
-    parts = [e.solve(*ratios[genes].T) for e, genes in zip(equations, chunks, strict=True)]
-    names = MixedModel.__dataclass_fields__
-    return MixedModel(**{n: np.concatenate([getattr(p, n) for p in parts], -1) for n in names})
+    evidence = np.stack(
+        [_Equations(groups.sizes, means, *p[:, None]).evidence() for p in pairs], 1
+    )
+    ratios = (_posterior_of_genes(evidence) @ pairs).T
+    chunks = np.array_split(np.arange(scale.shape[1]), -(-scale.shape[1] // GENES_PER_CHUNK))
+    fitted = [_Equations(groups.sizes, means[:, :, genes], *ratios[:, genes]) for genes in chunks]
+    common = np.concatenate([equations.common for equations in fitted], -1)
+    loc = np.concatenate([equations.effects() for equations in fitted], -1)
+    return MixedModel(groups.sizes, scale, ratios, scale * common, scale * loc)
 
 
 class _Equations:
-    """Mixed-model equations of some genes on the means of the groups."""
+    """Mixed-model equations on the means of groups of cells with variance 1.
 
-    def __init__(self, groups: GroupSums, noise: np.ndarray, genes: np.ndarray):
-        sizes = groups.sizes[:, :, None]
-        self.means = groups.sums[:, :, genes] / np.maximum(sizes, 1)
-        self.seen = sizes > 0
-        self.variances = noise[:, genes] / np.maximum(sizes, 1)
-        weights = groups.sizes.sum(0)[:, None]
-        self.noise = (noise[:, genes] * weights).sum(0) / weights.sum()
+    Ratios are given for each gene, or are the same for all.
+    """
 
-    def evidence(self, batch_ratio, state_ratio) -> np.ndarray:
-        """Restricted log-likelihood of each gene, up to a constant."""
-        batch_variance, weights, rest, common, (information, score) = self._fit(
-            batch_ratio, state_ratio
-        )
-        log_weights = np.log(weights, where=self.seen, out=np.zeros_like(weights)).sum((0, 1))
-        of_batches = (np.square((weights * self.means).sum(1)) * batch_variance / rest).sum(0)
-        squares = (weights * np.square(self.means)).sum((0, 1)) - of_batches
-        return 0.5 * (
-            log_weights
-            - np.log(rest).sum(0)
-            - np.linalg.slogdet(information)[1]
-            - squares
-            + (common * score).sum(0)
-        )
-
-    def solve(self, batch_ratio, state_ratio) -> MixedModel:
-        """Posterior of the effects, given the ratios of the variances."""
-        batch_variance, weights, rest, common, _ = self._fit(batch_ratio, state_ratio)
-        residuals = self.means - common
-        batch_loc = (weights * residuals).sum(1) * batch_variance / rest
-        state_variance = state_ratio * self.noise
-        shrinkage = weights * state_variance
-        return MixedModel(
-            common=common,
-            batch_loc=batch_loc,
-            batch_sd=np.sqrt(batch_variance / rest),
-            state_loc=shrinkage * (residuals - batch_loc[:, None]),
-            state_sd=np.sqrt(state_variance * (1 - shrinkage)),
-            state_shrinkage=shrinkage,
-        )
-
-    def _fit(self, batch_ratio, state_ratio):
-        """Generalised least squares of the states, with the random effects integrated out."""
-        batch_variance = batch_ratio * self.noise
-        weights = np.where(self.seen, 1 / (self.variances + state_ratio * self.noise), 0.0)
-        rest = 1 + batch_variance * weights.sum(1)
-        share = batch_variance / rest  # batches x genes
-        by_gene = weights.transpose(2, 1, 0)
-        information = -(by_gene * share.T[:, None]) @ by_gene.transpose(0, 2, 1)
+    def __init__(
+        self, sizes: np.ndarray, means: np.ndarray, of_batch: np.ndarray, of_state: np.ndarray
+    ):
+        sizes = sizes[:, :, None]
+        self.means, self.of_state = means, of_state
+        # With the effect on the state integrated out, a mean varies by 1 / n + ratio.
+        self.weights = sizes / (1 + sizes * of_state)
+        self.log_weights = np.log(
+            self.weights, where=sizes > 0, out=np.zeros_like(self.weights)
+        ).sum((0, 1))
+        self.rest = 1 + of_batch * self.weights.sum(1)
+        self.share = of_batch / self.rest
+        by_gene = self.weights.transpose(2, 1, 0)
+        information = -(by_gene * self.share.T[:, None]) @ by_gene.transpose(0, 2, 1)
         diagonal = np.arange(by_gene.shape[1])
         # A state without cells has no information and stays at zero.
-        information[:, diagonal, diagonal] += weights.sum(0).T + MIN_VARIANCE
-        weighted = weights * self.means
-        score = (weighted - weights * (share * weighted.sum(1))[:, None]).sum(0)
-        common = np.linalg.solve(information, score.T[..., None])[..., 0].T
-        return batch_variance, weights, rest, common, (information, score)
+        information[:, diagonal, diagonal] += self.weights.sum(0).T + MIN_VARIANCE
+        weighted = self.weights * means
+        of_batches = self.share * weighted.sum(1)
+        self.score = (weighted - self.weights * of_batches[:, None]).sum(0)
+        self.common = np.linalg.solve(information, self.score.T[..., None])[..., 0].T
+        self.log_information = np.linalg.slogdet(information)[1]
+
+    def evidence(self) -> np.ndarray:
+        """Restricted log-likelihood of each gene, up to a constant."""
+        weighted = self.weights * self.means
+        squares = (weighted * self.means).sum((0, 1))
+        squares = squares - (self.share * np.square(weighted.sum(1))).sum(0)
+        squares = squares - (self.common * self.score).sum(0)
+        logs = self.log_weights - np.log(self.rest).sum(0) - self.log_information
+        return 0.5 * (logs - squares)
+
+    def effects(self) -> np.ndarray:
+        """Posterior means of the effects of batches on states, batches x states x genes."""
+        residuals = self.means - self.common
+        of_batch = (self.weights * residuals).sum(1) * self.share
+        shrinkage = self.weights * self.of_state
+        return of_batch[:, None] + shrinkage * (residuals - of_batch[:, None])
 
 
 def stacking_weight(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
