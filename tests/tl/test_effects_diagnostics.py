@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from scmedal_tools import tl
 
@@ -18,8 +19,6 @@ def train(fit, cells, parts=SPLIT, **kwargs):
 @pytest.fixture(scope="module")
 def model(fit, cells):
     """Model with unequal effects, so that no two statistics of them agree by chance."""
-    import torch
-
     model = train(fit, cells)
     generator = torch.Generator().manual_seed(0)
     for table in model.module.effect_tables.values():
@@ -49,7 +48,7 @@ def lower_median(values):
 @pytest.mark.parametrize("name", ["model", "paper"])
 def test_values(request, name):
     model = request.getfixturevalue(name)
-    tables = tl.effects_diagnostics(model).tables
+    tables = tl.effects_diagnostics(model).tables.drop("genes", errors="ignore")
     assert tables.index.names == ["layer", "kind"]
     for (layer, kind), row in tables.iterrows():
         mean, sd, prior = from_state(model, layer, kind)
@@ -68,8 +67,23 @@ def test_values(request, name):
             assert row[column] == pytest.approx(value, rel=1e-4), (layer, kind, column)
 
 
+@pytest.mark.parametrize("kind", ["without_network", "with_network"])
+def test_values_of_the_effects_on_genes(model, kind):
+    row = tl.effects_diagnostics(model).tables.loc["genes", kind]
+    effects = getattr(model.module.gene_effects, kind)
+    drawn = torch.stack([effects.draw(torch.Generator().manual_seed(i)) for i in range(300)])
+    prior = (effects.scale.square() * effects.ratios.sum(0)).sqrt()
+    alive = effects.ratios.sum(0) > 0
+    assert row["size"] == pytest.approx(lower_median(effects.loc.abs().numpy()), rel=1e-4)
+    assert row["prior_sd"] == pytest.approx(lower_median(prior[:, alive].numpy()), rel=1e-4)
+    sd = drawn.std(0)[:, :, alive].numpy()
+    assert row["posterior_sd"] == pytest.approx(lower_median(sd), rel=0.1)
+    assert row["n_units"] == 60
+
+
 def test_a_row_for_each_layer_and_kind(model, paper):
     index = [(layer, kind) for layer in LAYERS for kind in ("slope", "bias")]
+    index += [("genes", "without_network"), ("genes", "with_network")]
     tables = tl.effects_diagnostics(model).tables
     assert sorted(tables.index) == sorted(index)
     assert tables["n_units"].to_dict()["output", "slope"] == 60

@@ -1,0 +1,131 @@
+"""Effects on single genes: what is added to a cell, and how far draws spread."""
+
+import numpy as np
+import pytest
+import torch
+
+from scmedal_tools.module._gene_effects import GeneEffects
+from scmedal_tools.train._mixed_model import MixedModel
+
+N_BATCH, N_STATES, N_GENES, N_LATENT = 4, 3, 5, 2
+CENTRES = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]], dtype=np.float32)
+WEIGHT = 0.3
+
+
+def mixed_model(seed: int) -> MixedModel:
+    rng = np.random.default_rng(seed)
+    return MixedModel(
+        sizes=rng.integers(0, 40, size=(N_BATCH, N_STATES)).astype(float),
+        scale=rng.uniform(0.5, 2, size=(N_STATES, N_GENES)),
+        ratios=rng.uniform(0, 0.4, size=(2, N_GENES)),
+        common=rng.normal(size=(N_STATES, N_GENES)),
+        loc=rng.normal(size=(N_BATCH, N_STATES, N_GENES)),
+    )
+
+
+MODELS = mixed_model(0), mixed_model(1)
+
+
+@pytest.fixture
+def effects():
+    effects = GeneEffects(N_BATCH, N_GENES, N_LATENT, N_STATES)
+    effects.set_centres(CENTRES)
+    effects.set_models(*MODELS, WEIGHT)
+    return effects
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(2)
+    state = rng.integers(N_STATES, size=20)
+    content = CENTRES[state] + rng.uniform(-1, 1, size=(20, N_LATENT))
+    population, own = rng.normal(size=(2, 20, N_GENES))
+    return population, own, content, rng.integers(N_BATCH, size=20), state
+
+
+def as_tensors(population, own, content, batch):
+    arrays = (population, own, content)
+    return (*(torch.as_tensor(x, dtype=torch.float32) for x in arrays), torch.as_tensor(batch))
+
+
+def test_both_models_are_averaged(effects, cells):
+    *inputs, state = cells
+    population, own, _, batch = inputs
+    parts = [
+        x + model.common[state] + model.loc[batch, state]
+        for x, model in zip((population, own), MODELS, strict=True)
+    ]
+    expected = (1 - WEIGHT) * parts[0] + WEIGHT * parts[1]
+    np.testing.assert_allclose(effects(*as_tensors(*inputs)), expected, rtol=1e-5)
+
+
+def test_the_population_has_the_common_part_only(effects, cells):
+    population, own, content, batch, state = cells
+    common = (1 - WEIGHT) * MODELS[0].common[state] + WEIGHT * MODELS[1].common[state]
+    ours = effects.in_population(*as_tensors(population, own, content, batch)[::2])
+    np.testing.assert_allclose(ours, population + common, rtol=1e-5)
+
+
+def test_a_cell_is_in_the_nearest_state(effects, cells):
+    *_, content, _, state = cells
+    content = torch.as_tensor(content, dtype=torch.float32)
+    np.testing.assert_array_equal(effects.state_of(content), state)
+
+
+def test_centres_that_are_missing_are_repeated():
+    effects = GeneEffects(N_BATCH, N_GENES, N_LATENT, 5)
+    effects.set_centres(CENTRES[:2])
+    states = effects.state_of(torch.tensor([[0.1, 0.0], [3.9, 0.0]]))
+    assert states.tolist() == [0, 1]
+
+
+class TestDraws:
+    """The posterior is that of a mixed model on cells of variance scale ** 2."""
+
+    @pytest.fixture
+    def draws(self, effects):
+        generator = torch.Generator().manual_seed(0)
+        return [effects.draw(generator) for _ in range(4_000)]
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_moments(self, draws, which):
+        model = MODELS[which]
+        name = ("without_network", "with_network")[which]
+        values = torch.stack([getattr(draw, name) for draw in draws]).numpy()
+        np.testing.assert_allclose(values.mean(0), model.loc, atol=0.08)
+        for k in range(N_BATCH):
+            for gene in range(N_GENES):
+                of_batch, of_state = model.ratios[:, gene]
+                # A flat precision for a state without cells.
+                precision = np.diag(model.sizes[k])
+                prior = of_batch + of_state * np.eye(N_STATES)
+                covariance = np.linalg.inv(np.linalg.inv(prior) + precision)
+                covariance *= np.outer(model.scale[:, gene], model.scale[:, gene])
+                sampled = np.cov(values[:, k, :, gene].T)
+                np.testing.assert_allclose(
+                    sampled, covariance, atol=0.1 * covariance.diagonal().max()
+                )
+
+    def test_standard_deviations(self, effects, draws):
+        values = torch.stack([draw.with_network for draw in draws])
+        expected = effects.with_network.posterior_sd()
+        torch.testing.assert_close(values.std(0), expected, rtol=0.08, atol=1e-6)
+
+    def test_a_gene_follows_one_of_the_models(self, draws):
+        weights = torch.stack([draw.weight for draw in draws])
+        assert set(weights.unique().tolist()) == {0.0, 1.0}
+        assert weights.mean().item() == pytest.approx(WEIGHT, abs=0.02)
+
+    def test_are_what_is_added(self, effects, draws, cells):
+        *inputs, state = cells
+        population, own, _, batch = inputs
+        effects.fixed = draw = draws[0]
+        values = effects(*as_tensors(*inputs)).numpy()
+        follows = draw.weight.numpy() == 1
+        for x, model, drawn, genes in (
+            (population, MODELS[0], draw.without_network, ~follows),
+            (own, MODELS[1], draw.with_network, follows),
+        ):
+            expected = x + model.common[state] + drawn.numpy()[batch, state]
+            np.testing.assert_allclose(values[:, genes], expected[:, genes], rtol=1e-4, atol=1e-5)
+        assert 0 < follows.sum() < N_GENES
