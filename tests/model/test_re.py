@@ -91,6 +91,49 @@ class TestCounterfactual:
         for table in results.values():
             pd.testing.assert_frame_equal(table, results["donor_01"])
 
+    @pytest.mark.parametrize("swap", SWAPS)
+    def test_the_population_zeroes_what_the_swap_reaches(self, re, swap):
+        module = re.module
+        reached = {"content": ("bott", "dec", "out"), "decoder": ("dec", "out")}.get(swap, ("",))
+        tables = [t for k, t in module.effect_tables.items() if k.startswith(reached)]
+        means = [table.loc.data for table in tables]
+        means += [module.gene_effects.without_network.loc, module.gene_effects.with_network.loc]
+        ours = re.get_counterfactual_expression(transform_batch="population", swap=swap)
+        before = [mean.clone() for mean in means]
+        for mean in means:
+            mean.zero_()
+        expected = re.get_counterfactual_expression(transform_batch="donor_03", swap=swap)
+        for mean, value in zip(means, before, strict=True):
+            mean.copy_(value)
+        close(ours, expected)
+        swapped = re.get_counterfactual_expression(transform_batch="donor_03", swap=swap)
+        assert np.abs(ours - swapped).max(axis=None) > 1e-2
+
+    def test_a_batch_may_be_called_population(self, fit, adata):
+        adata.obs["donor"] = adata.obs["donor"].cat.rename_categories({"donor_02": "population"})
+        model = fit("SCMEDAL_RE", adata)
+        own = (adata.obs["donor"] == "population").to_numpy()
+        swapped = model.get_counterfactual_expression(indices=own, transform_batch="population")
+        close(swapped, model.get_reconstruction(indices=own))
+
+    def test_intervals_are_of_the_draws(self, re):
+        options = {"transform_batch": ["donor_02", "population"], "indices": [3, 8, 100]}
+        draws = re.get_counterfactual_expression(
+            **options, n_samples=30, return_mean=False, return_numpy=True
+        )
+        results = re.get_counterfactual_expression(**options, n_samples=30, interval=0.6)
+        assert list(results) == ["donor_02", "population"]
+        for target, summary in results.items():
+            assert list(summary) == ["mean", "sd", "lower", "upper"]
+            of_target = draws[target]
+            assert of_target.shape == (30, 3, re.adata.n_vars)
+            close(summary["mean"], of_target.mean(0))
+            close(summary["sd"], of_target.std(0, ddof=1))
+            close(summary["lower"], np.quantile(of_target, 0.2, axis=0))
+            close(summary["upper"], np.quantile(of_target, 0.8, axis=0))
+            assert list(summary["mean"].index) == list(re.adata.obs_names[[3, 8, 100]])
+        assert results["donor_02"]["sd"].to_numpy().mean() > 1e-3
+
     def test_several_targets(self, re):
         targets = ["donor_04", "donor_01"]
         results = re.get_counterfactual_expression(transform_batch=targets)
@@ -141,6 +184,21 @@ class TestArguments:
         [
             ({"transform_batch": "donor_9"}, r"\['donor_9'\] are not batches.*donor_01, donor_02"),
             ({"transform_batch": ["donor_01", "x", "y"]}, r"\['x', 'y'\] are not batches"),
+            ({"transform_batch": "x"}, "or 'population', a batch without effects"),
+            ({"transform_batch": "donor_01", "interval": 0.9}, "pass n_samples as well"),
+            (
+                {"transform_batch": "donor_01", "interval": 90, "n_samples": 5},
+                "interval=90 is outside its range",
+            ),
+            (
+                {
+                    "transform_batch": "donor_01",
+                    "interval": 0.9,
+                    "n_samples": 5,
+                    "return_mean": False,
+                },
+                "leave out return_mean",
+            ),
             ({}, "transform_batch: it names no batch"),
             ({"transform_batch": "donor_01", "swap": "all"}, "swap='all' is not one of"),
         ],

@@ -100,6 +100,49 @@ class TestMeans:
         assert means.n_obs == 4
 
 
+class TestUncertainty:
+    @pytest.fixture(scope="class")
+    def means(self, model):
+        targets = [*TARGETS, "population"]
+        return tl.counterfactual_means(
+            model, model.adata, targets, n_samples=40, interval=0.8, progress=False
+        )
+
+    def test_is_of_differences_within_a_draw(self, model, means):
+        cells = (model.adata.obs["donor"] == "donor_01").to_numpy()
+        options = {"indices": cells, "n_samples": 40, "return_mean": False, "return_numpy": True}
+        for target in (*TARGETS, "population"):
+            swapped = model.get_counterfactual_expression(transform_batch=target, **options)
+            draws = (swapped - model.get_reconstruction(**options)).mean(1)
+            ours = means[f"donor_01 -> {target}"]
+            np.testing.assert_allclose(ours.layers["sd"][0], draws.std(0, ddof=1), atol=1e-5)
+            for name, q in (("lower", 0.1), ("upper", 0.9)):
+                expected = np.quantile(draws, q, axis=0)
+                np.testing.assert_allclose(ours.layers[name][0], expected, atol=1e-5)
+
+    def test_of_the_own_batch_is_none(self, means):
+        own = (means.obs["source"] == means.obs["target"]).to_numpy()
+        for name in ("sd", "lower", "upper"):
+            np.testing.assert_allclose(means.layers[name][own], 0, atol=1e-5)
+        assert np.median(means.layers["sd"][~own]) > 1e-3
+
+    def test_the_means_are_those_without_draws(self, model, means):
+        expected = tl.counterfactual_means(model, model.adata, [*TARGETS, "population"])
+        np.testing.assert_array_equal(means.X, expected.X)
+        assert not {"sd", "lower", "upper"} & set(expected.layers)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"n_samples": 1}, "needs draws"),
+            ({"n_samples": 9, "interval": 90}, "outside its range"),
+        ],
+    )
+    def test_errors(self, model, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            tl.counterfactual_means(model, model.adata, "donor_02", **arguments)
+
+
 def test_survives_a_file(model, tmp_path):
     means = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
     means.write_h5ad(tmp_path / "means.h5ad")

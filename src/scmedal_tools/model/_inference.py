@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,7 +108,8 @@ class InferenceMixin:
             )
             return self.module.reconstruct(outputs, genes)
 
-        values = self._collect(minibatches, reconstruct, n_samples, return_mean)
+        reduce = partial(torch.mean, dim=0) if return_mean else None
+        values = self._collect(minibatches, reconstruct, n_samples, reduce)
         cells = None if dataloader is not None else self._cell_names(adata, indices)
         return values if return_numpy else self._as_table(values, cells, genes)
 
@@ -143,23 +145,27 @@ class InferenceMixin:
         minibatches: Minibatches,
         compute: Callable[[dict[str, Tensor]], Tensor],
         n_samples: int | None = None,
-        return_mean: bool = False,
+        reduce: Callable[[Tensor], Tensor] | None = None,
     ) -> np.ndarray:
-        """Apply ``compute`` to every minibatch, and to every draw of the random effects."""
-        if n_samples is None:
-            return torch.cat([_to_cpu(compute(tensors)) for tensors in minibatches]).numpy()
-        draws = self._draw_effects(n_samples)
+        """Apply ``compute``, which gives (..., cells, columns), to every minibatch.
+
+        With draws of the random effects these are a first axis, unless they are reduced.
+        """
         parts = []
+        draws = list(self._draw_effects(n_samples)) if n_samples is not None else None
         for tensors in minibatches:
+            if draws is None:
+                parts.append(_to_cpu(compute(tensors)))
+                continue
             values = []
             for draw in draws:
                 with self.module.effects_fixed_at(draw):
                     values.append(_to_cpu(compute(tensors)))
             values = torch.stack(values)
-            parts.append(values.mean(0) if return_mean else values)
-        return torch.cat(parts, dim=0 if return_mean else 1).numpy()
+            parts.append(values if reduce is None else reduce(values))
+        return torch.cat(parts, dim=-2).numpy()
 
-    def _draw_effects(self, n_samples: int) -> list[dict[str, Tensor]]:
+    def _draw_effects(self, n_samples: int) -> Iterator[dict[str, Tensor]]:
         raise ValueError(
             f"{type(self).__name__} has no random effects to draw; leave out `n_samples`."
         )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from scvi import settings
 from sklearn.decomposition import PCA
 
 from scmedal_tools.module import REModule
@@ -15,25 +14,23 @@ from scmedal_tools.train import RETrainingPlan
 from scmedal_tools.train._plans import SETTLE_AFTER
 
 from ._base import MedalModel
+from ._counterfactual import CounterfactualMixin
 from ._finishing import fit_gene_effects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from anndata import AnnData
     from torch import Tensor
 
     from ._inference import Minibatches
-
-Swap = Literal["content", "decoder", "encoder_decoder"]
 
 # Swap gap under which the effects make no difference.
 COLLAPSED = 1.002
 CELLS_FOR_AXES = 5_000
 
 
-class SCMEDAL_RE(MedalModel):
+class SCMEDAL_RE(CounterfactualMixin, MedalModel):
     r"""Bayesian autoencoder with batch-specific random slopes and biases (section 4.2.2).
 
     Layers rescale and shift their units by the cell's batch (REDEN blocks); the effects have
@@ -125,88 +122,6 @@ class SCMEDAL_RE(MedalModel):
         return (expression - module.expression_centre) @ module.expression_axes
 
     @torch.inference_mode()
-    def get_counterfactual_expression(
-        self,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        transform_batch: str | Sequence[str] | None = None,
-        gene_list: Sequence[str] | None = None,
-        n_samples: int | None = None,
-        return_mean: bool = True,
-        return_numpy: bool = False,
-        batch_size: int | None = None,
-        swap: Swap | None = None,
-        aggregate: Literal["mean"] | None = None,
-        keep_residual: bool = False,
-        dataloader: Minibatches | None = None,
-    ) -> pd.DataFrame | np.ndarray | dict[str, pd.DataFrame] | dict[str, np.ndarray]:
-        """Expression of each cell as the model predicts it for another batch.
-
-        In the units of the input. With a cell's own batch as the target this is
-        :meth:`get_reconstruction`, so that differences between targets are effects of the batch
-        alone: compare a counterfactual with the reconstruction, not with the measured cell.
-
-        Parameters
-        ----------
-        adata, indices, batch_size, dataloader
-            See :meth:`get_latent_representation`.
-        transform_batch
-            Name of the target batch, or several; needed.
-        gene_list
-            Genes to return; ``None`` for all.
-        n_samples
-            Number of posterior draws of the random effects; ``None`` for their means. The draws
-            are seeded by ``scvi.settings.seed``, the same for all cells and targets.
-        return_mean
-            Average the draws.
-        return_numpy
-            Return arrays instead of tables.
-        swap
-            What gets the target batch. ``"content"``: all that follows the content;
-            ``"decoder"``: the decoder, with the latent of the own batch (scMEDAL, section 4.2.2);
-            ``"encoder_decoder"``: encoder and decoder. ``None`` for the preset's: content by
-            default, encoder and decoder in the paper's presets.
-        aggregate
-            ``"mean"`` averages over the targets, as scvi-tools does for a list.
-        keep_residual
-            Add what the reconstruction misses of each measured cell: the result is the measured
-            cell plus the shift, counterfactual minus reconstruction. Swapped cells then vary as
-            measured cells do.
-
-        Returns
-        -------
-        pandas.DataFrame, numpy.ndarray or dict
-            Shape ``(n_cells, n_genes)``, or an array ``(n_samples, n_cells, n_genes)`` with
-            ``return_mean=False``. For several targets a dictionary from target to result.
-
-        Raises
-        ------
-        ValueError
-            If a target is unknown or missing, or the network has no content to hold.
-        """
-        if aggregate not in (None, "mean"):
-            raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")
-        targets = self._targets(transform_batch)
-        swap = self._check_swap(swap)
-        genes = self._gene_positions(gene_list)
-        if dataloader is not None and len(targets) > 1:
-            dataloader = list(dataloader)
-        cells = None if dataloader is not None else self._cell_names(adata, indices)
-        results = {}
-        for name, code in targets.items():
-            minibatches = self._minibatches(adata, indices, batch_size, dataloader)
-            values = self._collect(
-                minibatches,
-                lambda tensors, code=code: self._swap(tensors, code, swap, genes, keep_residual),
-                n_samples,
-                return_mean,
-            )
-            results[name] = values if return_numpy else self._as_table(values, cells, genes)
-        if aggregate == "mean":
-            return sum(results.values()) / len(results)
-        return next(iter(results.values())) if _is_name(transform_batch) else results
-
-    @torch.inference_mode()
     def get_swap_gap(
         self,
         adata: AnnData | None = None,
@@ -246,13 +161,6 @@ class SCMEDAL_RE(MedalModel):
                 x_hat = self.module.generative(z, batch, inference["content"])["x_hat"]
                 errors[i] += float((inference["x_scaled"] - x_hat).square().sum())
         return float(errors[0] / errors[1])
-
-    def _latent_in(self, inference: dict[str, Tensor], batch: Tensor) -> Tensor:
-        """Latent ``r`` of inferred cells as it is in a batch."""
-        if self.module.bottleneck is None:
-            return inference["z"]
-        content = inference["content"]
-        return self.module.express(content, batch.to(content.device), sample=False)
 
     def _after_training(self) -> None:
         own_minibatches = self.adata is None or self.train_indices is None
@@ -298,60 +206,3 @@ class SCMEDAL_RE(MedalModel):
         self.module.expression_centre.copy_(torch.from_numpy(components.mean_))
         axes.zero_()
         axes[:, :n_axes] = torch.from_numpy(components.components_.T).to(axes)
-
-    def _swap(
-        self,
-        tensors: dict[str, Tensor],
-        code: int,
-        swap: Swap,
-        genes: np.ndarray,
-        keep_residual: bool,
-    ) -> Tensor:
-        inputs = self.module._get_inference_input(tensors)
-        target = torch.full_like(inputs["batch_index"], code)
-        if swap == "encoder_decoder":
-            inputs = inputs | {"batch_index": target}
-        outputs = self.module.inference(**inputs)
-        z = self._latent_in(outputs, target) if swap == "content" else outputs["z"]
-        swapped = self.module.generative(z, target, outputs["content"])
-        swapped = self.module.reconstruct(swapped, genes)
-        return swapped + self._residual(tensors, genes) if keep_residual else swapped
-
-    def _residual(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
-        inference = self._infer(tensors)
-        generative_inputs = self.module._get_generative_input(tensors, inference)
-        missed = inference["x_scaled"] - self.module.generative(**generative_inputs)["x_hat"]
-        return (missed * self.module.scaler.scale)[:, genes]
-
-    def _targets(self, transform_batch) -> dict[str, int]:
-        names = [transform_batch] if _is_name(transform_batch) else list(transform_batch or ())
-        known = self.batch_names
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            problem = f"{unknown} are not batches of the model" if unknown else "it names no batch"
-            raise ValueError(
-                f"transform_batch: {problem}. Choose from "
-                f"{', '.join(map(str, known[:20]))}{', ...' if len(known) > 20 else ''}."
-            )
-        return {name: known.get_loc(name) for name in names}
-
-    def _check_swap(self, swap: Swap | None) -> Swap:
-        has_content = self.module.bottleneck is not None
-        swap = swap or ("content" if has_content else "encoder_decoder")
-        if swap not in get_args(Swap):
-            raise ValueError(f"swap={swap!r} is not one of {get_args(Swap)}.")
-        if swap == "content" and not has_content:
-            raise ValueError(
-                "swap='content' needs a content code, which the paper's presets do not have. Use "
-                "'decoder' or 'encoder_decoder', or train with preset='default'."
-            )
-        return swap
-
-    def _draw_effects(self, n_samples: int) -> list[dict[str, Tensor]]:
-        seed = settings.seed if settings.seed is not None else 0
-        generator = torch.Generator().manual_seed(seed)
-        return [self.module.draw_effects(generator) for _ in range(n_samples)]
-
-
-def _is_name(transform_batch) -> bool:
-    return isinstance(transform_batch, str | int | np.integer)

@@ -17,7 +17,7 @@ from ._layers import Classifier, Normalization
 from ._reden import RandomEffects, RedenBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from torch import Tensor
 
@@ -248,23 +248,19 @@ class REModule(MedalModule):
             for name, table in tables.items():
                 table.fixed = before[name]
 
+    @contextmanager
+    def effects_at_zero(self, parts: Collection[str]) -> Iterator[None]:
+        """Context in which the network's effects in some of its parts are at their mean, 0."""
+        tables = self.effect_tables.items()
+        zeros = {k: torch.zeros_like(t.loc) for k, t in tables if k.split(".")[0] in parts}
+        with self.effects_fixed_at(zeros):
+            yield
+
     def decode_in_population(self, content: Tensor) -> Tensor:
         """What the network alone makes of a content if all effects are at their mean, 0."""
-        tables = self.effect_tables
-        after = {
-            k: torch.zeros_like(t.loc) for k, t in tables.items() if not k.startswith("encoder")
-        }
         any_batch = torch.zeros(len(content), dtype=torch.long, device=content.device)
-        with self.effects_fixed_at(after):
-            z = self.express(content, any_batch, sample=False)
-            return self.decode(z, any_batch)
-
-    def express_in_population(self, content: Tensor) -> Tensor:
-        """Scaled expression of a content in a batch whose effects are all at their mean, 0."""
-        x_hat = self.decode_in_population(content)
-        if self.has_gene_effects:
-            x_hat = self.gene_effects.in_population(x_hat, content)
-        return x_hat
+        with self.effects_at_zero(("bottleneck", "decoder", "output")):
+            return self.decode(self.express(content, any_batch, sample=False), any_batch)
 
     def absorb_common_effects(self) -> None:
         """Move what the effects of all batches share into the fixed parameters."""

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 from scipy import sparse
+from tqdm.auto import tqdm
 
 from scmedal_tools._checks import check_obs
+from scmedal_tools.model._counterfactual import SUMMARIES, check_interval, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scmedal_tools.model import SCMEDAL_RE
-    from scmedal_tools.model._re import Swap
+    from scmedal_tools.model._counterfactual import Swap
 
 CELLS_PER_CHUNK = 4096
 
@@ -27,6 +30,9 @@ def counterfactual_means(
     *,
     labels_key: str | None = None,
     swap: Swap | None = None,
+    n_samples: int | None = None,
+    interval: float = 0.9,
+    progress: bool = True,
 ) -> AnnData:
     """Mean reconstruction and counterfactual of every batch, or batch and cell type.
 
@@ -44,6 +50,14 @@ def counterfactual_means(
         Column of ``adata.obs`` that divides each batch into cell types.
     swap
         See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
+    n_samples
+        Number of posterior draws of the random effects, from which the uncertainty of the shifts
+        is found: within one draw counterfactual and reconstruction have the same effects. ``None``
+        for no uncertainty. The draws of all shifts are held, 4 bytes each.
+    interval
+        Share of the draws that an interval holds.
+    progress
+        Show a progress bar over the draws.
 
     Returns
     -------
@@ -51,12 +65,14 @@ def counterfactual_means(
         A row for each group and target, a column for each gene, in the units of the input.
         ``X`` is the shift (counterfactual minus reconstruction), ``layers["reconstruction"]`` and
         ``layers["counterfactual"]`` its two parts; ``obs`` has ``source``, ``cell_type``,
-        ``target`` and ``n_cells``.
+        ``target`` and ``n_cells``. With ``n_samples`` also ``layers["sd"]``, ``layers["lower"]``
+        and ``layers["upper"]`` of the shift.
 
     Raises
     ------
     ValueError
-        If a target is not a batch of the model, or the column does not exist or has gaps.
+        If a target is not a batch of the model, the column does not exist or has gaps, or
+        ``interval`` is not a share.
 
     Examples
     --------
@@ -65,10 +81,33 @@ def counterfactual_means(
     """
     if labels_key is not None:
         check_obs(adata, labels_key, what="labels_key", min_levels=1)
+    if n_samples is not None:
+        check_interval(interval, n_samples)
     names = [transform_batch] if np.isscalar(transform_batch) else transform_batch
     targets = list(dict.fromkeys(names))
     groups, membership = _groups(adata.obs, model.registry["setup_args"]["batch_key"], labels_key)
-    sums = {name: np.zeros((len(groups), adata.n_vars)) for name in (None, *targets)}
+    membership = membership / groups["n_cells"].to_numpy()[:, None]
+    means = _means(model, adata, targets, membership, swap)
+    result = _as_anndata(means, groups, targets, adata.var_names)
+    if n_samples is not None:
+        shifts = np.empty((n_samples, *result.shape), dtype=np.float32)
+        draws = model._draw_effects(n_samples)
+        bar = tqdm(draws, total=n_samples, disable=not progress, desc="Draws")
+        for shift, draw in zip(shifts, bar, strict=True):
+            with model.module.effects_fixed_at(draw):
+                drawn = _means(model, adata, targets, membership, swap)
+            shift[:] = np.concatenate([drawn[target] - drawn[None] for target in targets])
+        _, *uncertainty = summarise(torch.from_numpy(shifts), interval).numpy()
+        for name, values in zip(SUMMARIES[1:], uncertainty, strict=True):
+            result.layers[name] = values
+    return result
+
+
+def _means(
+    model: SCMEDAL_RE, adata: AnnData, targets: list, membership, swap: Swap | None
+) -> dict[str | None, np.ndarray]:
+    """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
+    means = {name: np.zeros((membership.shape[0], adata.n_vars)) for name in (None, *targets)}
     for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
         cells = np.arange(start, min(start + CELLS_PER_CHUNK, adata.n_obs))
         options = {"adata": adata, "indices": cells, "return_numpy": True}
@@ -77,9 +116,8 @@ def counterfactual_means(
         )
         expression[None] = model.get_reconstruction(**options)
         for name, values in expression.items():
-            sums[name] += membership[:, cells] @ values
-    means = {name: total / groups[["n_cells"]].to_numpy() for name, total in sums.items()}
-    return _as_anndata(means, groups, targets, adata.var_names)
+            means[name] += membership[:, cells] @ values
+    return means
 
 
 def _groups(

@@ -1,0 +1,231 @@
+"""What cells would express, had they come from another batch."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from scvi import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+    from torch import Tensor
+
+    from ._inference import Minibatches
+
+    Expression = pd.DataFrame | np.ndarray
+
+Swap = Literal["content", "decoder", "encoder_decoder"]
+
+POPULATION = "population"
+"""Name of the target in which every effect is at its mean, 0."""
+SUMMARIES = ("mean", "sd", "lower", "upper")
+SWAPPED: dict[Swap, tuple[str, ...]] = {
+    "content": ("bottleneck", "decoder", "output"),
+    "decoder": ("decoder", "output"),
+    "encoder_decoder": ("encoder", "bottleneck", "decoder", "output"),
+}
+"""Parts of the network that get the target batch."""
+
+
+class CounterfactualMixin:
+    """Swaps of the batch; subclasses give the module and the inference."""
+
+    @torch.inference_mode()
+    def get_counterfactual_expression(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        transform_batch: str | Sequence[str] | None = None,
+        gene_list: Sequence[str] | None = None,
+        n_samples: int | None = None,
+        return_mean: bool = True,
+        return_numpy: bool = False,
+        batch_size: int | None = None,
+        swap: Swap | None = None,
+        aggregate: Literal["mean"] | None = None,
+        keep_residual: bool = False,
+        interval: float | None = None,
+        dataloader: Minibatches | None = None,
+    ) -> Expression | dict[str, Expression] | dict[str, dict[str, Expression]]:
+        """Expression of each cell as the model predicts it for another batch.
+
+        In the units of the input. With a cell's own batch as the target this is
+        :meth:`get_reconstruction`, so that differences between targets are effects of the batch
+        alone: compare a counterfactual with the reconstruction, not with the measured cell.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, dataloader
+            See :meth:`get_latent_representation`.
+        transform_batch
+            Name of the target batch, or several; needed. ``"population"`` is a batch in which
+            every random effect is at its mean, 0 (unless a batch has that name).
+        gene_list
+            Genes to return; ``None`` for all.
+        n_samples
+            Number of posterior draws of the random effects; ``None`` for their means. The draws
+            are seeded by ``scvi.settings.seed``, the same for all cells and targets.
+        return_mean
+            Average the draws.
+        return_numpy
+            Return arrays instead of tables.
+        swap
+            What gets the target batch. ``"content"``: all that follows the content;
+            ``"decoder"``: the decoder, with the latent of the own batch (scMEDAL, section 4.2.2);
+            ``"encoder_decoder"``: encoder and decoder. ``None`` for the preset's: content by
+            default, encoder and decoder in the paper's presets.
+        aggregate
+            ``"mean"`` averages over the targets, as scvi-tools does for a list.
+        keep_residual
+            Add what the reconstruction misses of each measured cell: the result is the measured
+            cell plus the shift, counterfactual minus reconstruction. Swapped cells then vary as
+            measured cells do.
+        interval
+            Share of the draws that an interval holds, for example 0.9; needs ``n_samples``. The
+            interval is of the *expected* expression. That of a shift is not the difference of two
+            of these: see :func:`scmedal_tools.tl.counterfactual_means`.
+        dataloader
+            Minibatches to use instead of ``adata``.
+
+        Returns
+        -------
+        pandas.DataFrame, numpy.ndarray or dict
+            Shape ``(n_cells, n_genes)``, or an array ``(n_samples, n_cells, n_genes)`` with
+            ``return_mean=False``. With ``interval`` a dictionary of ``"mean"``, ``"sd"``,
+            ``"lower"`` and ``"upper"``. For several targets a dictionary from target to result.
+
+        Raises
+        ------
+        ValueError
+            If a target is unknown or missing, the network has no content to hold, or an interval
+            is asked for without draws.
+        """
+        if aggregate not in (None, "mean"):
+            raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")
+        if interval is not None:
+            check_interval(interval, n_samples)
+            if not return_mean:
+                raise ValueError("interval summarises the draws: leave out return_mean=False.")
+        targets = self._targets(transform_batch)
+        swap = self._check_swap(swap)
+        genes = self._gene_positions(gene_list)
+
+        def compute(tensors: dict[str, Tensor]) -> Tensor:
+            swapped = torch.stack(list(self._swap(tensors, targets.values(), swap, genes)))
+            if keep_residual:
+                swapped = swapped + self._residual(tensors, genes)
+            return swapped.mean(0, keepdim=True) if aggregate == "mean" else swapped
+
+        reduce = partial(summarise, interval=interval) if interval is not None else None
+        if return_mean and interval is None:
+            reduce = partial(torch.mean, dim=0)
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
+        values = self._collect(minibatches, compute, n_samples, reduce)
+        cells = None if dataloader is not None else self._cell_names(adata, indices)
+
+        def as_table(x: np.ndarray) -> Expression:
+            return x if return_numpy else self._as_table(x, cells, genes)
+
+        def result(i: int) -> Expression | dict[str, Expression]:
+            of_target = values[..., i, :, :]
+            if interval is None:
+                return as_table(of_target)
+            return {name: as_table(x) for name, x in zip(SUMMARIES, of_target, strict=True)}
+
+        if aggregate == "mean" or _is_name(transform_batch):
+            return result(0)
+        return {name: result(i) for i, name in enumerate(targets)}
+
+    def _swap(self, tensors: dict[str, Tensor], codes, swap: Swap, genes: np.ndarray):
+        """Expression of a minibatch in each of the target batches, ``None`` for the population."""
+        own = self.module._get_inference_input(tensors)["batch_index"]
+        inference = self._infer(tensors) if swap != "encoder_decoder" else None
+        for code in codes:
+            if code is None:
+                yield self._in_population(tensors, swap, genes)
+                continue
+            target = torch.full_like(own, code)
+            if swap == "encoder_decoder":
+                inputs = self.module._get_inference_input(tensors) | {"batch_index": target}
+                inference = self.module.inference(**inputs)
+            z = self._latent_in(inference, target) if swap == "content" else inference["z"]
+            swapped = self.module.generative(z, target, inference["content"])
+            yield self.module.reconstruct(swapped, genes)
+
+    def _in_population(self, tensors: dict[str, Tensor], swap: Swap, genes: np.ndarray) -> Tensor:
+        with self.module.effects_at_zero(SWAPPED[swap]):
+            inference = self._infer(tensors)
+            batch = self.module._get_generative_input(tensors, inference)["batch_index"]
+            x_hat = self.module.decode(inference["z"], batch.to(inference["z"].device))
+        if self.module.has_gene_effects:
+            x_hat = self.module.gene_effects.in_population(x_hat, inference["content"])
+        return self.module.reconstruct({"x_hat": x_hat}, genes)
+
+    def _residual(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
+        inference = self._infer(tensors)
+        generative_inputs = self.module._get_generative_input(tensors, inference)
+        missed = inference["x_scaled"] - self.module.generative(**generative_inputs)["x_hat"]
+        return (missed * self.module.scaler.scale)[:, genes]
+
+    def _latent_in(self, inference: dict[str, Tensor], batch: Tensor) -> Tensor:
+        """Latent ``r`` of inferred cells as it is in a batch."""
+        if self.module.bottleneck is None:
+            return inference["z"]
+        content = inference["content"]
+        return self.module.express(content, batch.to(content.device), sample=False)
+
+    def _targets(self, transform_batch) -> dict[str, int | None]:
+        names = [transform_batch] if _is_name(transform_batch) else list(transform_batch or ())
+        known = self.batch_names
+        unknown = [name for name in names if name not in known and name != POPULATION]
+        if unknown or not names:
+            problem = f"{unknown} are not batches of the model" if unknown else "it names no batch"
+            raise ValueError(
+                f"transform_batch: {problem}. Choose from "
+                f"{', '.join(map(str, known[:20]))}{', ...' if len(known) > 20 else ''}; or "
+                f"{POPULATION!r}, a batch without effects."
+            )
+        return {name: known.get_loc(name) if name in known else None for name in names}
+
+    def _check_swap(self, swap: Swap | None) -> Swap:
+        has_content = self.module.bottleneck is not None
+        swap = swap or ("content" if has_content else "encoder_decoder")
+        if swap not in get_args(Swap):
+            raise ValueError(f"swap={swap!r} is not one of {get_args(Swap)}.")
+        if swap == "content" and not has_content:
+            raise ValueError(
+                "swap='content' needs a content code, which the paper's presets do not have. Use "
+                "'decoder' or 'encoder_decoder', or train with preset='default'."
+            )
+        return swap
+
+    def _draw_effects(self, n_samples: int) -> Iterator[dict[str, Tensor]]:
+        seed = settings.seed if settings.seed is not None else 0
+        generator = torch.Generator().manual_seed(seed)
+        return (self.module.draw_effects(generator) for _ in range(n_samples))
+
+
+def summarise(draws: Tensor, interval: float) -> Tensor:
+    """Mean, standard deviation, and lower and upper quantile over the draws (first axis)."""
+    outside = (1 - interval) / 2
+    quantiles = draws.new_tensor([outside, 1 - outside])
+    lower, upper = torch.quantile(draws, quantiles, dim=0)
+    return torch.stack([draws.mean(0), draws.std(0), lower, upper])
+
+
+def check_interval(interval: float, n_samples: int | None) -> None:
+    """Raise a ValueError if there can be no interval."""
+    if not 0 < interval < 1:
+        raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
+    if n_samples is None or n_samples < 2:
+        raise ValueError("interval needs draws: pass n_samples as well, for example 100.")
+
+
+def _is_name(transform_batch) -> bool:
+    return isinstance(transform_batch, str | int | np.integer)
