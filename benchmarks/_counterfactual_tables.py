@@ -9,6 +9,7 @@ from _record import load, markdown
 NAMES = {"aml": "AML", "onek1k": "OneK1K", "kang": "Kang"}
 OURS = "RE"
 SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
+INTERVALS = {"SCMEDAL_RE": "RE", "mixed model of each gene (told the types)": "MM"}
 N_BOOTSTRAP = 10_000
 OFF = 1e-4  # median absolute effect of a table whose prior has gone to its smallest scale
 
@@ -23,6 +24,7 @@ def tables() -> dict[str, str]:
         "controls": controls(),
         "silhouettes": silhouettes(),
         "simulated": simulated(),
+        "intervals": intervals(),
     }
 
 
@@ -208,15 +210,38 @@ def silhouettes() -> str:
 
 def simulated() -> str:
     frame = pd.DataFrame(load("counterfactuals_simulated")["results"])
-    means = frame.groupby("method", sort=False).mean().reset_index()
+    frame = frame[frame["kind"] == "recovery"]
+    means = frame.groupby(["scale", "method"], sort=False).mean(numeric_only=True).reset_index()
     return markdown(
-        means.to_dict("records"),
+        means.sort_values("scale", kind="stable").to_dict("records"),
         {
             "cells": "{cells:,.0f}",
             "method": "{method}",
             "correlation": "{correlation:.2f}",
             "slope": "{slope:.2f}",
             "relative error": "{relative_error:.2f}",
+        },
+    )
+
+
+def intervals() -> str:
+    frame = pd.DataFrame(load("counterfactuals_simulated")["results"])
+    frame = frame[frame["kind"] == "intervals"]
+    grouped = frame.groupby(["stratum", "method"], sort=False)[["coverage", "winkler"]]
+    table = grouped.mean().unstack("method")
+    rows = [
+        {"stratum": stratum}
+        | {f"{score} of {INTERVALS[method]}": row[score, method] for score, method in table}
+        for stratum, row in table.iterrows()
+    ]
+    return markdown(
+        rows,
+        {
+            "effects": "{stratum}",
+            "coverage: RE": "{coverage of RE:.2f}",
+            "mixed model": "{coverage of MM:.2f}",
+            "Winkler score: RE": "{winkler of RE:.3f}",
+            "mixed model ": "{winkler of MM:.3f}",
         },
     )
 

@@ -127,3 +127,20 @@ def test_effects_of_genes_alone_are_found(fit):
     shift = (swapped["donor_02"] - swapped["donor_01"]).mean(0)
     assert shift[7] == pytest.approx(1.0, abs=0.35)
     assert np.abs(np.delete(shift, 7)).max() < 0.5 * shift[7]
+
+
+def test_draws_are_as_far_off_as_validation_cells(fit):
+    """Where training cells are of one kind and validation cells of another, draws spread more."""
+    adata = smt.datasets.simulated(n_donors=5, n_genes=60, n_cell_types=2)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    parts = np.split(np.random.default_rng(0).permutation(adata.n_obs), [adata.n_obs // 2])
+    split = {"datasplitter_kwargs": {"external_indexing": [*parts, np.array([], int)]}}
+    alike = fit("SCMEDAL_RE", adata.copy(), **split, max_epochs=10)
+    x = adata.X.toarray()
+    donor = adata.obs["donor"].cat.codes.to_numpy()
+    shift = np.random.default_rng(1).exponential(size=(5, adata.n_vars))
+    x[parts[1]] += shift[donor[parts[1]]]
+    adata.X = x
+    differing = fit("SCMEDAL_RE", adata, **split, max_epochs=10)
+    dispersion = [float(m.module.gene_effects.dispersion) for m in (alike, differing)]
+    assert 1 <= dispersion[0] < 5 < dispersion[1] <= 10

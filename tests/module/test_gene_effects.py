@@ -9,7 +9,7 @@ from scmedal_tools.train._mixed_model import MixedModel
 
 N_BATCH, N_STATES, N_GENES, N_LATENT = 4, 3, 5, 2
 CENTRES = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]], dtype=np.float32)
-WEIGHT = 0.3
+WEIGHT, DISPERSION = 0.3, 2.5
 
 
 def mixed_model(seed: int) -> MixedModel:
@@ -30,7 +30,7 @@ MODELS = mixed_model(0), mixed_model(1)
 def effects():
     effects = GeneEffects(N_BATCH, N_GENES, N_LATENT, N_STATES)
     effects.set_centres(CENTRES)
-    effects.set_models(*MODELS, WEIGHT)
+    effects.set_models(*MODELS, WEIGHT, DISPERSION)
     return effects
 
 
@@ -87,28 +87,32 @@ class TestDraws:
         generator = torch.Generator().manual_seed(0)
         return [effects.draw(generator) for _ in range(4_000)]
 
-    @pytest.mark.parametrize("which", [0, 1])
-    def test_moments(self, draws, which):
-        model = MODELS[which]
-        name = ("without_network", "with_network")[which]
-        values = torch.stack([getattr(draw, name) for draw in draws]).numpy()
-        np.testing.assert_allclose(values.mean(0), model.loc, atol=0.08)
+    def test_moments(self, draws):
+        model = MODELS[0]
+        values = torch.stack([draw.without_network for draw in draws]).numpy()
+        np.testing.assert_allclose(values.mean(0), model.loc, atol=0.12)
         for k in range(N_BATCH):
             for gene in range(N_GENES):
                 of_batch, of_state = model.ratios[:, gene]
-                # A flat precision for a state without cells.
                 precision = np.diag(model.sizes[k])
                 prior = of_batch + of_state * np.eye(N_STATES)
                 covariance = np.linalg.inv(np.linalg.inv(prior) + precision)
-                covariance *= np.outer(model.scale[:, gene], model.scale[:, gene])
+                covariance *= DISPERSION * np.outer(model.scale[:, gene], model.scale[:, gene])
                 sampled = np.cov(values[:, k, :, gene].T)
                 np.testing.assert_allclose(
                     sampled, covariance, atol=0.1 * covariance.diagonal().max()
                 )
 
+    def test_both_models_deviate_alike(self, draws):
+        for draw in draws[:3]:
+            deviations = (
+                values.numpy() - model.loc for values, model in zip(draw[1:], MODELS, strict=True)
+            )
+            np.testing.assert_allclose(*deviations, atol=1e-5)
+
     def test_standard_deviations(self, effects, draws):
-        values = torch.stack([draw.with_network for draw in draws])
-        expected = effects.with_network.posterior_sd()
+        values = torch.stack([draw.without_network for draw in draws])
+        expected = DISPERSION**0.5 * effects.without_network.posterior_sd()
         torch.testing.assert_close(values.std(0), expected, rtol=0.08, atol=1e-6)
 
     def test_a_gene_follows_one_of_the_models(self, draws):

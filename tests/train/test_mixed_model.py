@@ -11,6 +11,7 @@ from scmedal_tools.train import _mixed_model
 from scmedal_tools.train._mixed_model import (
     GroupSums,
     fit_mixed_model,
+    squared_errors,
     stacking_weight,
 )
 
@@ -148,3 +149,18 @@ def test_the_stacking_weight_is_that_of_least_squares():
         (second - first).reshape(-1, 1), (truth - first).ravel(), rcond=None
     )
     assert above / below == pytest.approx(expected[0][0])
+
+
+def test_squared_errors_need_no_noise():
+    """Half of the residuals have an expectation of 0.4, with a noise that differs by group."""
+    rng = np.random.default_rng(0)
+    batch, state = rng.integers(N_BATCH, size=6_000), rng.integers(N_STATES, size=6_000)
+    noise = (1 + batch[:, None]) * rng.normal(size=(6_000, 2_000))
+    residuals = noise + np.array([0.0, 0.4]).repeat(1_000)
+    halves = tuple(groups_of(residuals[i::2], batch[i::2], state[i::2]) for i in (0, 1))
+    squared, weights = squared_errors(halves)
+    mean = (weights * squared).sum((0, 1)) / weights.sum()
+    assert mean[:1_000].mean() == pytest.approx(0, abs=0.01)
+    assert mean[1_000:].mean() == pytest.approx(0.16, abs=0.01)
+    expected = groups_of(residuals, batch, state).sizes ** 2 / 4
+    np.testing.assert_allclose(weights[:, :, 0], expected, rtol=0.2)

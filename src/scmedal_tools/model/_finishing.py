@@ -8,14 +8,22 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from scmedal_tools.train._mixed_model import GroupSums, fit_mixed_model, stacking_weight
+from scmedal_tools.train._mixed_model import (
+    GroupSums,
+    fit_mixed_model,
+    squared_errors,
+    stacking_weight,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scmedal_tools.train._mixed_model import MixedModel
+
     from ._re import SCMEDAL_RE
 
 CELLS_FOR_STATES = 5_000
+MAX_DISPERSION = 10.0
 
 
 @torch.inference_mode()
@@ -37,14 +45,45 @@ def fit_gene_effects(model: SCMEDAL_RE) -> None:
     with_network, without = fit_mixed_model(with_network), fit_mixed_model(without)
 
     quotient = np.zeros(2)
-    for x, own, population, batch, state in _parts(model, model.validation_indices):
-        mixed = [
-            expression + fitted.common[state] + fitted.loc[batch, state]
-            for expression, fitted in ((population, without), (own, with_network))
-        ]
-        quotient += stacking_weight(x, *mixed)
+    for x, *parts in _parts(model, model.validation_indices):
+        first, second = _predictions(*parts, without, with_network)
+        quotient += stacking_weight(x, first, second)
     weight = float(np.clip(quotient[0] / quotient[1], 0, 1)) if quotient[1] else 1.0
     gene_effects.set_models(without, with_network, weight)
+    gene_effects.dispersion.fill_(_dispersion(model, without, with_network, weight))
+
+
+def _predictions(own, population, batch, state, without: MixedModel, with_network: MixedModel):
+    """What each of the models expects of cells."""
+    return (
+        expression + fitted.common[state] + fitted.loc[batch, state]
+        for expression, fitted in ((population, without), (own, with_network))
+    )
+
+
+def _dispersion(
+    model: SCMEDAL_RE, without: MixedModel, with_network: MixedModel, weight: float
+) -> float:
+    """By how much the errors in validation cells exceed the variance that the draws would have.
+
+    Of the means of groups, as shifts are differences of such; at least 1.
+    """
+    halves, differences = (_empty_sums(model), _empty_sums(model)), _empty_sums(model)
+    for x, *parts in _parts(model, model.validation_indices):
+        *_, batch, state = parts
+        first, second = _predictions(*parts, without, with_network)
+        errors = x - first - weight * (second - first)
+        for i, half in enumerate(halves):
+            half.add(errors[i::2], batch[i::2], state[i::2])
+        differences.add(second - first, batch, state)
+    squared, weights = squared_errors(halves)
+    if not weights.any():
+        return 1.0
+    difference = differences.sums / np.maximum(differences.sizes, 1)[:, :, None]
+    between = weight * (1 - weight) * np.square(difference)
+    variance = model.module.gene_effects.without_network.posterior_sd().square().cpu().numpy()
+    ratio = (weights * (squared - between)).sum() / np.maximum((weights * variance).sum(), 1e-12)
+    return float(np.clip(ratio, 1, MAX_DISPERSION))
 
 
 def _set_states(model: SCMEDAL_RE) -> None:

@@ -35,6 +35,10 @@ class GeneEffects(nn.Module):
     batch on cells in that state. All is fitted once the network is trained
     (:func:`scmedal_tools.model._finishing.fit_gene_effects`).
 
+    Draws deviate from :math:`e` and :math:`e'` alike, by the posterior of the model without the
+    network's effects (the other is too sure of itself, as its network has seen the training cells)
+    times the root of ``dispersion``, which is found in validation cells.
+
     Parameters
     ----------
     n_batch, n_genes, n_latent, n_states
@@ -45,6 +49,7 @@ class GeneEffects(nn.Module):
         super().__init__()
         self.register_buffer("centres", torch.zeros(n_states, n_latent))
         self.register_buffer("network_weight", torch.zeros(()))
+        self.register_buffer("dispersion", torch.ones(()))
         self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
         self.without_network = MixedEffects(n_batch, n_states, n_genes)
         self.with_network = MixedEffects(n_batch, n_states, n_genes)
@@ -59,11 +64,14 @@ class GeneEffects(nn.Module):
         centres = torch.as_tensor(centres)
         self.centres.copy_(centres[torch.arange(len(self.centres)) % len(centres)])
 
-    def set_models(self, without: MixedModel, with_network: MixedModel, weight: float) -> None:
-        """Take over both fitted models, and the weight of the second."""
+    def set_models(
+        self, without: MixedModel, with_network: MixedModel, weight: float, dispersion: float = 1.0
+    ) -> None:
+        """Take over both fitted models, the weight of the second, and the draws' dispersion."""
         self.without_network.set_model(without)
         self.with_network.set_model(with_network)
         self.network_weight.fill_(weight)
+        self.dispersion.fill_(dispersion)
         self.is_fitted.fill_(True)
 
     def state_of(self, content: Tensor) -> Tensor:
@@ -75,9 +83,11 @@ class GeneEffects(nn.Module):
         genes = self.without_network.common[0]
         device = genes.device if generator is None else generator.device
         uniform = torch.rand(genes.shape, generator=generator, device=device).to(genes.device)
-        models = (self.without_network, self.with_network)
         weight = (uniform < self.network_weight).to(genes)
-        return Draw(weight, *(model.draw(generator) for model in models))
+        deviation = self.dispersion.sqrt() * self.without_network.draw_deviation(generator)
+        return Draw(
+            weight, self.without_network.loc + deviation, self.with_network.loc + deviation
+        )
 
     def forward(
         self, population: Tensor, own: Tensor, content: Tensor, batch_index: Tensor
@@ -142,8 +152,8 @@ class MixedEffects(nn.Module):
         of_batch = (1 - shrinkage).square() * batch_variance[:, None]
         return self.scale * (of_batch + state_variance).sqrt()
 
-    def draw(self, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of all effects from their posterior, ``(n_batch, n_states, n_genes)``."""
+    def draw_deviation(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw of how far the effects are from their means, in the shape of these."""
         device = self.loc.device if generator is None else generator.device
 
         def normal(variance: Tensor) -> Tensor:
@@ -152,5 +162,5 @@ class MixedEffects(nn.Module):
 
         batch_variance, state_variance, shrinkage = self.posterior()
         # The more the batch explains, the less is left for its states.
-        deviation = (1 - shrinkage) * normal(batch_variance)[:, None] + normal(state_variance)
-        return self.loc + self.scale * deviation
+        of_batch = (1 - shrinkage) * normal(batch_variance)[:, None]
+        return self.scale * (of_batch + normal(state_variance))

@@ -144,6 +144,16 @@ def stacking_weight(truth: np.ndarray, first: np.ndarray, second: np.ndarray) ->
     return np.array([(difference * (truth - first)).sum(), np.square(difference).sum()])
 
 
+def squared_errors(halves: tuple[GroupSums, GroupSums]) -> tuple[np.ndarray, np.ndarray]:
+    """Squared expected residuals of groups, whose cells are in two halves, and their weights.
+
+    The product of two independent means has no noise to take out. Shapes batches x states x genes
+    and batches x states x 1.
+    """
+    first, second = (half.sums / np.maximum(half.sizes, 1)[:, :, None] for half in halves)
+    return first * second, (halves[0].sizes * halves[1].sizes)[:, :, None]
+
+
 def _posterior_of_genes(evidence: np.ndarray) -> np.ndarray:
     """Posterior of each gene over the columns, whose frequencies are estimated."""
     likelihood = np.exp(evidence - evidence.max(1, keepdims=True))

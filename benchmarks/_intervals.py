@@ -1,0 +1,103 @@
+"""How often intervals of shifts hold the truth of simulated data, and how wide they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+import scmedal_tools as smt
+from scmedal_tools.train._mixed_model import GroupSums, _Equations
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+LEVEL = 0.9
+MIN_CELLS = 10
+RATIOS = np.r_[0, np.geomspace(1e-3, 4, 25)]
+
+
+def interval_scores(model, adata: AnnData, n_samples: int) -> list[dict]:
+    """Coverage and Winkler score by stratum, of the model and of a mixed model told the types."""
+    donors = list(model.batch_names)
+    shifts = smt.tl.counterfactual_means(
+        model, adata, donors, labels_key="cell_type",
+        n_samples=n_samples, interval=LEVEL, progress=False,
+    )  # fmt: skip
+    obs = shifts.obs
+    shifts = shifts[(obs["n_cells"] >= MIN_CELLS) & (obs["source"] != obs["target"])].copy()
+    truth = np.stack(
+        [
+            smt.datasets.true_shift(adata, row.cell_type, row.source, row.target)
+            for row in shifts.obs.itertuples()
+        ]
+    )
+    sizes = adata.obs["donor"].value_counts()
+    size = np.minimum(*(shifts.obs[key].map(sizes).astype(int) for key in ("source", "target")))
+    strata = {"all": np.ones(truth.shape, dtype=bool)}
+    edges = np.quantile(np.abs(truth), [1 / 3, 2 / 3])
+    tertile = np.digitize(np.abs(truth), edges, right=True)
+    names = ("smallest third", "middle third", "largest third")
+    strata |= {name: tertile == i for i, name in enumerate(names)}
+    for name, low, high in (
+        ("under 50 cells", 0, 50),
+        ("50-200", 50, 201),
+        ("over 200", 201, 1e9),
+    ):
+        strata[name] = np.broadcast_to(
+            size.between(low, high, "left").to_numpy()[:, None], truth.shape
+        )
+    methods = {
+        "SCMEDAL_RE": (shifts.layers["lower"], shifts.layers["upper"]),
+        "mixed model of each gene (told the types)": mixed_model_intervals(adata, shifts.obs),
+    }
+    rows = []
+    for method, (lower, upper) in methods.items():
+        missed = np.maximum(lower - truth, 0) + np.maximum(truth - upper, 0)
+        # Rounding of the draws of a gene without effects is no miss.
+        held = missed < 1e-4
+        winkler = upper - lower + 2 / (1 - LEVEL) * missed
+        rows += [
+            {
+                "method": method,
+                "stratum": name,
+                "coverage": float(held[cells].mean()),
+                "winkler": float(winkler[cells].mean()),
+            }
+            for name, cells in strata.items()
+            if cells.any()
+        ]
+    return rows
+
+
+def mixed_model_intervals(adata: AnnData, groups: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of ``type + (1 | donor) + (1 | donor:type)``, scales by restricted likelihood."""
+    donor, label = (adata.obs[key].cat for key in ("donor", "cell_type"))
+    sums = GroupSums(len(donor.categories), len(label.categories), adata.n_vars)
+    sums.add(adata.X.toarray(), donor.codes.to_numpy(int), label.codes.to_numpy(int))
+    freedom = sums.sizes.sum() - np.count_nonzero(sums.sizes)
+    means = sums.sums / np.maximum(sums.sizes, 1)[:, :, None]
+    squares = sums.squares.sum(0) - (sums.sizes[:, :, None] * means**2).sum((0, 1))
+    scale = np.sqrt(squares / freedom)
+    pairs = np.array(np.meshgrid(RATIOS, RATIOS)).reshape(2, -1).T
+    evidence = np.stack(
+        [_Equations(sums.sizes, means / scale, *p[:, None]).evidence() for p in pairs]
+    )
+    of_donor, of_both = pairs[evidence.argmax(0)].T
+    loc = scale * _Equations(sums.sizes, means / scale, of_donor, of_both).effects()
+    sizes = sums.sizes[:, :, None]
+    shrinkage = sizes * of_both / (1 + sizes * of_both)
+    donor_variance = of_donor / (1 + of_donor * (sizes / (1 + sizes * of_both)).sum(1))
+    variance = (1 - shrinkage) ** 2 * donor_variance[:, None] + of_both * (1 - shrinkage)
+    variance = scale**2 * variance
+    source, target = (
+        pd.Index(donor.categories).get_indexer(groups[k]) for k in ("source", "target")
+    )
+    kind = pd.Index(label.categories).get_indexer(groups["cell_type"])
+    shift = loc[target, kind] - loc[source, kind]
+    width = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(
+        variance[target, kind] + variance[source, kind]
+    )
+    return shift - width, shift + width
