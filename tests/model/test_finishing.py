@@ -113,7 +113,7 @@ def test_draws_of_a_reconstruction_are_those_of_the_own_batch(model):
 
 def test_effects_of_genes_alone_are_found(fit):
     """A gene that one donor raises, with a network whose own effects do not move."""
-    adata = smt.datasets.simulated(n_donors=5, n_genes=60, n_cell_types=2, effect_scale=0.0)
+    adata = smt.datasets.simulated(5, 60, 2, effect_scale=0.0, confounding=0.0)
     smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
     x = adata.X.toarray()
     x[(adata.obs["donor"] == "donor_02").to_numpy(), 7] += 1.0

@@ -15,6 +15,7 @@ from scmedal_tools.train._plans import SETTLE_AFTER
 
 from ._base import MedalModel
 from ._counterfactual import CounterfactualMixin
+from ._effects import BatchEffectsMixin
 from ._finishing import fit_gene_effects
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ COLLAPSED = 1.002
 CELLS_FOR_AXES = 5_000
 
 
-class SCMEDAL_RE(CounterfactualMixin, MedalModel):
+class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, MedalModel):
     r"""Bayesian autoencoder with batch-specific random slopes and biases (section 4.2.2).
 
     Layers rescale and shift their units by the cell's batch (REDEN blocks); the effects have

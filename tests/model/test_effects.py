@@ -1,0 +1,94 @@
+"""Tables of what batches do."""
+
+import numpy as np
+import pytest
+
+import scmedal_tools as smt
+
+DONORS = ["donor_01", "donor_02", "donor_03", "donor_04"]
+
+
+class TestLayers:
+    @pytest.mark.parametrize("layer", ["encoder.1", "bottleneck", "decoder.0", "output"])
+    def test_means_and_standard_deviations(self, re, layer):
+        table = re.get_batch_effects(layer)
+        state = {k: v.numpy() for k, v in re.module.state_dict().items()}
+        assert list(table.columns) == ["slope", "slope_sd", "bias", "bias_sd"]
+        for kind in ("slope", "bias"):
+            mean, rho = (state[f"{layer}.{kind}.{name}"] for name in ("loc", "rho"))
+            for i, donor in enumerate(DONORS):
+                of_donor = table.loc[donor]
+                np.testing.assert_allclose(of_donor[kind], mean[i], rtol=1e-5)
+                sd = 1e-5 + np.log1p(np.exp(rho[i]))
+                np.testing.assert_allclose(of_donor[f"{kind}_sd"], sd, rtol=1e-4)
+
+    def test_units_of_the_output_are_genes(self, re):
+        units = re.get_batch_effects("output").loc["donor_03"].index
+        assert list(units) == list(re.adata.var_names)
+
+    @pytest.mark.parametrize("layer", ["encoder.0", "content", ""])
+    def test_other_layers_are_refused(self, re, layer):
+        with pytest.raises(
+            ValueError, match=r"no random effects. Choose from 'genes', 'encoder.1'"
+        ):
+            re.get_batch_effects(layer)
+
+
+class TestGenes:
+    @pytest.fixture(scope="class")
+    def table(self, re):
+        return re.get_batch_effects(n_samples=20)
+
+    def test_are_differences_to_the_population(self, re, table):
+        """Of all training cells, as there are fewer than asked for."""
+        targets = [*DONORS, "population"]
+        swapped = re.get_counterfactual_expression(
+            indices=re.train_indices, transform_batch=targets, return_numpy=True
+        )
+        for donor in DONORS:
+            expected = (swapped[donor] - swapped["population"]).mean(0)
+            np.testing.assert_allclose(table.loc[donor, "effect"], expected, atol=1e-5)
+            assert list(table.loc[donor].index) == list(re.adata.var_names)
+
+    def test_spread_as_the_draws(self, re, table):
+        draws = re.get_counterfactual_expression(
+            indices=re.train_indices,
+            transform_batch=["donor_03", "population"],
+            n_samples=20,
+            return_mean=False,
+            return_numpy=True,
+        )
+        expected = (draws["donor_03"] - draws["population"]).mean(1).std(0, ddof=1)
+        np.testing.assert_allclose(table.loc["donor_03", "sd"], expected, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(table["z"] * table["sd"], table["effect"], atol=1e-6)
+
+    def test_of_some_cells(self, re, table):
+        some = re.get_batch_effects(n_samples=2, n_cells=30)
+        other = re.get_batch_effects(n_samples=2, n_cells=30, seed=1)
+        assert not np.allclose(some["effect"], table["effect"], atol=1e-4)
+        assert not np.allclose(some["effect"], other["effect"], atol=1e-4)
+
+    def test_of_the_papers_preset(self, fit, adata):
+        model = fit("SCMEDAL_RE", adata, model={"preset": "paper"})
+        table = model.get_batch_effects(n_samples=2)
+        assert table.shape == (4 * adata.n_vars, 3)
+        assert np.isfinite(table).all(axis=None)
+
+    def test_one_draw_is_too_few(self, re):
+        with pytest.raises(ValueError, match="n_samples=1 gives no standard deviation"):
+            re.get_batch_effects(n_samples=1)
+
+
+def test_needs_training(build, adata):
+    with pytest.raises(RuntimeError, match="train"):
+        build("SCMEDAL_RE", adata).get_batch_effects()
+
+
+def test_names_the_gene_that_a_donor_raises(fit):
+    adata = smt.datasets.simulated(5, 60, 2, effect_scale=0.0, confounding=0.0)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    x = adata.X.toarray()
+    x[(adata.obs["donor"] == "donor_02").to_numpy(), 7] += 1.0
+    adata.X = x
+    table = fit("SCMEDAL_RE", adata, max_epochs=10).get_batch_effects(n_samples=10)
+    assert table["effect"].idxmax() == ("donor_02", adata.var_names[7])
