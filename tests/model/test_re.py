@@ -12,6 +12,9 @@ SWAPS = ["content", "decoder", "encoder_decoder"]
 DONORS = ["donor_01", "donor_02", "donor_03", "donor_04"]
 
 
+ADAM = {"effects_optimizer": "adam"}
+
+
 def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
@@ -98,6 +101,7 @@ class TestCounterfactual:
         tables = [t for k, t in module.effect_tables.items() if k.startswith(reached)]
         means = [table.loc.data for table in tables]
         means += [module.gene_effects.without_network.loc, module.gene_effects.with_network.loc]
+        module.gene_effects.network_weight.fill_(0.5)
         ours = re.get_counterfactual_expression(transform_batch="population", swap=swap)
         before = [mean.clone() for mean in means]
         for mean in means:
@@ -498,3 +502,19 @@ class TestCollapse:
         _, asked, found = caught({"preset": "paper"}, gap=1.0)
         assert not asked
         assert not found
+
+
+class TestUnsettled:
+    """Scales settle in the second half: an earlier best epoch is told."""
+
+    @pytest.mark.parametrize(
+        ("best_epoch", "plan", "n"), [(4, {}, 1), (5, {}, 0), (None, {}, 0), (4, ADAM, 0)]
+    )
+    def test_warning(self, fit, adata, best_epoch, plan, n):
+        model = fit("SCMEDAL_RE", adata, max_epochs=10, plan_kwargs=plan)
+        model.best_epoch_ = best_epoch
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            model._warn_if_unsettled()
+        assert len(found) == n
+        assert all("lies in the first half" in str(w.message) for w in found)

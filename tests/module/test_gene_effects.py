@@ -62,8 +62,19 @@ def test_both_models_are_averaged(effects, cells):
 def test_the_population_has_the_common_part_only(effects, cells):
     population, own, content, batch, state = cells
     common = (1 - WEIGHT) * MODELS[0].common[state] + WEIGHT * MODELS[1].common[state]
-    ours = effects.in_population(*as_tensors(population, own, content, batch)[::2])
-    np.testing.assert_allclose(ours, population + common, rtol=1e-5)
+    expected = (1 - WEIGHT) * population + WEIGHT * own + common
+    inputs = as_tensors(population, own, content, batch)[:3]
+    np.testing.assert_allclose(effects.in_population(*inputs), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_population_of_a_draw_follows_its_models(effects, cells):
+    """So that without effects and posterior the shift to it is 0 in every draw."""
+    inputs = as_tensors(*cells[:4])
+    for model in (effects.without_network, effects.with_network):
+        model.loc.zero_()
+        model.ratios.zero_()
+    effects.fixed = effects.draw(torch.Generator().manual_seed(0))
+    torch.testing.assert_close(effects(*inputs), effects.in_population(*inputs[:3]))
 
 
 def test_a_cell_is_in_the_nearest_state(effects, cells):

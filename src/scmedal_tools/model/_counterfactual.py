@@ -116,8 +116,8 @@ class CounterfactualMixin:
         swap = self._check_swap(swap)
         genes = self._gene_positions(gene_list)
 
-        def compute(tensors: dict[str, Tensor]) -> Tensor:
-            swapped = torch.stack(list(self._swap(tensors, targets.values(), swap, genes)))
+        def compute(tensors: dict[str, Tensor], codes: Sequence[int | None]) -> Tensor:
+            swapped = torch.stack(list(self._swap(tensors, codes, swap, genes)))
             if keep_residual:
                 swapped = swapped + self._residual(tensors, genes)
             return swapped.mean(0, keepdim=True) if aggregate == "mean" else swapped
@@ -125,8 +125,22 @@ class CounterfactualMixin:
         reduce = partial(summarise, interval=interval) if interval is not None else None
         if return_mean and interval is None:
             reduce = partial(torch.mean, dim=0)
-        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
-        values = self._collect(minibatches, compute, n_samples, reduce)
+        # Cells are encoded once for all targets, but not all draws of all targets held at once.
+        codes = list(targets.values())
+        one_by_one = n_samples is not None and aggregate is None
+        parts = [[code] for code in codes] if one_by_one else [codes]
+        if dataloader is not None and len(parts) > 1:
+            dataloader = list(dataloader)
+        values = [
+            self._collect(
+                self._minibatches(adata, indices, batch_size, dataloader),
+                partial(compute, codes=part),
+                n_samples,
+                reduce,
+            )
+            for part in parts
+        ]
+        values = np.concatenate(values, axis=-3)
         cells = None if dataloader is not None else self._cell_names(adata, indices)
 
         def as_table(x: np.ndarray) -> Expression:
@@ -164,7 +178,9 @@ class CounterfactualMixin:
             batch = self.module._get_generative_input(tensors, inference)["batch_index"]
             x_hat = self.module.decode(inference["z"], batch.to(inference["z"].device))
         if self.module.has_gene_effects:
-            x_hat = self.module.gene_effects.in_population(x_hat, inference["content"])
+            content = inference["content"]
+            population = self.module.decode_in_population(content)
+            x_hat = self.module.gene_effects.in_population(population, x_hat, content)
         return self.module.reconstruct({"x_hat": x_hat}, genes)
 
     def _residual(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:

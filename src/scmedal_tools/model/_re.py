@@ -184,8 +184,9 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, MedalModel):
         self._warn_if_unsettled()
 
     def _warn_if_unsettled(self) -> None:
+        settles = self.trainer.lightning_module.effects_optimizer == "natural"
         settled_after = SETTLE_AFTER * self.trainer.max_epochs
-        if self.best_epoch_ is not None and self.best_epoch_ < settled_after:
+        if settles and self.best_epoch_ is not None and self.best_epoch_ < settled_after:
             warnings.warn(
                 f"The best epoch, {self.best_epoch_}, lies in the first half of the training, in "
                 "which the scales of the random effects are not settled: effects that the data do "

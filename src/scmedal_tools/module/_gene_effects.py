@@ -105,11 +105,12 @@ class GeneEffects(nn.Module):
         own = own + self.with_network.common[state] + draw.with_network[batch_index, state]
         return without + draw.weight * (own - without)
 
-    def in_population(self, population: Tensor, content: Tensor) -> Tensor:
-        """Expression of cells with all effects at their mean, 0."""
+    def in_population(self, population: Tensor, own: Tensor, content: Tensor) -> Tensor:
+        """Expression of cells with all effects on genes at their mean, 0."""
         state = self.state_of(content)
-        common = (self.without_network.common[state], self.with_network.common[state])
-        return population + torch.lerp(*common, self.network_weight)
+        weight = self.fixed.weight if self.fixed else self.network_weight
+        without = population + self.without_network.common[state]
+        return without + weight * (own + self.with_network.common[state] - without)
 
 
 class MixedEffects(nn.Module):

@@ -212,8 +212,10 @@ class REModule(MedalModule):
 
     @property
     def has_gene_effects(self) -> bool:
-        """Whether effects on single genes are fitted."""
-        return self.gene_effects is not None and bool(self.gene_effects.is_fitted)
+        """Whether effects on single genes are fitted; the network is trained without them."""
+        if self.gene_effects is None or self.training:
+            return False
+        return bool(self.gene_effects.is_fitted)
 
     def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
         """Content, from which the batch has to go."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scmedal_tools.module._gene_effects import MixedEffects
 
 ON_GENES = ("without_network", "with_network")
+# Variance of a gene's effects, relative to that of its cells, from which it counts as having some.
+HAS_EFFECT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def effects_diagnostics(
 def _of_genes(kind: str, effects: MixedEffects) -> dict:
     mean, sd = effects.loc.cpu(), effects.posterior_sd().cpu()
     prior_sd = (effects.scale * effects.ratios.sum(0).sqrt()).cpu()
-    alive = prior_sd.max(0).values > 0
+    alive = effects.ratios.sum(0).cpu() > HAS_EFFECT
     sd, prior_sd = sd[:, :, alive], prior_sd[:, alive]
     return {
         "layer": "genes",

@@ -30,8 +30,8 @@ class GroupSums:
         n_batch, n_states = self.sizes.shape
         group = batch * n_states + state
         self.sizes += np.bincount(group, minlength=n_batch * n_states).reshape(n_batch, n_states)
-        self.sums += _sum_by(group, residuals, n_batch * n_states).reshape(self.sums.shape)
-        self.squares += _sum_by(state, np.square(residuals, dtype=float), n_states)
+        _add_by(group, residuals, self.sums.reshape(n_batch * n_states, -1))
+        _add_by(state, np.square(residuals, dtype=float), self.squares)
 
     def noise(self) -> np.ndarray:
         """Variance of the cells of each state around the means of their groups, by gene."""
@@ -165,8 +165,8 @@ def _posterior_of_genes(evidence: np.ndarray) -> np.ndarray:
     return posterior
 
 
-def _sum_by(group: np.ndarray, values: np.ndarray, n_groups: int) -> np.ndarray:
-    indicator = sparse.csr_array(
-        (np.ones(len(group)), (group, np.arange(len(group)))), shape=(n_groups, len(group))
-    )
-    return indicator @ values
+def _add_by(group: np.ndarray, values: np.ndarray, sums: np.ndarray) -> None:
+    """Add each row of the values to that of its group."""
+    present, code = np.unique(group, return_inverse=True)
+    indicator = sparse.csr_array((np.ones(len(code)), (code, np.arange(len(code)))))
+    sums[present] += indicator @ values
