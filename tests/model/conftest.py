@@ -56,3 +56,16 @@ def re(trained_models):
 def fresh(labelled):
     """Some of the cells, in an object that no model knows."""
     return labelled[np.arange(0, 240, 3)].copy()
+
+
+@pytest.fixture
+def raised():
+    """Cells of donors that differ in nothing, but that the second has gene 7 raised by 1."""
+    import scmedal_tools as smt
+
+    adata = smt.datasets.simulated(5, 60, 2, effect_scale=0.0, confounding=0.0)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    x = adata.X.toarray()
+    x[(adata.obs["donor"] == "donor_02").to_numpy(), 7] += 1.0
+    adata.X = x
+    return adata
