@@ -33,7 +33,7 @@ def fit_gene_effects(model: SCMEDAL_RE) -> None:
     Two mixed models are fitted, to what the network leaves in a cell's own batch and to what it
     leaves in a batch without effects. Their weights in the average are those that predict the
     validation cells best: the network's effects have seen the training cells. Without validation
-    cells the first is taken.
+    cells it is the one with the network's effects.
     """
     gene_effects = model.module.gene_effects
     gene_effects.clear()
