@@ -230,9 +230,9 @@ class CounterfactualMixin:
 def summarise(draws: Tensor, interval: float) -> Tensor:
     """Mean, standard deviation, and lower and upper quantile over the draws (first axis)."""
     outside = (1 - interval) / 2
-    quantiles = draws.new_tensor([outside, 1 - outside])
-    lower, upper = torch.quantile(draws, quantiles, dim=0)
-    return torch.stack([draws.mean(0), draws.std(0), lower, upper])
+    # Older versions of torch.quantile refuse more than 16 million values.
+    quantiles = np.quantile(draws.numpy(), [outside, 1 - outside], axis=0).astype(np.float32)
+    return torch.stack([draws.mean(0), draws.std(0), *torch.from_numpy(quantiles)])
 
 
 def check_interval(interval: float, n_samples: int | None) -> None:
