@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
 
 import scmedal_tools as smt
-from scmedal_tools.train._mixed_model import GroupSums, _Equations
+from scmedal_tools.module._mixed_equations import MixedEquations
+from scmedal_tools.train._mixed_model import GroupSums
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,23 +78,24 @@ def interval_scores(model, adata: AnnData, n_samples: int) -> list[dict]:
 def mixed_model_intervals(adata: AnnData, groups: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Intervals of ``type + (1 | donor) + (1 | donor:type)``, scales by restricted likelihood."""
     donor, label = (adata.obs[key].cat for key in ("donor", "cell_type"))
-    sums = GroupSums(len(donor.categories), len(label.categories), adata.n_vars)
+    n_types = len(label.categories)
+    sums = GroupSums(len(donor.categories), n_types, adata.n_vars)
     sums.add(adata.X.toarray(), donor.codes.to_numpy(int), label.codes.to_numpy(int))
     freedom = sums.sizes.sum() - np.count_nonzero(sums.sizes)
     means = sums.sums / np.maximum(sums.sizes, 1)[:, :, None]
     squares = sums.squares.sum(0) - (sums.sizes[:, :, None] * means**2).sum((0, 1))
     scale = np.sqrt(squares / freedom)
-    pairs = np.array(np.meshgrid(RATIOS, RATIOS)).reshape(2, -1).T
-    evidence = np.stack(
-        [_Equations(sums.sizes, means / scale, *p[:, None]).evidence() for p in pairs]
-    )
-    of_donor, of_both = pairs[evidence.argmax(0)].T
-    loc = scale * _Equations(sums.sizes, means / scale, of_donor, of_both).effects()
-    sizes = sums.sizes[:, :, None]
-    shrinkage = sizes * of_both / (1 + sizes * of_both)
-    donor_variance = of_donor / (1 + of_donor * (sizes / (1 + sizes * of_both)).sum(1))
-    variance = (1 - shrinkage) ** 2 * donor_variance[:, None] + of_both * (1 - shrinkage)
-    variance = scale**2 * variance
+    sizes, means = torch.from_numpy(sums.sizes), torch.from_numpy(means / scale)
+    one, own = torch.ones(n_types, n_types).double(), torch.eye(n_types).double()
+    models = [MixedEquations(sizes, a * one + b * own) for a, b in product(RATIOS, repeat=2)]
+    best = torch.stack([model.evidence(means) for model in models]).argmax(0).numpy()
+    loc, variance = np.empty(means.shape), np.empty(means.shape)
+    for pair in np.unique(best):
+        of_genes, genes = means[:, :, best == pair], best == pair
+        model = models[pair]
+        loc[:, :, genes] = model.effects(of_genes, model.common(of_genes))
+        variance[:, :, genes] = model.variance()[:, :, None]
+    loc, variance = scale * loc, scale**2 * variance
     source, target = (
         pd.Index(donor.categories).get_indexer(groups[k]) for k in ("source", "target")
     )

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from scmedal_tools.module._gene_effects import GeneEffects
+from scmedal_tools.module._mixed_equations import VARIANCES, MixedEquations, covariances
 from scmedal_tools.train._mixed_model import MixedModel
 
 N_BATCH, N_STATES, N_GENES, N_LATENT = 4, 3, 5, 2
@@ -14,12 +15,24 @@ WEIGHT, DISPERSION = 0.3, 2.5
 
 def mixed_model(seed: int) -> MixedModel:
     rng = np.random.default_rng(seed)
+    sizes = rng.integers(0, 40, size=(N_BATCH, N_STATES)).astype(float)
+    scale = rng.uniform(0.5, 2, size=(N_STATES, N_GENES))
+    means = np.where(sizes[:, :, None], rng.normal(size=(N_BATCH, N_STATES, N_GENES)), 0.0)
+    # Every gene has one of these for certain.
+    chosen = [VARIANCES.index(x) for x in [(0.064, 0.016, False), (0.256, 0.064, True)]]
+    probabilities = np.eye(len(VARIANCES))[np.resize(chosen, N_GENES)]
+    likeness = 0.5 + 0.5 * np.eye(N_STATES)
+    loc, sd = np.empty((2, *means.shape))
+    common = np.empty_like(scale)
+    considered = covariances(torch.from_numpy(likeness))
+    for gene, point in enumerate(np.resize(chosen, N_GENES)):
+        equations = MixedEquations(torch.from_numpy(sizes), considered[point])
+        y = torch.from_numpy(means[:, :, [gene]])
+        common[:, gene] = equations.common(y)[:, 0]
+        loc[:, :, gene] = equations.effects(y, equations.common(y))[:, :, 0]
+        sd[:, :, gene] = equations.variance().sqrt()
     return MixedModel(
-        sizes=rng.integers(0, 40, size=(N_BATCH, N_STATES)).astype(float),
-        scale=rng.uniform(0.5, 2, size=(N_STATES, N_GENES)),
-        ratios=rng.uniform(0, 0.4, size=(2, N_GENES)),
-        common=rng.normal(size=(N_STATES, N_GENES)),
-        loc=rng.normal(size=(N_BATCH, N_STATES, N_GENES)),
+        sizes, scale, means, probabilities, likeness, scale * common, scale * loc, scale * sd
     )
 
 
@@ -72,7 +85,7 @@ def test_the_population_of_a_draw_follows_its_models(effects, cells):
     inputs = as_tensors(*cells[:4])
     for model in (effects.without_network, effects.with_network):
         model.loc.zero_()
-        model.ratios.zero_()
+        model.probabilities.zero_()[:, 0] = 1
     effects.fixed = effects.draw(torch.Generator().manual_seed(0))
     torch.testing.assert_close(effects(*inputs), effects.in_population(*inputs[:3]))
 
@@ -99,32 +112,19 @@ class TestDraws:
         return [effects.draw(generator) for _ in range(4_000)]
 
     def test_moments(self, draws):
+        """Of the random effects: the mean is right, and so is the spread, times the dispersion."""
         model = MODELS[0]
-        values = torch.stack([draw.without_network for draw in draws]).numpy()
-        np.testing.assert_allclose(values.mean(0), model.loc, atol=0.12)
-        for k in range(N_BATCH):
-            for gene in range(N_GENES):
-                of_batch, of_state = model.ratios[:, gene]
-                precision = np.diag(model.sizes[k])
-                prior = of_batch + of_state * np.eye(N_STATES)
-                covariance = np.linalg.inv(np.linalg.inv(prior) + precision)
-                covariance *= DISPERSION * np.outer(model.scale[:, gene], model.scale[:, gene])
-                sampled = np.cov(values[:, k, :, gene].T)
-                np.testing.assert_allclose(
-                    sampled, covariance, atol=0.1 * covariance.diagonal().max()
-                )
+        values = torch.stack([draw.effects for draw in draws]).numpy()
+        np.testing.assert_allclose(values.mean(0), 0, atol=0.12)
+        np.testing.assert_allclose(values.std(0), DISPERSION**0.5 * model.sd, rtol=0.08)
 
-    def test_both_models_deviate_alike(self, draws):
-        for draw in draws[:3]:
-            deviations = (
-                values.numpy() - model.loc for values, model in zip(draw[1:], MODELS, strict=True)
-            )
-            np.testing.assert_allclose(*deviations, atol=1e-5)
-
-    def test_standard_deviations(self, effects, draws):
-        values = torch.stack([draw.without_network for draw in draws])
-        expected = DISPERSION**0.5 * effects.without_network.posterior_sd()
-        torch.testing.assert_close(values.std(0), expected, rtol=0.08, atol=1e-6)
+    def test_of_the_fixed_effects_move_with_the_random_ones(self, draws):
+        """Group means that are known well leave no doubt about the sum of both."""
+        values = [draw.common + draw.effects for draw in draws]
+        both = torch.stack(values).numpy().var(0)
+        apart = np.square(torch.stack([draw.common for draw in draws]).numpy()).mean(0)
+        large = MODELS[0].sizes.argmax(0)
+        assert np.all(both[large, range(N_STATES)] < apart)
 
     def test_a_gene_follows_one_of_the_models(self, draws):
         weights = torch.stack([draw.weight for draw in draws])
@@ -137,10 +137,8 @@ class TestDraws:
         effects.fixed = draw = draws[0]
         values = effects(*as_tensors(*inputs)).numpy()
         follows = draw.weight.numpy() == 1
-        for x, model, drawn, genes in (
-            (population, MODELS[0], draw.without_network, ~follows),
-            (own, MODELS[1], draw.with_network, follows),
-        ):
-            expected = x + model.common[state] + drawn.numpy()[batch, state]
+        deviations = (draw.common + draw.effects).numpy()[batch, state]
+        for x, model, genes in ((population, MODELS[0], ~follows), (own, MODELS[1], follows)):
+            expected = x + model.common[state] + model.loc[batch, state] + deviations
             np.testing.assert_allclose(values[:, genes], expected[:, genes], rtol=1e-4, atol=1e-5)
         assert 0 < follows.sum() < N_GENES

@@ -6,8 +6,12 @@ import pytest
 import statsmodels.formula.api as smf
 import torch
 
-from scmedal_tools.module._gene_effects import MixedEffects
-from scmedal_tools.train import _mixed_model
+from scmedal_tools.module._mixed_equations import (
+    VARIANCES,
+    MixedEquations,
+    covariances,
+    likeness_of,
+)
 from scmedal_tools.train._mixed_model import (
     GroupSums,
     fit_mixed_model,
@@ -16,6 +20,7 @@ from scmedal_tools.train._mixed_model import (
 )
 
 N_BATCH, N_STATES = 8, 3
+UNLIKE = torch.eye(N_STATES).double()
 
 
 def cells(seed: int, batch_sd, state_sd, n_cells: int = 2_400):
@@ -52,52 +57,93 @@ def test_sums_and_noise_are_those_of_the_cells():
         np.testing.assert_allclose(groups.noise()[i], expected, rtol=0.02)
 
 
-def test_evidence_and_posterior_are_those_of_the_dense_model():
-    residuals, batch, state, _ = cells(1, [0.4], [0.3], n_cells=150)
-    keep = ~((batch == 2) & (state == 1)) & (batch != 5)  # a missing group and a missing batch
-    sizes = groups_of(residuals[keep], batch[keep], state[keep]).sizes
-    means = np.where(sizes > 0, np.random.default_rng(0).normal(size=sizes.shape), 0.0)
-    seen = np.argwhere(sizes > 0)
-    y, of_means = means[tuple(seen.T)], 1 / sizes[tuple(seen.T)]
-    design = np.eye(N_STATES)[seen[:, 1]]
+class TestEquations:
+    """Against the model of all groups at once, with dense matrices."""
 
-    def ours(*ratios):
-        return _mixed_model._Equations(sizes, means[:, :, None], *np.array(ratios)[:, None])
+    PROFILES = torch.tensor([[0.0], [1.0], [3.0]])
 
-    def dense(of_batch, of_state):
-        same_batch = seen[:, None, 0] == seen[None, :, 0]
-        inverse = np.linalg.inv(of_batch * same_batch + np.diag(of_means + of_state))
+    @pytest.fixture(
+        params=[(0, 0, 0), (0.064, 0, 0), (0, 0.256, 0), (0.256, 0.064, 1), (16, 1, 1)], ids=str
+    )
+    def solved(self, request):
+        """Our equations, group means, and the dense model of the groups that have cells."""
+        likeness = likeness_of(self.PROFILES)
+        covariance = covariances(likeness)[VARIANCES.index(request.param)]
+        residuals, batch, state, _ = cells(1, [0.4], [0.3], n_cells=150)
+        keep = ~((batch == 2) & (state == 1)) & (batch != 5)  # a group and a batch are missing
+        sizes = groups_of(residuals[keep], batch[keep], state[keep]).sizes
+        means = np.where(sizes > 0, np.random.default_rng(0).normal(size=sizes.shape), 0.0)
+        equations = MixedEquations(torch.from_numpy(sizes), covariance)
+        seen = np.argwhere(sizes > 0)
+        prior = np.kron(np.eye(N_BATCH), covariance.numpy())
+        code = seen @ [N_STATES, 1]
+        inverse = np.linalg.inv(prior[np.ix_(code, code)] + np.diag(1 / sizes[tuple(seen.T)]))
+        design = np.eye(N_STATES)[seen[:, 1]]
         information = design.T @ inverse @ design
+        y = means[tuple(seen.T)]
         common = np.linalg.solve(information, design.T @ inverse @ y)
-        rest = y - design @ common
+        gain = prior[:, code] @ inverse
+        loc = gain @ (y - design @ common)
+        spread = prior - gain @ prior[code]
+        spread += gain @ design @ np.linalg.inv(information) @ design.T @ gain.T
         logs = np.linalg.slogdet(inverse)[1] - np.linalg.slogdet(information)[1]
-        return 0.5 * (logs - rest @ inverse @ rest), common, inverse, rest
+        rest = y - design @ common
+        evidence = 0.5 * (logs - rest @ inverse @ rest - np.log(sizes[tuple(seen.T)]).sum())
+        return equations, torch.from_numpy(means)[:, :, None], common, loc, spread, evidence
 
-    for ratios in [(0.0, 0.0), (0.1, 0.0), (0.0, 0.2), (0.3, 0.05), (1.0, 1.0)]:
-        assert ours(*ratios).evidence()[0] == pytest.approx(dense(*ratios)[0], rel=1e-6)
+    def test_likeness_falls_with_the_distance(self):
+        """The mean squared distance to the nearest is 2, of which the reach is twice."""
+        expected = np.exp(-np.square(self.PROFILES.numpy() - self.PROFILES.numpy().T) / 8)
+        np.testing.assert_allclose(likeness_of(self.PROFILES), expected, rtol=1e-6)
 
-    _, common, inverse, rest = dense(0.3, 0.2)
-    np.testing.assert_allclose(ours(0.3, 0.2).common[:, 0], common, rtol=1e-5)
-    effects = MixedEffects(N_BATCH, N_STATES, 1)
-    effects.sizes.copy_(torch.as_tensor(sizes))
-    effects.ratios.copy_(torch.tensor([[0.3], [0.2]]))
-    batch_variance, state_variance, shrinkage = (part[..., 0] for part in effects.posterior())
-    for k in range(N_BATCH):
-        of_batch = 0.3 * (seen[:, 0] == k)
-        variance = 0.3 - of_batch @ inverse @ of_batch
-        assert batch_variance[k] == pytest.approx(variance, rel=1e-4)
-        for s in range(N_STATES):
-            both = of_batch + 0.2 * ((seen[:, 0] == k) & (seen[:, 1] == s))
-            loc = ours(0.3, 0.2).effects()[k, s, 0]
-            assert loc == pytest.approx(both @ inverse @ rest, abs=1e-6)
-            variance = (1 - shrinkage[k, s]) ** 2 * batch_variance[k] + state_variance[k, s]
-            assert variance == pytest.approx(0.5 - both @ inverse @ both, rel=1e-4)
+    @pytest.mark.parametrize("profiles", [torch.ones(1, 4), torch.ones(3, 4)])
+    def test_states_that_cannot_be_told_apart_are_alike(self, profiles):
+        assert likeness_of(profiles).eq(1).all()
+
+    def test_evidence(self, solved):
+        equations, means, *_, expected = solved
+        assert equations.evidence(means)[0].item() == pytest.approx(expected, rel=1e-6)
+
+    def test_means(self, solved):
+        equations, means, common, loc, *_ = solved
+        ours = equations.common(means)
+        np.testing.assert_allclose(ours[:, 0], common, atol=1e-8)
+        np.testing.assert_allclose(equations.effects(means, ours).ravel(), loc, atol=1e-8)
+
+    def test_variances_with_that_of_the_fixed_effects(self, solved):
+        equations, *_, spread, _ = solved
+        np.testing.assert_allclose(equations.variance().ravel(), spread.diagonal(), atol=1e-8)
+
+    def test_draws_have_the_same_moments(self, solved):
+        equations, means, _, loc, spread, _ = solved
+        _, draws = equations.draw(means.repeat(1, 1, 20_000), torch.Generator().manual_seed(0))
+        draws = draws.reshape(-1, 20_000).numpy()
+        tolerance = 0.03 * max(spread.diagonal().max(), 1e-9) ** 0.5
+        np.testing.assert_allclose(draws.mean(1), loc, atol=tolerance)
+        largest = spread.diagonal().max()
+        np.testing.assert_allclose(np.cov(draws), spread, atol=0.04 * largest + 1e-12)
+
+
+def test_a_batch_takes_after_its_like_states():
+    """Effects are the same in the first two states; a batch without cells of one has them too."""
+    residuals, batch, state, effects = cells(6, np.zeros(200), 0.6, n_cells=8_000)
+    residuals -= effects[batch, state]
+    effects[:, 1] = effects[:, 0]
+    residuals += effects[batch, state]
+    keep = (batch != 3) | (state != 1)
+    groups = groups_of(residuals[keep], batch[keep], state[keep])
+    likeness = torch.tensor([[1, 0.95, 0], [0.95, 1, 0], [0, 0, 1.0]], dtype=torch.double)
+    fitted = fit_mixed_model(groups, likeness)
+    truth = effects[3, 1] - effects[:, 1].mean(0)
+    assert np.corrcoef(fitted.loc[3, 1], truth)[0, 1] > 0.9
+    unaware = fit_mixed_model(groups, torch.eye(N_STATES).double())
+    assert np.corrcoef(unaware.loc[3, 1], truth)[0, 1] < 0.85
 
 
 def test_variances_of_genes_follow_statsmodels():
     batch_sd = np.array([0.0, 0.2, 0.5, 0.9])
     residuals, batch, state, _ = cells(2, np.repeat(batch_sd, 30), 0.0)
-    fitted = fit_mixed_model(groups_of(residuals, batch, state))
+    fitted = fit_mixed_model(groups_of(residuals, batch, state), UNLIKE)
     for gene in (35, 65, 95):
         table = pd.DataFrame({"y": residuals[:, gene], "batch": batch, "state": state})
         model = smf.mixedlm("y ~ C(state)", table, groups="batch").fit(reml=True)
@@ -111,7 +157,7 @@ def test_variances_of_genes_follow_statsmodels():
 def test_genes_without_effect_stay_at_zero_and_the_others_are_not_shrunk_away():
     sd = np.r_[np.zeros(700), np.full(300, 0.5)]
     residuals, batch, state, effects = cells(3, sd, 0.6 * sd)
-    fitted = fit_mixed_model(groups_of(residuals, batch, state))
+    fitted = fit_mixed_model(groups_of(residuals, batch, state), UNLIKE)
     assert np.abs(fitted.loc[:, :, :700]).mean() < 0.005
     centred = effects - effects.mean(0)
     with_effect = fitted.loc[:, :, 700:].ravel()
@@ -123,20 +169,20 @@ def test_genes_without_effect_stay_at_zero_and_the_others_are_not_shrunk_away():
 
 def test_without_any_effect_everything_is_off():
     residuals, batch, state, _ = cells(4, np.zeros(300), 0.0)
-    fitted = fit_mixed_model(groups_of(residuals, batch, state))
+    fitted = fit_mixed_model(groups_of(residuals, batch, state), UNLIKE)
     # The standard error of a batch's mean is 0.06.
     assert np.abs(fitted.loc).mean() < 0.003
     np.testing.assert_allclose(fitted.common.mean(1), [0.5, 0, -0.5], atol=0.02)
 
 
-def test_many_genes_are_the_same_as_in_chunks(monkeypatch):
-    residuals, batch, state, _ = cells(5, np.linspace(0, 1, 50), 0.2)
-    groups = groups_of(residuals, batch, state)
-    whole = fit_mixed_model(groups)
-    monkeypatch.setattr(_mixed_model, "GENES_PER_CHUNK", 7)
-    chunked = fit_mixed_model(groups)
-    for name in ("common", "loc", "ratios"):
-        np.testing.assert_allclose(getattr(whole, name), getattr(chunked, name), atol=1e-9)
+def test_a_mixture_has_the_variance_of_its_parts():
+    """Half of the genes have effects; of a gene with little data either may be true."""
+    residuals, batch, state, effects = cells(5, np.repeat([0.0, 0.5], 500), 0.0, n_cells=60)
+    fitted = fit_mixed_model(groups_of(residuals, batch, state), UNLIKE)
+    errors = np.square(fitted.loc - effects).mean((0, 1))
+    claimed = np.square(fitted.sd).mean((0, 1))
+    for genes in np.array_split(np.argsort(claimed), 4)[1:]:
+        assert errors[genes].mean() == pytest.approx(claimed[genes].mean(), rel=0.3)
 
 
 def test_the_stacking_weight_is_that_of_least_squares():

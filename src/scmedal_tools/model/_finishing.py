@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
+from scmedal_tools.module._mixed_equations import likeness_of
 from scmedal_tools.train._mixed_model import (
     GroupSums,
     fit_mixed_model,
@@ -42,7 +43,8 @@ def fit_gene_effects(model: SCMEDAL_RE) -> None:
     for x, own, population, batch, state in _parts(model, model.train_indices):
         with_network.add(x - own, batch, state)
         without.add(x - population, batch, state)
-    with_network, without = fit_mixed_model(with_network), fit_mixed_model(without)
+    likeness = likeness_of(model.module.decode_in_population(gene_effects.centres))
+    with_network, without = (fit_mixed_model(sums, likeness) for sums in (with_network, without))
 
     quotient = np.zeros(2)
     for x, *parts in _parts(model, model.validation_indices):
@@ -81,7 +83,7 @@ def _dispersion(
         return 1.0
     difference = differences.sums / np.maximum(differences.sizes, 1)[:, :, None]
     between = weight * (1 - weight) * np.square(difference)
-    variance = model.module.gene_effects.without_network.posterior_sd().square().cpu().numpy()
+    variance = np.square(without.sd)
     ratio = (weights * (squared - between)).sum() / np.maximum((weights * variance).sum(), 1e-12)
     return float(np.clip(ratio, 1, MAX_DISPERSION))
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
+from ._mixed_effects import MixedEffects
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -18,8 +20,10 @@ class Draw(NamedTuple):
 
     weight: Tensor
     """Whether a gene follows the model with the network's effects, 0 or 1."""
-    without_network: Tensor
-    with_network: Tensor
+    common: Tensor
+    """How far the fixed effects are from their means, states x genes."""
+    effects: Tensor
+    """How far the random effects are from their means, batches x states x genes."""
 
 
 class GeneEffects(nn.Module):
@@ -78,15 +82,14 @@ class GeneEffects(nn.Module):
         """State of each cell, of shape ``(n_cells,)``."""
         return torch.cdist(content, self.centres).argmin(1)
 
-    def draw(self, generator: torch.Generator | None = None) -> Draw:
+    def draw(self, generator: torch.Generator) -> Draw:
         """One draw of the effects, and of which model holds for each gene."""
         genes = self.without_network.common[0]
-        device = genes.device if generator is None else generator.device
-        uniform = torch.rand(genes.shape, generator=generator, device=device).to(genes.device)
-        weight = (uniform < self.network_weight).to(genes)
-        deviation = self.dispersion.sqrt() * self.without_network.draw_deviation(generator)
+        uniform = torch.rand(genes.shape, generator=generator).to(genes.device)
+        deviations = self.without_network.draw_deviation(generator)
         return Draw(
-            weight, self.without_network.loc + deviation, self.with_network.loc + deviation
+            (uniform < self.network_weight).to(genes),
+            *(self.dispersion.sqrt() * deviation for deviation in deviations),
         )
 
     def forward(
@@ -96,72 +99,24 @@ class GeneEffects(nn.Module):
 
         While ``fixed`` holds a draw, that is what is added.
         """
-        draw = self.fixed or Draw(
-            self.network_weight, self.without_network.loc, self.with_network.loc
-        )
         state = self.state_of(content)
-        without = population + self.without_network.common[state]
-        without = without + draw.without_network[batch_index, state]
-        own = own + self.with_network.common[state] + draw.with_network[batch_index, state]
-        return without + draw.weight * (own - without)
+        without, with_network = (
+            model.common[state] + model.loc[batch_index, state]
+            for model in (self.without_network, self.with_network)
+        )
+        values = self._average(population + without, own + with_network, state)
+        if self.fixed is not None:
+            values = values + self.fixed.effects[batch_index, state]
+        return values
 
     def in_population(self, population: Tensor, own: Tensor, content: Tensor) -> Tensor:
         """Expression of cells with all effects on genes at their mean, 0."""
         state = self.state_of(content)
-        weight = self.fixed.weight if self.fixed else self.network_weight
         without = population + self.without_network.common[state]
-        return without + weight * (own + self.with_network.common[state] - without)
+        return self._average(without, own + self.with_network.common[state], state)
 
-
-class MixedEffects(nn.Module):
-    """Posterior of the effects of batches on genes, and on genes in a state.
-
-    Parameters
-    ----------
-    n_batch, n_states, n_genes
-        Numbers of batches, states and genes.
-    """
-
-    def __init__(self, n_batch: int, n_states: int, n_genes: int):
-        super().__init__()
-        self.register_buffer("sizes", torch.zeros(n_batch, n_states))
-        self.register_buffer("ratios", torch.zeros(2, n_genes))
-        self.register_buffer("scale", torch.zeros(n_states, n_genes))
-        self.register_buffer("common", torch.zeros(n_states, n_genes))
-        self.register_buffer("loc", torch.zeros(n_batch, n_states, n_genes))
-
-    def set_model(self, model: MixedModel) -> None:
-        """Take over a fitted model."""
-        for name, buffer in self.named_buffers():
-            buffer.copy_(torch.as_tensor(getattr(model, name)))
-
-    def posterior(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Variances of effects of batches, of those on states given them, and shrinkage of these.
-
-        Relative to the variance of the cells; shapes ``(n_batch, n_genes)`` and, twice,
-        ``(n_batch, n_states, n_genes)``.
-        """
-        of_batch, of_state = self.ratios
-        sizes = self.sizes[:, :, None]
-        shrinkage = sizes * of_state / (1 + sizes * of_state)
-        information = (sizes / (1 + sizes * of_state)).sum(1)
-        return of_batch / (1 + of_batch * information), of_state * (1 - shrinkage), shrinkage
-
-    def posterior_sd(self) -> Tensor:
-        """Standard deviations of the effects, ``(n_batch, n_states, n_genes)``."""
-        batch_variance, state_variance, shrinkage = self.posterior()
-        of_batch = (1 - shrinkage).square() * batch_variance[:, None]
-        return self.scale * (of_batch + state_variance).sqrt()
-
-    def draw_deviation(self, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of how far the effects are from their means, in the shape of these."""
-        device = self.loc.device if generator is None else generator.device
-
-        def normal(variance: Tensor) -> Tensor:
-            noise = torch.randn(variance.shape, generator=generator, device=device)
-            return variance.sqrt() * noise.to(variance.device)
-
-        batch_variance, state_variance, shrinkage = self.posterior()
-        # The more the batch explains, the less is left for its states.
-        of_batch = (1 - shrinkage) * normal(batch_variance)[:, None]
-        return self.scale * (of_batch + normal(state_variance))
+    def _average(self, without: Tensor, with_network: Tensor, state: Tensor) -> Tensor:
+        """Average of both models, or what a draw takes of them, with its fixed effects."""
+        if self.fixed is None:
+            return torch.lerp(without, with_network, self.network_weight)
+        return torch.lerp(without, with_network, self.fixed.weight) + self.fixed.common[state]

@@ -97,7 +97,7 @@ def effects_diagnostics(
 
 
 def _of_genes(kind: str, effects: MixedEffects) -> dict:
-    mean, sd = effects.loc.cpu(), effects.posterior_sd().cpu()
+    mean, sd = effects.loc.cpu(), effects.sd.cpu()
     prior_sd = (effects.scale * effects.ratios.sum(0).sqrt()).cpu()
     alive = effects.ratios.sum(0).cpu() > HAS_EFFECT
     sd, prior_sd = sd[:, :, alive], prior_sd[:, alive]

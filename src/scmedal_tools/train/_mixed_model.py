@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
+import torch
 from scipy import sparse
 
-# Ratios of the variances of effects to the residual variance that are considered.
-VARIANCE_RATIOS = (0.0, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0)
+from scmedal_tools.module._mixed_equations import MixedEquations, covariances
+
 EM_STEPS = 200
 # Cells that the variance of all states counts as in that of each state.
 PRIOR_CELLS = 10
 MIN_VARIANCE = 1e-8
-GENES_PER_CHUNK = 1_000
+# Posterior probability of variances that no gene needs.
+NEGLIGIBLE = 1e-6
 
 
 class GroupSums:
@@ -51,23 +52,36 @@ class MixedModel:
     """Cells of each batch and state."""
     scale: np.ndarray
     """Standard deviation of the cells of each state, states x genes."""
-    ratios: np.ndarray
-    """Variances of the effects of batches, and on states, relative to the cells', 2 x genes."""
+    means: np.ndarray
+    """Means of groups in units of the scale, batches x states x genes."""
+    probabilities: np.ndarray
+    """Posterior of each gene over the variances considered, genes x variances."""
+    likeness: np.ndarray
+    """Correlation of the effects on states, states x states."""
     common: np.ndarray
     """Fixed effects of the states, states x genes."""
     loc: np.ndarray
     """Posterior means of a batch's effects on each state, batches x states x genes."""
+    sd: np.ndarray
+    """Their posterior standard deviations."""
 
 
-def fit_mixed_model(groups: GroupSums) -> MixedModel:
-    r"""Fit ``state + (1 | batch) + (1 | batch:state)`` to every gene.
+def fit_mixed_model(groups: GroupSums, likeness: torch.Tensor) -> MixedModel:
+    r"""Fit ``state + (1 | batch) + (0 + state | batch)`` to every gene.
 
     A state's cells are divided by their standard deviation first: effects on expression are large
     where a gene is expressed, and so is its noise. The variances :math:`\tau_b^2, \tau_d^2` of a
-    gene's random effects are then points of a grid. How often each pair occurs among the genes is
-    estimated from all of them (nonparametric empirical Bayes on the restricted likelihoods, so
-    that many or few genes may have no effect at all); a gene gets its posterior mean, and given
-    that the effects have an exact Gaussian posterior.
+    gene's random effects, and whether the second kind is alike for states that are alike, are
+    then a point of a grid. How often each point occurs among the genes is estimated from all of
+    them (nonparametric empirical Bayes on the restricted likelihoods, so that many or few genes
+    may have no effect at all). Given a point the posterior is Gaussian; a gene's is their mixture.
+
+    Parameters
+    ----------
+    groups
+        What there is to be explained.
+    likeness
+        Correlation of the effects on states that are alike, ``(n_states, n_states)``.
 
     References
     ----------
@@ -76,62 +90,30 @@ def fit_mixed_model(groups: GroupSums) -> MixedModel:
     """
     scale = np.sqrt(groups.noise())
     means = groups.sums / np.maximum(groups.sizes, 1)[:, :, None] / scale
-    pairs = np.array(list(product(VARIANCE_RATIOS, repeat=2)))
-    evidence = np.stack(
-        [_Equations(groups.sizes, means, *p[:, None]).evidence() for p in pairs], 1
+    sizes, y = torch.from_numpy(groups.sizes), torch.from_numpy(means)
+    equations = [MixedEquations(sizes, covariance) for covariance in covariances(likeness)]
+    evidence = torch.stack([model.evidence(y) for model in equations], 1).numpy()
+    probabilities = _posterior_of_genes(evidence)
+    common, loc, squares = 0.0, 0.0, 0.0
+    for model, weight in zip(equations, torch.from_numpy(probabilities).T, strict=True):
+        if weight.max() < NEGLIGIBLE:
+            continue
+        of_point = model.common(y)
+        effects = model.effects(y, of_point)
+        common = common + weight * of_point
+        loc = loc + weight * effects
+        squares = squares + weight * (effects.square() + model.variance()[:, :, None])
+    sd = (squares - loc.square()).clamp_min(0).sqrt().numpy()
+    return MixedModel(
+        sizes=groups.sizes,
+        scale=scale,
+        means=means,
+        probabilities=probabilities,
+        likeness=likeness.numpy(),
+        common=scale * common.numpy(),
+        loc=scale * loc.numpy(),
+        sd=scale * sd,
     )
-    ratios = (_posterior_of_genes(evidence) @ pairs).T
-    chunks = np.array_split(np.arange(scale.shape[1]), -(-scale.shape[1] // GENES_PER_CHUNK))
-    fitted = [_Equations(groups.sizes, means[:, :, genes], *ratios[:, genes]) for genes in chunks]
-    common = np.concatenate([equations.common for equations in fitted], -1)
-    loc = np.concatenate([equations.effects() for equations in fitted], -1)
-    return MixedModel(groups.sizes, scale, ratios, scale * common, scale * loc)
-
-
-class _Equations:
-    """Mixed-model equations on the means of groups of cells with variance 1.
-
-    Ratios are given for each gene, or are the same for all.
-    """
-
-    def __init__(
-        self, sizes: np.ndarray, means: np.ndarray, of_batch: np.ndarray, of_state: np.ndarray
-    ):
-        sizes = sizes[:, :, None]
-        self.means, self.of_state = means, of_state
-        # With the effect on the state integrated out, a mean varies by 1 / n + ratio.
-        self.weights = sizes / (1 + sizes * of_state)
-        self.log_weights = np.log(
-            self.weights, where=sizes > 0, out=np.zeros_like(self.weights)
-        ).sum((0, 1))
-        self.rest = 1 + of_batch * self.weights.sum(1)
-        self.share = of_batch / self.rest
-        by_gene = self.weights.transpose(2, 1, 0)
-        information = -(by_gene * self.share.T[:, None]) @ by_gene.transpose(0, 2, 1)
-        diagonal = np.arange(by_gene.shape[1])
-        # A state without cells has no information and stays at zero.
-        information[:, diagonal, diagonal] += self.weights.sum(0).T + MIN_VARIANCE
-        weighted = self.weights * means
-        of_batches = self.share * weighted.sum(1)
-        self.score = (weighted - self.weights * of_batches[:, None]).sum(0)
-        self.common = np.linalg.solve(information, self.score.T[..., None])[..., 0].T
-        self.log_information = np.linalg.slogdet(information)[1]
-
-    def evidence(self) -> np.ndarray:
-        """Restricted log-likelihood of each gene, up to a constant."""
-        weighted = self.weights * self.means
-        squares = (weighted * self.means).sum((0, 1))
-        squares = squares - (self.share * np.square(weighted.sum(1))).sum(0)
-        squares = squares - (self.common * self.score).sum(0)
-        logs = self.log_weights - np.log(self.rest).sum(0) - self.log_information
-        return 0.5 * (logs - squares)
-
-    def effects(self) -> np.ndarray:
-        """Posterior means of the effects of batches on states, batches x states x genes."""
-        residuals = self.means - self.common
-        of_batch = (self.weights * residuals).sum(1) * self.share
-        shrinkage = self.weights * self.of_state
-        return of_batch[:, None] + shrinkage * (residuals - of_batch[:, None])
 
 
 def stacking_weight(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
