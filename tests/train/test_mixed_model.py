@@ -57,6 +57,15 @@ def test_sums_and_noise_are_those_of_the_cells():
         np.testing.assert_allclose(groups.noise()[i], expected, rtol=0.02)
 
 
+def test_a_minibatch_may_be_empty():
+    """As is a half of the last minibatch, if that is a single cell."""
+    residuals, batch, state, _ = cells(0, [0.5], 0.0, n_cells=20)
+    groups = groups_of(residuals, batch, state)
+    before = groups.sums.copy()
+    groups.add(residuals[:0].astype(np.float32), batch[:0], state[:0])
+    np.testing.assert_array_equal(groups.sums, before)
+
+
 class TestEquations:
     """Against the model of all groups at once, with dense matrices."""
 

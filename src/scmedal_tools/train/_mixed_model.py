@@ -28,6 +28,8 @@ class GroupSums:
 
     def add(self, residuals: np.ndarray, batch: np.ndarray, state: np.ndarray) -> None:
         """Count in the residuals (cells x genes) of some cells."""
+        if not len(residuals):
+            return
         n_batch, n_states = self.sizes.shape
         group = batch * n_states + state
         self.sizes += np.bincount(group, minlength=n_batch * n_states).reshape(n_batch, n_states)
