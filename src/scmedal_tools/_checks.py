@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scmedal_tools import _keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
     from anndata import AnnData
@@ -171,6 +171,34 @@ def check_obs(
             f"{adata.n_obs:,} cells, and at least {min_levels} are needed: {reason}. "
             f"{_candidates(adata)}"
         )
+
+
+def check_factors(adata: AnnData, batch_key: str, keys: Sequence[str] | None) -> None:
+    """Refuse columns that cannot serve as further factors; parameters as in :func:`check_obs`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check_obs`, for more than two columns, one named twice, or one that says the same
+        as another.
+    """
+    if isinstance(keys, str):
+        raise ValueError(f"random_effect_keys takes a list: write [{keys!r}].")
+    keys = [batch_key, *(keys or ())]
+    if len(keys) > 3 or len(set(keys)) < len(keys):
+        raise ValueError(
+            f"random_effect_keys={keys[1:]!r}: name one or two columns other than batch_key, each "
+            "once."
+        )
+    for i, key in enumerate(keys[1:], 1):
+        check_obs(adata, key, what="random_effect_keys")
+        for other in keys[:i]:
+            pairs = adata.obs[[key, other]].drop_duplicates()
+            if len(pairs) == adata.obs[key].nunique() == adata.obs[other].nunique():
+                raise ValueError(
+                    f"{key!r} and {other!r} divide the cells alike, so that their effects cannot "
+                    "be told apart: leave one out."
+                )
 
 
 def check_labels(adata: AnnData, key: str, unlabeled_category: str = "unlabeled") -> None:

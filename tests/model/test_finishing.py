@@ -34,8 +34,8 @@ def mixed(model, cells):
     return [
         base + (fitted.common[state] + fitted.loc[batch, state]).numpy()
         for base, fitted in (
-            (population, effects.without_network),
-            (own, effects.with_network),
+            (population, effects.without_network[0]),
+            (own, effects.with_network[0]),
         )
     ]
 
@@ -45,8 +45,8 @@ def test_groups_are_those_of_the_training_cells(model):
     sizes = np.zeros((4, 10))
     np.add.at(sizes, (batch, state), 1)
     for fitted in (
-        model.module.gene_effects.without_network,
-        model.module.gene_effects.with_network,
+        *model.module.gene_effects.without_network,
+        *model.module.gene_effects.with_network,
     ):
         np.testing.assert_array_equal(fitted.sizes, sizes)
 
@@ -79,7 +79,7 @@ def test_without_validation_cells_the_networks_effects_count_in_full(fit, adata)
 
 def test_a_later_training_fits_them_anew(fit, adata):
     model = fit("SCMEDAL_RE", adata)
-    before = model.module.gene_effects.with_network.loc.clone()
+    before = model.module.gene_effects.with_network[0].loc.clone()
     seen = []
     model.module.output.register_forward_pre_hook(
         lambda *_: seen.append(model.module.has_gene_effects)
@@ -87,7 +87,7 @@ def test_a_later_training_fits_them_anew(fit, adata):
     model.train(max_epochs=1, batch_size=64, accelerator="cpu", enable_progress_bar=False)
     assert not seen[0]
     assert model.module.has_gene_effects
-    assert not torch.equal(model.module.gene_effects.with_network.loc, before)
+    assert not torch.equal(model.module.gene_effects.with_network[0].loc, before)
 
 
 def test_none_without_states_or_in_the_papers_preset(fit, adata):

@@ -157,7 +157,7 @@ QUERIES = {
     "genes repeated": (repeat_a_gene, r"2 of 60 genes share their name"),
     "no batch column": (drop_the_batch, r"has no column 'donor'"),
     "batch missing": (in_obs("donor", np.nan, [0]), r"obs\['donor'\] is missing for 1 cells"),
-    "batch unseen": (in_obs("donor", "new", [0]), r"1 of the batches.*: new\..*knows: donor_01"),
+    "batch unseen": (in_obs("donor", "new", [0]), r"1 of the levels.*: new\..*It knows: donor_01"),
     "no type column": (
         lambda adata: adata.obs.pop("partly_labelled"),
         r"no column 'partly_labelled'(.|\n)*obs\['partly_labelled'\] = 'unlabeled'",

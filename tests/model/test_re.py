@@ -38,7 +38,7 @@ def without_effects(re):
     """The model with every random effect at its prior mean."""
     on_genes = re.module.gene_effects
     means = [table.loc.data for table in re.module.effect_tables.values()]
-    means += [on_genes.without_network.loc, on_genes.with_network.loc]
+    means += [e.loc for e in (*on_genes.without_network, *on_genes.with_network)]
     before = [mean.clone() for mean in means]
     for mean in means:
         mean.zero_()
@@ -100,7 +100,10 @@ class TestCounterfactual:
         reached = {"content": ("bott", "dec", "out"), "decoder": ("dec", "out")}.get(swap, ("",))
         tables = [t for k, t in module.effect_tables.items() if k.startswith(reached)]
         means = [table.loc.data for table in tables]
-        means += [module.gene_effects.without_network.loc, module.gene_effects.with_network.loc]
+        means += [
+            module.gene_effects.without_network[0].loc,
+            module.gene_effects.with_network[0].loc,
+        ]
         module.gene_effects.network_weight.fill_(0.5)
         ours = re.get_counterfactual_expression(transform_batch="population", swap=swap)
         before = [mean.clone() for mean in means]
@@ -186,9 +189,12 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"transform_batch": "donor_9"}, r"\['donor_9'\] are not batches.*donor_01, donor_02"),
-            ({"transform_batch": ["donor_01", "x", "y"]}, r"\['x', 'y'\] are not batches"),
-            ({"transform_batch": "x"}, "or 'population', a batch without effects"),
+            (
+                {"transform_batch": "donor_9"},
+                "'donor_9' is not a level of 'donor'.*donor_01, donor_02",
+            ),
+            ({"transform_batch": ["donor_01", "x", "y"]}, "'x' is not a level of 'donor'"),
+            ({"transform_batch": "x"}, "or 'population', without effects"),
             ({"transform_batch": "donor_01", "interval": 0.9}, "pass n_samples as well"),
             (
                 {"transform_batch": "donor_01", "interval": 90, "n_samples": 5},
@@ -203,7 +209,7 @@ class TestArguments:
                 },
                 "leave out return_mean",
             ),
-            ({}, "transform_batch: it names no batch"),
+            ({}, "transform_batch names no batch"),
             ({"transform_batch": "donor_01", "swap": "all"}, "swap='all' is not one of"),
         ],
     )

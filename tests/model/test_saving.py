@@ -118,7 +118,7 @@ SPOILT = {
     "negative values": negate,
     "raw counts": take_the_counts,
     "in another order": reverse_the_genes,
-    "not trained on 1 of the batches": name_another_donor,
+    "not trained on 1 of the levels": name_another_donor,
 }
 
 

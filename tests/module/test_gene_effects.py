@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from scmedal_tools.module._gene_effects import GeneEffects
+from scmedal_tools.module._levels import POPULATION
 from scmedal_tools.module._mixed_equations import VARIANCES, MixedEquations, covariances
 from scmedal_tools.train._mixed_model import MixedModel
 
@@ -43,7 +44,7 @@ MODELS = mixed_model(0), mixed_model(1)
 def effects():
     effects = GeneEffects(N_BATCH, N_GENES, N_LATENT, N_STATES)
     effects.set_centres(CENTRES)
-    effects.set_models(*MODELS, WEIGHT, DISPERSION)
+    effects.set_models(*([model] for model in MODELS), WEIGHT, DISPERSION)
     return effects
 
 
@@ -76,18 +77,20 @@ def test_the_population_has_the_common_part_only(effects, cells):
     population, own, content, batch, state = cells
     common = (1 - WEIGHT) * MODELS[0].common[state] + WEIGHT * MODELS[1].common[state]
     expected = (1 - WEIGHT) * population + WEIGHT * own + common
-    inputs = as_tensors(population, own, content, batch)[:3]
-    np.testing.assert_allclose(effects.in_population(*inputs), expected, rtol=1e-4, atol=1e-6)
+    nobody = np.full_like(batch, POPULATION)
+    inputs = as_tensors(population, own, content, nobody)
+    np.testing.assert_allclose(effects(*inputs), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_population_of_a_draw_follows_its_models(effects, cells):
     """So that without effects and posterior the shift to it is 0 in every draw."""
     inputs = as_tensors(*cells[:4])
-    for model in (effects.without_network, effects.with_network):
+    nobody = torch.full_like(inputs[3], POPULATION)
+    for model in (*effects.without_network, *effects.with_network):
         model.loc.zero_()
         model.probabilities.zero_()[:, 0] = 1
     effects.fixed = effects.draw(torch.Generator().manual_seed(0))
-    torch.testing.assert_close(effects(*inputs), effects.in_population(*inputs[:3]))
+    torch.testing.assert_close(effects(*inputs), effects(*inputs[:3], nobody))
 
 
 def test_a_cell_is_in_the_nearest_state(effects, cells):
@@ -114,13 +117,13 @@ class TestDraws:
     def test_moments(self, draws):
         """Of the random effects: the mean is right, and so is the spread, times the dispersion."""
         model = MODELS[0]
-        values = torch.stack([draw.effects for draw in draws]).numpy()
+        values = torch.stack([draw.effects[0] for draw in draws]).numpy()
         np.testing.assert_allclose(values.mean(0), 0, atol=0.12)
         np.testing.assert_allclose(values.std(0), DISPERSION**0.5 * model.sd, rtol=0.08)
 
     def test_of_the_fixed_effects_move_with_the_random_ones(self, draws):
         """Group means that are known well leave no doubt about the sum of both."""
-        values = [draw.common + draw.effects for draw in draws]
+        values = [draw.common + draw.effects[0] for draw in draws]
         both = torch.stack(values).numpy().var(0)
         apart = np.square(torch.stack([draw.common for draw in draws]).numpy()).mean(0)
         large = MODELS[0].sizes.argmax(0)
@@ -137,7 +140,7 @@ class TestDraws:
         effects.fixed = draw = draws[0]
         values = effects(*as_tensors(*inputs)).numpy()
         follows = draw.weight.numpy() == 1
-        deviations = (draw.common + draw.effects).numpy()[batch, state]
+        deviations = (draw.common + draw.effects[0]).numpy()[batch, state]
         for x, model, genes in ((population, MODELS[0], ~follows), (own, MODELS[1], follows)):
             expected = x + model.common[state] + model.loc[batch, state] + deviations
             np.testing.assert_allclose(values[:, genes], expected[:, genes], rtol=1e-4, atol=1e-5)

@@ -26,7 +26,7 @@ def scaler(request, x):
         variance=x.var(0),
         minimum=x.min(),
         maximum=x.max(),
-        cells_per_batch=np.array([50]),
+        cells_per_level=[np.array([50])],
     )
     scaler.fit(statistics)
     return scaler

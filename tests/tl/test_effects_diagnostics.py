@@ -70,7 +70,7 @@ def test_values(request, name):
 @pytest.mark.parametrize("kind", ["without_network", "with_network"])
 def test_values_of_the_effects_on_genes(model, kind):
     row = tl.effects_diagnostics(model).tables.loc["genes", kind]
-    effects = getattr(model.module.gene_effects, kind)
+    effects = getattr(model.module.gene_effects, kind)[0]
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([effects.draw_deviation(generator)[1] for _ in range(300)])
     prior = (effects.scale.square() * effects.ratios.sum(0)).sqrt()

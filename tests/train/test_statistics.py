@@ -51,31 +51,31 @@ class TestValues:
     @pytest.mark.parametrize("form", ["csr", "csc", "dense"])
     def test_of_the_training_cells_only(self, adata, datamodule, form):
         adata.X = {"csr": adata.X, "csc": adata.X.tocsc(), "dense": adata.X.toarray()}[form]
-        assert_numpy_agrees(training_statistics(datamodule(adata), 4), adata)
+        assert_numpy_agrees(training_statistics(datamodule(adata), [4]), adata)
 
     def test_large_means_do_not_cost_the_variance(self, adata, datamodule):
         module = datamodule(adata)
         adata.X = adata.X.toarray() + np.float32(1000)
-        assert_numpy_agrees(training_statistics(module, 4), adata)
+        assert_numpy_agrees(training_statistics(module, [4]), adata)
 
     def test_a_constant_gene_has_variance_zero(self, adata, datamodule):
         adata.X = adata.X.toarray()
         adata.X[:, 3] = 0.1
-        assert training_statistics(datamodule(adata), 4).variance[3] == 0
+        assert training_statistics(datamodule(adata), [4]).variance[3] == 0
 
     def test_minibatches_of_another_data_module(self, adata, datamodule):
         module = datamodule(adata, load_sparse_tensor=True)
         other = SimpleNamespace(train_dataloader=module.train_dataloader)
-        assert_numpy_agrees(training_statistics(other, 4), adata)
+        assert_numpy_agrees(training_statistics(other, [4]), adata)
 
     def test_entropy_without_a_cell_in_a_batch(self):
-        statistics = ExpressionStatistics(0, 0, 0, 0, cells_per_batch=np.array([5, 0, 5]))
+        statistics = ExpressionStatistics(0, 0, 0, 0, cells_per_level=[np.array([5, 0, 5])])
         assert statistics.batch_entropy == pytest.approx(np.log(2))
 
 
 def statistics_with(variance, cells_per_batch=(3, 3)):
     return ExpressionStatistics(
-        np.zeros(len(variance)), np.array(variance), 0.0, 1.0, np.array(cells_per_batch)
+        np.zeros(len(variance)), np.array(variance), 0.0, 1.0, [np.array(cells_per_batch)]
     )
 
 

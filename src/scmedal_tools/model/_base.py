@@ -5,35 +5,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, LabelsWithUnlabeledObsField, LayerField
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    LabelsWithUnlabeledObsField,
+    LayerField,
+)
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.train._config import merge_kwargs
 from scvi.utils import setup_anndata_dsp
 
-from scmedal_tools._checks import check_labels, check_log_normalised, check_names, check_obs
+from scmedal_tools._checks import (
+    check_factors,
+    check_labels,
+    check_log_normalised,
+    check_names,
+    check_obs,
+)
 from scmedal_tools.train import MedalDataSplitter, MedalTrainingPlan, get_preset
 from scmedal_tools.train._callbacks import BestWeights
 from scmedal_tools.train._plans import SELECTION
 
 from ._inference import InferenceMixin
-from ._query_checks import check_query
+from ._query_checks import check_query, levels_of_factors
+from ._unseen import UnseenBatchMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
+
+    from scmedal_tools.train import Preset
 
 # By default the epochs are this over the number of cells; see docs/design/presets.md.
 CELLS_SEEN = 400_000
 EPOCH_RANGE = (10, 100)
 
 
-class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
+class MedalModel(InferenceMixin, UnseenBatchMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """Base of the scMEDAL models."""
 
     _data_splitter_cls = MedalDataSplitter
@@ -64,6 +78,7 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
             n_batch,
             n_hidden=n_hidden,
             n_latent=n_latent,
+            n_crossed=[len(names) for names in list(self.factors.values())[1:]],
             **self._label_sizes(),
             **(settings | module_kwargs),
         )
@@ -86,11 +101,13 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         labels_key: str | None = None,
         layer: str | None = None,
         unlabeled_category: str = "unlabeled",
+        random_effect_keys: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         """Register log-normalised expression, batches and cell types.
 
-        Adds ``_scvi_batch``, ``_scvi_labels`` to ``adata.obs`` and identifiers to ``adata.uns``.
+        Adds ``_scvi_batch``, ``_scvi_labels`` to ``adata.obs``, ``_scvi_extra_categorical_covs``
+        to ``adata.obsm`` if there are further factors, and identifiers to ``adata.uns``.
 
         Parameters
         ----------
@@ -103,6 +120,10 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
             Layer with the log-normalised expression; ``None`` for ``adata.X``.
         unlabeled_category
             Cell type that stands for "not known".
+        random_effect_keys
+            One or two further columns of ``adata.obs`` that expression depends on (protocol,
+            tissue). In ``SCMEDAL_RE`` their effects and those of the batch add up; the others
+            hide them as they hide the batch.
 
         Raises
         ------
@@ -112,11 +133,12 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         if "source_registry" in kwargs:
-            check_query(adata, kwargs["source_registry"])
+            check_query(adata, kwargs["source_registry"], kwargs.get("extend_categories", False))
         else:
             check_log_normalised(adata, layer)
             check_names(adata)
             check_obs(adata, batch_key)
+            check_factors(adata, batch_key, random_effect_keys)
             if labels_key is not None:
                 check_labels(adata, labels_key, unlabeled_category)
         labels_field = (
@@ -126,14 +148,15 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
                 REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category
             )
         )
-        adata_manager = AnnDataManager(
-            fields=[
-                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
-                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-                labels_field,
-            ],
-            setup_method_args=setup_method_args,
-        )
+        fields = [
+            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            labels_field,
+        ]
+        if random_effect_keys:
+            keys = list(random_effect_keys)
+            fields.append(CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, keys))
+        adata_manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         adata_manager.register_fields(adata, **kwargs)
         cls.register_manager(adata_manager)
 
@@ -188,11 +211,13 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         Scaling is fitted on the training cells and saved with the model. Every term of the loss
         is in ``model.history``, for training and validation cells.
         """
-        preset = get_preset(type(self).__name__, self.preset_)
+        preset = self._preset()
         settings_ = preset.train | trainer_kwargs
         preset_epochs = settings_.pop("max_epochs", None)
         preset_batch_size = settings_.pop("batch_size")
         default_stopping = settings_.pop("early_stopping")
+        default_size = settings_.pop("train_size", None)
+        train_size = default_size if train_size is None else train_size
         early_stopping = default_stopping if early_stopping is None else early_stopping
         callbacks = list(settings_.pop("callbacks", []))
         if early_stopping:
@@ -219,6 +244,10 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
         self.best_epoch_ = best.best_epoch if early_stopping else None
         self._after_training()
 
+    def _preset(self) -> Preset:
+        """Settings by which the model is trained."""
+        return get_preset(type(self).__name__, self.preset_)
+
     def _after_training(self) -> None:
         """Whatever a model settles once its weights are final."""
 
@@ -236,8 +265,15 @@ class MedalModel(InferenceMixin, UnsupervisedTrainingMixin, BaseModelClass):
     @property
     def batch_names(self) -> pd.Index:
         """Names of the batches, in the order of their codes."""
-        state = self.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
-        return pd.Index(state["categorical_mapping"])
+        return next(iter(self.factors.values()))
+
+    @property
+    def factors(self) -> dict[str, pd.Index]:
+        """Levels of each factor of the random effects, in the order of their codes.
+
+        The first is the batch, the others are the ``random_effect_keys``.
+        """
+        return levels_of_factors(self.registry)
 
 
 def _check_validation_cells(train_size, validation_size, datasplitter_kwargs) -> None:

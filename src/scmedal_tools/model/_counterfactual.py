@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from scvi import settings
 
+from scmedal_tools.module._levels import POPULATION as POPULATION_LEVEL
+from scmedal_tools.module._levels import with_level
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -17,20 +20,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ._inference import Minibatches
+    from ._unseen import UnseenBatch
 
     Expression = pd.DataFrame | np.ndarray
+    Target = str | int | dict[str, str | int]
+    Levels = dict[int, int]
 
 Swap = Literal["content", "decoder", "encoder_decoder"]
 
 POPULATION = "population"
 """Name of the target in which every effect is at its mean, 0."""
 SUMMARIES = ("mean", "sd", "lower", "upper")
-SWAPPED: dict[Swap, tuple[str, ...]] = {
-    "content": ("bottleneck", "decoder", "output"),
-    "decoder": ("decoder", "output"),
-    "encoder_decoder": ("encoder", "bottleneck", "decoder", "output"),
-}
-"""Parts of the network that get the target batch."""
 
 
 class CounterfactualMixin:
@@ -41,7 +41,7 @@ class CounterfactualMixin:
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
-        transform_batch: str | Sequence[str] | None = None,
+        transform_batch: Target | Sequence[Target] | None = None,
         gene_list: Sequence[str] | None = None,
         n_samples: int | None = None,
         return_mean: bool = True,
@@ -52,6 +52,7 @@ class CounterfactualMixin:
         keep_residual: bool = False,
         interval: float | None = None,
         dataloader: Minibatches | None = None,
+        unseen_batch: UnseenBatch = "error",
     ) -> Expression | dict[str, Expression] | dict[str, dict[str, Expression]]:
         """Expression of each cell as the model predicts it for another batch.
 
@@ -61,11 +62,13 @@ class CounterfactualMixin:
 
         Parameters
         ----------
-        adata, indices, batch_size, dataloader
+        adata, indices, batch_size, dataloader, unseen_batch
             See :meth:`get_latent_representation`.
         transform_batch
             Name of the target batch, or several; needed. ``"population"`` is a batch in which
-            every random effect is at its mean, 0 (unless a batch has that name).
+            every random effect is at its mean, 0 (unless a batch has that name). With several
+            factors a name changes the batch and keeps the others; a dictionary, for example
+            ``{"protocol": "v3"}``, changes those that it names and keeps the rest.
         gene_list
             Genes to return; ``None`` for all.
         n_samples
@@ -98,7 +101,8 @@ class CounterfactualMixin:
         pandas.DataFrame, numpy.ndarray or dict
             Shape ``(n_cells, n_genes)``, or an array ``(n_samples, n_cells, n_genes)`` with
             ``return_mean=False``. With ``interval`` a dictionary of ``"mean"``, ``"sd"``,
-            ``"lower"`` and ``"upper"``. For several targets a dictionary from target to result.
+            ``"lower"`` and ``"upper"``. For several targets a dictionary from target to result; a
+            target that is a dictionary has a name such as ``"protocol=v3"``.
 
         Raises
         ------
@@ -116,8 +120,8 @@ class CounterfactualMixin:
         swap = self._check_swap(swap)
         genes = self._gene_positions(gene_list)
 
-        def compute(tensors: dict[str, Tensor], codes: Sequence[int | None]) -> Tensor:
-            swapped = torch.stack(list(self._swap(tensors, codes, swap, genes)))
+        def compute(tensors: dict[str, Tensor], levels: Sequence[Levels]) -> Tensor:
+            swapped = torch.stack(list(self._swap(tensors, levels, swap, genes)))
             if keep_residual:
                 swapped = swapped + self._residual(tensors, genes)
             return swapped.mean(0, keepdim=True) if aggregate == "mean" else swapped
@@ -126,17 +130,18 @@ class CounterfactualMixin:
         if return_mean and interval is None:
             reduce = partial(torch.mean, dim=0)
         # Cells are encoded once for all targets, but not all draws of all targets held at once.
-        codes = list(targets.values())
+        levels = list(targets.values())
         one_by_one = n_samples is not None and aggregate is None
-        parts = [[code] for code in codes] if one_by_one else [codes]
+        parts = [[of_target] for of_target in levels] if one_by_one else [levels]
         if dataloader is not None and len(parts) > 1:
             dataloader = list(dataloader)
         values = [
             self._collect(
-                self._minibatches(adata, indices, batch_size, dataloader),
-                partial(compute, codes=part),
+                self._minibatches(adata, indices, batch_size, dataloader, unseen_batch),
+                partial(compute, levels=part),
                 n_samples,
                 reduce,
+                self._n_to_draw(adata, unseen_batch, n_samples),
             )
             for part in parts
         ]
@@ -152,36 +157,30 @@ class CounterfactualMixin:
                 return as_table(of_target)
             return {name: as_table(x) for name, x in zip(SUMMARIES, of_target, strict=True)}
 
-        if aggregate == "mean" or _is_name(transform_batch):
+        if aggregate == "mean" or _is_one(transform_batch):
             return result(0)
         return {name: result(i) for i, name in enumerate(targets)}
 
-    def _swap(self, tensors: dict[str, Tensor], codes, swap: Swap, genes: np.ndarray):
-        """Expression of a minibatch in each of the target batches, ``None`` for the population."""
+    def _swap(
+        self,
+        tensors: dict[str, Tensor],
+        targets: Sequence[Levels],
+        swap: Swap,
+        genes: np.ndarray | slice,
+    ) -> Iterator[Tensor]:
+        """Expression of a minibatch with the levels that each of the targets names."""
         own = self.module._get_inference_input(tensors)["batch_index"]
         inference = self._infer(tensors) if swap != "encoder_decoder" else None
-        for code in codes:
-            if code is None:
-                yield self._in_population(tensors, swap, genes)
-                continue
-            target = torch.full_like(own, code)
+        for levels in targets:
+            target = own
+            for factor, level in levels.items():
+                target = with_level(target, factor, level)
             if swap == "encoder_decoder":
                 inputs = self.module._get_inference_input(tensors) | {"batch_index": target}
                 inference = self.module.inference(**inputs)
             z = self._latent_in(inference, target) if swap == "content" else inference["z"]
             swapped = self.module.generative(z, target, inference["content"])
             yield self.module.reconstruct(swapped, genes)
-
-    def _in_population(self, tensors: dict[str, Tensor], swap: Swap, genes: np.ndarray) -> Tensor:
-        with self.module.effects_at_zero(SWAPPED[swap]):
-            inference = self._infer(tensors)
-            batch = self.module._get_generative_input(tensors, inference)["batch_index"]
-            x_hat = self.module.decode(inference["z"], batch.to(inference["z"].device))
-        if self.module.has_gene_effects:
-            content = inference["content"]
-            population = self.module.decode_in_population(content)
-            x_hat = self.module.gene_effects.in_population(population, x_hat, content)
-        return self.module.reconstruct({"x_hat": x_hat}, genes)
 
     def _residual(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
         inference = self._infer(tensors)
@@ -196,18 +195,42 @@ class CounterfactualMixin:
         content = inference["content"]
         return self.module.express(content, batch.to(content.device), sample=False)
 
-    def _targets(self, transform_batch) -> dict[str, int | None]:
-        names = [transform_batch] if _is_name(transform_batch) else list(transform_batch or ())
-        known = self.batch_names
-        unknown = [name for name in names if name not in known and name != POPULATION]
-        if unknown or not names:
-            problem = f"{unknown} are not batches of the model" if unknown else "it names no batch"
-            raise ValueError(
-                f"transform_batch: {problem}. Choose from "
-                f"{', '.join(map(str, known[:20]))}{', ...' if len(known) > 20 else ''}; or "
-                f"{POPULATION!r}, a batch without effects."
-            )
-        return {name: known.get_loc(name) if name in known else None for name in names}
+    def _targets(self, transform_batch) -> dict[str, Levels]:
+        """Levels that each target sets, by the name of the target."""
+        one = _is_one(transform_batch)
+        targets = [transform_batch] if one else list(transform_batch or ())
+        if not targets:
+            raise ValueError("transform_batch names no batch: pass a target, or several.")
+        batch_key = next(iter(self.factors))
+        named = {}
+        for target in targets:
+            if isinstance(target, dict):
+                name = ", ".join(f"{factor}={level}" for factor, level in target.items())
+                named[name] = self._levels(target)
+            elif target == POPULATION and target not in self.batch_names:
+                named[target] = dict.fromkeys(range(len(self.factors)), POPULATION_LEVEL)
+            else:
+                named[target] = self._levels({batch_key: target})
+        return named
+
+    def _levels(self, target: dict) -> Levels:
+        levels, factors = {}, list(self.factors)
+        for factor, name in target.items():
+            if factor not in factors:
+                raise ValueError(
+                    f"transform_batch: {factor!r} is not a factor of the model. Choose from "
+                    f"{', '.join(map(repr, factors))}."
+                )
+            known = self.factors[factor]
+            if name not in known and name != POPULATION:
+                raise ValueError(
+                    f"transform_batch: {name!r} is not a level of {factor!r} in the model. Choose "
+                    f"from {', '.join(map(str, known[:20]))}{', ...' if len(known) > 20 else ''}; "
+                    f"or {POPULATION!r}, without effects."
+                )
+            code = known.get_loc(name) if name in known else POPULATION_LEVEL
+            levels[factors.index(factor)] = code
+        return levels
 
     def _check_swap(self, swap: Swap | None) -> Swap:
         has_content = self.module.bottleneck is not None
@@ -221,10 +244,12 @@ class CounterfactualMixin:
             )
         return swap
 
-    def _draw_effects(self, n_samples: int) -> Iterator[dict[str, Tensor]]:
+    def _draw_effects(
+        self, n_samples: int, n_unseen: Sequence[int] | None = None
+    ) -> Iterator[dict[str, Tensor]]:
         seed = settings.seed if settings.seed is not None else 0
         generator = torch.Generator().manual_seed(seed)
-        return (self.module.draw_effects(generator) for _ in range(n_samples))
+        return (self.module.draw_effects(generator, n_unseen) for _ in range(n_samples))
 
 
 def summarise(draws: Tensor, interval: float) -> Tensor:
@@ -243,5 +268,5 @@ def check_interval(interval: float, n_samples: int | None) -> None:
         raise ValueError("interval needs draws: pass n_samples as well, for example 100.")
 
 
-def _is_name(transform_batch) -> bool:
-    return isinstance(transform_batch, str | int | np.integer)
+def _is_one(transform_batch) -> bool:
+    return isinstance(transform_batch, str | int | np.integer | dict)

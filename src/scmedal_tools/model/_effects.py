@@ -8,7 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from scmedal_tools.module._levels import POPULATION
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
 GENES = "genes"
@@ -19,7 +23,13 @@ class BatchEffectsMixin:
 
     @torch.inference_mode()
     def get_batch_effects(
-        self, layer: str = GENES, *, n_samples: int = 50, n_cells: int = 1_000, seed: int = 0
+        self,
+        layer: str = GENES,
+        *,
+        factor: str | None = None,
+        n_samples: int = 50,
+        n_cells: int = 1_000,
+        seed: int = 0,
     ) -> pd.DataFrame:
         r"""Posterior mean and standard deviation of what each batch does.
 
@@ -29,6 +39,8 @@ class BatchEffectsMixin:
             ``"genes"``: the effect on the expression of each gene, of all parts of the model
             together; or the name of a layer, for its random slopes and biases (scMEDAL, section
             4.2.2), for example ``"bottleneck"`` or ``"output"``.
+        factor
+            Factor whose levels the table is of, one of ``model.factors``; ``None`` for the batch.
         n_samples
             Number of posterior draws from which the standard deviations on genes are found.
         n_cells
@@ -40,7 +52,8 @@ class BatchEffectsMixin:
         Returns
         -------
         pandas.DataFrame
-            Index ``(batch, gene)`` or ``(batch, unit)``. For genes: ``effect``, the mean
+            Index ``(batch, gene)`` or ``(batch, unit)``, or the factor's name instead of
+            ``batch``. For genes: ``effect``, the mean
             difference between the expression of the cells in the batch and in the population, in
             the units of the input, its ``sd``, and ``z``, their quotient. For a layer: ``slope``,
             ``slope_sd``, ``bias`` and ``bias_sd``.
@@ -48,7 +61,8 @@ class BatchEffectsMixin:
         Raises
         ------
         ValueError
-            If the model has no such layer with random effects, or there are too few draws.
+            If the model has no such factor, or no such layer with random effects, or there are too
+            few draws.
         RuntimeError
             If the model is not trained.
 
@@ -63,46 +77,72 @@ class BatchEffectsMixin:
         >>> effects.loc["donor_02"].nlargest(10, "z")  # doctest: +SKIP
         """
         self._check_if_trained(warn=False, message="Call `model.train()` first.")
+        position = self._position(factor)
+        names = list(self.factors.values())[position]
         if layer == GENES:
-            return self._effects_on_genes(n_samples, n_cells, seed)
+            columns, units = self._effects_on_genes(position, n_samples, n_cells, seed)
+        else:
+            columns, units = self._effects_in(layer, position)
+        unit = "gene" if layer == GENES else "unit"
+        index = pd.MultiIndex.from_product([names, units], names=[factor or "batch", unit])
+        table = pd.DataFrame({k: v.cpu().numpy().ravel() for k, v in columns.items()}, index)
+        if layer == GENES:
+            table["z"] = (table["effect"] / table["sd"]).where(table["sd"] > 0, 0.0)
+        return table
+
+    def _position(self, factor: str | None) -> int:
+        """Position of a factor, the batch by default."""
+        factors = list(self.factors)
+        if factor is not None and factor not in factors:
+            raise ValueError(
+                f"factor={factor!r} is not a factor of the model. Choose from "
+                f"{', '.join(map(repr, factors))}."
+            )
+        return 0 if factor is None else factors.index(factor)
+
+    def _effects_in(self, layer: str, factor: int) -> tuple[dict[str, Tensor], Iterable]:
+        """Slopes and biases of a layer, and its units."""
         tables = self.module.effect_tables
-        layers = list(dict.fromkeys(name.rsplit(".", 1)[0] for name in tables))
+        layers = [name.removesuffix(".slope") for name in tables if name.endswith(".slope")]
+        layers = [name for name in layers if ".crossed." not in name]
         if layer not in layers:
             raise ValueError(
                 f"layer={layer!r} has no random effects. Choose from {GENES!r}, "
                 f"{', '.join(map(repr, layers))}."
             )
+        prefix = f"{layer}.crossed.{factor - 1}" if factor else layer
         columns = {}
         for kind in ("slope", "bias"):
-            table = tables[f"{layer}.{kind}"]
+            table = tables[f"{prefix}.{kind}"]
             columns |= {kind: table.loc, f"{kind}_sd": table.posterior_sd}
-        n_units = tables[f"{layer}.slope"].loc.shape[1]
-        units = self.get_var_names() if layer == "output" else range(n_units)
-        index = pd.MultiIndex.from_product([self.batch_names, units], names=["batch", "unit"])
-        return pd.DataFrame({k: v.cpu().numpy().ravel() for k, v in columns.items()}, index)
+        n_units = columns["slope"].shape[1]
+        return columns, self.get_var_names() if layer == "output" else range(n_units)
 
-    def _effects_on_genes(self, n_samples: int, n_cells: int, seed: int) -> pd.DataFrame:
+    def _effects_on_genes(
+        self, factor: int, n_samples: int, n_cells: int, seed: int
+    ) -> tuple[dict[str, Tensor], Iterable]:
+        """Mean effects on genes and their standard deviations, and the genes."""
         if n_samples < 2:
             raise ValueError(f"n_samples={n_samples} gives no standard deviation: pass 2 or more.")
         cells = np.random.default_rng(seed).permutation(self.train_indices)[:n_cells]
-        mean = self._mean_effects(np.sort(cells))
+        mean = self._mean_effects(np.sort(cells), factor)
         draws = []
         for draw in self._draw_effects(n_samples):
             with self.module.effects_fixed_at(draw):
-                draws.append(self._mean_effects(np.sort(cells)))
-        sd = torch.stack(draws).std(0)
-        index = pd.MultiIndex.from_product(
-            [self.batch_names, self.get_var_names()], names=["batch", "gene"]
-        )
-        table = pd.DataFrame({"effect": mean.numpy().ravel(), "sd": sd.numpy().ravel()}, index)
-        return table.assign(z=(table["effect"] / table["sd"]).where(table["sd"] > 0, 0.0))
+                draws.append(self._mean_effects(np.sort(cells), factor))
+        return {"effect": mean, "sd": torch.stack(draws).std(0)}, self.get_var_names()
 
-    def _mean_effects(self, cells: np.ndarray) -> Tensor:
-        """Mean of [in the batch - in the population] over cells, batches x genes."""
+    def _mean_effects(self, cells: np.ndarray, factor: int = 0) -> Tensor:
+        """Mean over cells of [at the level - in the population], levels of the factor x genes.
+
+        Other factors are at their population.
+        """
         genes, swap = slice(None), self._check_swap(None)
-        codes = [*range(self.module.n_batch), None]
+        population = dict.fromkeys(range(len(self.factors)), POPULATION)
+        n_levels = self.module.n_levels[factor]
+        targets = [population | {factor: level} for level in [*range(n_levels), POPULATION]]
         total = 0.0
         for tensors in self._minibatches(None, cells, None, None):
-            swapped = torch.stack([x.sum(0) for x in self._swap(tensors, codes, swap, genes)])
+            swapped = torch.stack([x.sum(0) for x in self._swap(tensors, targets, swap, genes)])
             total = total + swapped.double().cpu()
         return (total[:-1] - total[-1]) / len(cells)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from scvi import REGISTRY_KEYS
 from sklearn.cluster import KMeans
 
+from scmedal_tools.module._levels import level_of, pack
 from scmedal_tools.module._mixed_equations import likeness_of
 from scmedal_tools.train._mixed_model import (
     GroupSums,
-    fit_mixed_model,
+    fit_crossed_models,
     squared_errors,
     stacking_weight,
 )
@@ -27,6 +29,64 @@ CELLS_FOR_STATES = 5_000
 MAX_DISPERSION = 10.0
 
 
+class Parts(NamedTuple):
+    """What the network says of some cells; expression is scaled, cells x genes."""
+
+    x: np.ndarray
+    own: np.ndarray
+    """Expression in the own batch."""
+    population: np.ndarray
+    """Expression in a batch without effects."""
+    group: np.ndarray
+    """Row of the levels that the cell has."""
+    state: np.ndarray
+
+
+class Groups:
+    """Combinations of levels that cells have.
+
+    Attributes
+    ----------
+    levels
+        Level of each combination and factor, ``(n_combinations, n_factors)``.
+    """
+
+    def __init__(self, model: SCMEDAL_RE):
+        registered = model.adata_manager.get_from_registry
+        levels = [registered(REGISTRY_KEYS.BATCH_KEY).reshape(-1)]
+        if REGISTRY_KEYS.CAT_COVS_KEY in model.adata_manager.data_registry:
+            levels += list(registered(REGISTRY_KEYS.CAT_COVS_KEY).to_numpy().T)
+        codes = pack([torch.as_tensor(np.asarray(level, dtype=np.int64)) for level in levels])
+        self._codes = codes.unique()
+        factors = range(len(levels))
+        self.levels = torch.stack([level_of(self._codes, f) for f in factors], 1).numpy()
+        self._model = model
+
+    def empty_sums(self) -> GroupSums:
+        """Sums over the cells of each combination and state, none yet."""
+        effects = self._model.module.gene_effects
+        return GroupSums(len(self.levels), len(effects.centres), self._model.summary_stats.n_vars)
+
+    @torch.inference_mode()
+    def parts(self, cells) -> Iterator[Parts]:
+        """What the network says, minibatch by minibatch."""
+        if cells is None or not len(cells):
+            return
+        model, module = self._model, self._model.module
+        for tensors in model._minibatches(None, cells, None, None):
+            inference = model._infer(tensors)
+            code = module._get_generative_input(tensors, inference)["batch_index"]
+            content = inference["content"]
+            parts = (
+                inference["x_scaled"],
+                module.decode(inference["z"], code.to(content.device)),
+                module.decode_in_population(content),
+                torch.searchsorted(self._codes, code.cpu()),
+                module.gene_effects.state_of(content),
+            )
+            yield Parts(*(part.cpu().numpy() for part in parts))
+
+
 @torch.inference_mode()
 def fit_gene_effects(model: SCMEDAL_RE) -> None:
     """Fit the effects on genes to the training cells, beside the network's and without them.
@@ -36,55 +96,89 @@ def fit_gene_effects(model: SCMEDAL_RE) -> None:
     validation cells best: the network's effects have seen the training cells. Without validation
     cells it is the one with the network's effects.
     """
-    gene_effects = model.module.gene_effects
+    module, gene_effects = model.module, model.module.gene_effects
     gene_effects.clear()
     _set_states(model)
-    with_network, without = (_empty_sums(model) for _ in range(2))
-    for x, own, population, batch, state in _parts(model, model.train_indices):
-        with_network.add(x - own, batch, state)
-        without.add(x - population, batch, state)
-    likeness = likeness_of(model.module.decode_in_population(gene_effects.centres))
-    with_network, without = (fit_mixed_model(sums, likeness) for sums in (with_network, without))
-
-    quotient = np.zeros(2)
-    for x, *parts in _parts(model, model.validation_indices):
-        first, second = _predictions(*parts, without, with_network)
-        quotient += stacking_weight(x, first, second)
-    weight = float(np.clip(quotient[0] / quotient[1], 0, 1)) if quotient[1] else 1.0
-    gene_effects.set_models(without, with_network, weight)
-    gene_effects.dispersion.fill_(_dispersion(model, without, with_network, weight))
-
-
-def _predictions(own, population, batch, state, without: MixedModel, with_network: MixedModel):
-    """What each of the models expects of cells."""
-    return (
-        expression + fitted.common[state] + fitted.loc[batch, state]
-        for expression, fitted in ((population, without), (own, with_network))
+    groups = Groups(model)
+    with_network, without = groups.empty_sums(), groups.empty_sums()
+    for parts in groups.parts(model.train_indices):
+        with_network.add(parts.x - parts.own, parts.group, parts.state)
+        without.add(parts.x - parts.population, parts.group, parts.state)
+    likeness = likeness_of(module.decode_in_population(gene_effects.centres))
+    with_network, without = (
+        fit_crossed_models(sums, groups.levels, module.n_levels, likeness)
+        for sums in (with_network, without)
     )
+    predict = _Predictions(groups.levels, without, with_network)
+    quotient = np.zeros(2)
+    for parts in groups.parts(model.validation_indices):
+        quotient += stacking_weight(parts.x, *predict(parts))
+    weight = float(np.clip(quotient[0] / quotient[1], 0, 1)) if quotient[1] else 1.0
+    dispersion = _dispersion(groups, model.validation_indices, predict, weight)
+    gene_effects.set_models(without, with_network, weight, dispersion)
 
 
-def _dispersion(
-    model: SCMEDAL_RE, without: MixedModel, with_network: MixedModel, weight: float
-) -> float:
+@torch.inference_mode()
+def learn_new_effects(model: SCMEDAL_RE) -> None:
+    """Find the effects on genes of levels that were added; all that was fitted before stays."""
+    groups, effects = Groups(model), model.module.gene_effects
+    sums = [groups.empty_sums(), groups.empty_sums()]
+    for parts in groups.parts(model.train_indices):
+        for of_model, expression in zip(sums, (parts.population, parts.own), strict=True):
+            of_model.add(parts.x - expression, parts.group, parts.state)
+    for of_model, factors in zip(
+        sums, (effects.without_network, effects.with_network), strict=True
+    ):
+        for factor, of_factor in enumerate(factors):
+            if of_factor.n_fitted == len(of_factor.loc):
+                continue
+            others = sum(
+                other.loc.cpu().numpy()[groups.levels[:, i]]
+                for i, other in enumerate(factors)
+                if i != factor
+            )
+            left = of_model.without(others).over(groups.levels[:, factor], len(of_factor.loc))
+            of_factor.learn_new(left.sizes, left.sums / np.maximum(left.sizes, 1)[:, :, None])
+
+
+class _Predictions:
+    """What each of the two models expects of cells."""
+
+    def __init__(
+        self, levels: np.ndarray, without: list[MixedModel], with_network: list[MixedModel]
+    ):
+        self.added = [
+            models[0].common + sum(m.loc[of] for m, of in zip(models, levels.T, strict=True))
+            for models in (without, with_network)
+        ]
+        self.variance = sum(np.square(m.sd[of]) for m, of in zip(without, levels.T, strict=True))
+
+    def __call__(self, parts: Parts) -> list[np.ndarray]:
+        return [
+            expression + added[parts.group, parts.state]
+            for expression, added in zip((parts.population, parts.own), self.added, strict=True)
+        ]
+
+
+def _dispersion(groups: Groups, cells, predict: _Predictions, weight: float) -> float:
     """By how much the errors in validation cells exceed the variance that the draws would have.
 
     Of the means of groups, as shifts are differences of such; at least 1.
     """
-    halves, differences = (_empty_sums(model), _empty_sums(model)), _empty_sums(model)
-    for x, *parts in _parts(model, model.validation_indices):
-        *_, batch, state = parts
-        first, second = _predictions(*parts, without, with_network)
-        errors = x - first - weight * (second - first)
+    halves, differences = (groups.empty_sums(), groups.empty_sums()), groups.empty_sums()
+    for parts in groups.parts(cells):
+        first, second = predict(parts)
+        errors = parts.x - first - weight * (second - first)
         for i, half in enumerate(halves):
-            half.add(errors[i::2], batch[i::2], state[i::2])
-        differences.add(second - first, batch, state)
+            half.add(errors[i::2], parts.group[i::2], parts.state[i::2])
+        differences.add(second - first, parts.group, parts.state)
     squared, weights = squared_errors(halves)
     if not weights.any():
         return 1.0
     difference = differences.sums / np.maximum(differences.sizes, 1)[:, :, None]
     between = weight * (1 - weight) * np.square(difference)
-    variance = np.square(without.sd)
-    ratio = (weights * (squared - between)).sum() / np.maximum((weights * variance).sum(), 1e-12)
+    explained = (weights * predict.variance).sum()
+    ratio = (weights * (squared - between)).sum() / np.maximum(explained, 1e-12)
     return float(np.clip(ratio, 1, MAX_DISPERSION))
 
 
@@ -96,26 +190,3 @@ def _set_states(model: SCMEDAL_RE) -> None:
     n_states = min(len(model.module.gene_effects.centres), len(content))
     states = KMeans(n_states, n_init=3, random_state=0).fit(content.numpy())
     model.module.gene_effects.set_centres(states.cluster_centers_)
-
-
-def _empty_sums(model: SCMEDAL_RE) -> GroupSums:
-    return GroupSums(*model.module.gene_effects.with_network.loc.shape)
-
-
-def _parts(model: SCMEDAL_RE, cells) -> Iterator[tuple[np.ndarray, ...]]:
-    """Scaled expression, network's expression in own batch and population, batch, and state."""
-    if cells is None or not len(cells):
-        return
-    module = model.module
-    for tensors in model._minibatches(None, cells, None, None):
-        inference = model._infer(tensors)
-        inputs = module._get_generative_input(tensors, inference)
-        content = inference["content"]
-        parts = (
-            inference["x_scaled"],
-            module.decode(inference["z"], inputs["batch_index"].to(content.device)),
-            module.decode_in_population(content),
-            inputs["batch_index"],
-            module.gene_effects.state_of(content),
-        )
-        yield tuple(part.cpu().numpy() for part in parts)

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ._query_checks import check_query
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
     from torch import Tensor
+
+    from ._unseen import UnseenBatch
 
     Minibatches = Iterator[dict[str, Tensor]]
 
@@ -33,6 +33,7 @@ class InferenceMixin:
         batch_size: int | None = None,
         n_samples: int | None = None,
         dataloader: Minibatches | None = None,
+        unseen_batch: UnseenBatch = "error",
     ) -> np.ndarray:
         """Latent of each cell.
 
@@ -48,6 +49,11 @@ class InferenceMixin:
             Number of posterior draws of the random effects; ``None`` for their means.
         dataloader
             Minibatches to use instead of ``adata``.
+        unseen_batch
+            What to do with cells of batches that the model was not trained on. ``"error"``: refuse
+            them; ``"population"``: no effects, as in the mean of all batches; ``"prior"``: effects
+            drawn from the prior, with ``n_samples``. Networks without random effects have no use
+            for the batch and take ``"population"``.
 
         Returns
         -------
@@ -62,8 +68,11 @@ class InferenceMixin:
             If the cells do not fit the training data, or ``n_samples`` is asked of a network
             without random effects.
         """
-        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
-        return self._collect(minibatches, lambda tensors: self._infer(tensors)["z"], n_samples)
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
+        n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
+        return self._collect(
+            minibatches, lambda tensors: self._infer(tensors)["z"], n_samples, n_unseen=n_unseen
+        )
 
     @torch.inference_mode()
     def get_reconstruction(
@@ -76,6 +85,7 @@ class InferenceMixin:
         return_numpy: bool = False,
         batch_size: int | None = None,
         dataloader: Minibatches | None = None,
+        unseen_batch: UnseenBatch = "error",
     ) -> pd.DataFrame | np.ndarray:
         """Reconstructed expression of each cell, in the units of the input.
 
@@ -84,7 +94,7 @@ class InferenceMixin:
 
         Parameters
         ----------
-        adata, indices, batch_size, n_samples, dataloader
+        adata, indices, batch_size, n_samples, dataloader, unseen_batch
             See :meth:`get_latent_representation`.
         gene_list
             Genes to return; ``None`` for all.
@@ -100,7 +110,8 @@ class InferenceMixin:
             ``n_samples`` and ``return_mean=False``.
         """
         genes = self._gene_positions(gene_list)
-        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
+        n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
 
         def reconstruct(tensors):
             outputs = self.module.generative(
@@ -109,11 +120,13 @@ class InferenceMixin:
             return self.module.reconstruct(outputs, genes)
 
         reduce = partial(torch.mean, dim=0) if return_mean else None
-        values = self._collect(minibatches, reconstruct, n_samples, reduce)
+        values = self._collect(minibatches, reconstruct, n_samples, reduce, n_unseen)
         cells = None if dataloader is not None else self._cell_names(adata, indices)
         return values if return_numpy else self._as_table(values, cells, genes)
 
-    def _minibatches(self, adata, indices, batch_size, dataloader) -> Minibatches:
+    def _minibatches(
+        self, adata, indices, batch_size, dataloader, unseen_batch: UnseenBatch = "error"
+    ) -> Minibatches:
         self._check_if_trained(warn=False, message=UNTRAINED)
         if dataloader is not None:
             if adata is not None or indices is not None or batch_size is not None:
@@ -124,18 +137,13 @@ class InferenceMixin:
         indices = _positions(indices)
         if indices is not None and not indices.size:
             raise ValueError("`indices` selects no cell.")
-        adata = self._validate_anndata(adata)
+        adata = self._validate_anndata(adata, unseen_batch=unseen_batch)
         return self._make_data_loader(
             adata=adata,
             indices=indices,
             batch_size=batch_size,
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
-
-    def _validate_anndata(self, adata=None, copy_if_view: bool = True) -> AnnData:
-        if adata is not None and adata is not self.adata:
-            check_query(adata, self.registry)
-        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
 
     def _infer(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.module.inference(**self.module._get_inference_input(tensors))
@@ -146,13 +154,15 @@ class InferenceMixin:
         compute: Callable[[dict[str, Tensor]], Tensor],
         n_samples: int | None = None,
         reduce: Callable[[Tensor], Tensor] | None = None,
+        n_unseen: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Apply ``compute``, which gives (..., cells, columns), to every minibatch.
 
-        With draws of the random effects these are a first axis, unless they are reduced.
+        With draws of the random effects, also of unseen levels, these are a first axis, unless
+        they are reduced.
         """
         parts = []
-        draws = list(self._draw_effects(n_samples)) if n_samples is not None else None
+        draws = list(self._draw_effects(n_samples, n_unseen)) if n_samples is not None else None
         for tensors in minibatches:
             if draws is None:
                 parts.append(_to_cpu(compute(tensors)))
@@ -165,7 +175,9 @@ class InferenceMixin:
             parts.append(values if reduce is None else reduce(values))
         return torch.cat(parts, dim=-2).numpy()
 
-    def _draw_effects(self, n_samples: int) -> Iterator[dict[str, Tensor]]:
+    def _draw_effects(
+        self, n_samples: int, n_unseen: Sequence[int] | None = None
+    ) -> Iterator[dict[str, Tensor]]:
         raise ValueError(
             f"{type(self).__name__} has no random effects to draw; leave out `n_samples`."
         )

@@ -15,11 +15,29 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def check_query(
-    adata: AnnData,
-    registry: Mapping[str, Any],
-) -> None:
+def levels_of_factors(registry: Mapping[str, Any]) -> dict[str, pd.Index]:
+    """Levels of the batch and of the further factors that a model was registered with."""
+    trained = {key: field["state_registry"] for key, field in registry["field_registries"].items()}
+    setup = registry.get("setup_args") or {}
+    batches = trained[REGISTRY_KEYS.BATCH_KEY]
+    factors = {setup.get("batch_key", "batch"): pd.Index(batches["categorical_mapping"])}
+    crossed = trained.get(REGISTRY_KEYS.CAT_COVS_KEY, {})
+    for key, levels in crossed.get("mappings", {}).items():
+        factors[key] = pd.Index(levels)
+    return factors
+
+
+def check_query(adata: AnnData, registry: Mapping[str, Any], unseen: bool = False) -> None:
     """Refuse cells that do not fit the data whose registry a model keeps.
+
+    Parameters
+    ----------
+    adata
+        New cells.
+    registry
+        What the model keeps of its training data.
+    unseen
+        Whether batches, and levels of further factors, may be new.
 
     Raises
     ------
@@ -31,8 +49,8 @@ def check_query(
     setup = registry["setup_args"]
     check_names(adata)
     _check_genes(adata, pd.Index(trained[REGISTRY_KEYS.X_KEY]["column_names"]))
-    batches = trained[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]
-    _check_batches(adata, setup["batch_key"], pd.Index(batches))
+    for factor, levels in levels_of_factors(registry).items():
+        _check_levels(adata, factor, levels, unseen)
     if setup["labels_key"] is not None:
         labels = trained[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]
         unlabeled = setup["unlabeled_category"]
@@ -57,23 +75,24 @@ def _check_genes(adata: AnnData, trained: pd.Index) -> None:
     )
 
 
-def _check_batches(adata: AnnData, batch_key: str, trained: pd.Index) -> None:
-    if batch_key not in adata.obs:
+def _check_levels(adata: AnnData, key: str, trained: pd.Index, unseen: bool) -> None:
+    if key not in adata.obs:
         raise ValueError(
-            f"adata.obs has no column {batch_key!r}, which names each cell's batch. Add it:\n"
-            f"    adata.obs[{batch_key!r}] = ..."
+            f"adata.obs has no column {key!r}, on which the model was trained. Add it:\n"
+            f"    adata.obs[{key!r}] = ..."
         )
-    batches = adata.obs[batch_key]
-    if batches.isna().any():
-        n_missing = batches.isna().sum()
-        raise ValueError(f"adata.obs[{batch_key!r}] is missing for {n_missing:,} cells.")
-    unseen = pd.Index(batches.astype(str).unique()).difference(trained.astype(str))
-    if len(unseen):
+    levels = adata.obs[key]
+    if levels.isna().any():
+        raise ValueError(f"adata.obs[{key!r}] is missing for {levels.isna().sum():,} cells.")
+    new = pd.Index(levels.astype(str).unique()).difference(trained.astype(str))
+    if len(new) and not unseen:
         raise ValueError(
-            f"The model was not trained on {len(unseen)} of the batches in "
-            f"adata.obs[{batch_key!r}]: {', '.join(unseen[:5])}. Leave their cells out, or train "
-            "again with them. The model knows: "
-            f"{', '.join(map(str, trained[:10]))}{', ...' if len(trained) > 10 else ''}."
+            f"The model was not trained on {len(new)} of the levels of adata.obs[{key!r}]: "
+            f"{', '.join(new[:5])}. It knows: "
+            f"{', '.join(map(str, trained[:10]))}{', ...' if len(trained) > 10 else ''}. "
+            "Pass unseen_batch='population' to treat their cells as in the mean of all batches "
+            "(effects at 0), unseen_batch='prior' with n_samples to draw their effects from the "
+            "prior, or learn them: SCMEDAL_RE.load_query_data(adata, model)."
         )
 
 

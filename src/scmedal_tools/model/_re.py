@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 from sklearn.decomposition import PCA
 
 from scmedal_tools.module import REModule
-from scmedal_tools.train import RETrainingPlan
+from scmedal_tools.module._levels import level_of, with_level
 from scmedal_tools.train._plans import SETTLE_AFTER
 
 from ._base import MedalModel
 from ._counterfactual import CounterfactualMixin
 from ._effects import BatchEffectsMixin
-from ._finishing import fit_gene_effects
+from ._finishing import fit_gene_effects, learn_new_effects
+from ._query import QueryMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +27,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ._inference import Minibatches
+    from ._unseen import UnseenBatch
 
 # Swap gap under which the effects make no difference.
 COLLAPSED = 1.002
 CELLS_FOR_AXES = 5_000
 
 
-class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, MedalModel):
+class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel):
     r"""Bayesian autoencoder with batch-specific random slopes and biases (section 4.2.2).
 
     Layers rescale and shift their units by the cell's batch (REDEN blocks); the effects have
@@ -63,7 +66,6 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, MedalModel):
     """
 
     _module_cls = REModule
-    _training_plan_cls = RETrainingPlan
 
     @torch.inference_mode()
     def get_latent_representation(
@@ -74,12 +76,13 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, MedalModel):
         n_samples: int | None = None,
         dataloader: Minibatches | None = None,
         kind: Literal["latent", "content"] = "latent",
+        unseen_batch: UnseenBatch = "error",
     ) -> np.ndarray:
         """Latent of each cell.
 
         Parameters
         ----------
-        adata, indices, batch_size, n_samples, dataloader
+        adata, indices, batch_size, n_samples, dataloader, unseen_batch
             See :meth:`SCMEDAL_FE.get_latent_representation`.
         kind
             ``"latent"``: ``r``, the cell in its batch, so that the batch can be read from it;
@@ -104,10 +107,11 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, MedalModel):
         """
         if kind not in ("latent", "content"):
             raise ValueError(f"kind={kind!r} is neither 'latent' nor 'content'.")
-        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
+        n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
         in_axes = bool(self.module.expression_axes.any())
-        compute = self._coordinates if in_axes else self._network_latent
-        return self._collect(minibatches, lambda tensors: compute(tensors, kind), n_samples)
+        compute = partial(self._coordinates if in_axes else self._network_latent, kind=kind)
+        return self._collect(minibatches, compute, n_samples, n_unseen=n_unseen)
 
     def _network_latent(self, tensors: dict[str, Tensor], kind: str) -> Tensor:
         return self._infer(tensors)["z" if kind == "latent" else "content"]
@@ -156,8 +160,9 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, MedalModel):
         for tensors in self._minibatches(adata, indices, batch_size, None):
             inference = self._infer(tensors)
             own = self.module._get_generative_input(tensors, inference)["batch_index"]
-            other = torch.randint(1, n_batch, own.shape, generator=generator).to(own.device)
-            for i, batch in enumerate(((own + other) % n_batch, own)):
+            step = torch.randint(1, n_batch, own.shape, generator=generator).to(own.device)
+            other = with_level(own, 0, (level_of(own) + step) % n_batch)
+            for i, batch in enumerate((other, own)):
                 z = self._latent_in(inference, batch)
                 x_hat = self.module.generative(z, batch, inference["content"])["x_hat"]
                 errors[i] += float((inference["x_scaled"] - x_hat).square().sum())
@@ -166,6 +171,10 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, MedalModel):
     def _after_training(self) -> None:
         own_minibatches = self.adata is None or self.train_indices is None
         if self.module.bottleneck is None or own_minibatches:
+            return
+        if self.is_query:
+            if self.module.gene_effects is not None:
+                learn_new_effects(self)
             return
         self._fit_axes()
         if self.module.gene_effects is not None:

@@ -8,6 +8,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, auto_move_data
 
+from ._levels import pack
 from ._likelihood import Likelihood, reconstruction_term
 from ._scaler import ExpressionScaler, Scaling
 
@@ -35,6 +36,8 @@ class MedalModule(BaseModuleClass):
         Number of genes.
     n_batch
         Number of batches.
+    n_crossed
+        Numbers of levels of further factors of random effects.
     scaling
         How the input is scaled; see :class:`~scmedal_tools.module._scaler.ExpressionScaler`.
     likelihood
@@ -53,6 +56,7 @@ class MedalModule(BaseModuleClass):
         n_input: int,
         n_batch: int,
         *,
+        n_crossed: Sequence[int] = (),
         scaling: Scaling,
         likelihood: Likelihood,
         adversarial_objective: AdversarialObjective,
@@ -61,6 +65,7 @@ class MedalModule(BaseModuleClass):
     ):
         super().__init__()
         self.n_batch = n_batch
+        self.n_levels = (n_batch, *n_crossed)
         self.adversary: Classifier | None = None
         self.scaler = ExpressionScaler(n_input, scaling)
         self.reconstruction = reconstruction_term(likelihood, n_input)
@@ -117,5 +122,8 @@ class MedalModule(BaseModuleClass):
 
 
 def batch_of(tensors: dict[str, Tensor]) -> Tensor:
-    """Batch codes of a minibatch, of shape ``(n_cells,)``."""
-    return tensors[REGISTRY_KEYS.BATCH_KEY].long().reshape(-1)
+    """Batch, and levels of further factors, of each cell of a minibatch, packed into codes."""
+    levels = [tensors[REGISTRY_KEYS.BATCH_KEY].long().reshape(-1)]
+    if REGISTRY_KEYS.CAT_COVS_KEY in tensors:
+        levels += tensors[REGISTRY_KEYS.CAT_COVS_KEY].long().T
+    return pack(levels)

@@ -123,7 +123,7 @@ class FEModule(MedalModule):
             latent_activation=latent_activation,
         )
         if self.adversary_weight:
-            self.adversary = Classifier(sum(n_hidden) + n_latent, adversary_hidden, n_batch)
+            self.adversary = Classifier(sum(n_hidden) + n_latent, adversary_hidden, self.n_levels)
         self.label_classifier = Classifier(n_latent, label_hidden, n_labels) if n_labels else None
 
     @auto_move_data

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
+from ._levels import level_of
 from ._mixed_effects import MixedEffects
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from scmedal_tools.train._mixed_model import MixedModel
@@ -22,8 +25,8 @@ class Draw(NamedTuple):
     """Whether a gene follows the model with the network's effects, 0 or 1."""
     common: Tensor
     """How far the fixed effects are from their means, states x genes."""
-    effects: Tensor
-    """How far the random effects are from their means, batches x states x genes."""
+    effects: list[Tensor]
+    """How far each factor's effects are from their means, levels x states x genes."""
 
 
 class GeneEffects(nn.Module):
@@ -36,8 +39,8 @@ class GeneEffects(nn.Module):
 
     of each gene. The decoder gives :math:`f_k` and, with all its effects at their mean, 0,
     :math:`f_0`; :math:`c` is fixed, and :math:`e` are random effects of the batch, and of the
-    batch on cells in that state. All is fitted once the network is trained
-    (:func:`scmedal_tools.model._finishing.fit_gene_effects`).
+    batch on cells in that state; with several factors their effects add up. All is fitted once the
+    network is trained (:func:`scmedal_tools.model._finishing.fit_gene_effects`).
 
     Draws deviate from :math:`e` and :math:`e'` alike, by the posterior of the model without the
     network's effects (the other is too sure of itself, as its network has seen the training cells)
@@ -47,16 +50,33 @@ class GeneEffects(nn.Module):
     ----------
     n_batch, n_genes, n_latent, n_states
         Numbers of batches, genes, dimensions of the content, and states.
+    n_crossed, n_new
+        See :class:`~scmedal_tools.module.RedenBlock`.
     """
 
-    def __init__(self, n_batch: int, n_genes: int, n_latent: int, n_states: int):
+    def __init__(
+        self,
+        n_batch: int,
+        n_genes: int,
+        n_latent: int,
+        n_states: int,
+        n_crossed: Sequence[int] = (),
+        n_new: Sequence[int] | None = None,
+    ):
         super().__init__()
         self.register_buffer("centres", torch.zeros(n_states, n_latent))
         self.register_buffer("network_weight", torch.zeros(()))
         self.register_buffer("dispersion", torch.ones(()))
         self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
-        self.without_network = MixedEffects(n_batch, n_states, n_genes)
-        self.with_network = MixedEffects(n_batch, n_states, n_genes)
+        n_levels = (n_batch, *n_crossed)
+        n_new = n_new or [0] * len(n_levels)
+        self.without_network, self.with_network = (
+            nn.ModuleList(
+                MixedEffects(n, n_states, n_genes, new)
+                for n, new in zip(n_levels, n_new, strict=True)
+            )
+            for _ in range(2)
+        )
         self.fixed: Draw | None = None
 
     def clear(self) -> None:
@@ -69,11 +89,19 @@ class GeneEffects(nn.Module):
         self.centres.copy_(centres[torch.arange(len(self.centres)) % len(centres)])
 
     def set_models(
-        self, without: MixedModel, with_network: MixedModel, weight: float, dispersion: float = 1.0
+        self,
+        without: Sequence[MixedModel],
+        with_network: Sequence[MixedModel],
+        weight: float,
+        dispersion: float = 1.0,
     ) -> None:
-        """Take over both fitted models, the weight of the second, and the draws' dispersion."""
-        self.without_network.set_model(without)
-        self.with_network.set_model(with_network)
+        """Take over the fitted models of all factors, the second's weight, and the dispersion."""
+        for effects, models in (
+            (self.without_network, without),
+            (self.with_network, with_network),
+        ):
+            for of_factor, model in zip(effects, models, strict=True):
+                of_factor.set_model(model)
         self.network_weight.fill_(weight)
         self.dispersion.fill_(dispersion)
         self.is_fitted.fill_(True)
@@ -82,15 +110,31 @@ class GeneEffects(nn.Module):
         """State of each cell, of shape ``(n_cells,)``."""
         return torch.cdist(content, self.centres).argmin(1)
 
-    def draw(self, generator: torch.Generator) -> Draw:
-        """One draw of the effects, and of which model holds for each gene."""
-        genes = self.without_network.common[0]
+    def draw(self, generator: torch.Generator, n_unseen: Sequence[int] | None = None) -> Draw:
+        """One draw of the effects, and of which model holds for each gene.
+
+        Effects of unseen levels, as many for each factor, are drawn from the prior.
+        """
+        genes = self.without_network[0].common[0]
         uniform = torch.rand(genes.shape, generator=generator).to(genes.device)
-        deviations = self.without_network.draw_deviation(generator)
-        return Draw(
-            (uniform < self.network_weight).to(genes),
-            *(self.dispersion.sqrt() * deviation for deviation in deviations),
-        )
+        weight = (uniform < self.network_weight).to(genes)
+        spread, common, effects = self.dispersion.sqrt(), None, []
+        for without, with_network, n in zip(
+            self.without_network,
+            self.with_network,
+            n_unseen or [0] * len(self.without_network),
+            strict=True,
+        ):
+            of_common, deviations = without.draw_deviation(generator, n)
+            common = of_common if common is None else common
+            trained = slice(len(without.loc))
+            deviations[trained] *= spread
+            if n:
+                # Of an unseen level the network has effects of its own: not those of both.
+                rest = with_network.draw_deviation(generator, n)[1][len(without.loc) :]
+                deviations[len(without.loc) :].lerp_(rest, weight)
+            effects.append(deviations)
+        return Draw(weight, spread * common, effects)
 
     def forward(
         self, population: Tensor, own: Tensor, content: Tensor, batch_index: Tensor
@@ -100,23 +144,27 @@ class GeneEffects(nn.Module):
         While ``fixed`` holds a draw, that is what is added.
         """
         state = self.state_of(content)
+        weight = self.network_weight if self.fixed is None else self.fixed.weight
         without, with_network = (
-            model.common[state] + model.loc[batch_index, state]
-            for model in (self.without_network, self.with_network)
+            expression
+            + models[0].common[state]
+            + _effects([model.loc for model in models], batch_index, state)
+            for expression, models in (
+                (population, self.without_network),
+                (own, self.with_network),
+            )
         )
-        values = self._average(population + without, own + with_network, state)
-        if self.fixed is not None:
-            values = values + self.fixed.effects[batch_index, state]
-        return values
-
-    def in_population(self, population: Tensor, own: Tensor, content: Tensor) -> Tensor:
-        """Expression of cells with all effects on genes at their mean, 0."""
-        state = self.state_of(content)
-        without = population + self.without_network.common[state]
-        return self._average(without, own + self.with_network.common[state], state)
-
-    def _average(self, without: Tensor, with_network: Tensor, state: Tensor) -> Tensor:
-        """Average of both models, or what a draw takes of them, with its fixed effects."""
+        values = torch.lerp(without, with_network, weight)
         if self.fixed is None:
-            return torch.lerp(without, with_network, self.network_weight)
-        return torch.lerp(without, with_network, self.fixed.weight) + self.fixed.common[state]
+            return values
+        return values + self.fixed.common[state] + _effects(self.fixed.effects, batch_index, state)
+
+
+def _effects(tables: Sequence[Tensor], batch_index: Tensor, state: Tensor) -> Tensor:
+    """Sum over the factors of the effects on cells in a state, 0 for levels without any."""
+    total = 0.0
+    for factor, table in enumerate(tables):
+        level = level_of(batch_index, factor)
+        known = ((level >= 0) & (level < len(table)))[:, None]
+        total = total + table[level.clamp(0, len(table) - 1), state] * known
+    return total

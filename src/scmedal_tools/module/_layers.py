@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from torch import nn
 from torch.nn import functional as F
 
+from ._levels import level_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,21 +41,31 @@ class Classifier(nn.Sequential):
     n_hidden
         Widths of the hidden layers.
     n_classes
-        Number of classes.
+        Number of classes; or of those of each factor that is to be told.
     dropout
         Share of the hidden units that is left out in training.
     """
 
     def __init__(
-        self, n_input: int, n_hidden: Sequence[int], n_classes: int, dropout: float = 0.0
+        self,
+        n_input: int,
+        n_hidden: Sequence[int],
+        n_classes: int | Sequence[int],
+        dropout: float = 0.0,
     ):
+        n_classes = [n_classes] if isinstance(n_classes, int) else list(n_classes)
         layers: list[nn.Module] = []
         for width in n_hidden:
             layers += [nn.Linear(n_input, width), nn.ReLU()]
             layers += [nn.Dropout(dropout)] if dropout else []
             n_input = width
-        super().__init__(*layers, nn.Linear(n_input, n_classes))
+        super().__init__(*layers, nn.Linear(n_input, sum(n_classes)))
+        self.n_classes = n_classes
 
     def cross_entropy(self, features: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy in nats of each cell's class, of shape ``(n_cells,)``."""
-        return F.cross_entropy(self(features), target, reduction="none")
+        """Cross-entropy in nats of each cell's levels, summed over factors, ``(n_cells,)``."""
+        logits = self(features).split(self.n_classes, dim=1)
+        return sum(
+            F.cross_entropy(of_factor, level_of(target, factor), reduction="none")
+            for factor, of_factor in enumerate(logits)
+        )

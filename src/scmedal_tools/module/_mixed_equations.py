@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 VARIANCE_RATIOS = (0.0, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0, 4.0, 16.0)
 # Of the mean squared distance to the nearest other state: how far effects on a state reach.
 REACH = 2.0
+# Posterior probability of variances that no gene needs.
+NEGLIGIBLE = 1e-6
 VARIANCES = tuple(
     (of_batch, of_state, alike)
     for of_batch, of_state, alike in product(VARIANCE_RATIOS, VARIANCE_RATIOS, (False, True))
@@ -47,25 +49,31 @@ class MixedEquations:
         Number of cells of each batch and state, ``(n_batch, n_states)``.
     covariance
         Covariance of a batch's effects on the states, ``(n_states, n_states)``.
+    n_fitted
+        Number of batches, the first ones, that the fixed effects are estimated from; ``None`` for
+        all.
     """
 
-    def __init__(self, sizes: Tensor, covariance: Tensor):
+    def __init__(self, sizes: Tensor, covariance: Tensor, n_fitted: int | None = None):
+        self.fitted = slice(n_fitted)
         root = sizes.sqrt()
         scaled = root[:, :, None] * covariance * root[:, None]
         scaled += torch.eye(sizes.shape[1], dtype=sizes.dtype)
         # Inverse covariance of a batch's means; a group without cells has no information.
         self.information = root[:, :, None] * torch.linalg.inv(scaled) * root[:, None]
         self.gain = covariance @ self.information
-        empty = torch.diag((sizes.sum(0) == 0).to(sizes))
-        of_common = self.information.sum(0) + empty
+        empty = torch.diag((sizes[self.fitted].sum(0) == 0).to(sizes))
+        of_common = self.information[self.fitted].sum(0) + empty
+        self.log_determinants = torch.logdet(scaled)
         # A state without cells stays at zero.
         self.common_covariance = torch.linalg.inv(of_common) - empty
-        self.log_determinant = torch.logdet(scaled).sum() + torch.logdet(of_common)
+        self.log_determinant = self.log_determinants.sum() + torch.logdet(of_common)
         self.covariance = covariance
 
     def common(self, means: Tensor) -> Tensor:
         """Fixed effects of the states, ``(n_states, n_genes)``."""
-        return self.common_covariance @ (self.information @ means).sum(0)
+        score = (self.information[self.fitted] @ means[self.fitted]).sum(0)
+        return self.common_covariance @ score
 
     def evidence(self, means: Tensor) -> Tensor:
         """Restricted log-likelihood of each gene, up to a constant."""
@@ -74,6 +82,13 @@ class MixedEquations:
         squares = (means * weighted).sum((0, 1))
         squares -= (score * (self.common_covariance @ score)).sum(0)
         return -0.5 * (self.log_determinant + squares)
+
+    def log_likelihood_of_new(self, means: Tensor, common: Tensor) -> Tensor:
+        """Log-likelihood of each gene in the batches not fitted, up to a constant."""
+        new = slice(self.fitted.stop, None)
+        residuals = means[new] - common
+        squares = (residuals * (self.information[new] @ residuals)).sum((0, 1))
+        return -0.5 * (self.log_determinants[new].sum() + squares)
 
     def effects(self, means: Tensor, common: Tensor) -> Tensor:
         """Means of the effects given the fixed ones, ``(n_batch, n_states, n_genes)``."""
@@ -99,3 +114,50 @@ class MixedEquations:
 
         common = self.common(means) + deviations(self.common_covariance, *means.shape[1:])
         return common, self.effects(means, common) + deviations(self.given_common, *means.shape)
+
+
+class Mixture(NamedTuple):
+    """Posterior of the effects over all variances."""
+
+    common: Tensor
+    """Means of the fixed effects, ``(n_states, n_genes)``."""
+    loc: Tensor
+    """Means of the random effects, ``(n_batch, n_states, n_genes)``."""
+    sd: Tensor
+    """Standard deviations of the random effects."""
+
+
+def mixture(
+    sizes: Tensor,
+    means: Tensor,
+    likeness: Tensor,
+    probabilities: Tensor,
+    n_fitted: int | None = None,
+) -> Mixture:
+    """Average the posteriors over ``VARIANCES``, with each gene's probabilities of these."""
+    common, loc, squares = 0.0, 0.0, 0.0
+    for covariance, weight in zip(covariances(likeness), probabilities.T, strict=True):
+        if weight.max() < NEGLIGIBLE:
+            continue
+        equations = MixedEquations(sizes, covariance, n_fitted)
+        of_point = equations.common(means)
+        effects = equations.effects(means, of_point)
+        common = common + weight * of_point
+        loc = loc + weight * effects
+        squares = squares + weight * (effects.square() + equations.variance()[:, :, None])
+    return Mixture(common, loc, (squares - loc.square()).clamp_min(0).sqrt())
+
+
+def probabilities_of_new(
+    sizes: Tensor, means: Tensor, likeness: Tensor, probabilities: Tensor, n_fitted: int
+) -> Tensor:
+    """Probabilities of ``VARIANCES`` for the batches not fitted, given what the others say.
+
+    What these hardly allow remains possible: genes may differ in new batches that did not before.
+    """
+    evidence = []
+    for covariance in covariances(likeness):
+        equations = MixedEquations(sizes, covariance, n_fitted)
+        evidence.append(equations.log_likelihood_of_new(means, equations.common(means)))
+    prior = probabilities.clamp_min(NEGLIGIBLE).log()
+    return torch.softmax(prior + torch.stack(evidence, 1), 1)

@@ -14,12 +14,15 @@ from torch.nn import functional as F
 from ._base import MedalModule, batch_of
 from ._gene_effects import GeneEffects
 from ._layers import Classifier, Normalization
+from ._levels import POPULATION
 from ._reden import RandomEffects, RedenBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
+
+    from ._gene_effects import Draw
 
 
 class REModule(MedalModule):
@@ -56,6 +59,9 @@ class REModule(MedalModule):
     n_states
         Number of states of the content for which the effects on single genes differ; 0 for no
         effects but the network's. See :class:`~scmedal_tools.module._gene_effects.GeneEffects`.
+    n_new
+        For each factor (batch, and further ones), the number of its last levels that were added to
+        a trained network. Only their effects are learned then.
     input_dropout
         Share of the genes that the encoder does not see of a cell in training; the cell is
         reconstructed whole.
@@ -94,9 +100,13 @@ class REModule(MedalModule):
         adversary_dropout: float,
         batch_weight: float,
         kl_weight: float,
+        n_crossed: Sequence[int] = (),
+        n_new: Sequence[int] | None = None,
         **kwargs,
     ):
-        super().__init__(n_input, n_batch, **kwargs)
+        super().__init__(n_input, n_batch, n_crossed=n_crossed, **kwargs)
+        self.n_new = tuple(n_new or [0] * len(self.n_levels))
+        n_trained = [n - new for n, new in zip(self.n_levels, self.n_new, strict=True)]
         if not n_hidden:
             raise ValueError("n_hidden is empty: name the width of one hidden layer or more.")
         if self.adversary_weight and not content_code:
@@ -115,6 +125,8 @@ class REModule(MedalModule):
                 n_batch,
                 activation=activation,
                 dense_activation=F.selu if dense_activation == "selu" else nn.Identity(),
+                n_crossed=n_crossed,
+                n_new=self.n_new,
                 **{"normalization": normalization, "effects": effects} | options,
             )
 
@@ -147,13 +159,16 @@ class REModule(MedalModule):
             normalization=normalization if normalize_output else "none",
         )
         self.batch_classifier = (
-            Classifier(n_latent, batch_hidden, n_batch) if batch_weight else None
+            Classifier(n_latent, batch_hidden, n_trained) if batch_weight else None
         )
-        self.gene_effects = GeneEffects(n_batch, n_input, n_latent, n_states) if n_states else None
+        sizes = (n_batch, n_input, n_latent, n_states, n_crossed, self.n_new)
+        self.gene_effects = GeneEffects(*sizes) if n_states else None
         self.register_buffer("expression_axes", torch.zeros(n_input, n_latent))
         self.register_buffer("expression_centre", torch.zeros(n_input))
         if self.adversary_weight:
-            self.adversary = Classifier(n_latent, adversary_hidden, n_batch, adversary_dropout)
+            self.adversary = Classifier(n_latent, adversary_hidden, n_trained, adversary_dropout)
+        if any(self.n_new):
+            self._freeze()
 
     def encode(self, x_scaled: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
         """Content of scaled expression, of shape ``(n_cells, n_latent)``."""
@@ -210,6 +225,19 @@ class REModule(MedalModule):
             z = block(z, batch_index, sample)
         return self.output(z, batch_index, sample)
 
+    def _freeze(self) -> None:
+        """Let nothing be learned but the effects of new levels."""
+        self.requires_grad_(False)
+        for table in self.effect_tables.values():
+            table.loc.requires_grad_(bool(table.n_new))
+            table.rho.requires_grad_(bool(table.n_new))
+
+    def start_new_levels(self) -> None:
+        """Put the effects of new levels at their prior."""
+        for table in self.effect_tables.values():
+            if table.n_new:
+                table.start_new()
+
     @property
     def has_gene_effects(self) -> bool:
         """Whether effects on single genes are fitted; the network is trained without them."""
@@ -232,12 +260,21 @@ class REModule(MedalModule):
         on_genes = {"gene_effects": self.gene_effects} if self.has_gene_effects else {}
         return self.effect_tables | on_genes
 
-    def draw_effects(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """One posterior draw of all random effects."""
-        return {name: effects.draw(generator) for name, effects in self.random_effects.items()}
+    def draw_effects(
+        self, generator: torch.Generator, n_unseen: Sequence[int] | None = None
+    ) -> dict[str, Tensor | Draw]:
+        """One posterior draw of all random effects; of unseen levels from the prior."""
+        n_unseen = n_unseen or [0] * len(self.n_levels)
+        drawn = {
+            name: table.draw(generator, n_unseen[factor_of(name)])
+            for name, table in self.effect_tables.items()
+        }
+        if self.has_gene_effects:
+            drawn["gene_effects"] = self.gene_effects.draw(generator, n_unseen)
+        return drawn
 
     @contextmanager
-    def effects_fixed_at(self, draw: dict[str, Tensor]) -> Iterator[None]:
+    def effects_fixed_at(self, draw: dict[str, Tensor | Draw]) -> Iterator[None]:
         """Context in which the effects named are one draw, the same for all minibatches."""
         random_effects = self.random_effects
         tables = {name: random_effects[name] for name in draw}
@@ -250,19 +287,10 @@ class REModule(MedalModule):
             for name, table in tables.items():
                 table.fixed = before[name]
 
-    @contextmanager
-    def effects_at_zero(self, parts: Collection[str]) -> Iterator[None]:
-        """Context in which the network's effects in some of its parts are at their mean, 0."""
-        tables = self.effect_tables.items()
-        zeros = {k: torch.zeros_like(t.loc) for k, t in tables if k.split(".")[0] in parts}
-        with self.effects_fixed_at(zeros):
-            yield
-
     def decode_in_population(self, content: Tensor) -> Tensor:
         """What the network alone makes of a content if all effects are at their mean, 0."""
-        any_batch = torch.zeros(len(content), dtype=torch.long, device=content.device)
-        with self.effects_at_zero(("bottleneck", "decoder", "output")):
-            return self.decode(self.express(content, any_batch, sample=False), any_batch)
+        population = torch.full(content.shape[:1], POPULATION, device=content.device)
+        return self.decode(self.express(content, population, sample=False), population)
 
     def absorb_common_effects(self) -> None:
         """Move what the effects of all batches share into the fixed parameters."""
@@ -294,16 +322,22 @@ class REModule(MedalModule):
         kl = self.kl()
         kl_term = kl / n_obs if self.kl_estimate == "closed form" else self.kl_per_table()
         loss = self.reconstruction_weight * per_cell.mean() + self.kl_weight * kl_term
-        if self.batch_classifier is not None:
+        if self.batch_classifier is not None and not any(self.n_new):
             batch_ce = self.batch_classifier.cross_entropy(
                 inference_outputs["z"], batch_of(tensors)
             )
             metrics["batch_ce"] = batch_ce.mean()
             loss = loss + self.batch_weight * metrics["batch_ce"]
-        if self.adversary is not None:
+        if self.adversary is not None and not any(self.n_new):
             features = self.adversary_features(inference_outputs)
             metrics["adversary_ce"] = self.adversary_cross_entropy(features, tensors)
             loss = loss + self.adversarial_penalty(metrics["adversary_ce"])
         return LossOutput(
             loss=loss, reconstruction_loss=per_cell, kl_global=kl, extra_metrics=metrics
         )
+
+
+def factor_of(table: str) -> int:
+    """Factor that a table of random effects belongs to, from its name; 0 is the batch."""
+    _, crossed, rest = table.partition(".crossed.")
+    return int(rest.partition(".")[0]) + 1 if crossed else 0

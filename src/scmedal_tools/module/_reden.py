@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._layers import Normalization, normalization_layer
+from ._levels import level_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -22,6 +23,7 @@ MIN_POSTERIOR_SD = 1e-5
 MAX_COMMON = 0.1
 # Effects that the data determine less than this, summed over batches, have no common part.
 MIN_SHARE_OF_DATA = 0.1
+KINDS = ("slope", "bias")
 
 
 class RandomEffects(nn.Module):
@@ -44,6 +46,8 @@ class RandomEffects(nn.Module):
         Standard deviation of every posterior at the start.
     mean_sd
         Standard deviation of the normal distribution that the posterior means start from.
+    n_new
+        The last ones of the batches, added to a trained network: only their effects are learned.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class RandomEffects(nn.Module):
         n_batch: int,
         n_units: int,
         *,
+        n_new: int = 0,
         prior_sd: float,
         learn_prior: bool,
         posterior_sd: float,
@@ -59,11 +64,13 @@ class RandomEffects(nn.Module):
         super().__init__()
         self.loc = nn.Parameter(mean_sd * torch.randn(n_batch, n_units))
         self.rho = nn.Parameter(torch.empty(n_batch, n_units))
-        self.set_posterior_sd(torch.full((n_batch, n_units), posterior_sd))
+        self.n_new = 0
+        self.set_posterior_sd(torch.tensor(posterior_sd))
         self.log_prior_sd = nn.Parameter(
             torch.tensor(math.log(prior_sd)), requires_grad=learn_prior
         )
         self.start = {"prior_sd": prior_sd, "posterior_sd": posterior_sd}
+        self.n_new = n_new
         self.fixed: Tensor | None = None
         self.averages_squares = False
         self.mean_square: Tensor | None = None
@@ -73,36 +80,58 @@ class RandomEffects(nn.Module):
         """Posterior standard deviations, of shape ``(n_batch, n_units)``."""
         return MIN_POSTERIOR_SD + F.softplus(self.rho)
 
+    @property
+    def learned(self) -> slice:
+        """Batches whose effects are learned: all, or the new ones."""
+        return slice(len(self.loc) - self.n_new if self.n_new else 0, None)
+
     @torch.no_grad()
     def set_posterior_sd(self, sd: Tensor) -> None:
-        """Give the posteriors these standard deviations."""
-        self.rho.copy_((sd - MIN_POSTERIOR_SD).clamp_min(MIN_POSTERIOR_SD).expm1().log())
+        """Give the posteriors that are learned these standard deviations."""
+        rho = (sd - MIN_POSTERIOR_SD).clamp_min(MIN_POSTERIOR_SD).expm1().log()
+        self.rho[self.learned] = rho
 
     @property
     def prior_sd(self) -> Tensor:
         """Standard deviation of the prior, a scalar."""
         return self.log_prior_sd.exp()
 
-    def draw(self, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of the whole table from the posterior, of shape ``(n_batch, n_units)``."""
+    @torch.no_grad()
+    def start_new(self) -> None:
+        """Put the effects of new batches at the prior."""
+        self.loc[self.learned] = 0.0
+        self.set_posterior_sd(self.prior_sd)
+
+    def draw(self, generator: torch.Generator | None = None, n_unseen: int = 0) -> Tensor:
+        """One draw of the whole table from the posterior, of shape ``(n_batch, n_units)``.
+
+        Rows for unseen batches, drawn from the prior, follow.
+        """
         # Made where the generator lives, so that a seed means the same on every device.
         device = self.loc.device if generator is None else generator.device
-        noise = torch.randn(self.loc.shape, generator=generator, device=device)
-        return self.loc + self.posterior_sd * noise.to(self.loc.device)
 
-    def forward(self, batch_index: Tensor, sample: bool) -> Tensor:
+        def noise(n_batch: int) -> Tensor:
+            drawn = torch.randn(n_batch, self.loc.shape[1], generator=generator, device=device)
+            return drawn.to(self.loc.device)
+
+        values = self.loc + self.posterior_sd * noise(len(self.loc))
+        return torch.cat([values, self.prior_sd * noise(n_unseen)]) if n_unseen else values
+
+    def forward(self, level: Tensor, sample: bool) -> Tensor:
         """Effects of each cell's batch: one draw for the minibatch, or the posterior means.
 
-        While ``fixed`` holds a table, that is what is looked up. With ``averages_squares`` the
-        backward pass leaves in ``mean_square`` the squared derivative of a cell's own loss by an
-        effect of its batch, a mean over cells and units.
+        While ``fixed`` holds a table, that is what is looked up. Levels that it does not have,
+        -1 among them, are without effects. With ``averages_squares`` the backward pass leaves in
+        ``mean_square`` the squared derivative of a cell's own loss by an effect of its batch, a
+        mean over cells and units.
         """
-        if self.fixed is not None:
-            return F.embedding(batch_index, self.fixed)
-        effects = F.embedding(batch_index, self.draw() if sample else self.loc)
+        table = self.fixed
+        if table is None:
+            table = self.draw() if sample else self.loc
+        effects = F.embedding(level.clamp(0, len(table) - 1), table)
         if self.averages_squares and effects.requires_grad:
             effects.register_hook(self._average_squares)
-        return effects
+        return effects * ((level >= 0) & (level < len(table)))[:, None]
 
     def _average_squares(self, gradient: Tensor) -> None:
         # The loss is a mean over the minibatch's cells.
@@ -145,7 +174,7 @@ class RedenBlock(nn.Module):
 
     with random slopes :math:`\gamma` and random biases :math:`b` (scMEDAL, section 4.2.2 and
     supplementary Fig. S1). The slope multiplies as :math:`1 + \gamma` because its prior has
-    mean zero.
+    mean zero. Effects of several factors add up.
 
     Parameters
     ----------
@@ -160,7 +189,11 @@ class RedenBlock(nn.Module):
     dense_activation
         Function applied to the dense layer's output, before the normalisation.
     effects
-        Keyword arguments of both :class:`RandomEffects` tables; ``None`` for a block without.
+        Keyword arguments of all :class:`RandomEffects` tables; ``None`` for a block without.
+    n_crossed
+        Numbers of levels of further factors.
+    n_new
+        For each factor, the number of its last levels that were added to a trained network.
     """
 
     def __init__(
@@ -173,15 +206,24 @@ class RedenBlock(nn.Module):
         activation: Callable[[Tensor], Tensor],
         dense_activation: Callable[[Tensor], Tensor],
         effects: dict | None,
+        n_crossed: Sequence[int] = (),
+        n_new: Sequence[int] | None = None,
     ):
         super().__init__()
         self.dense = nn.Linear(n_input, n_output)
         nn.init.normal_(self.dense.weight, std=n_input**-0.5)
         nn.init.zeros_(self.dense.bias)
         self.norm = normalization_layer(normalization, n_output)
-        has_effects = effects is not None
-        self.slope = RandomEffects(n_batch, n_output, **effects) if has_effects else None
-        self.bias = RandomEffects(n_batch, n_output, **effects) if has_effects else None
+        self.slope = self.bias = None
+        self.crossed = nn.ModuleList()
+        if effects is not None:
+            n_levels = (n_batch, *n_crossed)
+            tables = [
+                {kind: RandomEffects(n, n_output, n_new=new, **effects) for kind in KINDS}
+                for n, new in zip(n_levels, n_new or [0] * len(n_levels), strict=True)
+            ]
+            self.slope, self.bias = (tables[0][kind] for kind in KINDS)
+            self.crossed.extend(nn.ModuleDict(pair) for pair in tables[1:])
         self.activation = activation
         self.dense_activation = dense_activation
 
@@ -189,7 +231,13 @@ class RedenBlock(nn.Module):
         """Map ``(n_cells, n_input)`` to ``(n_cells, n_output)`` under each cell's batch."""
         h = self.norm(self.dense_activation(self.dense(x)))
         if self.slope is not None:
-            h = h * (1 + self.slope(batch_index, sample)) + self.bias(batch_index, sample)
+            slope = self.slope(level_of(batch_index), sample)
+            bias = self.bias(level_of(batch_index), sample)
+            for factor, tables in enumerate(self.crossed, 1):
+                level = level_of(batch_index, factor)
+                slope = slope + tables["slope"](level, sample)
+                bias = bias + tables["bias"](level, sample)
+            h = h * (1 + slope) + bias
         return self.activation(h)
 
     @torch.no_grad()
@@ -198,11 +246,15 @@ class RedenBlock(nn.Module):
         fixed = self.norm if hasattr(self.norm, "weight") else self.dense
         if fixed is self.dense and not isinstance(self.dense_activation, nn.Identity):
             return  # a function between them and the effects
-        factor = 1 + self.slope.take_out_common()
-        fixed.weight *= factor[:, None] if fixed.weight.ndim == 2 else factor
-        fixed.bias *= factor
-        self.slope.loc /= factor
-        common = self.bias.take_out_common()
-        fixed.bias += common
-        # The slope acts on it there.
-        self.bias.loc -= common * self.slope.loc
+        pairs = [(self.slope, self.bias)] + [tuple(pair.values()) for pair in self.crossed]
+        for slope, bias in pairs:
+            factor = 1 + slope.take_out_common()
+            fixed.weight *= factor[:, None] if fixed.weight.ndim == 2 else factor
+            fixed.bias *= factor
+            for other, _ in pairs:
+                other.loc /= factor
+            common = bias.take_out_common()
+            fixed.bias += common
+            # The slopes act on it there.
+            for own_slope, own_bias in pairs:
+                own_bias.loc -= common * own_slope.loc

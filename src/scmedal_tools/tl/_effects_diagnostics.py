@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from scmedal_tools.module._re import factor_of
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -57,7 +59,8 @@ def effects_diagnostics(
         said nothing); ``size``, the median absolute posterior mean; ``signal_to_noise``, the root
         mean square of posterior mean over posterior s.d.; ``n_units``. The two mixed models of
         single genes are the rows of the layer ``"genes"``; their scales, one for each gene, are
-        medians over those that have an effect. ``swap_gap`` is the second result.
+        medians over those that have an effect. Layers of further factors have their name in
+        brackets. ``swap_gap`` is the second result.
 
     Raises
     ------
@@ -72,9 +75,11 @@ def effects_diagnostics(
         candidates = (model.test_indices, model.validation_indices)
         indices = next((cells for cells in candidates if cells is not None and len(cells)), None)
     swap_gap = model.get_swap_gap(adata, indices)
+    suffixes = ["", *(f" ({factor})" for factor in list(model.factors)[1:])]
     rows = []
     for name, table in model.module.effect_tables.items():
         layer, kind = name.rsplit(".", 1)
+        layer = layer.partition(".crossed.")[0] + suffixes[factor_of(name)]
         mean, sd = table.loc.detach().cpu(), table.posterior_sd.detach().cpu()
         prior_sd = float(table.prior_sd.detach())
         rows.append(
@@ -92,18 +97,22 @@ def effects_diagnostics(
             }
         )
     if model.module.has_gene_effects:
-        rows += [_of_genes(kind, getattr(model.module.gene_effects, kind)) for kind in ON_GENES]
+        rows += [
+            {"layer": f"genes{suffix}", "kind": kind} | _of_genes(effects)
+            for kind in ON_GENES
+            for suffix, effects in zip(
+                suffixes, getattr(model.module.gene_effects, kind), strict=True
+            )
+        ]
     return EffectsDiagnostics(pd.DataFrame(rows).set_index(["layer", "kind"]), swap_gap)
 
 
-def _of_genes(kind: str, effects: MixedEffects) -> dict:
+def _of_genes(effects: MixedEffects) -> dict:
     mean, sd = effects.loc.cpu(), effects.sd.cpu()
     prior_sd = (effects.scale * effects.ratios.sum(0).sqrt()).cpu()
     alive = effects.ratios.sum(0).cpu() > HAS_EFFECT
     sd, prior_sd = sd[:, :, alive], prior_sd[:, alive]
     return {
-        "layer": "genes",
-        "kind": kind,
         "prior_sd": float(prior_sd.median()),
         "start_prior_sd": float("nan"),
         "posterior_sd": float(sd.median()),

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy import sparse
 
-from scmedal_tools.module._mixed_equations import MixedEquations, covariances
+from scmedal_tools.module._mixed_equations import MixedEquations, covariances, mixture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EM_STEPS = 200
+# Rounds over the factors.
+SWEEPS = 4
 # Cells that the variance of all states counts as in that of each state.
 PRIOR_CELLS = 10
 MIN_VARIANCE = 1e-8
-# Posterior probability of variances that no gene needs.
-NEGLIGIBLE = 1e-6
 
 
 class GroupSums:
@@ -35,6 +40,21 @@ class GroupSums:
         self.sizes += np.bincount(group, minlength=n_batch * n_states).reshape(n_batch, n_states)
         _add_by(group, residuals, self.sums.reshape(n_batch * n_states, -1))
         _add_by(state, np.square(residuals, dtype=float), self.squares)
+
+    def without(self, effects: np.ndarray | float) -> GroupSums:
+        """Sums of what effects (batches x states x genes) leave; squares are not kept."""
+        left = copy(self)
+        left.sums = self.sums - self.sizes[:, :, None] * effects
+        left.squares = np.full_like(self.squares, np.nan)
+        return left
+
+    def over(self, level: np.ndarray, n_levels: int) -> GroupSums:
+        """Sums over all batches that have the same level; squares are not kept."""
+        summed = GroupSums(n_levels, *self.sums.shape[1:])
+        np.add.at(summed.sizes, level, self.sizes)
+        np.add.at(summed.sums, level, self.sums)
+        summed.squares[:] = np.nan
+        return summed
 
     def noise(self) -> np.ndarray:
         """Variance of the cells of each state around the means of their groups, by gene."""
@@ -68,7 +88,49 @@ class MixedModel:
     """Their posterior standard deviations."""
 
 
-def fit_mixed_model(groups: GroupSums, likeness: torch.Tensor) -> MixedModel:
+def fit_crossed_models(
+    groups: GroupSums, levels: np.ndarray, n_levels: Sequence[int], likeness: torch.Tensor
+) -> list[MixedModel]:
+    """Fit random effects of every factor; with several factors in turn, to what the others leave.
+
+    The factors with the fewest levels come first, so that one whose levels lie within those of
+    another does not take its effects; the batch comes last.
+
+    Parameters
+    ----------
+    groups
+        What there is to be explained, for each combination of levels.
+    levels
+        Level of each combination and factor, ``(n_combinations, n_factors)``.
+    n_levels
+        Number of levels of each factor.
+    likeness
+        See :func:`fit_mixed_model`.
+
+    Returns
+    -------
+    list of MixedModel
+        One for each factor. The fixed effects are those of the first.
+    """
+    scale = np.sqrt(groups.noise())
+    n_factors = len(n_levels)
+    order = [*sorted(range(1, n_factors), key=lambda factor: n_levels[factor]), 0]
+    models: list[MixedModel | None] = [None] * n_factors
+    for _ in range(SWEEPS if n_factors > 1 else 1):
+        for factor in order:
+            others = sum(
+                model.loc[levels[:, other]]
+                for other, model in enumerate(models)
+                if other != factor and model is not None
+            )
+            left = groups.without(others).over(levels[:, factor], n_levels[factor])
+            models[factor] = fit_mixed_model(left, likeness, scale)
+    return models
+
+
+def fit_mixed_model(
+    groups: GroupSums, likeness: torch.Tensor, scale: np.ndarray | None = None
+) -> MixedModel:
     r"""Fit ``state + (1 | batch) + (0 + state | batch)`` to every gene.
 
     A state's cells are divided by their standard deviation first: effects on expression are large
@@ -84,37 +146,28 @@ def fit_mixed_model(groups: GroupSums, likeness: torch.Tensor) -> MixedModel:
         What there is to be explained.
     likeness
         Correlation of the effects on states that are alike, ``(n_states, n_states)``.
+    scale
+        Standard deviation of the cells of each state, states x genes; ``None`` to find it.
 
     References
     ----------
     Patterson and Thompson, Biometrika 1971 (restricted likelihood); Kiefer and Wolfowitz, Annals
     of Mathematical Statistics 1956, and Stephens, Biostatistics 2017 (the empirical prior).
     """
-    scale = np.sqrt(groups.noise())
+    scale = np.sqrt(groups.noise()) if scale is None else scale
     means = groups.sums / np.maximum(groups.sizes, 1)[:, :, None] / scale
     sizes, y = torch.from_numpy(groups.sizes), torch.from_numpy(means)
-    equations = [MixedEquations(sizes, covariance) for covariance in covariances(likeness)]
-    evidence = torch.stack([model.evidence(y) for model in equations], 1).numpy()
-    probabilities = _posterior_of_genes(evidence)
-    common, loc, squares = 0.0, 0.0, 0.0
-    for model, weight in zip(equations, torch.from_numpy(probabilities).T, strict=True):
-        if weight.max() < NEGLIGIBLE:
-            continue
-        of_point = model.common(y)
-        effects = model.effects(y, of_point)
-        common = common + weight * of_point
-        loc = loc + weight * effects
-        squares = squares + weight * (effects.square() + model.variance()[:, :, None])
-    sd = (squares - loc.square()).clamp_min(0).sqrt().numpy()
+    equations = (MixedEquations(sizes, covariance) for covariance in covariances(likeness))
+    evidence = torch.stack([model.evidence(y) for model in equations], 1)
+    probabilities = _posterior_of_genes(evidence.numpy())
+    posterior = mixture(sizes, y, likeness, torch.from_numpy(probabilities))
     return MixedModel(
         sizes=groups.sizes,
         scale=scale,
         means=means,
         probabilities=probabilities,
         likeness=likeness.numpy(),
-        common=scale * common.numpy(),
-        loc=scale * loc.numpy(),
-        sd=scale * sd,
+        **{name: scale * values.numpy() for name, values in posterior._asdict().items()},
     )
 
 

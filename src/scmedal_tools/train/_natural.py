@@ -95,11 +95,11 @@ class NaturalGradient(torch.optim.Optimizer):
         return loss
 
     def _move_posterior(self, table: RandomEffects) -> None:
-        rate = self.param_groups[0]["lr"]
-        sd = table.posterior_sd
-        change = rate * sd.square() * self.n_obs * table.loc.grad
-        table.loc -= change.clamp(-sd, sd)
-        by_log_sd = self.n_obs * table.rho.grad * sd / torch.sigmoid(table.rho)
+        rate, learned = self.param_groups[0]["lr"], table.learned
+        sd = table.posterior_sd[learned]
+        change = rate * sd.square() * self.n_obs * table.loc.grad[learned]
+        table.loc[learned] -= change.clamp(-sd, sd)
+        by_log_sd = self.n_obs * table.rho.grad[learned] * sd / torch.sigmoid(table.rho[learned])
         change = (0.5 * rate * by_log_sd).clamp(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
         table.set_posterior_sd(sd * torch.exp(-change))
 

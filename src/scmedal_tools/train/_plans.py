@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from scvi.train import TrainingPlan
 
+from scmedal_tools.module._reden import RandomEffects
+
 from ._natural import ENOUGH_BATCHES, NaturalGradient
 from ._statistics import check_statistics, training_statistics
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scmedal_tools.module._base import MedalModule
+    from scmedal_tools.module._layers import Classifier
 
 # Share of the steps after which the scales of random effects settle.
 SETTLE_AFTER = 0.5
@@ -74,13 +77,18 @@ class MedalTrainingPlan(TrainingPlan):
         self.lr_decay = lr_decay
         self.batch_names = batch_names or range(module.n_batch)
 
+    @property
+    def adversary(self) -> Classifier | None:
+        """Adversary that is trained, if there is one."""
+        return self.module.adversary
+
     def on_fit_start(self) -> None:
         """Fit the scaling to the training cells; a later training keeps the first."""
         # scvi-tools leaves a trained module in evaluation mode, and Lightning keeps it there.
         self.module.train()
         if self.module.is_fitted:
             return
-        statistics = training_statistics(self.trainer.datamodule, self.module.n_batch)
+        statistics = training_statistics(self.trainer.datamodule, self.module.n_levels)
         check_statistics(statistics, self.batch_names)
         self.module.fit_statistics(statistics)
 
@@ -93,7 +101,7 @@ class MedalTrainingPlan(TrainingPlan):
             features = self.module.adversary_features(inference).detach()
             self._train_adversary(features, batch, adversary_optimizers)
         generative = self.module.generative(**self.module._get_generative_input(batch, inference))
-        with _frozen(self.module.adversary):
+        with _frozen(self.adversary):
             output = self.module.loss(batch, inference, generative, **self.loss_kwargs)
             self._step(optimizers, output.loss)
         self.log("train_loss", output.loss, on_step=False, on_epoch=True, prog_bar=True)
@@ -107,7 +115,7 @@ class MedalTrainingPlan(TrainingPlan):
         """
         metrics = self.trainer.callback_metrics
         selection = metrics["reconstruction_loss_validation"] * self.module.reconstruction_weight
-        if self.module.adversary is not None:
+        if "adversary_ce_validation" in metrics:
             readable = self.module.batch_entropy - metrics["adversary_ce_validation"]
             selection = selection + self.module.adversary_weight * readable.clamp_min(0)
         self.log(SELECTION, selection)
@@ -115,10 +123,10 @@ class MedalTrainingPlan(TrainingPlan):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Optimisers of the autoencoder and, if there is one, Adam for the adversary."""
         optimizers = self._autoencoder_optimizers()
-        if self.module.adversary is not None:
+        if self.adversary is not None:
             optimizers.append(
                 torch.optim.Adam(
-                    self.module.adversary.parameters(),
+                    self.adversary.parameters(),
                     lr=self.adversary_lr,
                     eps=self.eps,
                     weight_decay=self.weight_decay,
@@ -140,7 +148,7 @@ class MedalTrainingPlan(TrainingPlan):
         """Optimisers of the autoencoder, and of the adversary, as Lightning wraps them."""
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        n_adversary = int(self.module.adversary is not None)
+        n_adversary = int(self.adversary is not None)
         n_autoencoder = len(optimizers) - n_adversary
         return optimizers[:n_autoencoder], optimizers[n_autoencoder:]
 
@@ -236,17 +244,19 @@ class RETrainingPlan(MedalTrainingPlan):
         rest = {"params": [p for p in self._autoencoder_parameters() if id(p) not in ids]}
         adam = self.get_optimizer_creator()
         if self.effects_optimizer == "natural":
-            output = self.module.output
-            natural = NaturalGradient(
-                tables,
-                self.effects_lr,
-                self.n_obs_training,
-                settle_after=lambda: SETTLE_AFTER * self._n_steps(),
-                of_genes=(output.slope, output.bias),
-            )
-            return [adam([rest]), natural]
+            return [adam([rest]), self._natural_gradient(tables)]
         learned = [parameter for parameter in effects if parameter.requires_grad]
         return [adam([rest, {"params": learned, "lr": self.effects_lr}])]
+
+    def _natural_gradient(self, tables: Sequence[RandomEffects]) -> NaturalGradient:
+        on_genes = self.module.output.modules()
+        return NaturalGradient(
+            tables,
+            self.effects_lr,
+            self.n_obs_training,
+            settle_after=lambda: SETTLE_AFTER * self._n_steps(),
+            of_genes=[table for table in on_genes if isinstance(table, RandomEffects)],
+        )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Step as of the other networks; then what all batches share becomes fixed."""

@@ -66,6 +66,7 @@ _DEFAULT_RE = Preset(
         "normalize_output": False,
         "decoder_dense_activation": "linear",
         "n_states": 10,
+        "n_new": None,
         "input_dropout": 0.45,
         "adversary_dropout": 0.5,
         "effects": {
@@ -101,6 +102,7 @@ _PAPER_RE = Preset(
         "normalize_output": True,
         "decoder_dense_activation": "selu",
         "n_states": 0,
+        "n_new": None,
         "input_dropout": 0.0,
         "adversary_dropout": 0.0,
         "effects": {

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy import stats
 from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnDataLoader
 
+from scmedal_tools.module._base import batch_of
+from scmedal_tools.module._levels import level_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from lightning import LightningDataModule
     from torch import Tensor
@@ -22,7 +26,7 @@ CELLS_PER_CHUNK = 1024
 
 @dataclass(frozen=True)
 class ExpressionStatistics:
-    """Moments of each gene, range of the matrix and frequencies of the batches."""
+    """Moments of each gene, range of the matrix and frequencies of the levels."""
 
     mean: np.ndarray
     """Mean of each gene, shape ``(n_genes,)``."""
@@ -30,19 +34,25 @@ class ExpressionStatistics:
     """Variance of each gene, shape ``(n_genes,)``."""
     minimum: float
     maximum: float
-    cells_per_batch: np.ndarray
-    """Number of training cells of each batch, shape ``(n_batch,)``."""
+    cells_per_level: list[np.ndarray]
+    """Number of training cells of each level, for the batch and further factors."""
+
+    @property
+    def cells_per_batch(self) -> np.ndarray:
+        """Number of training cells of each batch, shape ``(n_batch,)``."""
+        return self.cells_per_level[0]
 
     @property
     def batch_entropy(self) -> float:
-        """Entropy of the batch label in nats."""
-        share = self.cells_per_batch[self.cells_per_batch > 0] / self.cells_per_batch.sum()
-        return float(-(share * np.log(share)).sum())
+        """Entropy of the batch label in nats; with further factors the sum of their entropies."""
+        return float(sum(stats.entropy(cells) for cells in self.cells_per_level))
 
 
-def training_statistics(datamodule: LightningDataModule, n_batch: int) -> ExpressionStatistics:
+def training_statistics(
+    datamodule: LightningDataModule, n_levels: Sequence[int]
+) -> ExpressionStatistics:
     """Read the training cells once, minibatch by minibatch, so that sparse data stay sparse."""
-    return _accumulate(_training_minibatches(datamodule), n_batch)
+    return _accumulate(_training_minibatches(datamodule), n_levels)
 
 
 def _training_minibatches(datamodule: LightningDataModule) -> Iterable[dict[str, Tensor]]:
@@ -56,10 +66,12 @@ def _training_minibatches(datamodule: LightningDataModule) -> Iterable[dict[str,
     )
 
 
-def _accumulate(minibatches: Iterable[dict[str, Tensor]], n_batch: int) -> ExpressionStatistics:
+def _accumulate(
+    minibatches: Iterable[dict[str, Tensor]], n_levels: Sequence[int]
+) -> ExpressionStatistics:
     total = squares = 0.0
     low, high, origin = np.inf, -np.inf, None
-    cells = np.zeros(n_batch, dtype=int)
+    cells = [np.zeros(n, dtype=int) for n in n_levels]
     for tensors in minibatches:
         x = tensors[REGISTRY_KEYS.X_KEY]
         x = (x if x.layout == torch.strided else x.to_dense()).double()
@@ -68,16 +80,18 @@ def _accumulate(minibatches: Iterable[dict[str, Tensor]], n_batch: int) -> Expre
         total = total + (x - origin).sum(0)
         squares = squares + (x - origin).square().sum(0)
         low, high = min(low, x.min().item()), max(high, x.max().item())
-        batch = tensors[REGISTRY_KEYS.BATCH_KEY].long().reshape(-1).cpu().numpy()
-        cells += np.bincount(batch, minlength=n_batch)
-    n = cells.sum()
+        code = batch_of(tensors).cpu()
+        for factor, counted in enumerate(cells):
+            level = level_of(code, factor).numpy()
+            counted += np.bincount(level, minlength=len(counted))
+    n = cells[0].sum()
     offset = total / n
     return ExpressionStatistics(
         mean=(origin + offset).cpu().numpy(),
         variance=(squares / n - offset.square()).clamp_min(0).cpu().numpy(),
         minimum=low,
         maximum=high,
-        cells_per_batch=cells,
+        cells_per_level=cells,
     )
 
 

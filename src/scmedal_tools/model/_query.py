@@ -1,0 +1,138 @@
+"""Effects of new batches, learned beside a model that stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from scmedal_tools.train import RETrainingPlan
+from scmedal_tools.train._query_plan import QueryTrainingPlan
+
+from ._query_checks import levels_of_factors
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from anndata import AnnData
+    from scvi.data import AnnDataManager
+
+    from scmedal_tools.train import Preset
+
+# Steps are large, as nothing but a few rows of effects moves.
+QUERY_EFFECTS_LR = {"natural": 0.05, "adam": 0.01}
+QUERY_EPOCHS = 100
+
+
+class QueryMixin:
+    """Adds batches to a trained model; subclasses give model, module and training."""
+
+    @classmethod
+    def load_query_data(cls, adata: AnnData, reference_model: str | Path | Self) -> Self:
+        """Add the new batches of some cells to a trained model.
+
+        Training the result learns the random effects of the new batches, and nothing else: all
+        parameters and buffers of the reference, the effects of its batches, and what it says of
+        its cells, stay as they are to the byte.
+
+        Parameters
+        ----------
+        adata
+            Cells with the genes of the training data, some or all of them of new batches (or new
+            levels of further factors). Registered as :meth:`setup_anndata` does.
+        reference_model
+            Trained model, or the folder that it was saved in.
+
+        Returns
+        -------
+        SCMEDAL_RE
+            Model of the cells, with the batches of the reference followed by the new ones. It is
+            to be trained: ``train()`` takes all cells and 100 epochs by default, so that a few
+            cells are enough. Until then the effects of the new batches are at their prior.
+
+        Raises
+        ------
+        ValueError
+            If there is no new batch, the cells do not fit the reference, or the reference was
+            itself made by this method.
+
+        Notes
+        -----
+        The posterior of the new effects is as in the reference's training, with the prior scales
+        that it has learned. Effects on single genes are computed in closed form from the cells of
+        each new batch, with the reference's fixed effects and variances.
+
+        Examples
+        --------
+        >>> query = SCMEDAL_RE.load_query_data(new_cells, model)  # doctest: +SKIP
+        >>> query.train()  # doctest: +SKIP
+        >>> query.get_counterfactual_expression(transform_batch="donor_01")  # doctest: +SKIP
+        """
+        reference = reference_model
+        if isinstance(reference, str | Path):
+            reference = cls.load(reference, adata=False)
+        reference._check_if_trained(warn=False, message="Train the reference model first.")
+        if reference.is_query:
+            raise ValueError(
+                "reference_model was itself made by load_query_data. Give the model that was "
+                "trained at first, and all new batches together."
+            )
+        registry = reference.registry
+        setup = getattr(cls, registry.get("setup_method_name", "setup_anndata"))
+        setup(adata, source_registry=registry, extend_categories=True, **registry["setup_args"])
+        parameters = reference.init_params_
+        arguments = parameters["non_kwargs"] | parameters["kwargs"]["module_kwargs"]
+        arguments = {k: v for k, v in arguments.items() if k not in ("registry", "n_new")}
+        n_new = _n_new(cls._get_most_recent_anndata_manager(adata, required=True), reference)
+        model = cls(adata, n_new=n_new, **arguments)
+        _copy_state(reference.module, model.module)
+        model.module.start_new_levels()
+        model.to_device(reference.device)
+        model.module.eval()
+        return model
+
+    @property
+    def is_query(self) -> bool:
+        """Whether batches were added to a trained model."""
+        return any(self.module.n_new)
+
+    def _preset(self) -> Preset:
+        preset = super()._preset()
+        if not self.is_query:
+            return preset
+        optimizer = preset.plan["effects_optimizer"]
+        return replace(
+            preset,
+            plan=preset.plan | {"effects_lr": QUERY_EFFECTS_LR[optimizer]},
+            train=preset.train
+            | {"max_epochs": QUERY_EPOCHS, "early_stopping": False, "train_size": 1.0},
+        )
+
+    @property
+    def _training_plan_cls(self) -> type[RETrainingPlan]:
+        return QueryTrainingPlan if self.is_query else RETrainingPlan
+
+
+def _n_new(manager: AnnDataManager, reference: QueryMixin) -> list[int]:
+    levels = levels_of_factors(manager.registry).values()
+    n_new = [len(a) - len(b) for a, b in zip(levels, reference.factors.values(), strict=True)]
+    if not any(n_new):
+        raise ValueError(
+            "The cells have no batch that the reference model does not know: use it as it is."
+        )
+    return n_new
+
+
+@torch.no_grad()
+def _copy_state(reference: torch.nn.Module, module: torch.nn.Module) -> None:
+    """Copy all parameters and buffers; those with a row for each level have more of them now."""
+    trained = reference.state_dict()
+    here = module.state_dict()
+    for name, source in trained.items():
+        values = here[name]
+        if values.ndim:
+            values[: len(source)] = source
+        else:
+            values.copy_(source)

@@ -1,0 +1,67 @@
+"""Cells of batches that a model was not trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+from scvi.data._utils import _check_if_view
+
+from ._query_checks import check_query, levels_of_factors
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scvi.data import AnnDataManager
+
+UnseenBatch = Literal["error", "population", "prior"]
+
+
+class UnseenBatchMixin:
+    """Registration of new cells; subclasses give the model."""
+
+    def _validate_anndata(
+        self,
+        adata: AnnData | None = None,
+        copy_if_view: bool = True,
+        unseen_batch: UnseenBatch = "error",
+    ) -> AnnData:
+        if unseen_batch not in get_args(UnseenBatch):
+            raise ValueError(
+                f"unseen_batch={unseen_batch!r} is not one of {get_args(UnseenBatch)}."
+            )
+        if adata is not None and adata is not self.adata:
+            allowed = unseen_batch != "error"
+            check_query(adata, self.registry, unseen=allowed)
+            if allowed:
+                _check_if_view(adata, copy_if_view=copy_if_view)
+                if self.get_anndata_manager(adata) is None:
+                    self._register_manager_for_instance(self._manager_with_unseen(adata))
+        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
+
+    def _manager_with_unseen(self, adata: AnnData) -> AnnDataManager:
+        """Register cells, whose new batches get the codes after those of the model."""
+        if self.adata_manager is not None:
+            return self.adata_manager.transfer_fields(adata, extend_categories=True)
+        setup = getattr(type(self), self.registry.get("setup_method_name", "setup_anndata"))
+        arguments = self.registry["setup_args"]
+        setup(adata, source_registry=self.registry, extend_categories=True, **arguments)
+        return self._get_most_recent_anndata_manager(adata, required=True)
+
+    def _n_to_draw(
+        self, adata: AnnData | None, unseen_batch: UnseenBatch, n_samples: int | None
+    ) -> list[int] | None:
+        """Number of unseen levels of each factor whose effects are drawn from the prior."""
+        if unseen_batch != "prior":
+            return None
+        if n_samples is None:
+            raise ValueError("unseen_batch='prior' draws effects: pass n_samples, for example 50.")
+        return self._n_unseen(adata)
+
+    def _n_unseen(self, adata: AnnData | None) -> list[int]:
+        """Number of levels of each factor that the cells have and the model does not know."""
+        if adata is None or adata is self.adata:
+            return [0] * len(self.factors)
+        registered = levels_of_factors(self.get_anndata_manager(adata, required=True).registry)
+        return [
+            len(of_cells) - len(trained)
+            for of_cells, trained in zip(registered.values(), self.factors.values(), strict=True)
+        ]

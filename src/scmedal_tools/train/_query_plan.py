@@ -1,0 +1,69 @@
+"""Training plan for the effects of new batches, beside a network that stays as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ._plans import MedalTrainingPlan, RETrainingPlan
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class QueryTrainingPlan(RETrainingPlan):
+    """Plan of a network to which batches were added: only their effects learn.
+
+    Parameters and buffers of the network, and the effects of the batches that it was trained on,
+    keep their bytes.
+
+    Parameters
+    ----------
+    **kwargs
+        See :class:`~scmedal_tools.train.RETrainingPlan`. Weight decay is not offered: it would
+        move what has no gradient.
+    """
+
+    def __init__(self, module, **kwargs):
+        if kwargs.get("weight_decay"):
+            raise ValueError("weight_decay would move effects that are to stay: leave it out.")
+        super().__init__(module, **kwargs)
+
+    @property
+    def adversary(self) -> None:
+        """No adversary is trained: it does not know the new batches."""
+        return None
+
+    def on_fit_start(self) -> None:
+        """Train, but for statistics of batches that a normalisation keeps."""
+        self.module.train()
+        for layer in self.module.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.eval()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Step of the effects of the new batches."""
+        return MedalTrainingPlan.training_step(self, batch, batch_idx)
+
+    def _step(self, optimizers: list, loss: Tensor) -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for table in self._tables():
+            trained = slice(table.learned.start)
+            table.loc.grad[trained] = 0.0
+            table.rho.grad[trained] = 0.0
+        for optimizer in optimizers:
+            optimizer.step()
+
+    def _tables(self) -> list:
+        return [table for table in self.module.effect_tables.values() if table.n_new]
+
+    def _autoencoder_optimizers(self) -> list[torch.optim.Optimizer]:
+        tables = self._tables()
+        if self.effects_optimizer == "natural":
+            return [self._natural_gradient(tables)]
+        learned = [parameter for table in tables for parameter in (table.loc, table.rho)]
+        return [self.get_optimizer_creator()([{"params": learned, "lr": self.effects_lr}])]

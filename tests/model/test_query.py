@@ -1,0 +1,180 @@
+"""Effects of new batches, learned beside a model that stays as it is."""
+
+import numpy as np
+import pytest
+import torch
+
+import scmedal_tools as smt
+from scmedal_tools.model import SCMEDAL_RE
+from scmedal_tools.module._mixed_equations import covariances
+
+NEW = ["donor_05", "donor_06"]
+QUICK = {"max_epochs": 15, "accelerator": "cpu", "enable_progress_bar": False}
+
+
+@pytest.fixture(scope="module")
+def donors():
+    """Cells of six donors, of whom the last two are new; gene 7 is high in the last."""
+    adata = smt.datasets.simulated(6, 60, 2, confounding=0.0)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    x = adata.X.toarray()
+    x[(adata.obs["donor"] == NEW[1]).to_numpy(), 7] += 1.5
+    adata.X = x
+    return adata
+
+
+@pytest.fixture(scope="module")
+def known(donors):
+    return donors[~donors.obs["donor"].isin(NEW)].copy()
+
+
+@pytest.fixture(scope="module", params=["default", "paper"])
+def reference(request, build, known):
+    model = build("SCMEDAL_RE", known.copy(), preset=request.param)
+    model.train(**QUICK | {"max_epochs": 8, "batch_size": 64})
+    return model
+
+
+@pytest.fixture
+def new_cells(donors):
+    """Cells of both new donors and, so that they could be moved, of one that is known."""
+    return donors[donors.obs["donor"].isin([*NEW, "donor_01"])].copy()
+
+
+def state_of(model):
+    return {name: values.clone() for name, values in model.module.state_dict().items()}
+
+
+@pytest.fixture
+def mapped(reference, new_cells):
+    query = SCMEDAL_RE.load_query_data(new_cells, reference)
+    query.train(**QUICK)
+    return query
+
+
+def test_everything_learned_before_keeps_its_bytes(reference, known, mapped):
+    before, after = state_of(reference), state_of(mapped)
+    for name, values in before.items():
+        same = after[name][: len(values)] if values.ndim else after[name]
+        assert torch.equal(same, values), name
+    cells = known[::5].copy()
+    for kind in ("latent", "content"):
+        np.testing.assert_array_equal(
+            mapped.get_latent_representation(cells, kind=kind),
+            reference.get_latent_representation(cells.copy(), kind=kind),
+        )
+    np.testing.assert_array_equal(
+        mapped.get_counterfactual_expression(cells, transform_batch="donor_02"),
+        reference.get_counterfactual_expression(cells.copy(), transform_batch="donor_02"),
+    )
+
+
+def test_the_reference_itself_is_not_touched(reference, new_cells):
+    before = state_of(reference)
+    SCMEDAL_RE.load_query_data(new_cells, reference).train(**QUICK)
+    for name, values in state_of(reference).items():
+        assert torch.equal(values, before[name]), name
+    assert list(reference.batch_names) == [f"donor_0{i}" for i in range(1, 5)]
+
+
+def test_effects_of_the_new_batches_are_learned(mapped):
+    assert list(mapped.batch_names) == [f"donor_0{i}" for i in range(1, 7)]
+    for table in mapped.module.effect_tables.values():
+        assert (table.loc[4:] != 0).any()
+        assert (table.posterior_sd[4:] != table.prior_sd).any()
+
+
+def test_new_cells_gain(mapped, new_cells):
+    """Nearer to the cells than without any effect, which the training had not learned."""
+    new = new_cells[new_cells.obs["donor"].isin(NEW)].copy()
+    x = new.X
+    own = mapped.get_reconstruction(new, return_numpy=True)
+    without = mapped.get_counterfactual_expression(new, None, "population", return_numpy=True)
+    assert np.square(x - own).sum() < 0.99 * np.square(x - without).sum()
+
+
+class TestDefaultPreset:
+    @pytest.fixture(params=["default"], scope="module")
+    def reference(self, fit, known):
+        return fit("SCMEDAL_RE", known.copy(), max_epochs=8)
+
+    def test_a_raised_gene_is_found(self, mapped, new_cells):
+        effects = mapped.get_batch_effects(n_samples=2)["effect"].unstack("batch")
+        measured = new_cells.to_df().groupby(new_cells.obs["donor"], observed=True).mean().T
+        of_gene = [table.loc[:, NEW[1]] - table.loc[:, NEW[0]] for table in (effects, measured)]
+        gene = mapped.get_var_names()[7]
+        assert of_gene[0][gene] == pytest.approx(of_gene[1][gene], abs=0.3)
+        assert effects.loc[gene, NEW[1]] > 1
+
+    def test_on_genes_in_closed_form(self, reference, mapped, new_cells):
+        """Of one gene and batch, by hand from the means of its cells in every state."""
+        effects = mapped.module.gene_effects.without_network[0]
+        gene, batch = 7, 5
+        cells = new_cells[new_cells.obs["donor"] == NEW[1]].copy()
+        batch_index = torch.full((cells.n_obs,), batch)
+        with torch.no_grad():
+            inferred = mapped.module.inference(torch.as_tensor(cells.X), batch_index)
+            population = mapped.module.decode_in_population(inferred["content"])
+        residual = (inferred["x_scaled"] - population)[:, gene].numpy()
+        state = mapped.module.gene_effects.state_of(inferred["content"]).numpy()
+        sizes = np.bincount(state, minlength=10)
+        sums = np.bincount(state, residual, minlength=10)
+        scale = effects.scale[:, gene].numpy()
+        means = sums / np.maximum(sizes, 1) / scale
+        seen = sizes > 0
+        expected = np.zeros(10)
+        trained = reference.module.gene_effects.without_network[0]
+        for weight, covariance in zip(
+            effects.new_probabilities[gene].numpy(),
+            covariances(effects.likeness.double()),
+            strict=True,
+        ):
+            covariance = covariance.numpy()
+            # Fixed effects of the reference's batches under these variances.
+            information, score = np.zeros((10, 10)), np.zeros(10)
+            for k in range(4):
+                n = trained.sizes[k].numpy().astype(float)
+                there = n > 0
+                inverse = np.linalg.inv(covariance[np.ix_(there, there)] + np.diag(1 / n[there]))
+                information[np.ix_(there, there)] += inverse
+                score[there] += inverse @ trained.means[k, there, gene].numpy()
+            empty = np.diag(information) == 0
+            common = np.linalg.solve(information + np.diag(empty.astype(float)), score)
+            variance = covariance[np.ix_(seen, seen)] + np.diag(1 / sizes[seen])
+            expected += weight * (
+                covariance[:, seen] @ np.linalg.solve(variance, (means - common)[seen])
+            )
+        np.testing.assert_allclose(effects.loc[batch, :, gene], scale * expected, atol=2e-3)
+
+    def test_survives_saving(self, mapped, new_cells, tmp_path):
+        mapped.save(tmp_path / "query")
+        loaded = SCMEDAL_RE.load(tmp_path / "query", new_cells, accelerator="cpu")
+        np.testing.assert_array_equal(
+            loaded.get_latent_representation(), mapped.get_latent_representation()
+        )
+        before = state_of(loaded)
+        loaded.train(**QUICK)
+        for name, values in state_of(loaded).items():
+            if values.ndim and values.shape[0] == 6:
+                assert torch.equal(values[:4], before[name][:4]), name
+
+    def test_from_a_folder(self, reference, new_cells, tmp_path):
+        reference.save(tmp_path / "reference")
+        query = SCMEDAL_RE.load_query_data(new_cells, tmp_path / "reference")
+        assert list(query.batch_names[-2:]) == NEW
+
+    def test_must_be_trained(self, reference, new_cells):
+        query = SCMEDAL_RE.load_query_data(new_cells, reference)
+        with pytest.raises(RuntimeError, match="not trained"):
+            query.get_latent_representation()
+
+    def test_what_is_refused(self, reference, mapped, known, new_cells):
+        with pytest.raises(ValueError, match="no batch that the reference model does not know"):
+            SCMEDAL_RE.load_query_data(known.copy(), reference)
+        with pytest.raises(ValueError, match="itself made by load_query_data"):
+            SCMEDAL_RE.load_query_data(new_cells, mapped)
+        with pytest.raises(ValueError, match="genes that the model was trained on are missing"):
+            SCMEDAL_RE.load_query_data(new_cells[:, :20].copy(), reference)
+        query = SCMEDAL_RE.load_query_data(new_cells, reference)
+        with pytest.raises(ValueError, match="weight_decay would move"):
+            query.train(plan_kwargs={"weight_decay": 1e-3}, **QUICK)

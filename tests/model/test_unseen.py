@@ -1,0 +1,139 @@
+"""Cells of batches that the model was not trained on."""
+
+import numpy as np
+import pytest
+import torch
+
+from scmedal_tools.model import SCMEDAL_RE
+
+
+@pytest.fixture
+def newcomers(fresh):
+    """Every second cell is of one of two new donors."""
+    donors = fresh.obs["donor"].astype(str).to_numpy()
+    donors[::4], donors[2::4] = "new_1", "new_2"
+    fresh.obs["donor"] = donors
+    return fresh
+
+
+@pytest.fixture
+def is_new(newcomers):
+    return newcomers.obs["donor"].str.startswith("new").to_numpy()
+
+
+def test_are_refused_and_the_message_names_what_can_be_done(trained, newcomers):
+    with pytest.raises(ValueError, match=r"2 of the levels(.|\n)*'population'(.|\n)*'prior'"):
+        trained.get_latent_representation(newcomers)
+
+
+def test_cells_of_known_batches_are_as_without_them(trained, newcomers, is_new):
+    expected = trained.get_latent_representation(newcomers[~is_new].copy())
+    ours = trained.get_latent_representation(newcomers, unseen_batch="population")
+    np.testing.assert_allclose(ours[~is_new], expected, atol=1e-5)
+
+
+def test_networks_without_random_effects_do_not_look_at_the_batch(fe, newcomers, is_new):
+    ours = fe.get_latent_representation(newcomers, unseen_batch="population")
+    newcomers.obs["donor"] = "donor_01"
+    np.testing.assert_allclose(ours, fe.get_latent_representation(newcomers.copy()), atol=1e-6)
+
+
+def test_population_has_no_effects(re, newcomers, is_new):
+    """By hand: all tables at zero, the common part of the genes' models alone."""
+    ours = re.get_reconstruction(newcomers, unseen_batch="population", return_numpy=True)
+    module = re.module
+    x = torch.as_tensor(newcomers.X.toarray()[is_new])
+    zeros = {name: torch.zeros_like(table.loc) for name, table in module.effect_tables.items()}
+    anyone = torch.zeros(len(x), dtype=torch.long)
+    with torch.no_grad(), module.effects_fixed_at(zeros):
+        inferred = module.inference(x, anyone)
+        x_hat = module.decode(inferred["z"], anyone)
+    effects = module.gene_effects
+    state = effects.state_of(inferred["content"])
+    weight = effects.network_weight
+    common = [
+        models[0].common[state] for models in (effects.without_network, effects.with_network)
+    ]
+    expected = module.scaler.inverse(x_hat + common[0] + weight * (common[1] - common[0]))
+    np.testing.assert_allclose(ours[is_new], expected.numpy(), atol=1e-4)
+
+
+def test_population_as_a_target_is_where_new_cells_are(re, newcomers, is_new):
+    """Swapping the decoder only: the encoder has no effects for them either way."""
+    options = {"unseen_batch": "population", "return_numpy": True}
+    target = re.get_counterfactual_expression(newcomers, None, "population", **options)
+    own = re.get_reconstruction(newcomers, **options)
+    np.testing.assert_allclose(target[is_new], own[is_new], atol=1e-5)
+    assert np.abs(target - own)[~is_new].max() > 1e-3
+
+
+class TestPrior:
+    def test_needs_draws(self, re, newcomers):
+        with pytest.raises(ValueError, match="pass n_samples"):
+            re.get_latent_representation(newcomers, unseen_batch="prior")
+
+    def test_needs_random_effects(self, fe, newcomers):
+        with pytest.raises(ValueError, match="no random effects"):
+            fe.get_latent_representation(newcomers, unseen_batch="prior", n_samples=3)
+
+    @pytest.fixture
+    def certain(self, re):
+        """Model that knows the effects of its own batches well."""
+        state = {name: values.clone() for name, values in re.module.state_dict().items()}
+        for table in re.module.effect_tables.values():
+            table.set_posterior_sd(0.1 * table.prior_sd)
+        yield re
+        re.module.load_state_dict(state)
+
+    def test_new_batches_vary_more_than_known_ones(self, certain, newcomers, is_new):
+        """And one new batch differs from the other, all cells of it alike."""
+        re = certain
+        draws = re.get_reconstruction(
+            newcomers, unseen_batch="prior", n_samples=60, return_mean=False
+        )
+        spread = draws.std(0).mean(1)
+        assert spread[is_new].mean() > 1.5 * spread[~is_new].mean()
+        population = re.get_reconstruction(
+            newcomers, unseen_batch="population", n_samples=60, return_mean=False
+        )
+        assert population.std(0).mean(1)[is_new].mean() < spread[is_new].mean() / 1.5
+        deviations = draws - draws.mean(0)
+        state = re.module.gene_effects.state_of(
+            torch.as_tensor(
+                re._collect(
+                    re._minibatches(newcomers, None, None, None, "population"),
+                    lambda tensors: re._infer(tensors)["content"],
+                )
+            )
+        )
+        of_donors = [
+            deviations[
+                :, (newcomers.obs["donor"] == name).to_numpy() & (state == state[0]).numpy()
+            ]
+            for name in ("new_1", "new_2")
+        ]
+        first, second, other = (
+            x.ravel() for x in (of_donors[0][:, 0], of_donors[0][:, 1], of_donors[1][:, 0])
+        )
+        assert np.corrcoef(first, second)[0, 1] > 0.4
+        assert abs(np.corrcoef(first, other)[0, 1]) < 0.2
+
+    def test_draws_of_a_table_have_the_priors_scale(self, re):
+        table = re.module.effect_tables["bottleneck.bias"]
+        generator = torch.Generator().manual_seed(0)
+        drawn = table.draw(generator, n_unseen=4_000)[len(table.loc) :]
+        assert drawn.std().item() == pytest.approx(float(table.prior_sd), rel=0.05)
+
+
+def test_a_model_without_data_takes_them(re, newcomers, tmp_path):
+    expected = re.get_latent_representation(newcomers, unseen_batch="population")
+    re.save(tmp_path / "model")
+    loaded = SCMEDAL_RE.load(tmp_path / "model", adata=False, accelerator="cpu")
+    ours = loaded.get_latent_representation(newcomers.copy(), unseen_batch="population")
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+    assert list(loaded.batch_names) == list(re.batch_names)
+
+
+def test_what_is_not_offered(re, newcomers):
+    with pytest.raises(ValueError, match="unseen_batch='mean' is not one of"):
+        re.get_latent_representation(newcomers, unseen_batch="mean")
