@@ -62,9 +62,13 @@ def adata(cells):
 
 @pytest.fixture(scope="session")
 def build():
-    """Give a function that registers cells and builds a tiny model, from the same seed always."""
+    """Give a function that registers cells and builds a tiny model, from the same seed always.
+
+    It takes an AnnData or a MuData.
+    """
     import scvi
     import torch
+    from anndata import AnnData
 
     import scmedal_tools as smt
 
@@ -72,7 +76,9 @@ def build():
 
     def build(name, adata, setup=None, **kwargs):
         model_class = getattr(smt.model, name)
-        model_class.setup_anndata(adata, **{"batch_key": "donor"} | (setup or {}))
+        of_one = isinstance(adata, AnnData)
+        register = model_class.setup_anndata if of_one else model_class.setup_mudata
+        register(adata, **{"batch_key": "donor"} | (setup or {}))
         scvi.settings.seed = 0
         torch.set_num_threads(1)  # tiny networks are fastest so; numba raises it now and then
         return model_class(adata, **TINY | kwargs)

@@ -173,32 +173,34 @@ def check_obs(
         )
 
 
-def check_factors(adata: AnnData, batch_key: str, keys: Sequence[str] | None) -> None:
-    """Refuse columns that cannot serve as further factors; parameters as in :func:`check_obs`.
+def check_factors(adata: AnnData, keys: Sequence[str], batch: pd.Series) -> None:
+    """Refuse columns that cannot serve as further factors beside the batch.
 
     Raises
     ------
     ValueError
-        As :func:`check_obs`, for more than two columns, one named twice, or one that says the same
-        as another.
+        As :func:`check_obs`, for more than two columns, one named twice, or one that divides the
+        cells as another does.
     """
     if isinstance(keys, str):
         raise ValueError(f"random_effect_keys takes a list: write [{keys!r}].")
-    keys = [batch_key, *(keys or ())]
-    if len(keys) > 3 or len(set(keys)) < len(keys):
+    if len(keys) > 2 or len({batch.name, *keys}) <= len(keys):
         raise ValueError(
-            f"random_effect_keys={keys[1:]!r}: name one or two columns other than batch_key, each "
-            "once."
+            f"random_effect_keys={list(keys)!r}: name one or two columns other than batch_key, "
+            "each once."
         )
-    for i, key in enumerate(keys[1:], 1):
+    columns = [batch]
+    for key in keys:
         check_obs(adata, key, what="random_effect_keys")
-        for other in keys[:i]:
-            pairs = adata.obs[[key, other]].drop_duplicates()
-            if len(pairs) == adata.obs[key].nunique() == adata.obs[other].nunique():
+        column = adata.obs[key]
+        for other in columns:
+            pairs = set(zip(column.astype(str), other.astype(str), strict=True))
+            if len(pairs) == column.nunique() == other.nunique():
                 raise ValueError(
-                    f"{key!r} and {other!r} divide the cells alike, so that their effects cannot "
-                    "be told apart: leave one out."
+                    f"{key!r} and {other.name!r} divide the cells alike, so that their effects "
+                    "cannot be told apart: leave one out."
                 )
+        columns.append(column)
 
 
 def check_labels(adata: AnnData, key: str, unlabeled_category: str = "unlabeled") -> None:

@@ -152,8 +152,8 @@ def reverse_genes(adata):
 
 
 QUERIES = {
-    "genes missing": (drop_genes, r"2 of the 60 genes .* missing(.|\n)*model\.get_var_names\(\)"),
-    "genes reordered": (reverse_genes, r"another order(.|\n)*model\.get_var_names\(\)"),
+    "genes missing": (drop_genes, r"2 of the 60 genes .* missing(.|\n)*model\.gene_names"),
+    "genes reordered": (reverse_genes, r"another order(.|\n)*model\.gene_names"),
     "genes repeated": (repeat_a_gene, r"2 of 60 genes share their name"),
     "no batch column": (drop_the_batch, r"has no column 'donor'"),
     "batch missing": (in_obs("donor", np.nan, [0]), r"obs\['donor'\] is missing for 1 cells"),
@@ -191,7 +191,7 @@ def test_the_line_that_orders_the_genes(trained, fresh):
     more.var_names = [*fresh.var_names, "x", "y", "z"][::-1]
     with pytest.raises(ValueError, match="another order or with others"):
         trained.get_latent_representation(more)
-    mended = more[:, trained.get_var_names()].copy()
+    mended = more[:, trained.gene_names].copy()
     np.testing.assert_array_equal(trained.get_latent_representation(mended), expected)
 
 

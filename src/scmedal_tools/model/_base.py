@@ -1,4 +1,4 @@
-"""What all models share: registration, construction and training."""
+"""What all models share: construction and training."""
 
 from __future__ import annotations
 
@@ -8,37 +8,22 @@ import numpy as np
 import torch
 from scipy import sparse
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
-from scvi.data.fields import (
-    CategoricalJointObsField,
-    CategoricalObsField,
-    LabelsWithUnlabeledObsField,
-    LayerField,
-)
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.train._config import merge_kwargs
-from scvi.utils import setup_anndata_dsp
 
-from scmedal_tools._checks import (
-    check_factors,
-    check_labels,
-    check_log_normalised,
-    check_names,
-    check_obs,
-)
 from scmedal_tools.train import MedalDataSplitter, MedalTrainingPlan, get_preset
 from scmedal_tools.train._callbacks import BestWeights
 from scmedal_tools.train._plans import SELECTION
 
 from ._inference import InferenceMixin
-from ._query_checks import check_query, levels_of_factors
+from ._registration import RegistrationMixin
 from ._unseen import UnseenBatchMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
 
     from scmedal_tools.train import Preset
 
@@ -47,7 +32,9 @@ CELLS_SEEN = 400_000
 EPOCH_RANGE = (10, 100)
 
 
-class MedalModel(InferenceMixin, UnseenBatchMixin, UnsupervisedTrainingMixin, BaseModelClass):
+class MedalModel(
+    RegistrationMixin, InferenceMixin, UnseenBatchMixin, UnsupervisedTrainingMixin, BaseModelClass
+):
     """Base of the scMEDAL models."""
 
     _data_splitter_cls = MedalDataSplitter
@@ -55,7 +42,7 @@ class MedalModel(InferenceMixin, UnseenBatchMixin, UnsupervisedTrainingMixin, Ba
 
     def __init__(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         registry: dict | None = None,
         n_hidden: Sequence[int] = (512, 132),
         n_latent: int = 50,
@@ -91,74 +78,6 @@ class MedalModel(InferenceMixin, UnseenBatchMixin, UnsupervisedTrainingMixin, Ba
     def _label_sizes(self) -> dict[str, int]:
         """Arguments of the module for cell types; none by default."""
         return {}
-
-    @classmethod
-    @setup_anndata_dsp.dedent
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        batch_key: str,
-        labels_key: str | None = None,
-        layer: str | None = None,
-        unlabeled_category: str = "unlabeled",
-        random_effect_keys: Sequence[str] | None = None,
-        **kwargs,
-    ) -> None:
-        """Register log-normalised expression, batches and cell types.
-
-        Adds ``_scvi_batch``, ``_scvi_labels`` to ``adata.obs``, ``_scvi_extra_categorical_covs``
-        to ``adata.obsm`` if there are further factors, and identifiers to ``adata.uns``.
-
-        Parameters
-        ----------
-        %(param_adata)s
-        batch_key
-            Column of ``adata.obs`` with the batch of each cell (donor, protocol, tissue).
-        labels_key
-            Column of ``adata.obs`` with the cell types, which only ``SCMEDAL_FEC`` learns from.
-        layer
-            Layer with the log-normalised expression; ``None`` for ``adata.X``.
-        unlabeled_category
-            Cell type that stands for "not known".
-        random_effect_keys
-            One or two further columns of ``adata.obs`` that expression depends on (protocol,
-            tissue). In ``SCMEDAL_RE`` their effects and those of the batch add up; the others
-            hide them as they hide the batch.
-
-        Raises
-        ------
-        ValueError
-            If the expression is not log-normalised, names are not unique, or a column is missing,
-            incomplete or has a single level. The message has the line of code that mends it.
-        """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        if "source_registry" in kwargs:
-            check_query(adata, kwargs["source_registry"], kwargs.get("extend_categories", False))
-        else:
-            check_log_normalised(adata, layer)
-            check_names(adata)
-            check_obs(adata, batch_key)
-            check_factors(adata, batch_key, random_effect_keys)
-            if labels_key is not None:
-                check_labels(adata, labels_key, unlabeled_category)
-        labels_field = (
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, None)
-            if labels_key is None
-            else LabelsWithUnlabeledObsField(
-                REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category
-            )
-        )
-        fields = [
-            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
-            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            labels_field,
-        ]
-        if random_effect_keys:
-            keys = list(random_effect_keys)
-            fields.append(CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, keys))
-        adata_manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        adata_manager.register_fields(adata, **kwargs)
-        cls.register_manager(adata_manager)
 
     def train(
         self,
@@ -261,19 +180,6 @@ class MedalModel(InferenceMixin, UnseenBatchMixin, UnsupervisedTrainingMixin, Ba
         return self.adata is not None and sparse.issparse(
             self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         )
-
-    @property
-    def batch_names(self) -> pd.Index:
-        """Names of the batches, in the order of their codes."""
-        return next(iter(self.factors.values()))
-
-    @property
-    def factors(self) -> dict[str, pd.Index]:
-        """Levels of each factor of the random effects, in the order of their codes.
-
-        The first is the batch, the others are the ``random_effect_keys``.
-        """
-        return levels_of_factors(self.registry)
 
 
 def _check_validation_cells(train_size, validation_size, datasplitter_kwargs) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
     from torch import Tensor
 
     from ._inference import Minibatches
@@ -39,7 +40,7 @@ class CounterfactualMixin:
     @torch.inference_mode()
     def get_counterfactual_expression(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | None = None,
         transform_batch: Target | Sequence[Target] | None = None,
         gene_list: Sequence[str] | None = None,

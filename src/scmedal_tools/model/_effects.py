@@ -116,7 +116,7 @@ class BatchEffectsMixin:
             table = tables[f"{prefix}.{kind}"]
             columns |= {kind: table.loc, f"{kind}_sd": table.posterior_sd}
         n_units = columns["slope"].shape[1]
-        return columns, self.get_var_names() if layer == "output" else range(n_units)
+        return columns, self.gene_names if layer == "output" else range(n_units)
 
     def _effects_on_genes(
         self, factor: int, n_samples: int, n_cells: int, seed: int
@@ -130,7 +130,7 @@ class BatchEffectsMixin:
         for draw in self._draw_effects(n_samples):
             with self.module.effects_fixed_at(draw):
                 draws.append(self._mean_effects(np.sort(cells), factor))
-        return {"effect": mean, "sd": torch.stack(draws).std(0)}, self.get_var_names()
+        return {"effect": mean, "sd": torch.stack(draws).std(0)}, self.gene_names
 
     def _mean_effects(self, cells: np.ndarray, factor: int = 0) -> Tensor:
         """Mean over cells of [at the level - in the population], levels of the factor x genes.

@@ -17,7 +17,7 @@ class SCMEDAL_FE(MedalModel):
     Parameters
     ----------
     adata
-        AnnData registered with :meth:`setup_anndata`.
+        AnnData registered with :meth:`setup_anndata`, or MuData with :meth:`setup_mudata`.
     registry
         Registry of a model, to build one without data.
     n_hidden

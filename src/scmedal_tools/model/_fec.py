@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from anndata import AnnData
+    from mudata import MuData
 
     from ._inference import Minibatches
 
@@ -31,8 +32,8 @@ class SCMEDAL_FEC(MedalModel):
     Parameters
     ----------
     adata, registry, n_hidden, n_latent, preset, **module_kwargs
-        See :class:`SCMEDAL_FE`; :meth:`setup_anndata` needs ``labels_key``. ``label_weight`` is
-        the weight of the classifier.
+        See :class:`SCMEDAL_FE`; the registration needs ``labels_key``. ``label_weight`` is the
+        weight of the classifier.
 
     Raises
     ------
@@ -50,9 +51,10 @@ class SCMEDAL_FEC(MedalModel):
         """Names of the cell types, in the order of their codes, without the unlabelled."""
         state = self.get_state_registry(REGISTRY_KEYS.LABELS_KEY)
         if self.registry["setup_args"]["labels_key"] is None:
+            setup = self.registry["setup_method_name"]
             raise ValueError(
                 "SCMEDAL_FEC learns from cell types. Register them:\n"
-                "    SCMEDAL_FEC.setup_anndata(adata, batch_key=..., labels_key='cell_type')\n"
+                f"    SCMEDAL_FEC.{setup}(..., labels_key='cell_type')\n"
                 "or use SCMEDAL_FE, which needs none."
             )
         names = pd.Index(state["categorical_mapping"])
@@ -61,7 +63,7 @@ class SCMEDAL_FEC(MedalModel):
     @torch.inference_mode()
     def predict(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | None = None,
         soft: bool = False,
         batch_size: int | None = None,

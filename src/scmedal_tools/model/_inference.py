@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
+    from mudata import MuData
     from torch import Tensor
 
     from ._unseen import UnseenBatch
@@ -28,7 +29,7 @@ class InferenceMixin:
     @torch.inference_mode()
     def get_latent_representation(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
         n_samples: int | None = None,
@@ -40,7 +41,8 @@ class InferenceMixin:
         Parameters
         ----------
         adata
-            Cells with the genes and batches of the training data; ``None`` for those.
+            Cells with the genes and batches of the training data, in a MuData if the model was
+            registered with one; ``None`` for the training data.
         indices
             Positions of the cells to use, or a mask; ``None`` for all.
         batch_size
@@ -77,7 +79,7 @@ class InferenceMixin:
     @torch.inference_mode()
     def get_reconstruction(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         indices: Sequence[int] | None = None,
         gene_list: Sequence[str] | None = None,
         n_samples: int | None = None,
@@ -183,25 +185,25 @@ class InferenceMixin:
         )
 
     def _gene_positions(self, gene_list: Sequence[str] | None) -> np.ndarray:
-        names = pd.Index(self.get_var_names())
+        names = self.gene_names
         if gene_list is None:
             return np.arange(len(names))
         unknown = [gene for gene in gene_list if gene not in names]
         if unknown:
             raise ValueError(
                 f"{len(unknown)} of the genes in gene_list are not in the model: "
-                f"{', '.join(map(str, unknown[:5]))}. `model.get_var_names()` lists those it has."
+                f"{', '.join(map(str, unknown[:5]))}. `model.gene_names` lists those it has."
             )
         return names.get_indexer(gene_list)
 
-    def _cell_names(self, adata: AnnData | None, indices) -> pd.Index:
+    def _cell_names(self, adata: AnnData | MuData | None, indices) -> pd.Index:
         names = (self.adata if adata is None else adata).obs_names
         return names if indices is None else names[_positions(indices)]
 
     def _as_table(self, values: np.ndarray, cells, genes: np.ndarray) -> pd.DataFrame | np.ndarray:
         if values.ndim == 3:
             return values
-        return pd.DataFrame(values, index=cells, columns=pd.Index(self.get_var_names())[genes])
+        return pd.DataFrame(values, index=cells, columns=self.gene_names[genes])
 
 
 def _to_cpu(values: Tensor) -> Tensor:

@@ -9,10 +9,13 @@ from scvi import REGISTRY_KEYS
 
 from scmedal_tools._checks import check_log_normalised, check_names
 
+from ._modalities import BATCH, EXPRESSION, FACTORS, LABELS, checked_part, layer_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
+    from mudata import MuData
 
 
 def levels_of_factors(registry: Mapping[str, Any]) -> dict[str, pd.Index]:
@@ -27,12 +30,12 @@ def levels_of_factors(registry: Mapping[str, Any]) -> dict[str, pd.Index]:
     return factors
 
 
-def check_query(adata: AnnData, registry: Mapping[str, Any], unseen: bool = False) -> None:
+def check_query(data: AnnData | MuData, registry: Mapping[str, Any], unseen: bool = False) -> None:
     """Refuse cells that do not fit the data whose registry a model keeps.
 
     Parameters
     ----------
-    adata
+    data
         New cells.
     registry
         What the model keeps of its training data.
@@ -42,20 +45,25 @@ def check_query(adata: AnnData, registry: Mapping[str, Any], unseen: bool = Fals
     Raises
     ------
     ValueError
-        If genes differ in kind or order, a batch or cell type is missing or was not trained on, or
-        the expression is not log-normalised.
+        If genes differ in kind or order, a batch or cell type is missing or was not trained on,
+        the expression is not log-normalised, or a modality is missing.
     """
     trained = {key: field["state_registry"] for key, field in registry["field_registries"].items()}
     setup = registry["setup_args"]
-    check_names(adata)
-    _check_genes(adata, pd.Index(trained[REGISTRY_KEYS.X_KEY]["column_names"]))
+    with checked_part(data, setup, EXPRESSION) as adata:
+        check_names(adata)
+        _check_genes(adata, pd.Index(trained[REGISTRY_KEYS.X_KEY]["column_names"]))
     for factor, levels in levels_of_factors(registry).items():
-        _check_levels(adata, factor, levels, unseen)
+        argument = BATCH if factor == setup["batch_key"] else FACTORS
+        with checked_part(data, setup, argument) as adata:
+            _check_levels(adata, factor, levels, unseen)
     if setup["labels_key"] is not None:
-        labels = trained[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]
-        unlabeled = setup["unlabeled_category"]
-        _check_labels(adata, setup["labels_key"], pd.Index(labels), unlabeled)
-    check_log_normalised(adata, setup["layer"])
+        with checked_part(data, setup, LABELS) as adata:
+            labels = trained[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]
+            unlabeled = setup["unlabeled_category"]
+            _check_labels(adata, setup["labels_key"], pd.Index(labels), unlabeled)
+    with checked_part(data, setup, EXPRESSION) as adata:
+        check_log_normalised(adata, layer_of(setup))
 
 
 def _check_genes(adata: AnnData, trained: pd.Index) -> None:
@@ -65,13 +73,13 @@ def _check_genes(adata: AnnData, trained: pd.Index) -> None:
     if missing.empty:
         raise ValueError(
             "The genes are those of the training data, in another order or with others between "
-            "them. Bring them into order:\n    adata = adata[:, model.get_var_names()].copy()"
+            "them. Bring them into order:\n    adata = adata[:, model.gene_names].copy()"
         )
     raise ValueError(
         f"{len(missing):,} of the {len(trained):,} genes that the model was trained on are "
         f"missing in adata ({', '.join(map(str, missing[:3]))}, ...). Log-normalise all genes of "
         "the new cells, without selecting variable genes, and then take the model's:\n"
-        "    adata = adata[:, model.get_var_names()].copy()"
+        "    adata = adata[:, model.gene_names].copy()"
     )
 
 

@@ -13,9 +13,12 @@ from tqdm.auto import tqdm
 
 from scmedal_tools._checks import check_obs
 from scmedal_tools.model._counterfactual import SUMMARIES, check_interval, summarise
+from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mudata import MuData
 
     from scmedal_tools.model import SCMEDAL_RE
     from scmedal_tools.model._counterfactual import Swap
@@ -25,7 +28,7 @@ CELLS_PER_CHUNK = 4096
 
 def counterfactual_means(
     model: SCMEDAL_RE,
-    adata: AnnData,
+    adata: AnnData | MuData,
     transform_batch: str | Sequence[str],
     *,
     labels_key: str | None = None,
@@ -43,11 +46,12 @@ def counterfactual_means(
     model
         Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
     adata
-        Cells to average over.
+        Cells to average over, in a MuData if the model was registered with one.
     transform_batch
         Target batch or batches.
     labels_key
-        Column of ``adata.obs`` that divides each batch into cell types.
+        Column of ``adata.obs`` that divides each batch into cell types; of a MuData, of the
+        modality with the expression.
     swap
         See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
     n_samples
@@ -79,16 +83,19 @@ def counterfactual_means(
     >>> shifts = counterfactual_means(model, adata, ["donor_02"])  # doctest: +SKIP
     >>> shifts.to_df().T["donor_01 -> donor_02"].nlargest(10)  # doctest: +SKIP
     """
-    if labels_key is not None:
-        check_obs(adata, labels_key, what="labels_key", min_levels=1)
+    setup = model.registry["setup_args"]
+    with checked_part(adata, setup, EXPRESSION) as cells:
+        if labels_key is not None:
+            check_obs(cells, labels_key, what="labels_key", min_levels=1)
     if n_samples is not None:
         check_interval(interval, n_samples)
     names = [transform_batch] if np.isscalar(transform_batch) else transform_batch
     targets = list(dict.fromkeys(names))
-    groups, membership = _groups(adata.obs, model.registry["setup_args"]["batch_key"], labels_key)
+    batches = part_of(adata, setup, BATCH).obs[setup["batch_key"]]
+    groups, membership = _groups(batches, None if labels_key is None else cells.obs[labels_key])
     membership = membership / groups["n_cells"].to_numpy()[:, None]
     means = _means(model, adata, targets, membership, swap)
-    result = _as_anndata(means, groups, targets, adata.var_names)
+    result = _as_anndata(means, groups, targets, model.gene_names)
     if n_samples is not None:
         shifts = np.empty((n_samples, *result.shape), dtype=np.float32)
         draws = model._draw_effects(n_samples)
@@ -104,10 +111,11 @@ def counterfactual_means(
 
 
 def _means(
-    model: SCMEDAL_RE, adata: AnnData, targets: list, membership, swap: Swap | None
+    model: SCMEDAL_RE, adata: AnnData | MuData, targets: list, membership, swap: Swap | None
 ) -> dict[str | None, np.ndarray]:
     """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
-    means = {name: np.zeros((membership.shape[0], adata.n_vars)) for name in (None, *targets)}
+    shape = membership.shape[0], len(model.gene_names)
+    means = {name: np.zeros(shape) for name in (None, *targets)}
     for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
         cells = np.arange(start, min(start + CELLS_PER_CHUNK, adata.n_obs))
         options = {"adata": adata, "indices": cells, "return_numpy": True}
@@ -121,12 +129,12 @@ def _means(
 
 
 def _groups(
-    obs: pd.DataFrame, batch_key: str, labels_key: str | None
+    batches: pd.Series, cell_types: pd.Series | None
 ) -> tuple[pd.DataFrame, sparse.csc_array]:
     """Find the groups of cells, and their indicator of shape ``(n_groups, n_cells)``."""
-    columns = {"source": obs[batch_key].astype(str)}
-    if labels_key is not None:
-        columns["cell_type"] = obs[labels_key].astype(str)
+    columns = {"source": batches.astype(str)}
+    if cell_types is not None:
+        columns["cell_type"] = cell_types.astype(str)
     grouped = pd.DataFrame(columns).groupby(list(columns))
     codes = grouped.ngroup().to_numpy()
     groups = grouped.size().rename("n_cells").reset_index()

@@ -11,6 +11,7 @@ from scmedal_tools.module._re import factor_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
     from scmedal_tools.model import SCMEDAL_RE
     from scmedal_tools.module._gene_effects import MixedEffects
@@ -34,7 +35,7 @@ class EffectsDiagnostics:
 
 
 def effects_diagnostics(
-    model: SCMEDAL_RE, adata: AnnData | None = None, indices=None
+    model: SCMEDAL_RE, adata: AnnData | MuData | None = None, indices=None
 ) -> EffectsDiagnostics:
     """Report per layer what the random effects have learned.
 

@@ -1,4 +1,4 @@
-"""Write a model's latent into the AnnData."""
+"""Write a model's latent beside the expression it was computed from."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 from scmedal_tools import __version__, _keys
+from scmedal_tools.model._modalities import EXPRESSION, part_of
 
 from ._umap import umap_key
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
     from scmedal_tools.model._base import MedalModel
 
@@ -21,13 +23,15 @@ OBSM_KEYS = {
 }
 
 
-def embed(adata: AnnData, model: MedalModel, key_added: str | None = None) -> str:
+def embed(adata: AnnData | MuData, model: MedalModel, key_added: str | None = None) -> str:
     """Write the model's latent of every cell to ``adata.obsm``.
+
+    Of a MuData, to ``obsm`` of the modality with the expression: ``mdata["rna"].obsm``.
 
     Parameters
     ----------
     adata
-        Cells to embed; modified.
+        Cells to embed; modified. A MuData if the model was registered with one.
     model
         Trained model.
     key_added
@@ -37,13 +41,15 @@ def embed(adata: AnnData, model: MedalModel, key_added: str | None = None) -> st
     Returns
     -------
     str
-        The name, for ``sc.pp.neighbors(adata, use_rep=...)``.
+        The name, for ``sc.pp.neighbors(adata, use_rep=...)``, of a MuData
+        ``sc.pp.neighbors(mdata["rna"], use_rep=...)``.
 
     Notes
     -----
     Writes ``adata.obsm[key]`` of shape ``(n_cells, n_latent)`` and a record of the model's class,
     preset, settings that replace the preset's, batches and version to
-    ``adata.uns["scmedal"][key]``. Drops the UMAP of an embedding that is overwritten.
+    ``adata.uns["scmedal"][key]``; of a MuData both to the modality. Drops the UMAP of an embedding
+    that is overwritten.
 
     Examples
     --------
@@ -51,18 +57,20 @@ def embed(adata: AnnData, model: MedalModel, key_added: str | None = None) -> st
     >>> sc.pp.neighbors(adata, use_rep=key)  # doctest: +SKIP
     """
     key = key_added or OBSM_KEYS[type(model).__name__]
-    adata.obsm[key] = model.get_latent_representation(adata)
-    adata.obsm.pop(umap_key(key), None)
+    latent = model.get_latent_representation(adata)
     setup = model.registry["setup_args"]
+    cells = part_of(adata, setup, EXPRESSION)
+    cells.obsm[key] = latent
+    cells.obsm.pop(umap_key(key), None)
     record = {
         "model": type(model).__name__,
         "preset": model.preset_,
         "batch_key": setup["batch_key"],
         "labels_key": setup["labels_key"] or "",
         "settings": json.dumps(model.init_params_["kwargs"]["module_kwargs"], default=str),
-        "n_latent": adata.obsm[key].shape[1],
+        "n_latent": latent.shape[1],
         "epochs": len(model.history["train_loss"]),
         "scmedal_tools": __version__,
     }
-    adata.uns[_keys.PROVENANCE] = {**adata.uns.get(_keys.PROVENANCE, {}), key: record}
+    cells.uns[_keys.PROVENANCE] = {**cells.uns.get(_keys.PROVENANCE, {}), key: record}
     return key

@@ -1,0 +1,222 @@
+"""Registration of AnnData and MuData, which have the same fields and pass the same checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    LabelsWithUnlabeledObsField,
+    LayerField,
+    MuDataCategoricalJointObsField,
+    MuDataCategoricalObsField,
+    MuDataLabelsWithUnlabeledObsField,
+    MuDataLayerField,
+)
+from scvi.utils import setup_anndata_dsp
+
+from scmedal_tools._checks import (
+    check_factors,
+    check_labels,
+    check_log_normalised,
+    check_names,
+    check_obs,
+)
+
+from ._modalities import (
+    BATCH,
+    EXPRESSION,
+    FACTORS,
+    LABELS,
+    check_modalities,
+    checked_part,
+    layer_of,
+)
+from ._query_checks import check_query, levels_of_factors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+    from scvi.data.fields import BaseAnnDataField
+
+MUDATA_TWINS = {
+    LayerField: MuDataLayerField,
+    CategoricalObsField: MuDataCategoricalObsField,
+    CategoricalJointObsField: MuDataCategoricalJointObsField,
+    LabelsWithUnlabeledObsField: MuDataLabelsWithUnlabeledObsField,
+}
+
+
+class RegistrationMixin:
+    """What a model is told of the data, and the names it keeps of them."""
+
+    @classmethod
+    @setup_anndata_dsp.dedent
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        batch_key: str,
+        labels_key: str | None = None,
+        layer: str | None = None,
+        unlabeled_category: str = "unlabeled",
+        random_effect_keys: Sequence[str] | None = None,
+        **kwargs,
+    ) -> None:
+        """Register log-normalised expression, batches and cell types.
+
+        Adds ``_scvi_batch``, ``_scvi_labels`` to ``adata.obs``, ``_scvi_extra_categorical_covs``
+        to ``adata.obsm`` if there are further factors, and identifiers to ``adata.uns``.
+
+        Parameters
+        ----------
+        %(param_adata)s
+        batch_key
+            Column of ``adata.obs`` with the batch of each cell (donor, protocol, tissue).
+        labels_key
+            Column of ``adata.obs`` with the cell types, which only ``SCMEDAL_FEC`` learns from.
+        layer
+            Layer with the log-normalised expression; ``None`` for ``adata.X``.
+        unlabeled_category
+            Cell type that stands for "not known".
+        random_effect_keys
+            One or two further columns of ``adata.obs`` that expression depends on (protocol,
+            tissue). In ``SCMEDAL_RE`` their effects and those of the batch add up; the others
+            hide them as they hide the batch.
+
+        Raises
+        ------
+        ValueError
+            If the expression is not log-normalised, names are not unique, or a column is missing,
+            incomplete or has a single level. The message has the line of code that mends it.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        cls._register(adata, setup_method_args, **kwargs)
+
+    @classmethod
+    @setup_anndata_dsp.dedent
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        batch_key: str,
+        labels_key: str | None = None,
+        rna_layer: str | None = None,
+        modalities: dict[str, str] | None = None,
+        unlabeled_category: str = "unlabeled",
+        random_effect_keys: Sequence[str] | None = None,
+        **kwargs,
+    ) -> None:
+        """Register log-normalised expression, batches and cell types of a MuData.
+
+        One modality is modelled; the others are neither read nor changed. Adds ``_scvi_batch``,
+        ``_scvi_labels`` to ``obs`` where the columns are, and identifiers to ``mdata.uns``.
+
+        Parameters
+        ----------
+        %(param_mdata)s
+        batch_key, labels_key, unlabeled_category, random_effect_keys
+            See :meth:`setup_anndata`.
+        rna_layer
+            Layer with the log-normalised expression; ``None`` for ``X`` of the modality.
+        modalities
+            Where each argument is found: ``"rna_layer"``, which is needed, ``"batch_key"``,
+            ``"labels_key"`` and ``"random_effect_keys"``, each with the name of a modality. An
+            argument that is left out is in ``mdata.obs``.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`setup_anndata`; if ``modalities`` is missing or names what is not there, or
+            the cells of a modality that it names are not those of ``mdata`` in the same order.
+
+        Examples
+        --------
+        >>> SCMEDAL_RE.setup_mudata(  # doctest: +SKIP
+        ...     mdata, "donor", modalities={"rna_layer": "rna", "batch_key": "rna"}
+        ... )
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        check_modalities(mdata, modalities, labels_key)
+        cls._register(mdata, setup_method_args, **kwargs)
+
+    @classmethod
+    def _register(cls, data: AnnData | MuData, setup_method_args: dict, **kwargs) -> None:
+        setup = setup_method_args["setup_args"]
+        if "source_registry" in kwargs:
+            check_query(data, kwargs["source_registry"], kwargs.get("extend_categories", False))
+        else:
+            _check_training_data(data, setup)
+        adata_manager = AnnDataManager(
+            fields=_fields(setup),
+            setup_method_args=setup_method_args,
+            # Modalities that are not read may lack cells; those that are read were checked.
+            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        )
+        adata_manager.register_fields(data, **kwargs)
+        cls.register_manager(adata_manager)
+
+    @property
+    def batch_names(self) -> pd.Index:
+        """Names of the batches, in the order of their codes."""
+        return next(iter(self.factors.values()))
+
+    @property
+    def factors(self) -> dict[str, pd.Index]:
+        """Levels of each factor of the random effects, in the order of their codes.
+
+        The first is the batch, the others are the ``random_effect_keys``.
+        """
+        return levels_of_factors(self.registry)
+
+    @property
+    def gene_names(self) -> pd.Index:
+        """Names of the modelled genes, in the order of the data."""
+        return pd.Index(self.get_state_registry(REGISTRY_KEYS.X_KEY)["column_names"])
+
+
+def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> None:
+    with checked_part(data, setup, EXPRESSION) as adata:
+        check_log_normalised(adata, layer_of(setup))
+        check_names(adata)
+    with checked_part(data, setup, BATCH) as adata:
+        check_obs(adata, setup["batch_key"])
+        batch = adata.obs[setup["batch_key"]]
+    if setup["random_effect_keys"] is not None:
+        with checked_part(data, setup, FACTORS) as adata:
+            check_factors(adata, setup["random_effect_keys"], batch)
+    if setup["labels_key"] is not None:
+        with checked_part(data, setup, LABELS) as adata:
+            check_labels(adata, setup["labels_key"], setup["unlabeled_category"])
+
+
+def _fields(setup: Mapping[str, Any]) -> list[BaseAnnDataField]:
+    def field(kind: type, argument: str, *args, **kwargs) -> BaseAnnDataField:
+        if "modalities" not in setup:
+            return kind(*args, **kwargs)
+        return MUDATA_TWINS[kind](*args, mod_key=setup["modalities"].get(argument), **kwargs)
+
+    batch_key, labels_key = setup["batch_key"], setup["labels_key"]
+    if labels_key is None:
+        labels = field(CategoricalObsField, EXPRESSION, REGISTRY_KEYS.LABELS_KEY, None)
+    else:
+        labels = field(
+            LabelsWithUnlabeledObsField,
+            LABELS,
+            REGISTRY_KEYS.LABELS_KEY,
+            labels_key,
+            setup["unlabeled_category"],
+        )
+    fields = [
+        field(LayerField, EXPRESSION, REGISTRY_KEYS.X_KEY, layer_of(setup), is_count_data=False),
+        field(CategoricalObsField, BATCH, REGISTRY_KEYS.BATCH_KEY, batch_key),
+        labels,
+    ]
+    if setup.get("random_effect_keys"):
+        keys = list(setup["random_effect_keys"])
+        fields.append(field(CategoricalJointObsField, FACTORS, REGISTRY_KEYS.CAT_COVS_KEY, keys))
+    return fields
