@@ -95,7 +95,7 @@ def counterfactual_means(
     groups, membership = _groups(batches, None if labels_key is None else cells.obs[labels_key])
     membership = membership / groups["n_cells"].to_numpy()[:, None]
     means = _means(model, adata, targets, membership, swap)
-    result = _as_anndata(means, groups, targets, model.gene_names)
+    result = _as_anndata(means, groups, targets, cells.var_names)
     if n_samples is not None:
         shifts = np.empty((n_samples, *result.shape), dtype=np.float32)
         draws = model._draw_effects(n_samples)
@@ -114,8 +114,8 @@ def _means(
     model: SCMEDAL_RE, adata: AnnData | MuData, targets: list, membership, swap: Swap | None
 ) -> dict[str | None, np.ndarray]:
     """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
-    shape = membership.shape[0], len(model.gene_names)
-    means = {name: np.zeros(shape) for name in (None, *targets)}
+    n_genes = part_of(adata, model.registry["setup_args"], EXPRESSION).n_vars
+    means = {name: np.zeros((membership.shape[0], n_genes)) for name in (None, *targets)}
     for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
         cells = np.arange(start, min(start + CELLS_PER_CHUNK, adata.n_obs))
         options = {"adata": adata, "indices": cells, "return_numpy": True}
