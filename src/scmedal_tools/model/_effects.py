@@ -11,7 +11,7 @@ import torch
 from scmedal_tools.module._levels import POPULATION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
@@ -124,13 +124,19 @@ class BatchEffectsMixin:
         """Mean effects on genes and their standard deviations, and the genes."""
         if n_samples < 2:
             raise ValueError(f"n_samples={n_samples} gives no standard deviation: pass 2 or more.")
-        cells = np.random.default_rng(seed).permutation(self.train_indices)[:n_cells]
-        mean = self._mean_effects(np.sort(cells), factor)
-        draws = []
+        cells = random_cells(self.train_indices, n_cells, seed)
+        mean = self._mean_effects(cells, factor)
+        sd = torch.stack(list(self._drawn_effects(n_samples, cells, factor))).std(0)
+        return {"effect": mean, "sd": sd}, self.gene_names
+
+    def _drawn_effects(
+        self, n_samples: int, cells: np.ndarray, factor: int = 0
+    ) -> Iterator[Tensor]:
+        """Mean effects over cells in each posterior draw, levels of the factor x genes."""
         for draw in self._draw_effects(n_samples):
             with self.module.effects_fixed_at(draw):
-                draws.append(self._mean_effects(np.sort(cells), factor))
-        return {"effect": mean, "sd": torch.stack(draws).std(0)}, self.gene_names
+                effects = self._mean_effects(cells, factor)
+            yield effects
 
     def _mean_effects(self, cells: np.ndarray, factor: int = 0) -> Tensor:
         """Mean over cells of [at the level - in the population], levels of the factor x genes.
@@ -146,3 +152,8 @@ class BatchEffectsMixin:
             swapped = torch.stack([x.sum(0) for x in self._swap(tensors, targets, swap, genes)])
             total = total + swapped.double().cpu()
         return (total[:-1] - total[-1]) / len(cells)
+
+
+def random_cells(cells: np.ndarray, n_cells: int, seed: int) -> np.ndarray:
+    """At most ``n_cells`` of the cells' positions, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(cells)[:n_cells])

@@ -1,8 +1,16 @@
 """Tools: what comes after training."""
 
+from ._batch_similarity import batch_similarity
 from ._counterfactual_means import counterfactual_means
 from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
 from ._umap import umap
 
-__all__ = ["EffectsDiagnostics", "counterfactual_means", "effects_diagnostics", "embed", "umap"]
+__all__ = [
+    "EffectsDiagnostics",
+    "batch_similarity",
+    "counterfactual_means",
+    "effects_diagnostics",
+    "embed",
+    "umap",
+]

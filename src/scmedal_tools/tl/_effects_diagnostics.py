@@ -9,6 +9,8 @@ import pandas as pd
 
 from scmedal_tools.module._re import factor_of
 
+from ._models import held_back_cells
+
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
@@ -73,8 +75,7 @@ def effects_diagnostics(
     >>> effects_diagnostics(model).swap_gap  # doctest: +SKIP
     """
     if adata is None and indices is None:
-        candidates = (model.test_indices, model.validation_indices)
-        indices = next((cells for cells in candidates if cells is not None and len(cells)), None)
+        indices = held_back_cells(model)
     swap_gap = model.get_swap_gap(adata, indices)
     suffixes = ["", *(f" ({factor})" for factor in list(model.factors)[1:])]
     rows = []

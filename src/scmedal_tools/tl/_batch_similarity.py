@@ -1,0 +1,92 @@
+"""How like batches are, by what they do to the genes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.spatial.distance import pdist, squareform
+from tqdm.auto import tqdm
+
+from scmedal_tools.model._effects import random_cells
+
+from ._models import check_has_draws
+
+if TYPE_CHECKING:
+    from scmedal_tools.model import SCMEDAL_RE
+
+
+@torch.inference_mode()
+def batch_similarity(
+    model: SCMEDAL_RE,
+    *,
+    n_samples: int = 50,
+    n_cells: int = 1_000,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    r"""Distances between batches by their effects on the expression of all genes.
+
+    With the effect :math:`e_{kg}` of batch :math:`k` on gene :math:`g` in a posterior draw, a mean
+    over cells, the distance of two batches is the root mean square over genes and draws
+
+    .. math:: d_{kl} = \sqrt{\mathrm{mean}_{g,\,\mathrm{draws}}\, (e_{kg} - e_{lg})^2} .
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
+    n_samples
+        Number of posterior draws; the same for all batches, and seeded by
+        ``scvi.settings.seed``.
+    n_cells
+        Number of training cells, drawn at random, over which effects are averaged; the same for
+        all batches, so that their composition makes no difference.
+    seed
+        Seed of this choice.
+    progress
+        Show a progress bar over the draws.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Symmetric, batches x batches, with zeros on the diagonal, in the units of the input.
+
+    Raises
+    ------
+    TypeError
+        If the model is not a ``SCMEDAL_RE``.
+    ValueError
+        If there are too few draws.
+    RuntimeError
+        If the model is not trained.
+
+    See Also
+    --------
+    scmedal_tools.model.SCMEDAL_RE.get_batch_effects : The effects themselves.
+
+    Notes
+    -----
+    What is not known of a batch counts as a difference: squares are averaged over draws, so that
+    :math:`d^2` is the squared distance of the posterior means plus the posterior variance of the
+    difference. The means alone, which are shrunk towards "no effect" where there are few cells,
+    would make all small batches look alike. Here a batch of which little is known is far from all
+    others, also from others of its kind, about as far as a new batch is expected to be.
+
+    Examples
+    --------
+    >>> distances = batch_similarity(model)  # doctest: +SKIP
+    >>> from scipy.cluster.hierarchy import dendrogram, linkage  # doctest: +SKIP
+    >>> from scipy.spatial.distance import squareform  # doctest: +SKIP
+    >>> tree = linkage(squareform(distances.to_numpy()), "average")  # doctest: +SKIP
+    >>> dendrogram(tree, labels=distances.index)  # doctest: +SKIP
+    """
+    check_has_draws(model, n_samples)
+    cells = random_cells(model.train_indices, n_cells, seed)
+    draws = model._drawn_effects(n_samples, cells)
+    bar = tqdm(draws, total=n_samples, disable=not progress, desc="Draws")
+    squares = sum(pdist(effects.numpy(), "sqeuclidean") / effects.shape[1] for effects in bar)
+    names = model.batch_names
+    return pd.DataFrame(squareform(np.sqrt(squares / n_samples)), names, names)

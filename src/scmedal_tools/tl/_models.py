@@ -1,0 +1,30 @@
+"""What tools ask of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scmedal_tools.model import SCMEDAL_RE
+from scmedal_tools.model._inference import UNTRAINED
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from scmedal_tools.model._base import MedalModel
+
+
+def check_has_draws(model: SCMEDAL_RE, n_samples: int) -> None:
+    """Refuse a model of which there are no posterior draws, or a number of them below 1."""
+    if not isinstance(model, SCMEDAL_RE):
+        raise TypeError(
+            f"{type(model).__name__} has no random effects: pass a trained SCMEDAL_RE."
+        )
+    if n_samples < 1:
+        raise ValueError(f"n_samples={n_samples} is no number of draws: pass 1 or more.")
+    model._check_if_trained(warn=False, message=UNTRAINED)
+
+
+def held_back_cells(model: MedalModel) -> np.ndarray | None:
+    """Positions of the test cells, else of the validation cells; ``None`` without either."""
+    candidates = (model.test_indices, model.validation_indices)
+    return next((cells for cells in candidates if cells is not None and len(cells)), None)
