@@ -5,6 +5,7 @@ from ._counterfactual_means import counterfactual_means
 from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
 from ._umap import umap
+from ._variance_components import variance_components
 
 __all__ = [
     "EffectsDiagnostics",
@@ -13,4 +14,5 @@ __all__ = [
     "effects_diagnostics",
     "embed",
     "umap",
+    "variance_components",
 ]

@@ -1,0 +1,148 @@
+"""How much of each gene's variance is of the cells, of the batches, and neither."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from scvi import REGISTRY_KEYS
+from tqdm.auto import tqdm
+
+from scmedal_tools.model._effects import random_cells
+
+from ._models import check_has_draws, held_back_cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+ALL_GENES = slice(None)
+
+
+@torch.inference_mode()
+def variance_components(
+    model: SCMEDAL_RE,
+    adata: AnnData | None = None,
+    *,
+    n_samples: int = 20,
+    n_cells: int = 500,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    r"""Variance of each gene between cells, between batches, and that the model does not explain.
+
+    With the measured expression :math:`x_i` of cell :math:`i`, its reconstruction
+    :math:`\hat x_i`, and its expression :math:`f_i(k)` in batch :math:`k` and :math:`f_i(0)` in
+    the population, a batch without effects,
+
+    .. math::
+
+        \text{content} = \mathrm{var}_i\, f_i(0), \qquad
+        \text{batch} = \mathrm{mean}_{i,\,k,\,\mathrm{draws}}\, (f_i(k) - f_i(0))^2, \qquad
+        \text{residual} = \mathrm{mean}_i\, (x_i - \hat x_i)^2 .
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
+    adata
+        Cells, best not used in training, with the genes and batches of the training data; by
+        default the model's test cells, else its validation cells, else its training cells.
+    n_samples
+        Number of posterior draws of the random effects, seeded by ``scvi.settings.seed``.
+    n_cells
+        Number of these cells, drawn at random, for ``content`` and ``batch``; ``residual`` is of
+        all of them.
+    seed
+        Seed of this choice.
+    progress
+        Show a progress bar over the draws.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each gene. ``content``, ``batch`` and ``residual`` are variances, in squared
+        units of the input; ``content_share``, ``batch_share`` and ``residual_share`` are those
+        over their sum, and NaN for a gene that does not vary among the cells.
+
+    Raises
+    ------
+    TypeError
+        If the model is not a ``SCMEDAL_RE``.
+    ValueError
+        If there are too few draws, or the cells do not fit the training data.
+    RuntimeError
+        If the model is not trained.
+
+    Notes
+    -----
+    ``batch`` is a variance component, as of a linear mixed model: that of batches in general, of
+    which those at hand are a sample. All batches count alike, whatever their number of cells, and
+    squares are averaged over draws, so that what is not known of a batch is part of it. They are
+    taken about the population, where effects have their mean, 0, and not about the mean of the
+    batches at hand. Effects of a batch on all cells and on some cells only are one component.
+
+    Examples
+    --------
+    >>> components = variance_components(model)  # doctest: +SKIP
+    >>> components["batch_share"].nlargest(10)  # doctest: +SKIP
+    """
+    check_has_draws(model, n_samples)
+    cells = held_back_cells(model) if adata is None else None
+    if cells is None:
+        cells = np.arange(model.summary_stats.n_cells if adata is None else adata.n_obs)
+    sample = random_cells(cells, n_cells, seed)
+    residual, varies = _residual(model, adata, cells)
+    components = pd.DataFrame(
+        {
+            "content": _content(model, adata, sample),
+            "batch": _batch(model, adata, sample, n_samples, progress),
+            "residual": residual,
+        },
+        pd.Index(model.get_var_names()),
+    )
+    shares = components.div(components.sum(axis=1).where(varies), axis=0)
+    return components.join(shares.add_suffix("_share"))
+
+
+def _content(model: SCMEDAL_RE, adata: AnnData | None, cells: np.ndarray) -> np.ndarray:
+    swap = model._check_swap(None)
+    population = model._collect(
+        model._minibatches(adata, cells, None, None),
+        lambda tensors: next(model._swap(tensors, [None], swap, ALL_GENES)),
+    )
+    return population.var(0, dtype=np.float64)
+
+
+def _batch(
+    model: SCMEDAL_RE, adata: AnnData | None, cells: np.ndarray, n_samples: int, progress: bool
+) -> np.ndarray:
+    swap, n_batch = model._check_swap(None), model.module.n_batch
+    draws = tqdm(
+        model._draw_effects(n_samples), total=n_samples, disable=not progress, desc="Draws"
+    )
+    total = 0.0
+    for draw in draws:
+        with model.module.effects_fixed_at(draw):
+            for tensors in model._minibatches(adata, cells, None, None):
+                # One after the other, as all batches at once may not fit in memory.
+                swapped = model._swap(tensors, [None, *range(n_batch)], swap, ALL_GENES)
+                population = next(swapped)
+                squares = sum((in_batch - population).square().sum(0) for in_batch in swapped)
+                total = total + squares.cpu().double()
+    return (total / (n_samples * n_batch * len(cells))).numpy()
+
+
+def _residual(
+    model: SCMEDAL_RE, adata: AnnData | None, cells: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean square of what the reconstruction misses, and whether each gene varies."""
+    total, low, high = 0.0, torch.inf, -torch.inf
+    for tensors in model._minibatches(adata, cells, None, None):
+        total = total + model._residual(tensors, ALL_GENES).square().sum(0).cpu().double()
+        x = tensors[REGISTRY_KEYS.X_KEY]
+        low, high = x.amin(0).clamp(max=low), x.amax(0).clamp(min=high)
+    return (total / len(cells)).numpy(), (high > low).cpu().numpy()
