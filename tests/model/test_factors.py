@@ -107,6 +107,19 @@ def test_diagnostics_name_the_factor(model):
     assert len(tables) == 2 * len(tables.loc[[i for i in tables.index if "(" not in i[0]]])
 
 
+def test_tools_know_the_factors(model):
+    components = smt.tl.variance_components(model, n_samples=2, n_cells=50, progress=False)
+    assert list(components)[:4] == ["content", "batch", "protocol", "residual"]
+    raised = model.gene_names[RAISED]
+    assert components["protocol_share"].idxmax() == raised
+    # Half of the cells are 1 higher: a variance of 1/4.
+    assert components.loc[raised, "protocol"] == pytest.approx(0.25, abs=0.15)
+    options = {"n_samples": 2, "n_cells": 50, "progress": False}
+    distances = smt.tl.batch_similarity(model, factor="protocol", **options)
+    assert list(distances) == ["v2", "v3"]
+    assert list(smt.tl.batch_similarity(model, **options)) == list(model.batch_names)
+
+
 def test_intervals_and_unseen_levels(model, crossed):
     cells = crossed[::9].copy()
     drawn = model.get_counterfactual_expression(

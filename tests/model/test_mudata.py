@@ -246,7 +246,7 @@ SPOILT = {
     "counts": (take_the_counts, r"adata\.X holds raw counts", r"adata\.X holds raw counts"),
     "names": (repeat_a_gene, r"2 of 60 genes share", r"2 of 60 genes share"),
     "column": (without_column, r"batch_key='donor' is not", r"adata\.obs has no column 'donor'"),
-    "donor": (one_new_donor, r"batch_key='donor' has 1 level", r"not trained on 1 of the batches"),
+    "donor": (one_new_donor, r"batch_key='donor' has 1 level", r"not trained on 1 of the levels"),
     "types": (number_the_types, r"labels_key=.* has 1 level", r"80 cells have .* not trained on"),
 }
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ._counterfactual import Levels
+
 GENES = "genes"
 
 
@@ -138,15 +140,22 @@ class BatchEffectsMixin:
                 effects = self._mean_effects(cells, factor)
             yield effects
 
+    @property
+    def _population(self) -> Levels:
+        """Target in which no factor has an effect."""
+        return dict.fromkeys(range(len(self.factors)), POPULATION)
+
+    def _levels_alone(self, factor: int) -> list[Levels]:
+        """Targets that have one level of a factor, and no effects of others."""
+        return [self._population | {factor: k} for k in range(self.module.n_levels[factor])]
+
     def _mean_effects(self, cells: np.ndarray, factor: int = 0) -> Tensor:
         """Mean over cells of [at the level - in the population], levels of the factor x genes.
 
         Other factors are at their population.
         """
         genes, swap = slice(None), self._check_swap(None)
-        population = dict.fromkeys(range(len(self.factors)), POPULATION)
-        n_levels = self.module.n_levels[factor]
-        targets = [population | {factor: level} for level in [*range(n_levels), POPULATION]]
+        targets = [*self._levels_alone(factor), self._population]
         total = 0.0
         for tensors in self._minibatches(None, cells, None, None):
             swapped = torch.stack([x.sum(0) for x in self._swap(tensors, targets, swap, genes)])

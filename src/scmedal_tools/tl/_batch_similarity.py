@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def batch_similarity(
     model: SCMEDAL_RE,
     *,
+    factor: str | None = None,
     n_samples: int = 50,
     n_cells: int = 1_000,
     seed: int = 0,
@@ -38,6 +39,8 @@ def batch_similarity(
     ----------
     model
         Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
+    factor
+        Factor whose levels are compared, one of ``model.factors``; ``None`` for the batch.
     n_samples
         Number of posterior draws; the same for all batches, and seeded by
         ``scvi.settings.seed``.
@@ -59,7 +62,7 @@ def batch_similarity(
     TypeError
         If the model is not a ``SCMEDAL_RE``.
     ValueError
-        If there are too few draws.
+        If there are too few draws, or the model has no such factor.
     RuntimeError
         If the model is not trained.
 
@@ -85,8 +88,9 @@ def batch_similarity(
     """
     check_has_draws(model, n_samples)
     cells = random_cells(model.train_indices, n_cells, seed)
-    draws = model._drawn_effects(n_samples, cells)
+    position = model._position(factor)
+    draws = model._drawn_effects(n_samples, cells, position)
     bar = tqdm(draws, total=n_samples, disable=not progress, desc="Draws")
     squares = sum(pdist(effects.numpy(), "sqeuclidean") / effects.shape[1] for effects in bar)
-    names = model.batch_names
+    names = list(model.factors.values())[position]
     return pd.DataFrame(squareform(np.sqrt(squares / n_samples)), names, names)

@@ -66,7 +66,8 @@ def variance_components(
     pandas.DataFrame
         A row for each gene. ``content``, ``batch`` and ``residual`` are variances, in squared
         units of the input; ``content_share``, ``batch_share`` and ``residual_share`` are those
-        over their sum, and NaN for a gene that does not vary among the cells.
+        over their sum, and NaN for a gene that does not vary among the cells. Further factors of
+        the model have columns of their own, under their names.
 
     Raises
     ------
@@ -83,7 +84,8 @@ def variance_components(
     which those at hand are a sample. All batches count alike, whatever their number of cells, and
     squares are averaged over draws, so that what is not known of a batch is part of it. They are
     taken about the population, where effects have their mean, 0, and not about the mean of the
-    batches at hand. Effects of a batch on all cells and on some cells only are one component.
+    batches at hand. Effects of a batch on all cells and on some cells only are one component. The
+    components of several factors are each with the others in the population.
 
     Examples
     --------
@@ -99,10 +101,13 @@ def variance_components(
     components = pd.DataFrame(
         {
             "content": _content(model, adata, sample),
-            "batch": _batch(model, adata, sample, n_samples, progress),
+            **{
+                name: _between_levels(model, adata, sample, factor, n_samples, progress)
+                for factor, name in enumerate(["batch", *list(model.factors)[1:]])
+            },
             "residual": residual,
         },
-        pd.Index(model.get_var_names()),
+        model.gene_names,
     )
     shares = components.div(components.sum(axis=1).where(varies), axis=0)
     return components.join(shares.add_suffix("_share"))
@@ -112,15 +117,21 @@ def _content(model: SCMEDAL_RE, adata: AnnData | None, cells: np.ndarray) -> np.
     swap = model._check_swap(None)
     population = model._collect(
         model._minibatches(adata, cells, None, None),
-        lambda tensors: next(model._swap(tensors, [None], swap, ALL_GENES)),
+        lambda tensors: next(model._swap(tensors, [model._population], swap, ALL_GENES)),
     )
     return population.var(0, dtype=np.float64)
 
 
-def _batch(
-    model: SCMEDAL_RE, adata: AnnData | None, cells: np.ndarray, n_samples: int, progress: bool
+def _between_levels(
+    model: SCMEDAL_RE,
+    adata: AnnData | None,
+    cells: np.ndarray,
+    factor: int,
+    n_samples: int,
+    progress: bool,
 ) -> np.ndarray:
-    swap, n_batch = model._check_swap(None), model.module.n_batch
+    swap = model._check_swap(None)
+    targets = [model._population, *model._levels_alone(factor)]
     draws = tqdm(
         model._draw_effects(n_samples), total=n_samples, disable=not progress, desc="Draws"
     )
@@ -129,11 +140,11 @@ def _batch(
         with model.module.effects_fixed_at(draw):
             for tensors in model._minibatches(adata, cells, None, None):
                 # One after the other, as all batches at once may not fit in memory.
-                swapped = model._swap(tensors, [None, *range(n_batch)], swap, ALL_GENES)
+                swapped = model._swap(tensors, targets, swap, ALL_GENES)
                 population = next(swapped)
                 squares = sum((in_batch - population).square().sum(0) for in_batch in swapped)
                 total = total + squares.cpu().double()
-    return (total / (n_samples * n_batch * len(cells))).numpy()
+    return (total / (n_samples * (len(targets) - 1) * len(cells))).numpy()
 
 
 def _residual(
