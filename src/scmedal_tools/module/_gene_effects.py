@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from ._levels import level_of
+from ._levels import effects_of, level_of, look_up
 from ._mixed_effects import MixedEffects
 
 if TYPE_CHECKING:
@@ -137,34 +137,40 @@ class GeneEffects(nn.Module):
         return Draw(weight, spread * common, effects)
 
     def forward(
-        self, population: Tensor, own: Tensor, content: Tensor, batch_index: Tensor
+        self,
+        population: Tensor,
+        own: Tensor,
+        content: Tensor,
+        batch_index: Tensor,
+        genes: Tensor | None = None,
     ) -> Tensor:
         """Expression of cells in a batch, from the network's without and with its effects.
 
-        While ``fixed`` holds a draw, that is what is added.
+        Both are of ``genes``, ``None`` for all. While ``fixed`` holds a draw, that is what is
+        added.
         """
         state = self.state_of(content)
-        weight = self.network_weight if self.fixed is None else self.fixed.weight
         without, with_network = (
             expression
-            + models[0].common[state]
-            + _effects([model.loc for model in models], batch_index, state)
+            + look_up(models[0].common, state, units=genes)
+            + _effects([model.loc for model in models], batch_index, state, genes)
             for expression, models in (
                 (population, self.without_network),
                 (own, self.with_network),
             )
         )
-        values = torch.lerp(without, with_network, weight)
         if self.fixed is None:
-            return values
-        return values + self.fixed.common[state] + _effects(self.fixed.effects, batch_index, state)
+            return torch.lerp(without, with_network, self.network_weight)
+        values = torch.lerp(without, with_network, look_up(self.fixed.weight, units=genes))
+        values = values + look_up(self.fixed.common, state, units=genes)
+        return values + _effects(self.fixed.effects, batch_index, state, genes)
 
 
-def _effects(tables: Sequence[Tensor], batch_index: Tensor, state: Tensor) -> Tensor:
-    """Sum over the factors of the effects on cells in a state, 0 for levels without any."""
-    total = 0.0
-    for factor, table in enumerate(tables):
-        level = level_of(batch_index, factor)
-        known = ((level >= 0) & (level < len(table)))[:, None]
-        total = total + table[level.clamp(0, len(table) - 1), state] * known
-    return total
+def _effects(
+    tables: Sequence[Tensor], batch_index: Tensor, state: Tensor, genes: Tensor | None
+) -> Tensor:
+    """Sum over the factors of the effects on cells in a state."""
+    return sum(
+        effects_of(table, level_of(batch_index, factor), state, units=genes)
+        for factor, table in enumerate(tables)
+    )

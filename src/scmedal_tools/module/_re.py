@@ -206,24 +206,31 @@ class REModule(MedalModule):
 
     @auto_move_data
     def generative(
-        self, z: Tensor, batch_index: Tensor, content: Tensor, sample: bool | None = None
+        self,
+        z: Tensor,
+        batch_index: Tensor,
+        content: Tensor,
+        sample: bool | None = None,
+        genes: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Scaled expression of a latent under a batch.
+        """Scaled expression of a latent under a batch, of all genes or those at some positions.
 
         Once the effects on single genes are fitted, they are part of it.
         """
         sample = self.training if sample is None else sample
-        x_hat = self.decode(z, batch_index, sample)
+        x_hat = self.decode(z, batch_index, sample, genes)
         if self.has_gene_effects:
-            population = self.decode_in_population(content)
-            x_hat = self.gene_effects(population, x_hat, content, batch_index)
+            population = self.decode_in_population(content, genes)
+            x_hat = self.gene_effects(population, x_hat, content, batch_index, genes)
         return {"x_hat": x_hat}
 
-    def decode(self, z: Tensor, batch_index: Tensor, sample: bool = False) -> Tensor:
+    def decode(
+        self, z: Tensor, batch_index: Tensor, sample: bool = False, genes: Tensor | None = None
+    ) -> Tensor:
         """Scaled expression that the network alone makes of a latent."""
         for block in self.decoder:
             z = block(z, batch_index, sample)
-        return self.output(z, batch_index, sample)
+        return self.output(z, batch_index, sample, genes)
 
     def _freeze(self) -> None:
         """Let nothing be learned but the effects of new levels."""
@@ -287,10 +294,11 @@ class REModule(MedalModule):
             for name, table in tables.items():
                 table.fixed = before[name]
 
-    def decode_in_population(self, content: Tensor) -> Tensor:
+    def decode_in_population(self, content: Tensor, genes: Tensor | None = None) -> Tensor:
         """What the network alone makes of a content if all effects are at their mean, 0."""
         population = torch.full(content.shape[:1], POPULATION, device=content.device)
-        return self.decode(self.express(content, population, sample=False), population)
+        z = self.express(content, population, sample=False)
+        return self.decode(z, population, genes=genes)
 
     def absorb_common_effects(self) -> None:
         """Move what the effects of all batches share into the fixed parameters."""

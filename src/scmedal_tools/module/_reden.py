@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._layers import Normalization, normalization_layer
-from ._levels import level_of
+from ._levels import effects_of, level_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,17 +117,19 @@ class RandomEffects(nn.Module):
         values = self.loc + self.posterior_sd * noise(len(self.loc))
         return torch.cat([values, self.prior_sd * noise(n_unseen)]) if n_unseen else values
 
-    def forward(self, level: Tensor, sample: bool) -> Tensor:
+    def forward(self, level: Tensor, sample: bool, units: Tensor | None = None) -> Tensor:
         """Effects of each cell's batch: one draw for the minibatch, or the posterior means.
 
         While ``fixed`` holds a table, that is what is looked up. Levels that it does not have,
-        -1 among them, are without effects. With ``averages_squares`` the backward pass leaves in
-        ``mean_square`` the squared derivative of a cell's own loss by an effect of its batch, a
-        mean over cells and units.
+        -1 among them, are without effects. With ``units`` only these are looked up, which is for
+        inference. With ``averages_squares`` the backward pass leaves in ``mean_square`` the squared
+        derivative of a cell's own loss by an effect of its batch, a mean over cells and units.
         """
         table = self.fixed
         if table is None:
             table = self.draw() if sample else self.loc
+        if units is not None:
+            return effects_of(table, level, units=units)
         effects = F.embedding(level.clamp(0, len(table) - 1), table)
         if self.averages_squares and effects.requires_grad:
             effects.register_hook(self._average_squares)
@@ -227,18 +229,31 @@ class RedenBlock(nn.Module):
         self.activation = activation
         self.dense_activation = dense_activation
 
-    def forward(self, x: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
-        """Map ``(n_cells, n_input)`` to ``(n_cells, n_output)`` under each cell's batch."""
-        h = self.norm(self.dense_activation(self.dense(x)))
+    def forward(
+        self, x: Tensor, batch_index: Tensor, sample: bool, units: Tensor | None = None
+    ) -> Tensor:
+        """Map ``(n_cells, n_input)`` to ``(n_cells, n_output)`` under each cell's batch.
+
+        With ``units`` only to these of the output.
+        """
+        h = self._before_effects(x, units)
         if self.slope is not None:
-            slope = self.slope(level_of(batch_index), sample)
-            bias = self.bias(level_of(batch_index), sample)
+            level = level_of(batch_index)
+            slope, bias = self.slope(level, sample, units), self.bias(level, sample, units)
             for factor, tables in enumerate(self.crossed, 1):
                 level = level_of(batch_index, factor)
-                slope = slope + tables["slope"](level, sample)
-                bias = bias + tables["bias"](level, sample)
+                slope = slope + tables["slope"](level, sample, units)
+                bias = bias + tables["bias"](level, sample, units)
             h = h * (1 + slope) + bias
         return self.activation(h)
+
+    def _before_effects(self, x: Tensor, units: Tensor | None) -> Tensor:
+        if units is not None and isinstance(self.norm, nn.Identity):
+            h = F.linear(x, self.dense.weight[units], self.dense.bias[units])
+            return self.dense_activation(h)
+        # A normalisation needs the other units too.
+        h = self.norm(self.dense_activation(self.dense(x)))
+        return h if units is None else h[:, units]
 
     @torch.no_grad()
     def absorb_common_effects(self) -> None:

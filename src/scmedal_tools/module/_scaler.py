@@ -48,6 +48,6 @@ class ExpressionScaler(nn.Module):
         x = x if x.layout == torch.strided else x.to_dense()
         return (x - self.shift) / self.scale
 
-    def inverse(self, scaled: Tensor) -> Tensor:
-        """Return scaled expression to the units of the input."""
-        return scaled * self.scale + self.shift
+    def inverse(self, scaled: Tensor, genes: Tensor | None = None) -> Tensor:
+        """Return scaled expression, of some genes or all, to the units of the input."""
+        return scaled * self.scale + (self.shift if genes is None else self.shift[genes])
