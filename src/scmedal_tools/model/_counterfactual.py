@@ -12,8 +12,12 @@ from scvi import settings
 from scmedal_tools.module._levels import POPULATION as POPULATION_LEVEL
 from scmedal_tools.module._levels import with_level
 
+from ._modalities import EXPRESSION, part_of
+from ._streaming import stream
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
@@ -54,7 +58,8 @@ class CounterfactualMixin:
         interval: float | None = None,
         dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
-    ) -> Expression | dict[str, Expression] | dict[str, dict[str, Expression]]:
+        out: str | Path | None = None,
+    ) -> Expression | dict[str, Expression] | dict[str, dict[str, Expression]] | Path | np.memmap:
         """Expression of each cell as the model predicts it for another batch.
 
         In the units of the input. With a cell's own batch as the target this is
@@ -96,6 +101,14 @@ class CounterfactualMixin:
             of these: see :func:`scmedal_tools.tl.counterfactual_means`.
         dataloader
             Minibatches to use instead of ``adata``.
+        out
+            Where to write the result in blocks of cells, so that it is never held in memory; a
+            call that was interrupted goes on where it stopped. A path that ends in ``.zarr`` gives
+            a store for :func:`anndata.read_zarr`: the cells' ``obs``, the genes' ``var``, and a
+            layer for each target (of its mean, with ``interval`` also ``"<target>_sd"``,
+            ``"<target>_lower"`` and ``"<target>_upper"``; ``/`` in a name becomes ``_``). One in
+            ``.npy`` gives an array of shape ``(n_targets, n_cells, n_genes)``, with ``interval``
+            ``(4, n_targets, n_cells, n_genes)``.
 
         Returns
         -------
@@ -104,12 +117,13 @@ class CounterfactualMixin:
             ``return_mean=False``. With ``interval`` a dictionary of ``"mean"``, ``"sd"``,
             ``"lower"`` and ``"upper"``. For several targets a dictionary from target to result; a
             target that is a dictionary has a name such as ``"protocol=v3"``.
+            With ``out`` the path of the zarr store, or the array in the file, opened to be read.
 
         Raises
         ------
         ValueError
-            If a target is unknown or missing, the network has no content to hold, or an interval
-            is asked for without draws.
+            If a target is unknown or missing, the network has no content to hold, an interval
+            is asked for without draws, or ``out`` cannot hold the result or holds another.
         """
         if aggregate not in (None, "mean"):
             raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")
@@ -120,11 +134,12 @@ class CounterfactualMixin:
         targets = self._targets(transform_batch)
         swap = self._check_swap(swap)
         genes = self._gene_positions(gene_list)
+        decoded = None if gene_list is None else torch.as_tensor(genes, device=self.module.device)
 
         def compute(tensors: dict[str, Tensor], levels: Sequence[Levels]) -> Tensor:
-            swapped = torch.stack(list(self._swap(tensors, levels, swap, genes)))
+            swapped = torch.stack(list(self._swap(tensors, levels, swap, decoded)))
             if keep_residual:
-                swapped = swapped + self._residual(tensors, genes)
+                swapped = swapped + self._residual(tensors, decoded)
             return swapped.mean(0, keepdim=True) if aggregate == "mean" else swapped
 
         reduce = partial(summarise, interval=interval) if interval is not None else None
@@ -136,17 +151,39 @@ class CounterfactualMixin:
         parts = [[of_target] for of_target in levels] if one_by_one else [levels]
         if dataloader is not None and len(parts) > 1:
             dataloader = list(dataloader)
-        values = [
-            self._collect(
-                self._minibatches(adata, indices, batch_size, dataloader, unseen_batch),
-                partial(compute, levels=part),
-                n_samples,
-                reduce,
-                self._n_to_draw(adata, unseen_batch, n_samples),
-            )
-            for part in parts
-        ]
-        values = np.concatenate(values, axis=-3)
+
+        def values_of(adata: AnnData | None, indices) -> np.ndarray:
+            """Targets x cells x genes; draws or summaries before them."""
+            values = [
+                self._collect(
+                    self._minibatches(adata, indices, batch_size, dataloader, unseen_batch),
+                    partial(compute, levels=part),
+                    n_samples,
+                    reduce,
+                    self._n_to_draw(adata, unseen_batch, n_samples),
+                )
+                for part in parts
+            ]
+            return np.concatenate(values, axis=-3)
+
+        if out is not None:
+            if dataloader is not None or not return_mean:
+                raise ValueError("out takes no `dataloader` and no single draws: leave them out.")
+            settings_ = {
+                "targets": [str(name) for name in targets],
+                "aggregate": aggregate,
+                "swap": swap,
+                "keep_residual": keep_residual,
+                "n_samples": n_samples,
+                "interval": interval,
+                "unseen_batch": unseen_batch,
+                "seed": None if n_samples is None else _seed(),
+            }
+            adata, cells = self._cells(adata, indices, unseen_batch)
+            of_cells = partial(values_of, adata)
+            expression = part_of(adata, self.registry["setup_args"], EXPRESSION)
+            return stream(out, of_cells, cells, expression, genes, self.module, settings_)
+        values = values_of(adata, indices)
         cells = None if dataloader is not None else self._cell_names(adata, indices)
 
         def as_table(x: np.ndarray) -> Expression:
@@ -167,7 +204,7 @@ class CounterfactualMixin:
         tensors: dict[str, Tensor],
         targets: Sequence[Levels],
         swap: Swap,
-        genes: np.ndarray | slice,
+        genes: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Expression of a minibatch with the levels that each of the targets names."""
         own = self.module._get_inference_input(tensors)["batch_index"]
@@ -180,14 +217,16 @@ class CounterfactualMixin:
                 inputs = self.module._get_inference_input(tensors) | {"batch_index": target}
                 inference = self.module.inference(**inputs)
             z = self._latent_in(inference, target) if swap == "content" else inference["z"]
-            swapped = self.module.generative(z, target, inference["content"])
-            yield self.module.reconstruct(swapped, genes)
+            swapped = self.module.generative(z, target, inference["content"], genes=genes)
+            yield self.module.scaler.inverse(swapped["x_hat"], genes)
 
-    def _residual(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
+    def _residual(self, tensors: dict[str, Tensor], genes: Tensor | None) -> Tensor:
         inference = self._infer(tensors)
         generative_inputs = self.module._get_generative_input(tensors, inference)
-        missed = inference["x_scaled"] - self.module.generative(**generative_inputs)["x_hat"]
-        return (missed * self.module.scaler.scale)[:, genes]
+        x_hat = self.module.generative(**generative_inputs, genes=genes)["x_hat"]
+        measured = inference["x_scaled"]
+        missed = (measured if genes is None else measured[:, genes]) - x_hat
+        return missed * self.module.scaler.scale
 
     def _latent_in(self, inference: dict[str, Tensor], batch: Tensor) -> Tensor:
         """Latent ``r`` of inferred cells as it is in a batch."""
@@ -248,8 +287,7 @@ class CounterfactualMixin:
     def _draw_effects(
         self, n_samples: int, n_unseen: Sequence[int] | None = None
     ) -> Iterator[dict[str, Tensor]]:
-        seed = settings.seed if settings.seed is not None else 0
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(_seed())
         return (self.module.draw_effects(generator, n_unseen) for _ in range(n_samples))
 
 
@@ -267,6 +305,11 @@ def check_interval(interval: float, n_samples: int | None) -> None:
         raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
     if n_samples is None or n_samples < 2:
         raise ValueError("interval needs draws: pass n_samples as well, for example 100.")
+
+
+def _seed() -> int:
+    """Seed of the draws."""
+    return settings.seed if settings.seed is not None else 0
 
 
 def _is_one(transform_batch) -> bool:

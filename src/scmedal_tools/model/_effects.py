@@ -154,11 +154,11 @@ class BatchEffectsMixin:
 
         Other factors are at their population.
         """
-        genes, swap = slice(None), self._check_swap(None)
+        swap = self._check_swap(None)
         targets = [*self._levels_alone(factor), self._population]
         total = 0.0
         for tensors in self._minibatches(None, cells, None, None):
-            swapped = torch.stack([x.sum(0) for x in self._swap(tensors, targets, swap, genes)])
+            swapped = torch.stack([x.sum(0) for x in self._swap(tensors, targets, swap)])
             total = total + swapped.double().cpu()
         return (total[:-1] - total[-1]) / len(cells)
 

@@ -129,23 +129,31 @@ class InferenceMixin:
     def _minibatches(
         self, adata, indices, batch_size, dataloader, unseen_batch: UnseenBatch = "error"
     ) -> Minibatches:
-        self._check_if_trained(warn=False, message=UNTRAINED)
         if dataloader is not None:
+            self._check_if_trained(warn=False, message=UNTRAINED)
             if adata is not None or indices is not None or batch_size is not None:
                 raise ValueError("`dataloader` replaces `adata`, `indices` and `batch_size`.")
             return dataloader
-        if adata is None and self.adata is None:
-            raise ValueError("The model was loaded without data: pass `adata`.")
-        indices = _positions(indices)
-        if indices is not None and not indices.size:
-            raise ValueError("`indices` selects no cell.")
-        adata = self._validate_anndata(adata, unseen_batch=unseen_batch)
+        adata, indices = self._cells(adata, indices, unseen_batch)
         return self._make_data_loader(
             adata=adata,
             indices=indices,
             batch_size=batch_size,
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
+
+    def _cells(
+        self, adata: AnnData | MuData | None, indices, unseen_batch: UnseenBatch = "error"
+    ) -> tuple[AnnData | MuData, np.ndarray]:
+        """Data that fit the model, and the positions of the cells to use."""
+        self._check_if_trained(warn=False, message=UNTRAINED)
+        if adata is None and self.adata is None:
+            raise ValueError("The model was loaded without data: pass `adata`.")
+        adata = self._validate_anndata(adata, unseen_batch=unseen_batch)
+        indices = np.arange(adata.n_obs) if indices is None else _positions(indices)
+        if not indices.size:
+            raise ValueError("`indices` selects no cell.")
+        return adata, indices
 
     def _infer(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.module.inference(**self.module._get_inference_input(tensors))

@@ -121,9 +121,9 @@ class RandomEffects(nn.Module):
         """Effects of each cell's batch: one draw for the minibatch, or the posterior means.
 
         While ``fixed`` holds a table, that is what is looked up. Levels that it does not have,
-        -1 among them, are without effects. With ``units`` only these are looked up, which is for
-        inference. With ``averages_squares`` the backward pass leaves in ``mean_square`` the squared
-        derivative of a cell's own loss by an effect of its batch, a mean over cells and units.
+        -1 among them, are without effects. With ``units`` only these are looked up, for inference.
+        With ``averages_squares`` the backward pass leaves in ``mean_square`` the squared derivative
+        of a cell's own loss by an effect of its batch, a mean over cells and units.
         """
         table = self.fixed
         if table is None:

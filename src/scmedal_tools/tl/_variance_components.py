@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from scmedal_tools.model import SCMEDAL_RE
 
-ALL_GENES = slice(None)
-
 
 @torch.inference_mode()
 def variance_components(
@@ -117,7 +115,7 @@ def _content(model: SCMEDAL_RE, adata: AnnData | None, cells: np.ndarray) -> np.
     swap = model._check_swap(None)
     population = model._collect(
         model._minibatches(adata, cells, None, None),
-        lambda tensors: next(model._swap(tensors, [model._population], swap, ALL_GENES)),
+        lambda tensors: next(model._swap(tensors, [model._population], swap)),
     )
     return population.var(0, dtype=np.float64)
 
@@ -140,7 +138,7 @@ def _between_levels(
         with model.module.effects_fixed_at(draw):
             for tensors in model._minibatches(adata, cells, None, None):
                 # One after the other, as all batches at once may not fit in memory.
-                swapped = model._swap(tensors, targets, swap, ALL_GENES)
+                swapped = model._swap(tensors, targets, swap)
                 population = next(swapped)
                 squares = sum((in_batch - population).square().sum(0) for in_batch in swapped)
                 total = total + squares.cpu().double()
@@ -153,7 +151,7 @@ def _residual(
     """Mean square of what the reconstruction misses, and whether each gene varies."""
     total, low, high = 0.0, torch.inf, -torch.inf
     for tensors in model._minibatches(adata, cells, None, None):
-        total = total + model._residual(tensors, ALL_GENES).square().sum(0).cpu().double()
+        total = total + model._residual(tensors, None).square().sum(0).cpu().double()
         x = tensors[REGISTRY_KEYS.X_KEY]
         low, high = x.amin(0).clamp(max=low), x.amax(0).clamp(min=high)
     return (total / len(cells)).numpy(), (high > low).cpu().numpy()
