@@ -122,8 +122,8 @@ class RandomEffects(nn.Module):
 
         While ``fixed`` holds a table, that is what is looked up. Levels that it does not have,
         -1 among them, are without effects. With ``units`` only these are looked up, for inference.
-        With ``averages_squares`` the backward pass leaves in ``mean_square`` the squared derivative
-        of a cell's own loss by an effect of its batch, a mean over cells and units.
+        With ``averages_squares`` the backward pass leaves in ``mean_square`` the squared
+        derivative of a cell's own loss by an effect of its batch, a mean over cells and units.
         """
         table = self.fixed
         if table is None:
