@@ -82,6 +82,7 @@ class TestPrior:
         state = {name: values.clone() for name, values in re.module.state_dict().items()}
         for table in re.module.effect_tables.values():
             table.set_posterior_sd(0.1 * table.prior_sd)
+        re.module.gene_effects.dispersion.fill_(0.01)
         yield re
         re.module.load_state_dict(state)
 
