@@ -59,6 +59,12 @@ def test_one_factor_is_changed_and_the_other_kept(model, crossed):
     np.testing.assert_allclose(both, moved + of_donor, atol=0.1)
 
 
+def test_means_of_one_factors_targets(model):
+    means = smt.tl.counterfactual_means(model, model.adata, {"protocol": "v3"})
+    assert set(means.obs["target"]) == {"protocol=v3"}
+    assert (means.X.argmax(1) == RAISED).all()
+
+
 def test_the_own_levels_give_the_reconstruction(model, crossed):
     own = model.get_reconstruction(return_numpy=True)
     named = model.get_counterfactual_expression(

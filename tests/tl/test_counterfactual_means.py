@@ -180,3 +180,39 @@ class TestErrors:
         adata.obs.loc[adata.obs_names[:3], "cell_type"] = np.nan
         with pytest.raises(ValueError, match="labels_key='cell_type' is missing in 3 of 240"):
             tl.counterfactual_means(model, adata, "donor_02", labels_key="cell_type")
+
+
+class TestEnsemble:
+    @pytest.fixture(scope="class")
+    def models(self, model, fit):
+        other = fit("SCMEDAL_RE", model.adata.copy(), max_epochs=8)
+        return [model, other]
+
+    def test_means_are_averaged_and_draws_pooled(self, models):
+        adata, options = models[0].adata, {"n_samples": 6, "progress": False}
+        pooled = tl.counterfactual_means(models, adata, "donor_02", **options)
+        single = [
+            tl.counterfactual_means(m, adata.copy(), "donor_02", n_samples=3, progress=False)
+            for m in models
+        ]
+        np.testing.assert_allclose(pooled.X, (single[0].X + single[1].X) / 2, atol=1e-5)
+        between = np.square(single[0].X - single[1].X) / 4
+        within = (np.square(single[0].layers["sd"]) + np.square(single[1].layers["sd"])) / 2
+        # As far as means of three draws allow.
+        assert np.square(pooled.layers["sd"]).mean() == pytest.approx(
+            (between + within).mean(), rel=0.35
+        )
+
+    def test_one_model_is_an_ensemble_too(self, model):
+        options = {"n_samples": 3, "progress": False}
+        listed = tl.counterfactual_means([model], model.adata, "donor_02", **options)
+        alone = tl.counterfactual_means(model, model.adata, "donor_02", **options)
+        for name in ("sd", "lower", "upper"):
+            np.testing.assert_array_equal(listed.layers[name], alone.layers[name])
+
+    def test_models_of_other_cells_are_refused(self, model, fit, cells):
+        fewer = cells[cells.obs["donor"] != "donor_04"].copy()
+        with pytest.raises(ValueError, match="differ in genes or batches"):
+            tl.counterfactual_means([model, fit("SCMEDAL_RE", fewer)], model.adata, "donor_02")
+        with pytest.raises(ValueError, match="There is no model"):
+            tl.counterfactual_means([], model.adata, "donor_02")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ COLUMNS = ("method", "cell_type", "source", "target", *METRICS)
 
 
 def effect_recovery(
-    model: SCMEDAL_RE,
+    model: SCMEDAL_RE | Sequence[SCMEDAL_RE],
     adata: AnnData,
     *,
     labels_key: str = "cell_type",
@@ -36,7 +37,7 @@ def effect_recovery(
     Parameters
     ----------
     model
-        Trained on ``adata``.
+        Trained on ``adata``; or several, an ensemble.
     adata
         Simulated, preprocessed cells.
     labels_key
@@ -56,9 +57,11 @@ def effect_recovery(
     >>> recovery = effect_recovery(model, adata)  # doctest: +SKIP
     >>> recovery.groupby("method").median(numeric_only=True)  # doctest: +SKIP
     """
-    batch_key = model.registry["setup_args"]["batch_key"]
-    donors = list(model.batch_names)
-    shifts = tl.counterfactual_means(model, adata, donors, labels_key=labels_key)
+    models = list(model) if isinstance(model, Sequence) else [model]
+    name = type(models[0]).__name__ if len(models) == 1 else f"{len(models)} x SCMEDAL_RE"
+    batch_key = models[0].registry["setup_args"]["batch_key"]
+    donors = list(models[0].batch_names)
+    shifts = tl.counterfactual_means(models, adata, donors, labels_key=labels_key)
     shifts = shifts[shifts.obs["n_cells"] >= min_cells]
     baselines = {
         "additive": donor_effects(adata, [batch_key]),
@@ -70,7 +73,7 @@ def effect_recovery(
             continue
         scenario = {"cell_type": group.cell_type, "source": group.source, "target": group.target}
         truth = true_shift(adata, **scenario).to_numpy()
-        estimates = {type(model).__name__: predicted} | {
+        estimates = {name: predicted} | {
             name: (effects.loc[group.target] - effects.loc[group.source]).to_numpy()
             for name, effects in baselines.items()
         }

@@ -195,7 +195,7 @@ class CounterfactualMixin:
                 return as_table(of_target)
             return {name: as_table(x) for name, x in zip(SUMMARIES, of_target, strict=True)}
 
-        if aggregate == "mean" or _is_one(transform_batch):
+        if aggregate == "mean" or is_one_target(transform_batch):
             return result(0)
         return {name: result(i) for i, name in enumerate(targets)}
 
@@ -237,7 +237,7 @@ class CounterfactualMixin:
 
     def _targets(self, transform_batch) -> dict[str, Levels]:
         """Levels that each target sets, by the name of the target."""
-        one = _is_one(transform_batch)
+        one = is_one_target(transform_batch)
         targets = [transform_batch] if one else list(transform_batch or ())
         if not targets:
             raise ValueError("transform_batch names no batch: pass a target, or several.")
@@ -312,5 +312,6 @@ def _seed() -> int:
     return settings.seed if settings.seed is not None else 0
 
 
-def _is_one(transform_batch) -> bool:
+def is_one_target(transform_batch) -> bool:
+    """Whether this is a target, not several."""
     return isinstance(transform_batch, str | int | np.integer | dict)

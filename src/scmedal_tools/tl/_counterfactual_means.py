@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,24 +13,29 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from scmedal_tools._checks import check_obs
-from scmedal_tools.model._counterfactual import SUMMARIES, check_interval, summarise
+from scmedal_tools.model._counterfactual import (
+    SUMMARIES,
+    check_interval,
+    is_one_target,
+    summarise,
+)
 from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part, part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from mudata import MuData
 
     from scmedal_tools.model import SCMEDAL_RE
-    from scmedal_tools.model._counterfactual import Swap
+    from scmedal_tools.model._counterfactual import Swap, Target
 
 CELLS_PER_CHUNK = 4096
 
 
 def counterfactual_means(
-    model: SCMEDAL_RE,
+    model: SCMEDAL_RE | Sequence[SCMEDAL_RE],
     adata: AnnData | MuData,
-    transform_batch: str | Sequence[str],
+    transform_batch: Target | Sequence[Target],
     *,
     labels_key: str | None = None,
     swap: Swap | None = None,
@@ -44,11 +50,14 @@ def counterfactual_means(
     Parameters
     ----------
     model
-        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`, or several, trained on the same cells
+        from different seeds: an ensemble, whose means are averaged and whose draws are pooled, so
+        that the networks' own uncertainty counts too.
     adata
         Cells to average over, in a MuData if the model was registered with one.
     transform_batch
-        Target batch or batches.
+        Target or targets, as in
+        :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
     labels_key
         Column of ``adata.obs`` that divides each batch into cell types; of a MuData, of the
         modality with the expression.
@@ -57,7 +66,8 @@ def counterfactual_means(
     n_samples
         Number of posterior draws of the random effects, from which the uncertainty of the shifts
         is found: within one draw counterfactual and reconstruction have the same effects. ``None``
-        for no uncertainty. The draws of all shifts are held, 4 bytes each.
+        for no uncertainty. An ensemble shares them out. The draws of all shifts are held, 4 bytes
+        each.
     interval
         Share of the draws that an interval holds.
     progress
@@ -75,34 +85,37 @@ def counterfactual_means(
     Raises
     ------
     ValueError
-        If a target is not a batch of the model, the column does not exist or has gaps, or
-        ``interval`` is not a share.
+        If a target is not a batch of the model, the column does not exist or has gaps,
+        ``interval`` is not a share, or the models of an ensemble differ in genes or batches.
 
     Examples
     --------
     >>> shifts = counterfactual_means(model, adata, ["donor_02"])  # doctest: +SKIP
     >>> shifts.to_df().T["donor_01 -> donor_02"].nlargest(10)  # doctest: +SKIP
     """
+    models = list(model) if isinstance(model, Sequence) else [model]
+    _check_alike(models)
+    model = models[0]
     setup = model.registry["setup_args"]
     with checked_part(adata, setup, EXPRESSION) as cells:
         if labels_key is not None:
             check_obs(cells, labels_key, what="labels_key", min_levels=1)
     if n_samples is not None:
         check_interval(interval, n_samples)
-    names = [transform_batch] if np.isscalar(transform_batch) else transform_batch
-    targets = list(dict.fromkeys(names))
+    requested = [transform_batch] if is_one_target(transform_batch) else list(transform_batch)
+    targets = list(model._targets(requested))
     batches = part_of(adata, setup, BATCH).obs[setup["batch_key"]]
     groups, membership = _groups(batches, None if labels_key is None else cells.obs[labels_key])
     membership = membership / groups["n_cells"].to_numpy()[:, None]
-    means = _means(model, adata, targets, membership, swap)
+    of_models = [_means(model, adata, requested, membership, swap) for model in models]
+    means = {name: np.mean([m[name] for m in of_models], axis=0) for name in (None, *targets)}
     result = _as_anndata(means, groups, targets, cells.var_names)
     if n_samples is not None:
         shifts = np.empty((n_samples, *result.shape), dtype=np.float32)
-        draws = model._draw_effects(n_samples)
-        bar = tqdm(draws, total=n_samples, disable=not progress, desc="Draws")
-        for shift, draw in zip(shifts, bar, strict=True):
+        bar = tqdm(_draws(models, n_samples), total=n_samples, disable=not progress, desc="Draws")
+        for shift, (model, draw) in zip(shifts, bar, strict=True):
             with model.module.effects_fixed_at(draw):
-                drawn = _means(model, adata, targets, membership, swap)
+                drawn = _means(model, adata, requested, membership, swap)
             shift[:] = np.concatenate([drawn[target] - drawn[None] for target in targets])
         _, *uncertainty = summarise(torch.from_numpy(shifts), interval).numpy()
         for name, values in zip(SUMMARIES[1:], uncertainty, strict=True):
@@ -110,12 +123,35 @@ def counterfactual_means(
     return result
 
 
+def _check_alike(models: Sequence[SCMEDAL_RE]) -> None:
+    """Refuse an ensemble of models that say something about different genes or batches."""
+    if not models:
+        raise ValueError("There is no model: pass a trained SCMEDAL_RE, or several.")
+    for other in models[1:]:
+        same_genes = other.gene_names.equals(models[0].gene_names)
+        levels = [[list(names) for names in m.factors.values()] for m in (other, models[0])]
+        if not same_genes or levels[0] != levels[1]:
+            raise ValueError(
+                "The models differ in genes or batches: those of an ensemble are trained on the "
+                "same cells, from different seeds."
+            )
+
+
+def _draws(models: Sequence[SCMEDAL_RE], n_samples: int) -> Iterator[tuple[SCMEDAL_RE, dict]]:
+    """Posterior draws, as many of each model as of the others, give or take one."""
+    shares = np.array_split(np.arange(n_samples), len(models))
+    for model, share in zip(models, shares, strict=True):
+        for draw in model._draw_effects(len(share)):
+            yield model, draw
+
+
 def _means(
     model: SCMEDAL_RE, adata: AnnData | MuData, targets: list, membership, swap: Swap | None
 ) -> dict[str | None, np.ndarray]:
     """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
     n_genes = part_of(adata, model.registry["setup_args"], EXPRESSION).n_vars
-    means = {name: np.zeros((membership.shape[0], n_genes)) for name in (None, *targets)}
+    names = (None, *model._targets(targets))
+    means = {name: np.zeros((membership.shape[0], n_genes)) for name in names}
     for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
         cells = np.arange(start, min(start + CELLS_PER_CHUNK, adata.n_obs))
         options = {"adata": adata, "indices": cells, "return_numpy": True}
