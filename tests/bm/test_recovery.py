@@ -32,6 +32,9 @@ class MadeUpModel:
         self.registry = {"setup_args": {"batch_key": "donor"}}
         self.batch_names = adata.obs["donor"].cat.categories
 
+    def _targets(self, names):
+        return dict.fromkeys(names)
+
     def get_reconstruction(self, adata, indices, **_):
         return np.full((len(indices), adata.n_vars), 2.0)
 
