@@ -9,7 +9,11 @@ from _record import load, markdown
 NAMES = {"aml": "AML", "onek1k": "OneK1K", "kang": "Kang"}
 OURS = "RE"
 SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
-INTERVALS = {"SCMEDAL_RE": "RE", "5 x SCMEDAL_RE": "5", "mixed model of each gene (told the types)": "MM"}
+INTERVALS = {
+    "SCMEDAL_RE": "RE",
+    "5 x SCMEDAL_RE": "5",
+    "mixed model of each gene (told the types)": "MM",
+}
 N_BOOTSTRAP = 10_000
 OFF = 1e-4  # median absolute effect of a table whose prior has gone to its smallest scale
 
