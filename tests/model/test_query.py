@@ -106,7 +106,7 @@ class TestDefaultPreset:
         assert of_gene[0][gene] == pytest.approx(of_gene[1][gene], abs=0.3)
         assert effects.loc[gene, NEW[1]] > 1
 
-    def test_on_genes_in_closed_form(self, reference, mapped, new_cells):
+    def test_on_genes_in_closed_form(self, mapped, new_cells):
         """Of one gene and batch, by hand from the means of its cells in every state."""
         effects = mapped.module.gene_effects.without_network[0]
         gene, batch = 7, 5
@@ -123,23 +123,13 @@ class TestDefaultPreset:
         means = sums / np.maximum(sizes, 1) / scale
         seen = sizes > 0
         expected = np.zeros(10)
-        trained = reference.module.gene_effects.without_network[0]
+        common = (effects.common / effects.scale)[:, gene].numpy()
         for weight, covariance in zip(
             effects.new_probabilities[gene].numpy(),
             covariances(effects.likeness.double()),
             strict=True,
         ):
             covariance = covariance.numpy()
-            # Fixed effects of the reference's batches under these variances.
-            information, score = np.zeros((10, 10)), np.zeros(10)
-            for k in range(4):
-                n = trained.sizes[k].numpy().astype(float)
-                there = n > 0
-                inverse = np.linalg.inv(covariance[np.ix_(there, there)] + np.diag(1 / n[there]))
-                information[np.ix_(there, there)] += inverse
-                score[there] += inverse @ trained.means[k, there, gene].numpy()
-            empty = np.diag(information) == 0
-            common = np.linalg.solve(information + np.diag(empty.astype(float)), score)
             variance = covariance[np.ix_(seen, seen)] + np.diag(1 / sizes[seen])
             expected += weight * (
                 covariance[:, seen] @ np.linalg.solve(variance, (means - common)[seen])

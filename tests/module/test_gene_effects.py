@@ -33,7 +33,7 @@ def mixed_model(seed: int) -> MixedModel:
         loc[:, :, gene] = equations.effects(y, equations.common(y))[:, :, 0]
         sd[:, :, gene] = equations.variance().sqrt()
     return MixedModel(
-        sizes, scale, means, probabilities, likeness, scale * common, scale * loc, scale * sd
+        sizes, scale, means, probabilities, likeness, scale * common, scale * loc, scale * sd, sd
     )
 
 

@@ -60,10 +60,27 @@ def test_effects_of_the_new_batch_are_found(grown):
 
 
 def test_draws_of_the_new_batch_have_its_posterior(grown):
+    """Its cells leave little doubt about the sum of fixed and random effects."""
     _, grown, _ = grown
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([grown.draw_deviation(generator)[1][N_FITTED] for _ in range(300)])
+    draws = [grown.draw_deviation(generator) for _ in range(300)]
+    of_sum = torch.stack([common + effects[N_FITTED] for common, effects in draws])
     sd = grown.sd[N_FITTED]
     large = sd > 0.5 * sd.max()
-    assert drawn.mean(0)[large].abs().mean() < 0.1 * sd[large].mean()
-    np.testing.assert_allclose(drawn.std(0)[large], sd[large], rtol=0.25)
+    assert of_sum.mean(0)[large].abs().mean() < 0.1 * sd[large].mean()
+    np.testing.assert_allclose(of_sum.std(0)[large], sd[large], rtol=0.25)
+
+
+def test_new_and_fitted_batches_have_the_same_fixed_effects_in_a_draw(grown):
+    """So that their difference is as uncertain as their groups' means are."""
+    _, grown, _ = grown
+    generator = torch.Generator().manual_seed(0)
+    draws = [grown.draw_deviation(generator) for _ in range(300)]
+    effects = torch.stack([effects for _, effects in draws])
+    for batch in (0, N_FITTED):
+        of_sum = torch.stack([common + x[batch] for common, x in draws]).var(0)[:, ::2]
+        # The variance of a mean of about 100 cells.
+        assert of_sum.mean() < 0.02
+    to_new = (effects[:, N_FITTED] - effects[:, 0]).var(0)[:, ::2].mean()
+    between_fitted = (effects[:, 1] - effects[:, 0]).var(0)[:, ::2].mean()
+    assert to_new == pytest.approx(between_fitted.item(), rel=0.3)

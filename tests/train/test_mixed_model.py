@@ -125,7 +125,12 @@ class TestEquations:
 
     def test_draws_have_the_same_moments(self, solved):
         equations, means, _, loc, spread, _ = solved
-        _, draws = equations.draw(means.repeat(1, 1, 20_000), torch.Generator().manual_seed(0))
+        generator, many = torch.Generator().manual_seed(0), means.repeat(1, 1, 20_000)
+        common = equations.draw_common(many, generator)
+        draws = equations.draw_effects(many, common, generator)
+        of_sum = (common + draws).var(2)
+        largest = max(of_sum.max().item(), 1e-9)
+        np.testing.assert_allclose(equations.variance_of_sum(), of_sum, atol=0.04 * largest)
         draws = draws.reshape(-1, 20_000).numpy()
         tolerance = 0.03 * max(spread.diagonal().max(), 1e-9) ** 0.5
         np.testing.assert_allclose(draws.mean(1), loc, atol=tolerance)

@@ -151,7 +151,9 @@ class _Predictions:
             models[0].common + sum(m.loc[of] for m, of in zip(models, levels.T, strict=True))
             for models in (without, with_network)
         ]
-        self.variance = sum(np.square(m.sd[of]) for m, of in zip(without, levels.T, strict=True))
+        self.variance = sum(
+            np.square(m.sd_of_sum[of]) for m, of in zip(without, levels.T, strict=True)
+        )
 
     def __call__(self, parts: Parts) -> list[np.ndarray]:
         return [

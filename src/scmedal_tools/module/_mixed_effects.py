@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ._mixed_equations import VARIANCES, MixedEquations, covariances, mixture, probabilities_of_new
+from ._mixed_equations import VARIANCES, MixedEquations, covariances, posterior_of_new
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from scmedal_tools.train._mixed_model import MixedModel
@@ -42,8 +44,9 @@ class MixedEffects(nn.Module):
 
     def set_model(self, model: MixedModel) -> None:
         """Take over a fitted model."""
-        for name, values in vars(model).items():
-            getattr(self, name).copy_(torch.as_tensor(values))
+        for name, buffer in self.named_buffers():
+            if name != "new_probabilities":
+                buffer.copy_(torch.as_tensor(getattr(model, name)))
 
     def learn_new(self, sizes, means) -> None:
         """Find the effects of the new batches from their groups' sizes and means.
@@ -54,17 +57,16 @@ class MixedEffects(nn.Module):
         new = slice(self.n_fitted, None)
         self.sizes[new] = torch.as_tensor(sizes[new]).to(self.sizes)
         self.means[new] = torch.as_tensor(means[new]).to(self.means) / self.scale
-        known, n_fitted = self._known(), self.n_fitted
-        fitted = self.probabilities.double().cpu()
-        probabilities = probabilities_of_new(*known, fitted, n_fitted)
-        self.new_probabilities.copy_(probabilities)
-        posterior = mixture(*known, probabilities, n_fitted)
-        self.loc[new] = self.scale * posterior.loc[new].to(self.scale)
-        self.sd[new] = self.scale * posterior.sd[new].to(self.scale)
+        sizes, means, likeness = self._known()
+        common, fitted = (x.cpu().double() for x in (self.common / self.scale, self.probabilities))
+        posterior = posterior_of_new(sizes[new], means[new], likeness, common, fitted)
+        self.new_probabilities.copy_(posterior.probabilities)
+        self.loc[new] = self.scale * posterior.loc.to(self.scale)
+        self.sd[new] = self.scale * posterior.sd.to(self.scale)
 
     def _known(self) -> tuple[Tensor, ...]:
         """Sizes, means and likeness, where matrices can be inverted in double precision."""
-        return tuple(x.double().cpu() for x in (self.sizes, self.means, self.likeness))
+        return tuple(x.cpu().double() for x in (self.sizes, self.means, self.likeness))
 
     @property
     def ratios(self) -> Tensor:
@@ -78,24 +80,30 @@ class MixedEffects(nn.Module):
 
         Effects of unseen batches, drawn from the prior, follow those of the others.
         """
-        common, effects = self._draw(self.probabilities, generator, n_unseen)
-        if self.n_fitted < len(self.loc):
-            new = slice(self.n_fitted, len(self.loc))
-            effects[new] = self._draw(self.new_probabilities, generator)[1][new]
-        effects[: len(self.loc)] -= self.loc
-        return common - self.common, effects
-
-    def _draw(
-        self, probabilities: Tensor, generator: torch.Generator, n_unseen: int = 0
-    ) -> tuple[Tensor, Tensor]:
         sizes, means, likeness = self._known()
         unseen = torch.zeros(n_unseen, *means.shape[1:]).to(means)
         sizes, means = torch.cat([sizes, unseen[:, :, 0]]), torch.cat([means, unseen])
-        drawn = torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0]
         considered = covariances(likeness)
         common, effects = torch.empty_like(means[0]), torch.empty_like(means)
-        for point in drawn.unique().tolist():
-            genes = drawn == point
+        for point, genes in _drawn(self.probabilities, generator):
             equations = MixedEquations(sizes, considered[point], self.n_fitted)
-            common[:, genes], effects[:, :, genes] = equations.draw(means[:, :, genes], generator)
-        return self.scale * common.to(self.scale), self.scale * effects.to(self.scale)
+            of_genes = means[:, :, genes]
+            common[:, genes] = equations.draw_common(of_genes, generator)
+            effects[:, :, genes] = equations.draw_effects(of_genes, common[:, genes], generator)
+        if self.n_fitted < len(self.loc):
+            new = slice(self.n_fitted, len(self.loc))
+            for point, genes in _drawn(self.new_probabilities, generator):
+                equations = MixedEquations(sizes, considered[point], self.n_fitted)
+                # Given the same fixed effects, from which all are counted.
+                drawn = equations.draw_effects(means[:, :, genes], common[:, genes], generator)
+                effects[new, :, genes] = drawn[new]
+        effects = self.scale * effects.to(self.scale)
+        effects[: len(self.loc)] -= self.loc
+        return self.scale * common.to(self.scale) - self.common, effects
+
+
+def _drawn(probabilities: Tensor, generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:
+    """Draw variances for each gene; those drawn, and the genes that have them."""
+    drawn = torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0]
+    for point in drawn.unique().tolist():
+        yield point, torch.nonzero(drawn == point)[:, 0]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 # Ratios of the variances of effects to the residual variance that are considered.
@@ -27,7 +29,7 @@ VARIANCES = tuple(
 
 def likeness_of(profiles: Tensor) -> Tensor:
     """Correlation of the effects on states with these profiles, ``(n_states, n_states)``."""
-    profiles = profiles.double().cpu()
+    profiles = profiles.cpu().double()
     squares = torch.cdist(profiles, profiles).square()
     others = squares + torch.diag(torch.full_like(squares[0], torch.inf))
     reach = REACH * others.min(1).values.mean()
@@ -83,12 +85,11 @@ class MixedEquations:
         squares -= (score * (self.common_covariance @ score)).sum(0)
         return -0.5 * (self.log_determinant + squares)
 
-    def log_likelihood_of_new(self, means: Tensor, common: Tensor) -> Tensor:
-        """Log-likelihood of each gene in the batches not fitted, up to a constant."""
-        new = slice(self.fitted.stop, None)
-        residuals = means[new] - common
-        squares = (residuals * (self.information[new] @ residuals)).sum((0, 1))
-        return -0.5 * (self.log_determinants[new].sum() + squares)
+    def log_likelihood(self, means: Tensor, common: Tensor) -> Tensor:
+        """Log-likelihood of each gene given the fixed effects, up to a constant."""
+        residuals = means - common
+        squares = (residuals * (self.information @ residuals)).sum((0, 1))
+        return -0.5 * (self.log_determinants.sum() + squares)
 
     def effects(self, means: Tensor, common: Tensor) -> Tensor:
         """Means of the effects given the fixed ones, ``(n_batch, n_states, n_genes)``."""
@@ -104,16 +105,26 @@ class MixedEquations:
         by_common = ((self.gain @ self.common_covariance) * self.gain).sum(2)
         return self.given_common.diagonal(dim1=1, dim2=2) + by_common
 
-    def draw(self, means: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """One draw of the fixed effects and of the random ones."""
+    def variance_of_sum(self) -> Tensor:
+        """Variance of the fixed plus the random effect, ``(n_batch, n_states)``."""
+        left = torch.eye(len(self.covariance), dtype=self.gain.dtype) - self.gain
+        by_common = ((left @ self.common_covariance) * left).sum(2)
+        return self.given_common.diagonal(dim1=1, dim2=2) + by_common
 
-        def deviations(covariance: Tensor, *shape: int) -> Tensor:
-            values, vectors = torch.linalg.eigh(covariance)
-            root = vectors * values.clamp_min(0).sqrt()[..., None, :]
-            return root @ torch.randn(*shape, generator=generator, dtype=means.dtype)
+    def draw_common(self, means: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw of the fixed effects."""
+        return self.common(means) + _noise(self.common_covariance, means.shape[1:], generator)
 
-        common = self.common(means) + deviations(self.common_covariance, *means.shape[1:])
-        return common, self.effects(means, common) + deviations(self.given_common, *means.shape)
+    def draw_effects(self, means: Tensor, common: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw of the random effects given the fixed ones."""
+        return self.effects(means, common) + _noise(self.given_common, means.shape, generator)
+
+
+def _noise(covariance: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Normal noise with a covariance, which may be singular."""
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp_min(0).sqrt()[..., None, :]
+    return root @ torch.randn(*shape, generator=generator, dtype=covariance.dtype)
 
 
 class Mixture(NamedTuple):
@@ -125,39 +136,57 @@ class Mixture(NamedTuple):
     """Means of the random effects, ``(n_batch, n_states, n_genes)``."""
     sd: Tensor
     """Standard deviations of the random effects."""
+    sd_of_sum: Tensor
+    """Standard deviations of the fixed plus the random effects."""
 
 
-def mixture(
-    sizes: Tensor,
-    means: Tensor,
-    likeness: Tensor,
-    probabilities: Tensor,
-    n_fitted: int | None = None,
-) -> Mixture:
+def mixture(sizes: Tensor, means: Tensor, likeness: Tensor, probabilities: Tensor) -> Mixture:
     """Average the posteriors over ``VARIANCES``, with each gene's probabilities of these."""
-    common, loc, squares = 0.0, 0.0, 0.0
+    common, loc, squares, squares_of_sum = 0.0, 0.0, 0.0, 0.0
     for covariance, weight in zip(covariances(likeness), probabilities.T, strict=True):
         if weight.max() < NEGLIGIBLE:
             continue
-        equations = MixedEquations(sizes, covariance, n_fitted)
+        equations = MixedEquations(sizes, covariance)
         of_point = equations.common(means)
         effects = equations.effects(means, of_point)
         common = common + weight * of_point
         loc = loc + weight * effects
         squares = squares + weight * (effects.square() + equations.variance()[:, :, None])
-    return Mixture(common, loc, (squares - loc.square()).clamp_min(0).sqrt())
+        of_sum = (of_point + effects).square() + equations.variance_of_sum()[:, :, None]
+        squares_of_sum = squares_of_sum + weight * of_sum
+    sd = (squares - loc.square()).clamp_min(0).sqrt()
+    sd_of_sum = (squares_of_sum - (common + loc).square()).clamp_min(0).sqrt()
+    return Mixture(common, loc, sd, sd_of_sum)
 
 
-def probabilities_of_new(
-    sizes: Tensor, means: Tensor, likeness: Tensor, probabilities: Tensor, n_fitted: int
-) -> Tensor:
-    """Probabilities of ``VARIANCES`` for the batches not fitted, given what the others say.
+class NewBatches(NamedTuple):
+    """Posterior of the effects of batches that were not fitted, given the fixed effects."""
 
-    What these hardly allow remains possible: genes may differ in new batches that did not before.
+    probabilities: Tensor
+    """Of ``VARIANCES`` for each gene, ``(n_genes, n_variances)``."""
+    loc: Tensor
+    """Means, ``(n_batch, n_states, n_genes)``."""
+    sd: Tensor
+    """Standard deviations."""
+
+
+def posterior_of_new(
+    sizes: Tensor, means: Tensor, likeness: Tensor, common: Tensor, probabilities: Tensor
+) -> NewBatches:
+    """Find effects of new batches, with what the fitted ones say of the variances as the prior.
+
+    What that hardly allows remains possible: genes may differ in new batches that did not before.
     """
-    evidence = []
+    evidence, effects, variances = [], [], []
     for covariance in covariances(likeness):
-        equations = MixedEquations(sizes, covariance, n_fitted)
-        evidence.append(equations.log_likelihood_of_new(means, equations.common(means)))
+        equations = MixedEquations(sizes, covariance)
+        evidence.append(equations.log_likelihood(means, common))
+        effects.append(equations.effects(means, common))
+        variances.append(equations.given_common.diagonal(dim1=1, dim2=2)[:, :, None])
     prior = probabilities.clamp_min(NEGLIGIBLE).log()
-    return torch.softmax(prior + torch.stack(evidence, 1), 1)
+    updated = torch.softmax(prior + torch.stack(evidence, 1), 1)
+    loc = sum(p * x for p, x in zip(updated.T, effects, strict=True))
+    squares = sum(
+        p * (x.square() + v) for p, x, v in zip(updated.T, effects, variances, strict=True)
+    )
+    return NewBatches(updated, loc, (squares - loc.square()).clamp_min(0).sqrt())

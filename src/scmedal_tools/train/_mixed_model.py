@@ -86,6 +86,8 @@ class MixedModel:
     """Posterior means of a batch's effects on each state, batches x states x genes."""
     sd: np.ndarray
     """Their posterior standard deviations."""
+    sd_of_sum: np.ndarray
+    """Those of the fixed plus the random effects."""
 
 
 def fit_crossed_models(
