@@ -11,7 +11,6 @@ OURS = "RE"
 SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
 INTERVALS = {
     "SCMEDAL_RE": "RE",
-    "5 x SCMEDAL_RE": "5",
     "mixed model of each gene (told the types)": "MM",
 }
 N_BOOTSTRAP = 10_000
@@ -228,11 +227,7 @@ def simulated() -> str:
 
 
 def _simulated(kind: str) -> pd.DataFrame:
-    """Results of one network, and of ensembles."""
-    results = (
-        load("counterfactuals_simulated")["results"] + load("counterfactuals_ensemble")["results"]
-    )
-    frame = pd.DataFrame(results)
+    frame = pd.DataFrame(load("counterfactuals_simulated")["results"])
     return frame[frame["kind"] == kind]
 
 
@@ -250,10 +245,8 @@ def intervals() -> str:
         {
             "effects": "{stratum}",
             "coverage: RE": "{coverage of RE:.2f}",
-            "five RE": "{coverage of 5:.2f}",
             "mixed model": "{coverage of MM:.2f}",
             "Winkler score: RE": "{winkler of RE:.3f}",
-            "five RE ": "{winkler of 5:.3f}",
             "mixed model ": "{winkler of MM:.3f}",
         },
     )

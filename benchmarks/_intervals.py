@@ -18,16 +18,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 LEVEL = 0.9
-ENSEMBLE = "5 x SCMEDAL_RE"
 MIN_CELLS = 10
 RATIOS = np.r_[0, np.geomspace(1e-3, 4, 25)]
 
 
-def interval_scores(models: list, adata: AnnData, n_samples: int) -> list[dict]:
-    """Coverage and Winkler score by stratum, of the models and of a mixed model told the types."""
-    donors = list(models[0].batch_names)
+def interval_scores(model, adata: AnnData, n_samples: int) -> list[dict]:
+    """Coverage and Winkler score by stratum, of the model and of a mixed model told the types."""
+    donors = list(model.batch_names)
     shifts = smt.tl.counterfactual_means(
-        models, adata, donors, labels_key="cell_type",
+        model, adata, donors, labels_key="cell_type",
         n_samples=n_samples, interval=LEVEL, progress=False,
     )  # fmt: skip
     obs = shifts.obs
@@ -54,10 +53,7 @@ def interval_scores(models: list, adata: AnnData, n_samples: int) -> list[dict]:
             size.between(low, high, "left").to_numpy()[:, None], truth.shape
         )
     methods = {
-        "SCMEDAL_RE" if len(models) == 1 else ENSEMBLE: (
-            shifts.layers["lower"],
-            shifts.layers["upper"],
-        ),
+        "SCMEDAL_RE": (shifts.layers["lower"], shifts.layers["upper"]),
         "mixed model of each gene (told the types)": mixed_model_intervals(adata, shifts.obs),
     }
     rows = []

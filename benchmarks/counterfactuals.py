@@ -1,6 +1,6 @@
 """RE's counterfactuals against measured differences between batches, beside baselines.
 
-python benchmarks/counterfactuals.py run aml onek1k kang simulated ensemble
+python benchmarks/counterfactuals.py run aml onek1k kang simulated
 python benchmarks/counterfactuals.py run aml:baselines   # one part only: RE, scVI, ...
 python benchmarks/counterfactuals.py                     # prints the tables
 
@@ -23,7 +23,7 @@ import pandas as pd
 import scvi
 import torch
 from _counterfactual_tables import tables
-from _intervals import ENSEMBLE, interval_scores
+from _intervals import interval_scores
 from _latents import (
     forest_accuracy,
     readable_within,
@@ -40,7 +40,6 @@ from scmedal_tools.bm._shift import per_combination
 SEEDS = (0, 1, 2)
 CLASSIFIER_WEIGHT = 10.0  # nats per cell
 N_DRAWS = 50
-N_MODELS, N_DRAWS_EACH = 5, 12
 ORACLE = "oracle (told all but the effects)"
 
 
@@ -285,35 +284,11 @@ def run_simulated(scales: list[str]) -> None:
         }
         rows = [{"kind": "recovery"} | row for row in medians.to_dict("records")]
         if scale == 1:
-            intervals = interval_scores([model], adata, N_DRAWS)
+            intervals = interval_scores(model, adata, N_DRAWS)
             rows += [{"kind": "intervals"} | row for row in intervals]
         results += [made_with | row for row in rows]
         save(file, results)
         print(scale, seed, rows, flush=True)
-
-
-def run_ensemble(seeds: list[str]) -> None:
-    """Recovery and intervals with five networks instead of one."""
-    file = "counterfactuals_ensemble"
-    results = [row for row in saved(file) if str(row["seed"]) not in seeds]
-    for seed in map(int, seeds):
-        adata = smt.datasets.simulated(seed=seed)
-        smt.pp.preprocess(adata, batch_key="donor")
-        smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
-        models = []
-        for i in range(N_MODELS):
-            scvi.settings.seed = seed + 1_000 * i
-            models.append(smt.model.SCMEDAL_RE(adata))
-            models[-1].train(enable_progress_bar=False)
-        recovery = smt.bm.effect_recovery(models, adata)
-        medians = recovery.groupby("method").median(numeric_only=True).reset_index()
-        rows = [{"kind": "recovery"} | row for row in medians.to_dict("records")]
-        intervals = interval_scores(models, adata, N_MODELS * N_DRAWS_EACH)
-        rows += [{"kind": "intervals"} | row for row in intervals]
-        made_with = {"scale": 1, "seed": seed, "cells": adata.n_obs, "commit": SOURCE["commit"]}
-        results += [made_with | row for row in rows if row["method"] == ENSEMBLE]
-        save(file, results)
-        print(seed, results[-1], flush=True)
 
 
 if __name__ == "__main__":
@@ -324,8 +299,6 @@ if __name__ == "__main__":
         name, *parts = argument.split(":")
         if name == "simulated":
             run_simulated(parts or ["1", "4"])
-        elif name == "ensemble":
-            run_ensemble(parts or [str(seed) for seed in SEEDS])
         else:
             run(name, parts or [p for p in PARTS if p != "controls" or name != "kang"])
     if sys.argv[1:2] != ["run"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -199,6 +200,14 @@ def check_factors(adata: AnnData, keys: Sequence[str], batch: pd.Series) -> None
                 raise ValueError(
                     f"{key!r} and {other.name!r} divide the cells alike, so that their effects "
                     "cannot be told apart: leave one out."
+                )
+            if len(pairs) == other.nunique():
+                warnings.warn(
+                    f"Every {other.name!r} has a single {key!r}: the factors are nested. What all "
+                    f"{other.name!r} of a {key!r} have in common is taken for its effect, and "
+                    "intervals of it are far too narrow, as they do not count how few there are.",
+                    UserWarning,
+                    stacklevel=4,
                 )
         columns.append(column)
 

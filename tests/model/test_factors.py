@@ -157,6 +157,30 @@ def test_new_levels_of_both_factors_are_learned(model, crossed):
         assert (same[: len(values)] if values.ndim else same).equal(values), name
 
 
+def test_a_new_protocol_keeps_what_its_donors_share(fit, crossed):
+    """Both are new: what two new donors have in common is of their protocol."""
+    newcomers = crossed.obs["donor"].isin(["donor_04", "donor_05"]).to_numpy()
+    reference = fit("SCMEDAL_RE", crossed[~newcomers].copy(), SETUP, max_epochs=30)
+    cells = crossed[newcomers].copy()
+    cells.obs["protocol"] = "v4"
+    x = cells.X.copy()
+    x[:, 3] += 1.5
+    cells.X = x
+    query = smt.model.SCMEDAL_RE.load_query_data(cells, reference)
+    query.train(max_epochs=5, accelerator="cpu", enable_progress_bar=False)
+    tables = query.module.gene_effects.without_network
+    of_donors, of_protocol = (table.loc[-1, :, 3].mean().item() for table in tables)
+    assert of_protocol > 2 * abs(of_donors)
+    assert of_protocol > 0.3
+
+
+def test_nested_factors_are_warned_of(build, crossed):
+    adata = crossed.copy()
+    adata.obs["site"] = np.where(adata.obs["donor"].astype(str) < "donor_03", "north", "south")
+    with pytest.warns(UserWarning, match="Every 'donor' has a single 'site'"):
+        build("SCMEDAL_RE", adata, {"random_effect_keys": ["site"]})
+
+
 def test_survives_saving(model, crossed, tmp_path):
     model.save(tmp_path / "model")
     loaded = smt.model.SCMEDAL_RE.load(tmp_path / "model", crossed.copy(), accelerator="cpu")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scvi
 import torch
 
 import scmedal_tools as smt
@@ -152,6 +153,22 @@ class TestDefaultPreset:
         reference.save(tmp_path / "reference")
         query = SCMEDAL_RE.load_query_data(new_cells, tmp_path / "reference")
         assert list(query.batch_names[-2:]) == NEW
+
+    def test_an_epoch_is_judged_by_the_network(self, reference, new_cells):
+        """Whatever the effects on genes weigh: they are found afterwards."""
+        histories = []
+        for weight in (0.0, 1.0):
+            query = SCMEDAL_RE.load_query_data(new_cells.copy(), reference)
+            query.module.gene_effects.network_weight.fill_(weight)
+            scvi.settings.seed = 0
+            query.train(validation_size=0.2, early_stopping=True, **QUICK)
+            histories.append(query.history["reconstruction_loss_validation"].to_numpy())
+        np.testing.assert_array_equal(*histories)
+
+    def test_adam_has_its_own_step(self, reference, new_cells):
+        query = SCMEDAL_RE.load_query_data(new_cells, reference)
+        query.train(plan_kwargs={"effects_optimizer": "adam"}, **QUICK | {"max_epochs": 1})
+        assert query.trainer.lightning_module.effects_lr == 0.01
 
     def test_must_be_trained(self, reference, new_cells):
         query = SCMEDAL_RE.load_query_data(new_cells, reference)

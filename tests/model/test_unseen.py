@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from scmedal_tools import tl
 from scmedal_tools.model import SCMEDAL_RE
 
 
@@ -133,6 +134,31 @@ def test_a_model_without_data_takes_them(re, newcomers, tmp_path):
     ours = loaded.get_latent_representation(newcomers.copy(), unseen_batch="population")
     np.testing.assert_allclose(ours, expected, atol=1e-6)
     assert list(loaded.batch_names) == list(re.batch_names)
+
+
+def test_copies_of_cells_that_were_registered(re, newcomers, is_new):
+    """A copy carries the registration of its original, which is not its own."""
+    expected = re.get_latent_representation(newcomers, unseen_batch="population")
+    part = newcomers[::2].copy()
+    ours = re.get_latent_representation(part, unseen_batch="population")
+    np.testing.assert_allclose(ours, expected[::2], atol=1e-5)
+    renamed = re.adata[:20].copy()
+    renamed.obs["donor"] = "somebody"
+    assert re.get_latent_representation(renamed, unseen_batch="population").shape[0] == 20
+
+
+def test_minibatches_of_ones_own_are_not_mapped(re):
+    minibatches = re._minibatches(None, np.arange(5), None, None)
+    with pytest.raises(ValueError, match="unseen_batch needs `adata`"):
+        re.get_latent_representation(dataloader=minibatches, unseen_batch="population")
+
+
+def test_other_methods_take_it(re, fec, newcomers):
+    assert set(fec.predict(newcomers, unseen_batch="population")) <= set(fec.label_names)
+    tl.embed(newcomers, re, unseen_batch="population")
+    assert newcomers.obsm["X_scmedal_re"].shape[0] == newcomers.n_obs
+    means = tl.counterfactual_means(re, newcomers, "donor_01", unseen_batch="population")
+    assert {"new_1", "new_2"} <= set(means.obs["source"])
 
 
 def test_what_is_not_offered(re, newcomers):

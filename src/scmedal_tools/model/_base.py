@@ -136,7 +136,8 @@ class MedalModel(
         preset_batch_size = settings_.pop("batch_size")
         default_stopping = settings_.pop("early_stopping")
         default_size = settings_.pop("train_size", None)
-        train_size = default_size if train_size is None else train_size
+        if train_size is None and default_size is not None:
+            train_size = default_size - (validation_size or 0.0)
         early_stopping = default_stopping if early_stopping is None else early_stopping
         callbacks = list(settings_.pop("callbacks", []))
         if early_stopping:

@@ -182,7 +182,8 @@ class CounterfactualMixin:
             adata, cells = self._cells(adata, indices, unseen_batch)
             of_cells = partial(values_of, adata)
             expression = part_of(adata, self.registry["setup_args"], EXPRESSION)
-            return stream(out, of_cells, cells, expression, genes, self.module, settings_)
+            with self._check_once(adata):
+                return stream(out, of_cells, cells, expression, genes, self.module, settings_)
         values = values_of(adata, indices)
         cells = None if dataloader is not None else self._cell_names(adata, indices)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from ._inference import Minibatches
+    from ._unseen import UnseenBatch
 
 
 class SCMEDAL_FEC(MedalModel):
@@ -68,12 +69,13 @@ class SCMEDAL_FEC(MedalModel):
         soft: bool = False,
         batch_size: int | None = None,
         dataloader: Minibatches | None = None,
+        unseen_batch: UnseenBatch = "error",
     ) -> np.ndarray | pd.DataFrame:
         """Predict the cell types.
 
         Parameters
         ----------
-        adata, indices, batch_size, dataloader
+        adata, indices, batch_size, dataloader, unseen_batch
             See :meth:`get_latent_representation`.
         soft
             Return probabilities instead of the most probable type.
@@ -87,7 +89,7 @@ class SCMEDAL_FEC(MedalModel):
         def probabilities(tensors):
             return self.module.generative(self._infer(tensors)["z"])["label_logits"].softmax(1)
 
-        minibatches = self._minibatches(adata, indices, batch_size, dataloader)
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
         values = self._collect(minibatches, probabilities)
         if not soft:
             return self.label_names.to_numpy()[values.argmax(1)]

@@ -14,6 +14,7 @@ from scmedal_tools.module._mixed_equations import likeness_of
 from scmedal_tools.train._mixed_model import (
     GroupSums,
     fit_crossed_models,
+    rounds,
     squared_errors,
     stacking_weight,
 )
@@ -129,16 +130,21 @@ def learn_new_effects(model: SCMEDAL_RE) -> None:
     for of_model, factors in zip(
         sums, (effects.without_network, effects.with_network), strict=True
     ):
-        for factor, of_factor in enumerate(factors):
-            if of_factor.n_fitted == len(of_factor.loc):
+        for of_factor in factors:
+            of_factor.forget_new()
+        for factor in rounds(model.module.n_levels):
+            if not factors[factor].n_new:
                 continue
             others = sum(
                 other.loc.cpu().numpy()[groups.levels[:, i]]
                 for i, other in enumerate(factors)
                 if i != factor
             )
-            left = of_model.without(others).over(groups.levels[:, factor], len(of_factor.loc))
-            of_factor.learn_new(left.sizes, left.sums / np.maximum(left.sizes, 1)[:, :, None])
+            left = of_model.without(others).over(
+                groups.levels[:, factor], model.module.n_levels[factor]
+            )
+            means = left.sums / np.maximum(left.sizes, 1)[:, :, None]
+            factors[factor].learn_new(left.sizes, means)
 
 
 class _Predictions:

@@ -133,6 +133,8 @@ class InferenceMixin:
             self._check_if_trained(warn=False, message=UNTRAINED)
             if adata is not None or indices is not None or batch_size is not None:
                 raise ValueError("`dataloader` replaces `adata`, `indices` and `batch_size`.")
+            if unseen_batch != "error":
+                raise ValueError("unseen_batch needs `adata`: codes of a `dataloader` are taken.")
             return dataloader
         adata, indices = self._cells(adata, indices, unseen_batch)
         return self._make_data_loader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import torch
 from scmedal_tools.train import RETrainingPlan
 from scmedal_tools.train._query_plan import QueryTrainingPlan
 
+from ._base import MedalModel
 from ._query_checks import levels_of_factors
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
     from scmedal_tools.train import Preset
 
-# Steps are large, as nothing but a few rows of effects moves.
-QUERY_EFFECTS_LR = {"natural": 0.05, "adam": 0.01}
 QUERY_EPOCHS = 100
 
 
@@ -98,14 +98,22 @@ class QueryMixin:
         """Whether batches were added to a trained model."""
         return any(self.module.n_new)
 
+    @wraps(MedalModel.train)
+    def train(self, *args, **kwargs) -> None:
+        # An epoch is judged by the network alone: the effects on genes follow.
+        self.module.learns_new_levels = self.is_query
+        try:
+            super().train(*args, **kwargs)
+        finally:
+            self.module.learns_new_levels = False
+
     def _preset(self) -> Preset:
         preset = super()._preset()
         if not self.is_query:
             return preset
-        optimizer = preset.plan["effects_optimizer"]
         return replace(
             preset,
-            plan=preset.plan | {"effects_lr": QUERY_EFFECTS_LR[optimizer]},
+            plan={k: v for k, v in preset.plan.items() if k != "effects_lr"},
             train=preset.train
             | {"max_epochs": QUERY_EPOCHS, "early_stopping": False, "train_size": 1.0},
         )

@@ -92,15 +92,24 @@ def _check_levels(adata: AnnData, key: str, trained: pd.Index, unseen: bool) -> 
     levels = adata.obs[key]
     if levels.isna().any():
         raise ValueError(f"adata.obs[{key!r}] is missing for {levels.isna().sum():,} cells.")
-    new = pd.Index(levels.astype(str).unique()).difference(trained.astype(str))
+    unknown = [level for level in levels.unique() if level not in trained]
+    by_text = dict(zip(trained.astype(str), trained, strict=True))
+    same_text = [level for level in unknown if str(level) in by_text]
+    if same_text:
+        raise ValueError(
+            f"adata.obs[{key!r}] has {same_text[0]!r}, and the model was trained on "
+            f"{by_text[str(same_text[0])]!r}: give them the same type, for example with "
+            f"adata.obs[{key!r}].astype(...)."
+        )
+    new = [str(level) for level in unknown]
     if len(new) and not unseen:
         raise ValueError(
             f"The model was not trained on {len(new)} of the levels of adata.obs[{key!r}]: "
             f"{', '.join(new[:5])}. It knows: "
             f"{', '.join(map(str, trained[:10]))}{', ...' if len(trained) > 10 else ''}. "
-            "Pass unseen_batch='population' to treat their cells as in the mean of all batches "
-            "(effects at 0), unseen_batch='prior' with n_samples to draw their effects from the "
-            "prior, or learn them: SCMEDAL_RE.load_query_data(adata, model)."
+            "Methods that take unseen_batch treat their cells as in the mean of all batches with "
+            "'population', and draw their effects with 'prior' and n_samples; "
+            "SCMEDAL_RE.load_query_data learns them."
         )
 
 

@@ -80,6 +80,7 @@ class ZarrStore:
         about = contents.settings | {"layers": layers[: len(contents.targets)]}
         known = {key: value for key, value in about.items() if value is not None}
         cells = AnnData(obs=contents.obs, var=contents.var, uns={UNS_KEY: known})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         # Moved to its place when it is complete, so that no half of it is ever found there.
         with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=self.path.stem) as folder:
             made = Path(folder) / self.path.name
@@ -127,6 +128,7 @@ class MemmapStore:
 
     def create(self, n_block: int, record: dict) -> None:
         """Make a file of the full size."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         # The record first: that of a file since deleted must not be taken for that of this one.
         self._write_record(record)
         np.lib.format.open_memmap(self.path, "w+", dtype=np.float32, shape=self.contents.shape)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 
-from scvi.data._utils import _check_if_view
+from scvi.data._constants import _SCVI_UUID_KEY
+from scvi.data._utils import _assign_adata_uuid, _check_if_view
 
 from ._query_checks import check_query, levels_of_factors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
+    from mudata import MuData
     from scvi.data import AnnDataManager
 
 UnseenBatch = Literal["error", "population", "prior"]
@@ -17,6 +22,8 @@ UnseenBatch = Literal["error", "population", "prior"]
 
 class UnseenBatchMixin:
     """Registration of new cells; subclasses give the model."""
+
+    _checked: AnnData | MuData | None = None
 
     def _validate_anndata(
         self,
@@ -28,14 +35,35 @@ class UnseenBatchMixin:
             raise ValueError(
                 f"unseen_batch={unseen_batch!r} is not one of {get_args(UnseenBatch)}."
             )
-        if adata is not None and adata is not self.adata:
+        if adata is not None and adata is not self.adata and adata is not self._checked:
             allowed = unseen_batch != "error"
             check_query(adata, self.registry, unseen=allowed)
             if allowed:
                 _check_if_view(adata, copy_if_view=copy_if_view)
-                if self.get_anndata_manager(adata) is None:
+                if not self._has_registered(adata):
                     self._register_manager_for_instance(self._manager_with_unseen(adata))
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
+
+    @contextmanager
+    def _check_once(self, adata: AnnData | MuData) -> Iterator[None]:
+        """Context in which these cells, which were checked, are not checked again."""
+        before, self._checked = self._checked, adata
+        try:
+            yield
+        finally:
+            self._checked = before
+
+    def _has_registered(self, adata: AnnData | MuData) -> bool:
+        """Whether these very cells are registered, and not those of which they are a copy."""
+        if _SCVI_UUID_KEY not in adata.uns:
+            return False
+        manager = (
+            type(self)._per_instance_manager_store.get(self.id, {}).get(adata.uns[_SCVI_UUID_KEY])
+        )
+        if manager is not None and manager.adata is adata:
+            return True
+        _assign_adata_uuid(adata, overwrite=True)
+        return False
 
     def _manager_with_unseen(self, adata: AnnData) -> AnnDataManager:
         """Register cells, whose new batches get the codes after those of the model."""

@@ -30,7 +30,7 @@ class MixedEffects(nn.Module):
 
     def __init__(self, n_batch: int, n_states: int, n_genes: int, n_new: int = 0):
         super().__init__()
-        self.n_fitted = n_batch - n_new
+        self.n_fitted, self.n_new = n_batch - n_new, n_new
         self.register_buffer("sizes", torch.zeros(n_batch, n_states))
         self.register_buffer("scale", torch.zeros(n_states, n_genes))
         self.register_buffer("means", torch.zeros(n_batch, n_states, n_genes))
@@ -47,6 +47,10 @@ class MixedEffects(nn.Module):
         for name, buffer in self.named_buffers():
             if name != "new_probabilities":
                 buffer.copy_(torch.as_tensor(getattr(model, name)))
+
+    def forget_new(self) -> None:
+        """Put the effects of the new batches at 0."""
+        self.loc[self.n_fitted :] = 0.0
 
     def learn_new(self, sizes, means) -> None:
         """Find the effects of the new batches from their groups' sizes and means.
@@ -90,7 +94,7 @@ class MixedEffects(nn.Module):
             of_genes = means[:, :, genes]
             common[:, genes] = equations.draw_common(of_genes, generator)
             effects[:, :, genes] = equations.draw_effects(of_genes, common[:, genes], generator)
-        if self.n_fitted < len(self.loc):
+        if self.n_new:
             new = slice(self.n_fitted, len(self.loc))
             for point, genes in _drawn(self.new_probabilities, generator):
                 equations = MixedEquations(sizes, considered[point], self.n_fitted)

@@ -167,6 +167,7 @@ class REModule(MedalModule):
         self.register_buffer("expression_centre", torch.zeros(n_input))
         if self.adversary_weight:
             self.adversary = Classifier(n_latent, adversary_hidden, n_trained, adversary_dropout)
+        self.learns_new_levels = False
         if any(self.n_new):
             self._freeze()
 
@@ -248,7 +249,7 @@ class REModule(MedalModule):
     @property
     def has_gene_effects(self) -> bool:
         """Whether effects on single genes are fitted; the network is trained without them."""
-        if self.gene_effects is None or self.training:
+        if self.gene_effects is None or self.training or self.learns_new_levels:
             return False
         return bool(self.gene_effects.is_fitted)
 

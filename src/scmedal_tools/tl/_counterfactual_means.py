@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from scmedal_tools.model import SCMEDAL_RE
     from scmedal_tools.model._counterfactual import Swap, Target
+    from scmedal_tools.model._unseen import UnseenBatch
 
 CELLS_PER_CHUNK = 4096
 
@@ -42,6 +43,7 @@ def counterfactual_means(
     n_samples: int | None = None,
     interval: float = 0.9,
     progress: bool = True,
+    unseen_batch: UnseenBatch = "error",
 ) -> AnnData:
     """Mean reconstruction and counterfactual of every batch, or batch and cell type.
 
@@ -72,6 +74,9 @@ def counterfactual_means(
         Share of the draws that an interval holds.
     progress
         Show a progress bar over the draws.
+    unseen_batch
+        ``"error"`` or ``"population"``, see
+        :meth:`~scmedal_tools.model.SCMEDAL_RE.get_latent_representation`.
 
     Returns
     -------
@@ -95,6 +100,8 @@ def counterfactual_means(
     """
     models = list(model) if isinstance(model, Sequence) else [model]
     _check_alike(models)
+    if unseen_batch == "prior":
+        raise ValueError("unseen_batch='prior' is not offered here: pass 'population'.")
     model = models[0]
     setup = model.registry["setup_args"]
     with checked_part(adata, setup, EXPRESSION) as cells:
@@ -102,12 +109,15 @@ def counterfactual_means(
             check_obs(cells, labels_key, what="labels_key", min_levels=1)
     if n_samples is not None:
         check_interval(interval, n_samples)
+        if n_samples < len(models):
+            raise ValueError(f"n_samples={n_samples} is less than a draw for each of the models.")
     requested = [transform_batch] if is_one_target(transform_batch) else list(transform_batch)
     targets = list(model._targets(requested))
     batches = part_of(adata, setup, BATCH).obs[setup["batch_key"]]
     groups, membership = _groups(batches, None if labels_key is None else cells.obs[labels_key])
     membership = membership / groups["n_cells"].to_numpy()[:, None]
-    of_models = [_means(model, adata, requested, membership, swap) for model in models]
+    options = (requested, membership, swap, unseen_batch)
+    of_models = [_means(model, adata, *options) for model in models]
     means = {name: np.mean([m[name] for m in of_models], axis=0) for name in (None, *targets)}
     result = _as_anndata(means, groups, targets, cells.var_names)
     if n_samples is not None:
@@ -115,7 +125,7 @@ def counterfactual_means(
         bar = tqdm(_draws(models, n_samples), total=n_samples, disable=not progress, desc="Draws")
         for shift, (model, draw) in zip(shifts, bar, strict=True):
             with model.module.effects_fixed_at(draw):
-                drawn = _means(model, adata, requested, membership, swap)
+                drawn = _means(model, adata, *options)
             shift[:] = np.concatenate([drawn[target] - drawn[None] for target in targets])
         _, *uncertainty = summarise(torch.from_numpy(shifts), interval).numpy()
         for name, values in zip(SUMMARIES[1:], uncertainty, strict=True):
@@ -127,6 +137,9 @@ def _check_alike(models: Sequence[SCMEDAL_RE]) -> None:
     """Refuse an ensemble of models that say something about different genes or batches."""
     if not models:
         raise ValueError("There is no model: pass a trained SCMEDAL_RE, or several.")
+    for model in models:
+        if not hasattr(model, "get_counterfactual_expression"):
+            raise TypeError(f"{type(model).__name__} has no random effects: pass a SCMEDAL_RE.")
     for other in models[1:]:
         same_genes = other.gene_names.equals(models[0].gene_names)
         levels = [[list(names) for names in m.factors.values()] for m in (other, models[0])]
@@ -146,7 +159,12 @@ def _draws(models: Sequence[SCMEDAL_RE], n_samples: int) -> Iterator[tuple[SCMED
 
 
 def _means(
-    model: SCMEDAL_RE, adata: AnnData | MuData, targets: list, membership, swap: Swap | None
+    model: SCMEDAL_RE,
+    adata: AnnData | MuData,
+    targets: list,
+    membership: sparse.csc_array,
+    swap: Swap | None,
+    unseen_batch: UnseenBatch,
 ) -> dict[str | None, np.ndarray]:
     """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
     n_genes = part_of(adata, model.registry["setup_args"], EXPRESSION).n_vars
@@ -155,6 +173,7 @@ def _means(
     for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
         cells = np.arange(start, min(start + CELLS_PER_CHUNK, adata.n_obs))
         options = {"adata": adata, "indices": cells, "return_numpy": True}
+        options["unseen_batch"] = unseen_batch
         expression = model.get_counterfactual_expression(
             transform_batch=targets, swap=swap, **options
         )

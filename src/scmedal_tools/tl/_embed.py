@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from scmedal_tools.model._base import MedalModel
+    from scmedal_tools.model._unseen import UnseenBatch
 
 OBSM_KEYS = {
     "SCMEDAL_FE": _keys.FE,
@@ -23,7 +24,12 @@ OBSM_KEYS = {
 }
 
 
-def embed(adata: AnnData | MuData, model: MedalModel, key_added: str | None = None) -> str:
+def embed(
+    adata: AnnData | MuData,
+    model: MedalModel,
+    key_added: str | None = None,
+    unseen_batch: UnseenBatch = "error",
+) -> str:
     """Write the model's latent of every cell to ``adata.obsm``.
 
     Of a MuData, to ``obsm`` of the modality with the expression: ``mdata["rna"].obsm``.
@@ -37,6 +43,8 @@ def embed(adata: AnnData | MuData, model: MedalModel, key_added: str | None = No
     key_added
         Name in ``obsm``; by default ``"X_scmedal_fe"``, ``"X_scmedal_fec"`` or
         ``"X_scmedal_re"``.
+    unseen_batch
+        See :meth:`~scmedal_tools.model.SCMEDAL_FE.get_latent_representation`.
 
     Returns
     -------
@@ -57,7 +65,7 @@ def embed(adata: AnnData | MuData, model: MedalModel, key_added: str | None = No
     >>> sc.pp.neighbors(adata, use_rep=key)  # doctest: +SKIP
     """
     key = key_added or OBSM_KEYS[type(model).__name__]
-    latent = model.get_latent_representation(adata)
+    latent = model.get_latent_representation(adata, unseen_batch=unseen_batch)
     setup = model.registry["setup_args"]
     cells = part_of(adata, setup, EXPRESSION)
     cells.obsm[key] = latent

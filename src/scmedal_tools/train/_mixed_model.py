@@ -115,19 +115,23 @@ def fit_crossed_models(
         One for each factor. The fixed effects are those of the first.
     """
     scale = np.sqrt(groups.noise())
+    models: list[MixedModel | None] = [None] * len(n_levels)
+    for factor in rounds(n_levels):
+        others = sum(
+            model.loc[levels[:, other]]
+            for other, model in enumerate(models)
+            if other != factor and model is not None
+        )
+        left = groups.without(others).over(levels[:, factor], n_levels[factor])
+        models[factor] = fit_mixed_model(left, likeness, scale)
+    return models
+
+
+def rounds(n_levels: Sequence[int]) -> list[int]:
+    """Factors in the order in which they are fitted in turn: few levels first, the batch last."""
     n_factors = len(n_levels)
     order = [*sorted(range(1, n_factors), key=lambda factor: n_levels[factor]), 0]
-    models: list[MixedModel | None] = [None] * n_factors
-    for _ in range(SWEEPS if n_factors > 1 else 1):
-        for factor in order:
-            others = sum(
-                model.loc[levels[:, other]]
-                for other, model in enumerate(models)
-                if other != factor and model is not None
-            )
-            left = groups.without(others).over(levels[:, factor], n_levels[factor])
-            models[factor] = fit_mixed_model(left, likeness, scale)
-    return models
+    return order * (SWEEPS if n_factors > 1 else 1)
 
 
 def fit_mixed_model(

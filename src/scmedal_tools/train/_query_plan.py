@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# Steps are large, as nothing but a few rows of effects moves.
+EFFECTS_LR = {"natural": 0.05, "adam": 0.01}
+
+
 class QueryTrainingPlan(RETrainingPlan):
     """Plan of a network to which batches were added: only their effects learn.
 
@@ -21,15 +25,30 @@ class QueryTrainingPlan(RETrainingPlan):
 
     Parameters
     ----------
+    effects_optimizer
+        See :class:`~scmedal_tools.train.RETrainingPlan`.
+    effects_lr
+        Step size; ``None`` for 0.05 with the natural gradient and 0.01 with Adam.
     **kwargs
         See :class:`~scmedal_tools.train.RETrainingPlan`. Weight decay is not offered: it would
         move what has no gradient.
     """
 
-    def __init__(self, module, **kwargs):
+    def __init__(
+        self,
+        module,
+        *,
+        effects_optimizer: str = "natural",
+        effects_lr: float | None = None,
+        **kwargs,
+    ):
         if kwargs.get("weight_decay"):
             raise ValueError("weight_decay would move effects that are to stay: leave it out.")
-        super().__init__(module, **kwargs)
+        if effects_lr is None:
+            effects_lr = EFFECTS_LR.get(effects_optimizer, 0.0)
+        super().__init__(
+            module, effects_optimizer=effects_optimizer, effects_lr=effects_lr, **kwargs
+        )
 
     @property
     def adversary(self) -> None:
