@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Ratios of the variances of effects to the residual variance that are considered.
-VARIANCE_RATIOS = (0.0, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0, 4.0, 16.0)
+VARIANCE_RATIOS = (0.0, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0)
 # Of the mean squared distance to the nearest other state: how far effects on a state reach.
 REACH = 2.0
 # Posterior probability of variances that no gene needs.
