@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 POPULATION = -1
-MAX_FACTORS = 3
 _BITS = 20
 _MASK = 2**_BITS - 1
 
