@@ -11,6 +11,7 @@ OURS = "RE"
 SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
 INTERVALS = {
     "SCMEDAL_RE": "RE",
+    "5 x SCMEDAL_RE": "5 RE",
     "mixed model of each gene (told the types)": "MM",
 }
 N_BOOTSTRAP = 10_000
@@ -233,20 +234,26 @@ def _simulated(kind: str) -> pd.DataFrame:
 
 def intervals() -> str:
     frame = _simulated("intervals")
-    grouped = frame.groupby(["stratum", "method"], sort=False)[["coverage", "winkler"]]
+    cells = frame.groupby("scale")["cells"].mean()
+    grouped = frame.groupby(["scale", "stratum", "method"], sort=False)[["coverage", "winkler"]]
     table = grouped.mean().unstack("method")
     rows = [
-        {"stratum": stratum}
+        {"cells": cells[scale], "stratum": stratum}
         | {f"{score} of {INTERVALS[method]}": row[score, method] for score, method in table}
-        for stratum, row in table.iterrows()
+        for (scale, stratum), row in table.sort_index(
+            level="scale", sort_remaining=False
+        ).iterrows()
     ]
     return markdown(
         rows,
         {
-            "effects": "{stratum}",
+            "cells": "{cells:,.0f}",
+            "shifts": "{stratum}",
             "coverage: RE": "{coverage of RE:.2f}",
+            "5 RE": "{coverage of 5 RE:.2f}",
             "mixed model": "{coverage of MM:.2f}",
             "Winkler score: RE": "{winkler of RE:.3f}",
+            "5 RE ": "{winkler of 5 RE:.3f}",
             "mixed model ": "{winkler of MM:.3f}",
         },
     )

@@ -19,26 +19,22 @@ if TYPE_CHECKING:
 
 LEVEL = 0.9
 MIN_CELLS = 10
+N_DRAWS = 50  # an ensemble shares them out
 RATIOS = np.r_[0, np.geomspace(1e-3, 4, 25)]
 
 
-def interval_scores(model, adata: AnnData, n_samples: int) -> list[dict]:
-    """Coverage and Winkler score by stratum, of the model and of a mixed model told the types."""
-    donors = list(model.batch_names)
-    shifts = smt.tl.counterfactual_means(
-        model, adata, donors, labels_key="cell_type",
-        n_samples=n_samples, interval=LEVEL, progress=False,
-    )  # fmt: skip
-    obs = shifts.obs
-    shifts = shifts[(obs["n_cells"] >= MIN_CELLS) & (obs["source"] != obs["target"])].copy()
+def interval_scores(networks: list, adata: AnnData) -> list[dict]:
+    """Coverage and Winkler score by stratum: a network, the ensemble, a mixed model."""
+    single, together = (predicted_shifts(models, adata) for models in (networks[0], networks))
+    groups = together.obs
     truth = np.stack(
         [
             smt.datasets.true_shift(adata, row.cell_type, row.source, row.target)
-            for row in shifts.obs.itertuples()
+            for row in groups.itertuples()
         ]
     )
     sizes = adata.obs["donor"].value_counts()
-    size = np.minimum(*(shifts.obs[key].map(sizes).astype(int) for key in ("source", "target")))
+    size = np.minimum(*(groups[key].map(sizes).astype(int) for key in ("source", "target")))
     strata = {"all": np.ones(truth.shape, dtype=bool)}
     edges = np.quantile(np.abs(truth), [1 / 3, 2 / 3])
     tertile = np.digitize(np.abs(truth), edges, right=True)
@@ -53,8 +49,9 @@ def interval_scores(model, adata: AnnData, n_samples: int) -> list[dict]:
             size.between(low, high, "left").to_numpy()[:, None], truth.shape
         )
     methods = {
-        "SCMEDAL_RE": (shifts.layers["lower"], shifts.layers["upper"]),
-        "mixed model of each gene (told the types)": mixed_model_intervals(adata, shifts.obs),
+        "SCMEDAL_RE": (single.layers["lower"], single.layers["upper"]),
+        f"{len(networks)} x SCMEDAL_RE": (together.layers["lower"], together.layers["upper"]),
+        "mixed model of each gene (told the types)": mixed_model_intervals(adata, groups),
     }
     rows = []
     for method, (lower, upper) in methods.items():
@@ -73,6 +70,17 @@ def interval_scores(model, adata: AnnData, n_samples: int) -> list[dict]:
             if cells.any()
         ]
     return rows
+
+
+def predicted_shifts(models, adata: AnnData) -> AnnData:
+    """Shifts between different donors, of types with enough cells, with intervals."""
+    donors = list(adata.obs["donor"].cat.categories)
+    shifts = smt.tl.counterfactual_means(
+        models, adata, donors, labels_key="cell_type",
+        n_samples=N_DRAWS, interval=LEVEL, progress=False,
+    )  # fmt: skip
+    obs = shifts.obs
+    return shifts[(obs["n_cells"] >= MIN_CELLS) & (obs["source"] != obs["target"])].copy()
 
 
 def mixed_model_intervals(adata: AnnData, groups: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
