@@ -121,7 +121,7 @@ def simulated(
     effect_scale
         Factor, from 0 to 10, of all effects on the log scale; 1 is realistic.
     cell_scale
-        Factor, from 0.5 to 100, of the number of cells of each donor.
+        Factor, from 0.2 to 100, of the number of cells of each donor.
     seed
         Seed of the random numbers. The same arguments give the same data.
 
@@ -164,7 +164,7 @@ def simulated(
     _check("confounding", confounding, 0, 1)
     _check("share_without_effect", share_without_effect, 0, 0.95)
     _check("effect_scale", effect_scale, 0, 10)
-    _check("cell_scale", cell_scale, 0.5, 100)
+    _check("cell_scale", cell_scale, 0.2, 100)
     rng = np.random.default_rng(seed)
     donors = [f"donor_{i + 1:02d}" for i in range(n_donors)]
     types = [f"type_{i + 1}" for i in range(n_cell_types)]
