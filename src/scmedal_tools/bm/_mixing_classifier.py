@@ -1,0 +1,239 @@
+"""What embeddings tell of a cell's condition, alone, beside RE, and beside the batch label."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.preprocessing import StandardScaler
+
+from scmedal_tools import _keys
+from scmedal_tools._checks import check_obs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from anndata import AnnData
+
+METRICS = {"accuracy": accuracy_score, "balanced_accuracy": balanced_accuracy_score}
+
+BATCH_LABEL: Final = "batch label"
+CHANCE: Final = "chance"
+SEPARATOR: Final = " + "
+
+
+class Mixing(NamedTuple):
+    """Result of :func:`mixing_classifier`."""
+
+    table: pd.DataFrame
+    """Columns ``embedding``, ``of``, ``metric`` and ``value``."""
+    votes: pd.DataFrame
+    """A row for each embedding and batch with test cells: the mean vote of its cells."""
+
+
+def mixing_classifier(
+    adata: AnnData,
+    embeddings: Sequence[str],
+    target_key: str,
+    splits: Sequence[np.ndarray],
+    *,
+    batch_key: str,
+    random_effects: str | None = _keys.RE,
+    n_trees: int = 100,
+    n_jobs: int = 1,
+    seed: int = 0,
+) -> Mixing:
+    """Predict a label of the cells from embeddings (scMEDAL, section 4.4.3, Table 1).
+
+    A random forest on standardised embeddings, fitted on the training cells. Each embedding is
+    tried alone, beside the random effects, and, which the paper does not do, beside the batch
+    label itself; the batch label is also tried alone. Where every batch has one label, as a donor
+    has one diagnosis, the batch label predicts it without error in other cells of the same
+    batches: random effects that gain no more than it does have shown nothing but the batch.
+
+    Parameters
+    ----------
+    adata
+        Cells with embeddings in ``obsm``.
+    embeddings
+        Names of the embeddings.
+    target_key
+        Column of ``adata.obs`` to predict.
+    splits
+        Positions of the training, validation and test cells; the second are not used. See
+        :func:`scmedal_tools.train.cross_validation_folds`.
+    batch_key
+        Column with the batches. Batches without training cells have no label of their own.
+    random_effects
+        Name of RE's embedding; ``None`` for none.
+    n_trees, n_jobs, seed
+        Trees of each forest, processes to grow them, and their seed.
+
+    Returns
+    -------
+    Mixing
+        ``table``: accuracy and balanced accuracy on the test cells. ``"chance"`` guesses in the
+        proportions of the training cells. ``votes``: for each batch with test cells that has one
+        label, that label (``truth``), the label with the largest mean vote of its cells
+        (``vote``), the mean vote of the truth (``share``) and ``n_cells``.
+
+    Raises
+    ------
+    ValueError
+        If a column or embedding does not exist, or the training cells have one label only.
+
+    Examples
+    --------
+    >>> table, votes = mixing_classifier(
+    ...     adata, ["X_pca", "X_scmedal_fe"], "diagnosis", split, batch_key="donor"
+    ... )  # doctest: +SKIP
+    """
+    check_obs(adata, batch_key)
+    names = [*embeddings, *([] if random_effects is None else [random_effects])]
+    missing = [name for name in names if name not in adata.obsm]
+    if missing:
+        raise ValueError(f"{missing} not in adata.obsm; it has {list(adata.obsm)}.")
+    latents = {name: np.asarray(adata.obsm[name]) for name in dict.fromkeys(names)}
+    batches = adata.obs[batch_key].astype(str).to_numpy()
+    features = feature_sets(latents, random_effects, batches, splits[0])
+    return classify(
+        features, adata, target_key, splits, batches, n_trees=n_trees, n_jobs=n_jobs, seed=seed
+    )
+
+
+def feature_sets(
+    latents: Mapping[str, np.ndarray],
+    random_effects: str | None,
+    batches: np.ndarray,
+    train: np.ndarray,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and features of all that is compared: alone, beside RE, and beside the batch label."""
+    one_hot = (batches[:, None] == np.unique(batches[train])).astype(np.float32)
+    yield BATCH_LABEL, one_hot
+    for name, latent in latents.items():
+        yield name, latent
+        if random_effects is not None and name != random_effects:
+            yield name + SEPARATOR + random_effects, np.hstack([latent, latents[random_effects]])
+        yield name + SEPARATOR + BATCH_LABEL, np.hstack([latent, one_hot])
+
+
+def classify(
+    features: Iterator[tuple[str, np.ndarray]],
+    adata: AnnData,
+    target_key: str,
+    splits: Sequence[np.ndarray],
+    batches: np.ndarray,
+    *,
+    n_trees: int,
+    n_jobs: int,
+    seed: int,
+) -> Mixing:
+    """Fit a forest to each of the features; see :func:`mixing_classifier`."""
+    check_obs(adata, target_key, "target_key")
+    target = adata.obs[target_key].astype(str).to_numpy()
+    train, _, test = splits
+    if len(np.unique(target[train])) < 2:
+        raise ValueError(f"All training cells have the same {target_key!r}: nothing to learn.")
+    guesser = DummyClassifier(strategy="stratified", random_state=seed)
+    guesses = guesser.fit(np.zeros((len(train), 1)), target[train]).predict(
+        np.zeros((len(test), 1))
+    )
+    rows, votes = list(_scores(CHANCE, target_key, target[test], guesses)), []
+    for name, values in features:
+        scaler = StandardScaler().fit(values[train])
+        forest = RandomForestClassifier(n_trees, random_state=seed, n_jobs=n_jobs)
+        forest.fit(scaler.transform(values[train]), target[train])
+        probabilities = forest.predict_proba(scaler.transform(values[test]))
+        predicted = forest.classes_[probabilities.argmax(1)]
+        rows += _scores(name, target_key, target[test], predicted)
+        votes += _votes(name, target_key, target[test], batches[test], probabilities, forest)
+    return Mixing(pd.DataFrame(rows), pd.DataFrame(votes, columns=VOTES))
+
+
+VOTES = ("embedding", "of", "batch", "truth", "vote", "share", "n_cells")
+
+
+def _scores(
+    name: str, target_key: str, truth: np.ndarray, predicted: np.ndarray
+) -> Iterator[dict]:
+    with warnings.catch_warnings():
+        # Labels that no test cell has do not count; that some are predicted is no news.
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+        for metric, score in METRICS.items():
+            value = float(score(truth, predicted))
+            yield {"embedding": name, "of": target_key, "metric": metric, "value": value}
+
+
+def _votes(
+    name: str,
+    target_key: str,
+    target: np.ndarray,
+    batches: np.ndarray,
+    probabilities: np.ndarray,
+    forest: RandomForestClassifier,
+) -> Iterator[dict]:
+    for batch in np.unique(batches):
+        cells = batches == batch
+        truth = np.unique(target[cells])
+        if len(truth) > 1:
+            continue
+        mean = probabilities[cells].mean(0)
+        values = (batch, truth[0], forest.classes_[mean.argmax()])
+        share = float(mean[forest.classes_ == truth[0]].sum())
+        yield dict(zip(VOTES, (name, target_key, *values, share, int(cells.sum())), strict=True))
+
+
+def score_votes(votes: pd.DataFrame, n_permutations: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """Judge the votes on whole batches, which are what a claim about a condition is about.
+
+    Parameters
+    ----------
+    votes
+        Votes on batches that were held out, of one fold or of several.
+    n_permutations
+        Permutations of the true labels over the batches.
+    seed
+        Seed of the permutations.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each embedding and target: ``n_batches``, ``accuracy`` and
+        ``balanced_accuracy`` of the votes, and ``p_value``, the share of permutations (the data
+        counted among them) with at least that balanced accuracy.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> votes = pd.DataFrame({"embedding": "X", "of": "sex", "truth": list("ffmm")})
+    >>> score_votes(votes.assign(vote=votes["truth"]))["accuracy"].tolist()
+    [1.0]
+    """
+    rows = []
+    for (embedding, of), table in votes.groupby(["embedding", "of"], sort=False):
+        truth, vote = table["truth"].to_numpy(), table["vote"].to_numpy()
+        classes, sizes = np.unique(truth, return_counts=True)
+        one_hot = (truth[:, None] == classes) / sizes / len(classes)
+        hits = (vote[:, None] == classes).astype(float)
+        observed = (one_hot * hits).sum()
+        rng = np.random.default_rng(seed)
+        permuted = [
+            (one_hot[rng.permutation(len(truth))] * hits).sum() for _ in range(n_permutations)
+        ]
+        at_least = np.sum(np.array(permuted) >= observed - 1e-9)
+        rows.append(
+            {
+                "embedding": embedding,
+                "of": of,
+                "n_batches": len(truth),
+                "accuracy": float((truth == vote).mean()),
+                "balanced_accuracy": float(observed),
+                "p_value": float((1 + at_least) / (1 + n_permutations)),
+            }
+        )
+    return pd.DataFrame(rows)
