@@ -132,7 +132,7 @@ class TestScoreVotes:
     def test_p_value_of_a_perfect_prediction_is_one_over_the_number_of_arrangements(self):
         result = score_votes(self.votes("aaabbb", "aaabbb")).iloc[0]
         assert result["n_batches"] == 6
-        assert result["balanced_accuracy"] == 1
+        assert result["balanced_accuracy"] == pytest.approx(1)
         # 20 arrangements of three and three, one of which is the data's.
         assert result["p_value"] == pytest.approx(1 / 20, abs=0.01)
 

@@ -8,6 +8,8 @@ import pytest
 import scvi
 import torch
 
+from scmedal_tools.model._counterfactual import summarise
+
 SWAPS = ["content", "decoder", "encoder_decoder"]
 DONORS = ["donor_01", "donor_02", "donor_03", "donor_04"]
 
@@ -136,8 +138,8 @@ class TestCounterfactual:
             assert of_target.shape == (30, 3, re.adata.n_vars)
             close(summary["mean"], of_target.mean(0))
             close(summary["sd"], of_target.std(0, ddof=1))
-            close(summary["lower"], np.quantile(of_target, 0.2, axis=0))
-            close(summary["upper"], np.quantile(of_target, 0.8, axis=0))
+            close(summary["lower"], np.quantile(of_target, 0.2, axis=0, method="weibull"))
+            close(summary["upper"], np.quantile(of_target, 0.8, axis=0, method="weibull"))
             assert list(summary["mean"].index) == list(re.adata.obs_names[[3, 8, 100]])
         assert results["donor_02"]["sd"].to_numpy().mean() > 1e-3
 
@@ -185,6 +187,14 @@ class TestCounterfactual:
         assert list(model.get_counterfactual_expression(transform_batch=[0, 30])) == [0, 30]
 
 
+@pytest.mark.parametrize("n_samples", [19, 50, 400])
+def test_an_interval_holds_its_share_of_further_draws(n_samples):
+    draws = torch.rand(n_samples, 20_000, generator=torch.Generator().manual_seed(0))
+    _, _, lower, upper = summarise(draws, 0.9)
+    # Of a uniform distribution the width is the probability.
+    assert float((upper - lower).mean()) == pytest.approx(0.9, abs=0.002)
+
+
 class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -201,10 +211,14 @@ class TestArguments:
                 "interval=90 is outside its range",
             ),
             (
+                {"transform_batch": "donor_01", "interval": 0.9, "n_samples": 18},
+                "n_samples=18 is too few for interval=0.9, which needs at least 19 draws",
+            ),
+            (
                 {
                     "transform_batch": "donor_01",
                     "interval": 0.9,
-                    "n_samples": 5,
+                    "n_samples": 19,
                     "return_mean": False,
                 },
                 "leave out return_mean",

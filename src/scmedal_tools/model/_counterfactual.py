@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -295,8 +296,10 @@ class CounterfactualMixin:
 def summarise(draws: Tensor, interval: float) -> Tensor:
     """Mean, standard deviation, and lower and upper quantile over the draws (first axis)."""
     outside = (1 - interval) / 2
-    # Older versions of torch.quantile refuse more than 16 million values.
-    quantiles = np.quantile(draws.numpy(), [outside, 1 - outside], axis=0).astype(np.float32)
+    # A further draw falls between these with the probability asked for, however few there are;
+    # interpolated as by default, 50 draws give an interval of 0.9 that holds 0.865.
+    quantiles = np.quantile(draws.numpy(), [outside, 1 - outside], axis=0, method="weibull")
+    quantiles = quantiles.astype(np.float32)
     return torch.stack([draws.mean(0), draws.std(0), *torch.from_numpy(quantiles)])
 
 
@@ -304,8 +307,14 @@ def check_interval(interval: float, n_samples: int | None) -> None:
     """Raise a ValueError if there can be no interval."""
     if not 0 < interval < 1:
         raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
-    if n_samples is None or n_samples < 2:
+    if n_samples is None:
         raise ValueError("interval needs draws: pass n_samples as well, for example 100.")
+    fewest = math.ceil(2 / (1 - interval) - 1 - 1e-6)
+    if n_samples < fewest:
+        raise ValueError(
+            f"n_samples={n_samples} is too few for interval={interval}, which needs at least "
+            f"{fewest} draws; 100 give steady limits."
+        )
 
 
 def _seed() -> int:
