@@ -116,7 +116,7 @@ class TestSameAsOfTheAnnData:
 
     @pytest.mark.parametrize("labels_key", [None, "cell_type"])
     def test_counterfactual_means(self, re, fresh, query, labels_key):
-        options = {"labels_key": labels_key, "n_samples": 3, "progress": False}
+        options = {"labels_key": labels_key, "n_samples": 3, "interval": 0.5, "progress": False}
         ours = smt.tl.counterfactual_means(re[0], query, "donor_02", **options)
         expected = smt.tl.counterfactual_means(re[1], fresh, "donor_02", **options)
         pd.testing.assert_frame_equal(ours.obs, expected.obs)
