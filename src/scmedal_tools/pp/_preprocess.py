@@ -150,6 +150,15 @@ def preprocess(
     return None
 
 
+def variable_genes(adata: AnnData, n_top_genes: int, batch_key: str) -> NDArray[np.bool_]:
+    """Which genes :func:`preprocess` would keep of cells with log-normalised expression."""
+    genes, batches = adata.var_names, adata.obs[batch_key].astype(str)
+    if not _has_to_select(n_top_genes, len(genes)):
+        return np.ones(len(genes), dtype=bool)
+    table = _variable_genes(adata.X, genes, batches, _voting_batches(batches), n_top_genes)
+    return table["highly_variable"].to_numpy()
+
+
 def _check_input(adata: AnnData, layer: str | None, batch_key: str | None) -> None:
     if adata.isbacked:
         raise ValueError("adata is backed by a file. Run:\nadata = adata.to_memory()")
