@@ -7,11 +7,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import bm, datasets, model, module, pl, pp, tl, train
+    from . import bm, datasets, ext, model, module, pl, pp, tl, train
 
 __version__ = version("scmedal-tools")
 
-__all__ = ["bm", "datasets", "model", "module", "pl", "pp", "tl", "train"]
+__all__ = ["bm", "datasets", "ext", "model", "module", "pl", "pp", "tl", "train"]
 
 
 def __getattr__(name: str):

@@ -50,7 +50,7 @@ class MedalModel(
         **module_kwargs,
     ):
         super().__init__(adata, registry)
-        name, settings = type(self).__name__, get_preset(type(self).__name__, preset).module
+        name, settings = type(self).__name__, self._named_preset(preset).module
         unknown = sorted(module_kwargs.keys() - settings.keys())
         if unknown:
             raise TypeError(
@@ -166,7 +166,11 @@ class MedalModel(
 
     def _preset(self) -> Preset:
         """Settings by which the model is trained."""
-        return get_preset(type(self).__name__, self.preset_)
+        return self._named_preset(self.preset_)
+
+    @classmethod
+    def _named_preset(cls, name: str) -> Preset:
+        return get_preset(cls.__name__, name)
 
     def _after_training(self) -> None:
         """Whatever a model settles once its weights are final."""

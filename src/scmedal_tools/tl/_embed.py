@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scmedal_tools import __version__, _keys
 from scmedal_tools.model._modalities import EXPRESSION, part_of
@@ -11,6 +11,7 @@ from scmedal_tools.model._modalities import EXPRESSION, part_of
 from ._umap import umap_key
 
 if TYPE_CHECKING:
+    import numpy as np
     from anndata import AnnData
     from mudata import MuData
 
@@ -68,17 +69,21 @@ def embed(
     latent = model.get_latent_representation(adata, unseen_batch=unseen_batch)
     setup = model.registry["setup_args"]
     cells = part_of(adata, setup, EXPRESSION)
-    cells.obsm[key] = latent
-    cells.obsm.pop(umap_key(key), None)
     record = {
         "model": type(model).__name__,
         "preset": model.preset_,
         "batch_key": setup["batch_key"],
         "labels_key": setup["labels_key"] or "",
         "settings": json.dumps(model.init_params_["kwargs"]["module_kwargs"], default=str),
-        "n_latent": latent.shape[1],
         "epochs": len(model.history["train_loss"]),
-        "scmedal_tools": __version__,
     }
-    cells.uns[_keys.PROVENANCE] = {**cells.uns.get(_keys.PROVENANCE, {}), key: record}
+    write_embedding(cells, key, latent, record)
     return key
+
+
+def write_embedding(adata: AnnData, key: str, latent: np.ndarray, record: dict[str, Any]) -> None:
+    """Write an embedding and the record of its origin; drop the UMAP of one that it replaces."""
+    adata.obsm[key] = latent
+    adata.obsm.pop(umap_key(key), None)
+    record = record | {"n_latent": latent.shape[1], "scmedal_tools": __version__}
+    adata.uns[_keys.PROVENANCE] = {**adata.uns.get(_keys.PROVENANCE, {}), key: record}

@@ -182,15 +182,17 @@ class MedalDataSplitter(DataSplitter):
         return super().val_dataloader() or []
 
 
-def _check_external_indexing(parts: list[np.ndarray], n_obs: int) -> None:
+def _check_external_indexing(
+    parts: list[np.ndarray], n_obs: int, argument: str = "external_indexing"
+) -> None:
     """Explain what scvi-tools refuses without saying which cells it means."""
     times = np.bincount(np.concatenate(parts), minlength=n_obs)
     if times.size > n_obs:
-        raise ValueError(f"external_indexing names cell {times.size - 1}; there are {n_obs:,}.")
+        raise ValueError(f"{argument} names cell {times.size - 1}; there are {n_obs:,}.")
     for count, problem in ((times == 0, "in no part"), (times > 1, "named more than once")):
         if count.any():
             raise ValueError(
-                f"external_indexing: {count.sum():,} of {n_obs:,} cells are {problem}. Give three "
+                f"{argument}: {count.sum():,} of {n_obs:,} cells are {problem}. Give three "
                 "arrays (training, validation, test) that hold every cell once; cells to be left "
                 "out belong in the third."
             )

@@ -1,0 +1,21 @@
+"""Comparators: other methods, one function each, that write an embedding."""
+
+from ._autoencoders import ae, aec, aec_batch
+from ._common import JOINT
+from ._joint import harmony, scanorama
+from ._pca import pca
+from ._saucie import saucie
+from ._scvi import scanvi, scvi
+
+__all__ = [
+    "JOINT",
+    "ae",
+    "aec",
+    "aec_batch",
+    "harmony",
+    "pca",
+    "saucie",
+    "scanorama",
+    "scanvi",
+    "scvi",
+]

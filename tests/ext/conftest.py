@@ -1,0 +1,52 @@
+"""Every comparator on few cells, with a donor that no method is trained on."""
+
+import numpy as np
+import pytest
+import torch
+
+NETWORK = {"n_hidden": (16, 8), "n_latent": 4, "max_epochs": 2, "progress": False}
+VAE = {"n_hidden": 8, "n_latent": 4, "n_layers": 1, "max_epochs": 2, "batch_size": 64}
+QUICK = {
+    "pca": {"n_latent": 4},
+    "harmony": {"n_latent": 4},
+    "scanorama": {"n_latent": 4},
+    "ae": NETWORK,
+    "aec": NETWORK,
+    "aec_batch": NETWORK,
+    "saucie": NETWORK,
+    "scvi": VAE | {"progress": False},
+    "scanvi": VAE | {"progress": False},
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(params=list(QUICK))
+def method(request):
+    return request.param
+
+
+@pytest.fixture
+def splits(cells):
+    """Training, validation and test cells; all of donor_04 are test cells."""
+    unseen = (cells.obs["donor"] == "donor_04").to_numpy()
+    known = np.flatnonzero(~unseen)
+    return [known[::2], known[1::4], np.concatenate([known[3::4], np.flatnonzero(unseen)])]
+
+
+@pytest.fixture(scope="session")
+def embed():
+    """Give a function that runs a comparator quickly and returns what it wrote."""
+    import scmedal_tools as smt
+
+    def embed(method, adata, **kwargs):
+        arguments = {"batch_key": "donor", "labels_key": "cell_type"} | QUICK[method] | kwargs
+        return adata.obsm[getattr(smt.ext, method)(adata, **arguments)]
+
+    return embed
