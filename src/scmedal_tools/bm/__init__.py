@@ -1,18 +1,28 @@
 """Benchmarks of what the models claim."""
 
+from ._confounding import Confounding, confounding
+from ._cross_validate import CrossValidation, cross_validate
+from ._folds import summarise_folds
 from ._mixing_classifier import Mixing, mixing_classifier, score_votes
 from ._recovery import effect_recovery
+from ._scores import scores
 from ._scvi import scvi_counterfactual
 from ._shift import counterfactual_shift, shift_summary
 from ._swap import swap_quality
 
 __all__ = [
+    "Confounding",
+    "CrossValidation",
     "Mixing",
+    "confounding",
     "counterfactual_shift",
+    "cross_validate",
     "effect_recovery",
     "mixing_classifier",
     "score_votes",
+    "scores",
     "scvi_counterfactual",
     "shift_summary",
+    "summarise_folds",
     "swap_quality",
 ]

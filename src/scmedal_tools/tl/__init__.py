@@ -1,6 +1,7 @@
 """Tools: what comes after training."""
 
 from ._batch_similarity import batch_similarity
+from ._combine import combine
 from ._counterfactual_means import counterfactual_means
 from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
@@ -10,6 +11,7 @@ from ._variance_components import variance_components
 __all__ = [
     "EffectsDiagnostics",
     "batch_similarity",
+    "combine",
     "counterfactual_means",
     "effects_diagnostics",
     "embed",

@@ -9,6 +9,7 @@ import scanpy as sc
 from anndata import AnnData
 
 from scmedal_tools import _keys
+from scmedal_tools._embeddings import check_embeddings, embedding_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,26 +74,18 @@ def umap(
     >>> adata.obsm["X_umap_scmedal_fe"].shape
     (50, 2)
     """
-    if key not in adata.obsm:
-        raise KeyError(f"{key!r} is not in adata.obsm, which has {sorted(adata.obsm)}.")
+    check_embeddings(adata, [key], "key")
     key_out = umap_key(key)
     if recompute or key_out not in adata.obsm:
-        latent = _finite(adata.obsm[key], key)
+        if adata.n_obs < MIN_CELLS:
+            raise ValueError(f"UMAP needs at least {MIN_CELLS} cells, got {adata.n_obs}.")
+        latent = embedding_of(adata, key)
         adata.obsm[key_out] = _project(latent, n_neighbors, min_dist, random_state)
 
 
 def umap_key(key: str) -> str:
     """Return the ``obsm`` name of the UMAP of embedding `key`."""
     return _keys.UMAP_PREFIX + key.removeprefix("X_")
-
-
-def _finite(embedding: object, key: str) -> NDArray[np.floating]:
-    latent = np.asarray(embedding)
-    if len(latent) < MIN_CELLS:
-        raise ValueError(f"UMAP needs at least {MIN_CELLS} cells, got {len(latent)}.")
-    if not np.isfinite(latent).all():
-        raise ValueError(f"adata.obsm[{key!r}] has missing or infinite values.")
-    return latent
 
 
 def _project(

@@ -1,0 +1,164 @@
+"""What the design of a study can tell apart, before any training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from scipy.stats.contingency import association
+
+from scmedal_tools._checks import check_obs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class Confounding:
+    """Result of :func:`confounding`."""
+
+    summary: pd.DataFrame
+    """A row for each pair of columns."""
+    tables: dict[tuple[str, str], pd.DataFrame]
+    """Number of cells of each pair, levels of the group x levels of the target."""
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{row.group}, {row.target}: {row.nesting}, Cramér's V {row.cramers_v:.2f}. "
+            f"{row.conclusion}"
+            for row in self.summary.itertuples()
+        )
+
+    def _repr_html_(self) -> str:
+        return self.summary._repr_html_()
+
+
+def confounding(adata: AnnData, batch_key: str, target_keys: Sequence[str]) -> Confounding:
+    """Say which columns go together, and so which claims the data cannot support.
+
+    Cramér's V is the plain one, without correction for bias: it is 1 exactly where one column
+    determines the other, and the correction takes cells for independent, which those of a donor
+    are not.
+
+    Parameters
+    ----------
+    adata
+        Annotated data; only ``obs`` is read.
+    batch_key
+        Column with the batches.
+    target_keys
+        Columns about which claims are to be made, such as cell type or diagnosis.
+
+    Returns
+    -------
+    Confounding
+        ``summary`` has a row for the batch (the ``group``) with each ``target``, and for each pair
+        of targets: ``cramers_v``, from 0 to 1; ``nesting``, such as ``"donor in diagnosis"``,
+        ``"identical"``, ``"crossed"`` (every combination has cells) or ``"partly crossed"``;
+        ``n_groups`` and ``n_targets``, the numbers of levels; ``fewest_groups``, in how many
+        groups the rarest level of the target occurs; and a ``conclusion``. ``tables`` has the
+        contingency tables, by (group, target). ``print`` shows the conclusions.
+
+    Raises
+    ------
+    ValueError
+        If a column does not exist, has missing values, has a single level or is named twice.
+
+    Examples
+    --------
+    >>> from scmedal_tools import datasets
+    >>> adata = datasets.simulated(n_donors=4, n_genes=20)
+    >>> print(confounding(adata, "donor", ["condition"]))  # doctest: +NORMALIZE_WHITESPACE
+    donor, condition: donor in condition, Cramér's V 1.00. Every donor has one condition: the
+    donor alone predicts it perfectly, so cells cannot show that an embedding knows more; split
+    the data by donor, not by cell. condition 'control' rests on 2 of 4.
+    """
+    if isinstance(target_keys, str):
+        raise ValueError(f"target_keys takes a list: write [{target_keys!r}].")
+    keys = [batch_key, *target_keys]
+    if not len(target_keys) or len(set(keys)) < len(keys):
+        raise ValueError(
+            f"target_keys={list(target_keys)!r}: name one column or more other than batch_key, "
+            "each once."
+        )
+    check_obs(adata, batch_key)
+    for key in target_keys:
+        check_obs(adata, key, what="target_keys")
+    columns = adata.obs[keys].astype(str)
+    tables = {
+        (group, target): pd.crosstab(columns[group], columns[target])
+        for group, target in combinations(keys, 2)
+    }
+    summary = pd.DataFrame(
+        {"group": group, "target": target, **_facts(group, target, table)}
+        for (group, target), table in tables.items()
+    )
+    return Confounding(summary, tables)
+
+
+def _facts(group: str, target: str, table: pd.DataFrame) -> dict:
+    present = table.to_numpy() > 0
+    n_groups_of = pd.Series(present.sum(axis=0), index=table.columns)
+    nesting = _nesting(group, target, present)
+    return {
+        "cramers_v": float(association(table.to_numpy(), method="cramer")),
+        "nesting": nesting,
+        "n_groups": table.shape[0],
+        "n_targets": table.shape[1],
+        "fewest_groups": int(n_groups_of.min()),
+        "conclusion": _conclusion(group, target, nesting, table, n_groups_of),
+    }
+
+
+def _nesting(group: str, target: str, present) -> str:
+    group_has_one, target_has_one = ((present.sum(axis=i) == 1).all() for i in (1, 0))
+    if group_has_one and target_has_one:
+        return "identical"
+    if group_has_one:
+        return f"{group} in {target}"
+    if target_has_one:
+        return f"{target} in {group}"
+    return "crossed" if present.all() else "partly crossed"
+
+
+def _conclusion(
+    group: str, target: str, nesting: str, table: pd.DataFrame, n_groups_of: pd.Series
+) -> str:
+    if nesting == "identical":
+        return (
+            f"{group} and {target} divide the cells alike: no analysis of these data tells their "
+            "effects apart."
+        )
+    if nesting == f"{group} in {target}":
+        return (
+            f"Every {group} has one {target}: the {group} alone predicts it perfectly, so cells "
+            f"cannot show that an embedding knows more; split the data by {group}, not by cell. "
+            f"{target} {n_groups_of.idxmin()!r} rests on {n_groups_of.min()} of {len(table)}."
+        )
+    if nesting == f"{target} in {group}":
+        return (
+            f"Every {target} is in one {group}: a difference between levels of {target} may be "
+            f"one between levels of {group}, and correcting for {group} removes both."
+        )
+    if nesting == "crossed":
+        return (
+            f"Every {group} has every {target}, with {table.to_numpy().min():,} cells or more: "
+            f"levels of {target} can be compared within each {group}."
+        )
+    single = n_groups_of.index[n_groups_of == 1]
+    n_empty = int((table == 0).to_numpy().sum())
+    begin = f"{n_empty:,} of {table.size:,} combinations have no cells. "
+    if len(single):
+        names = ", ".join(map(repr, single[:3])) + (", ..." if len(single) > 3 else "")
+        return begin + (
+            f"{len(single)} level(s) of {target} ({names}) occur in one {group}: what is theirs "
+            f"and what is the {group}'s cannot be told apart."
+        )
+    return begin + (
+        f"Compare levels of {target} within a {group} that has them: over all cells, scores of "
+        f"{group} are also scores of {target}."
+    )

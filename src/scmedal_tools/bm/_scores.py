@@ -1,0 +1,158 @@
+"""How far embeddings separate batches and cell types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
+
+from scmedal_tools._checks import check_obs
+from scmedal_tools._embeddings import check_embeddings, embedding_of
+
+from ._scib import import_scib, scib_scores
+from ._silhouette import Grouping, silhouette_widths
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+# Fewest cells of a batch in a label for which the batch counts within it.
+MIN_CELLS: Final = 10
+METRICS: Final = ("ASW", "CH", "1/DB")
+
+
+def scores(
+    adata: AnnData,
+    embeddings: Sequence[str],
+    batch_key: str,
+    labels_key: str,
+    *,
+    indices: Sequence[int] | None = None,
+    max_cells: int | None = 10_000,
+    scib: bool = False,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score how far embeddings separate batches and cell types.
+
+    A corrected embedding should score low for the batch and high for the label; one that models
+    the batches (RE) high for the batch. Where batches have different cell types, "batch" scores
+    the types too: read "batch within label".
+
+    Parameters
+    ----------
+    adata
+        Annotated data of ``n_obs`` cells; not changed.
+    embeddings
+        Names in ``adata.obsm``.
+    batch_key, labels_key
+        Columns with the batches and the cell types.
+    indices
+        Positions of the cells to score, for example the test cells; by default all.
+    max_cells
+        With more cells than this, so many are drawn at random, the same for all embeddings.
+        ``None`` scores all cells; the time grows with the square of their number, the memory does
+        not.
+    scib
+        Add the metrics of scib-metrics, which needs the ``benchmark`` extra and more than 90
+        cells.
+    seed
+        Seed of the draw, and of the neighbour search of scib-metrics.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``embedding``, ``metric``, ``of`` and ``value``. *Of* ``"batch"``, ``"batch within
+        label"`` (mean over the labels, unweighted, of which two batches have 10 cells; without
+        the batches that have fewer) and ``"label"`` there are
+
+        - ``"ASW"``, the mean silhouette width, from -1 to 1 (Euclidean);
+        - ``"CH"``, the Calinski-Harabasz index, which grows with the number of cells;
+        - ``"1/DB"``, the reciprocal of the Davies-Bouldin index.
+
+        High is separated. NaN where there is no such label; CH and 1/DB also where every cluster
+        is a point, or all have their centre in one. The metrics of scib-metrics lie between 0 and
+        1, and high is *good*: ``"iLISI"`` of the batch, ``"BRAS"`` and ``"kBET"`` of the batch
+        within label, ``"cLISI"``, ``"graph connectivity"`` and ``"isolated labels"`` of the label.
+
+    Raises
+    ------
+    KeyError
+        If an embedding does not exist.
+    ValueError
+        If an embedding has missing values, a column cannot be used, ``indices`` are no positions
+        of cells, or there are fewer than two batches or labels among the cells.
+    ImportError
+        If ``scib=True`` and scib-metrics is missing.
+
+    Examples
+    --------
+    >>> table = scores(adata, ["X_pca", "X_scmedal_fe"], "donor", "cell_type")  # doctest: +SKIP
+    >>> table.pivot(index="embedding", columns=["metric", "of"], values="value")  # doctest: +SKIP
+    """
+    check_embeddings(adata, embeddings, "embeddings")
+    for key, what in ((batch_key, "batch_key"), (labels_key, "labels_key")):
+        check_obs(adata, key, what=what)
+    if scib:
+        import_scib()
+    cells = _draw(adata.n_obs, indices, max_cells, seed)
+    obs = adata.obs.iloc[cells]
+    batches, labels = (obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    for key, values in ((batch_key, batches), (labels_key, labels)):
+        n_levels = len(np.unique(values))
+        if not 1 < n_levels < len(cells):
+            raise ValueError(
+                f"The {len(cells):,} cells to score have {n_levels:,} level(s) of {key!r}: at "
+                "least two are needed, and fewer than cells. Choose other `indices`."
+            )
+    groupings = {
+        "batch": Grouping.of(batches),
+        "batch within label": Grouping.within(batches, labels, MIN_CELLS),
+        "label": Grouping.of(labels),
+    }
+    rows = []
+    for name in embeddings:
+        embedding = embedding_of(adata, name, cells)
+        found = _separation(embedding, groupings)
+        if scib:
+            found += scib_scores(embedding, batches, labels, seed)
+        rows += [(name, *row) for row in found]
+    return pd.DataFrame(rows, columns=["embedding", "metric", "of", "value"])
+
+
+def _draw(n_obs: int, indices, max_cells: int | None, seed: int) -> np.ndarray:
+    """Sorted positions of the cells to score, which depend on nothing but the arguments."""
+    cells = np.arange(n_obs)
+    if indices is not None:
+        cells = np.unique(np.asarray(indices, dtype=int))
+        if len(cells) < len(indices) or not len(cells) or cells[0] < 0 or cells[-1] >= n_obs:
+            raise ValueError(
+                f"indices must be positions of cells, from 0 to {n_obs - 1:,} and each once. "
+                "For a mask: np.flatnonzero(mask)."
+            )
+    if max_cells is None or len(cells) <= max_cells:
+        return cells
+    return np.sort(np.random.default_rng(seed).choice(cells, max_cells, replace=False))
+
+
+def _separation(x: np.ndarray, groupings: dict[str, Grouping]) -> list[tuple[str, str, float]]:
+    rows, x = [], x.astype(np.float64)
+    widths = silhouette_widths(x, list(groupings.values()))
+    for (of, grouping), own in zip(groupings.items(), widths, strict=True):
+        parts = [
+            (own[cells].mean(), *_indices(x[cells], grouping.clusters[cells]))
+            for cells in grouping.parts()
+        ]
+        means = np.mean(parts, axis=0) if parts else [np.nan] * 3
+        rows += [(metric, of, float(v)) for metric, v in zip(METRICS, means, strict=True)]
+    return rows
+
+
+def _indices(x: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
+    """Calinski-Harabasz and reciprocal Davies-Bouldin index."""
+    overlap = davies_bouldin_score(x, clusters)
+    if not overlap:  # sklearn's answer, too, where all clusters or their centres are points
+        return np.nan, np.nan
+    return calinski_harabasz_score(x, clusters), 1 / overlap

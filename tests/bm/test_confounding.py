@@ -1,0 +1,143 @@
+"""What goes together in a study, of designs that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from scmedal_tools import bm, datasets
+
+DONOR = np.repeat(list("abcd"), [40, 30, 20, 10])
+ROTATE = np.arange(100) % 3
+
+
+def study(**columns):
+    obs = pd.DataFrame({"donor": DONOR, **columns}, index=[f"c{i}" for i in range(100)])
+    return AnnData(obs=obs)
+
+
+def row_of(adata, target):
+    return bm.confounding(adata, "donor", [target]).summary.iloc[0]
+
+
+class TestNesting:
+    def test_donors_in_a_condition(self):
+        adata = study(condition=np.where(DONOR == "a", "sick", "healthy"))
+        row = row_of(adata, "condition")
+        assert row["nesting"] == "donor in condition"
+        assert row["cramers_v"] == pytest.approx(1)
+        assert (row["n_groups"], row["n_targets"], row["fewest_groups"]) == (4, 2, 1)
+        assert row["conclusion"] == (
+            "Every donor has one condition: the donor alone predicts it perfectly, so cells "
+            "cannot show that an embedding knows more; split the data by donor, not by cell. "
+            "condition 'sick' rests on 1 of 4."
+        )
+
+    def test_samples_of_a_donor(self):
+        sample = np.char.add(DONOR, (ROTATE % 2).astype(str))
+        row = row_of(study(sample=sample), "sample")
+        assert row["nesting"] == "sample in donor"
+        assert row["cramers_v"] == pytest.approx(1)
+        assert "correcting for donor removes both" in row["conclusion"]
+
+    def test_another_name_of_the_donor(self):
+        row = row_of(study(patient=np.char.add("P", DONOR)), "patient")
+        assert row["nesting"] == "identical"
+        assert "tells their effects apart" in row["conclusion"]
+
+    def test_every_donor_has_every_type(self):
+        row = row_of(study(cell_type=np.array(["T", "B", "NK"])[ROTATE]), "cell_type")
+        assert row["nesting"] == "crossed"
+        assert row["cramers_v"] < 0.1
+        assert row["fewest_groups"] == 4
+        assert "with 3 cells or more" in row["conclusion"]
+
+    def test_a_type_of_one_donor(self):
+        cell_type = np.array(["T", "B", "NK"])[ROTATE]
+        cell_type[(DONOR == "a") & (cell_type == "NK")] = "X"
+        row = row_of(study(cell_type=cell_type), "cell_type")
+        assert row["nesting"] == "partly crossed"
+        assert row["fewest_groups"] == 1
+        assert row["conclusion"].startswith("4 of 16 combinations have no cells. 1 level(s)")
+        assert "('X') occur in one donor" in row["conclusion"]
+
+    def test_a_type_that_some_donors_lack(self):
+        cell_type = np.where(np.isin(DONOR, ["a", "b"]) & (ROTATE == 0), "NK", "T")
+        row = row_of(study(cell_type=cell_type), "cell_type")
+        assert (row["nesting"], row["fewest_groups"]) == ("partly crossed", 2)
+        assert "2 of 8 combinations have no cells" in row["conclusion"]
+        assert "scores of donor are also scores of cell_type" in row["conclusion"]
+
+
+class TestNumbers:
+    @pytest.fixture
+    def adata(self):
+        rng = np.random.default_rng(0)
+        cell_type = np.where(rng.random(100) < (DONOR == "a") * 0.6 + 0.2, "T", "B")
+        return study(cell_type=cell_type, batch_of_day=rng.choice(["x", "y", "z"], 100))
+
+    def test_cramers_v_from_its_definition(self, adata):
+        result = bm.confounding(adata, "donor", ["cell_type", "batch_of_day"])
+        for row in result.summary.itertuples():
+            table = pd.crosstab(adata.obs[row.group], adata.obs[row.target]).to_numpy()
+            expected = np.outer(table.sum(1), table.sum(0)) / table.sum()
+            chi2 = ((table - expected) ** 2 / expected).sum()
+            v = np.sqrt(chi2 / 100 / (min(table.shape) - 1))
+            assert row.cramers_v == pytest.approx(v)
+
+    def test_every_pair_has_a_row_and_a_table(self, adata):
+        before = adata.obs.copy()
+        result = bm.confounding(adata, "donor", ["cell_type", "batch_of_day"])
+        pairs = [
+            ("donor", "cell_type"),
+            ("donor", "batch_of_day"),
+            ("cell_type", "batch_of_day"),
+        ]
+        assert list(result.tables) == pairs
+        assert list(zip(result.summary["group"], result.summary["target"], strict=True)) == pairs
+        cells = (adata.obs["donor"] == "b") & (adata.obs["cell_type"] == "T")
+        assert result.tables["donor", "cell_type"].loc["b", "T"] == cells.sum()
+        pd.testing.assert_frame_equal(adata.obs, before)
+
+    def test_order_of_cells_and_empty_categories_do_not_matter(self, adata):
+        shuffled = adata[np.random.default_rng(1).permutation(100)].copy()
+        shuffled.obs["donor"] = pd.Categorical(shuffled.obs["donor"], list("zdcba"))
+        first, second = (
+            bm.confounding(cells, "donor", ["cell_type"]).summary for cells in (adata, shuffled)
+        )
+        pd.testing.assert_frame_equal(first, second)
+
+    def test_shown(self, adata):
+        result = bm.confounding(adata, "donor", ["cell_type", "batch_of_day"])
+        lines = str(result).splitlines()
+        assert len(lines) == 3
+        assert lines[0].startswith("donor, cell_type: crossed, Cramér's V 0.")
+        assert lines[0].endswith(result.summary["conclusion"].iloc[0])
+        assert "<table" in result._repr_html_()
+
+
+def test_simulated_donors_are_nested_in_the_condition():
+    adata = datasets.simulated(n_donors=4, n_genes=20)
+    assert row_of(adata, "condition")["nesting"] == "donor in condition"
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("targets", "message"),
+        [
+            ("day", r"write \['day'\]"),
+            ([], "one column or more"),
+            (["donor"], "other than batch_key"),
+            (["day", "day"], "each once"),
+            (["nothing"], r"target_keys='nothing' is not a column.*'day'"),
+            (["same"], r"'same' has 1 level\(s\)"),
+            (["gaps"], "missing in 50 of 100 cells"),
+        ],
+    )
+    def test_columns_that_cannot_be_used(self, targets, message):
+        gaps = np.where(np.arange(100) < 50, "x", None)
+        adata = study(day=ROTATE.astype(str), same="x", gaps=gaps)
+        with pytest.raises(ValueError, match=message):
+            bm.confounding(adata, "donor", targets)
