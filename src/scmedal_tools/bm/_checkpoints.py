@@ -37,8 +37,8 @@ class Checkpoints:
             other = [key for key in settings if before.get(key) != settings[key]]
             if other:
                 raise ValueError(
-                    f"{self.folder} has results of a run with other settings ({', '.join(other)}): "
-                    "name another folder, or remove this one."
+                    f"{self.folder} has results of a run with other settings "
+                    f"({', '.join(other)}): name another folder, or remove this one."
                 )
         elif any(self.folder.iterdir()):
             raise ValueError(f"{self.folder} has files of something else: name another folder.")

@@ -25,9 +25,9 @@ def gains(table: pd.DataFrame, target: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row for each fold, means over the embeddings: gain from ``RE``; gain from ``batch label``,
-        beside the embedding or, if that is better, alone (a forest may find the label badly among
-        many other columns); and their ``difference``.
+        A row for each fold, means over the embeddings: gain from ``RE``; gain from the ``batch
+        label``, beside the embedding or, if that is better, alone (among many other columns a
+        forest may not find it); and their ``difference``.
     """
     of_target = table[(table["of"] == target) & (table["metric"] == JUDGED_BY)]
     values = of_target.pivot(index="fold", columns="embedding", values="value")
@@ -66,8 +66,8 @@ def conclusion(table: pd.DataFrame, target: str) -> str:
     )
     return (
         f"{target}: the batch label alone gives a balanced accuracy of "
-        f"{label_alone:.2f}. Over {_named(names)}, RE gains {of_re:+.3f} and the batch label, beside "
-        f"them or alone, {of_label:+.3f}: {verdict} (difference {difference:+.3f}{limits})."
+        f"{label_alone:.2f}. Over {_named(names)}, RE gains {of_re:+.3f} and the batch label, "
+        f"beside them or alone, {of_label:+.3f}: {verdict} (difference {difference:+.3f}{limits})."
     )
 
 

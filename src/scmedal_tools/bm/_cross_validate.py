@@ -123,8 +123,8 @@ def cross_validate(
     n_folds, scheme
         See :func:`scmedal_tools.train.cross_validation_folds`. With ``scheme="donors"`` whole
         batches are held out, balanced for the targets that are constant within batches. RE has no
-        effects of such a batch: the row ``RE`` is without effects for *all* cells, so that training
-        and test cells are alike; ``RE, own effects in training cells`` is not.
+        effects of such a batch: in the row ``RE`` no cell has effects, so that training and test
+        cells are alike; in ``RE, own effects in training cells`` they are not.
     folds
         Which folds to run, for example ``[0]`` for a first look; ``None`` for all.
     n_top_genes
@@ -172,18 +172,17 @@ def cross_validate(
     check_log_normalised(adata)
     for key in target_keys:
         check_obs(adata, key, "target_keys")
+    check_obs(adata, batch_key)
     models = _methods(models, adata, controls)
-    batches = adata.obs[batch_key].astype(str) if batch_key in adata.obs else None
-    per_batch = [] if batches is None else [
-        key for key in target_keys if (adata.obs.groupby(batches.to_numpy())[key].nunique() == 1).all()
-    ]  # fmt: skip
+    levels = adata.obs.groupby(batch_key, observed=True)[list(target_keys)].nunique()
+    of_batches = [key for key in target_keys if (levels[key] == 1).all()]
     made = cross_validation_folds(
         adata,
         batch_key,
         labels_key,
         n_folds=n_folds,
         scheme=scheme,
-        condition_keys=per_batch if scheme == "donors" else (),
+        condition_keys=of_batches if scheme == "donors" else (),
         seed=seed,
     )
     chosen = list(range(n_folds)) if folds is None else list(folds)
@@ -193,7 +192,7 @@ def cross_validate(
         "batch_key": batch_key,
         "labels_key": labels_key,
         "target_keys": list(target_keys),
-        "models": {name: str(method) for name, method in models.items()},
+        "models": {k: "a function" if callable(m) else m for k, m in models.items()},
         "n_folds": n_folds,
         "scheme": scheme,
         "folds": chosen,
@@ -335,7 +334,8 @@ def _methods(
     if unknown:
         raise ValueError(
             f"models has {unknown}, which are neither models ({', '.join(OWN_MODELS)}), nor "
-            f"comparators ({', '.join(sorted(COMPARATORS))}), nor in adata.obsm {list(adata.obsm)}."
+            f"comparators ({', '.join(sorted(COMPARATORS))}), nor in adata.obsm "
+            f"({', '.join(adata.obsm)})."
         )
     if any(method == RE and name != RE for name, method in models.items()):
         raise ValueError("RE keeps its name: what is held against it is named after it.")

@@ -1,0 +1,281 @@
+"""Cross-validation: what is fitted to what, controls, resumption, and the sentence."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmedal_tools import datasets, pp
+from scmedal_tools.bm import cross_validate, scores, summarise_folds
+from scmedal_tools.bm._conclusion import conclusion, gains
+from scmedal_tools.bm._embedders import PERMUTED, UNSEEN, WRONG, Fold
+from scmedal_tools.train import cross_validation_folds
+
+QUICK = {"n_trees": 10, "progress": False}
+RE_QUICK = {"max_epochs": 1, "n_hidden": (16, 8), "n_latent": 4}
+
+
+@pytest.fixture(scope="module")
+def adata():
+    adata = datasets.simulated(n_donors=6, n_genes=60, cell_scale=0.3, seed=0)
+    pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    adata.obsm["X_mine"] = np.random.default_rng(0).normal(size=(adata.n_obs, 3)).astype("f")
+    return adata
+
+
+class Recorder:
+    """A method that remembers what it was given."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, adata, *, batch_key, labels_key, splits, seed):
+        self.calls.append((adata, splits, seed))
+        return np.asarray(adata.X[:, :3].todense() if hasattr(adata.X, "todense") else adata.X)[
+            :, :3
+        ]
+
+
+def run(adata, models=("X_mine",), targets=("condition",), **options):
+    return cross_validate(
+        adata, "donor", "cell_type", targets, models=models, n_folds=3, **QUICK | options
+    )
+
+
+class TestFit:
+    def test_methods_get_the_folds_and_their_own_seeds(self, adata):
+        method = Recorder()
+        run(adata, {"mine": method}, seed=5)
+        expected = cross_validation_folds(adata, "donor", "cell_type", n_folds=3, seed=5).splits
+        assert [seed for *_, seed in method.calls] == [5, 6, 7]
+        for (_, splits, _), fold in zip(method.calls, expected, strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(splits, fold, strict=True))
+
+    def test_genes_are_selected_on_the_training_cells(self, adata):
+        method = Recorder()
+        run(adata, {"mine": method}, n_top_genes=20, folds=[1])
+        [(cells, (train, *_), _)] = method.calls
+        assert cells.n_vars == 20
+        expected = adata[train].copy()
+        expected.X = expected.layers["counts"].copy()
+        # Each cell is normalised by itself, so that the expression is the same.
+        pp.preprocess(expected, batch_key="donor", n_top_genes=20, min_genes=0, min_cells=0)
+        assert list(cells.var_names) == list(expected.var_names)
+
+    def test_without_selection_expression_is_not_copied(self, adata):
+        method = Recorder()
+        run(adata, {"mine": method}, folds=[0])
+        assert method.calls[0][0].X is adata.X
+
+    def test_the_cells_are_not_modified(self, adata):
+        before = adata.copy()
+        run(adata, ["X_mine", "pca"], settings={"pca": {"n_latent": 5}}, folds=[0])
+        assert list(adata.obsm) == list(before.obsm)
+        assert adata.uns.keys() == before.uns.keys()
+        pd.testing.assert_frame_equal(adata.obs, before.obs)
+
+
+class TestTable:
+    def test_scores_are_those_of_the_test_cells(self, adata):
+        table = run(adata, folds=[2], seed=3).table
+        test = cross_validation_folds(adata, "donor", "cell_type", n_folds=3, seed=3).splits[2][2]
+        expected = scores(adata, ["X_mine"], "donor", "cell_type", indices=test, seed=3)
+        ours = table[table["of"] != "condition"].set_index(["metric", "of"])["value"]
+        pd.testing.assert_series_equal(ours, expected.set_index(["metric", "of"])["value"])
+
+    def test_controls_and_joint_methods_are_marked(self, adata):
+        table = run(adata, {"X_mine": "X_mine", "joint": "harmony"}, folds=[0],
+                    settings={"joint": {"n_latent": 5}}).table  # fmt: skip
+        marks = table.drop_duplicates("embedding").set_index("embedding")
+        assert set(marks.index[marks["control"]]) == {
+            "chance", "batch label", "X_mine + batch label", "joint + batch label"
+        }  # fmt: skip
+        assert set(marks.index[marks["joint"]]) == {"joint", "joint + batch label"}
+
+    def test_summary_is_over_folds(self, adata):
+        result = run(adata)
+        rows = result.table[result.table["metric"] == "balanced_accuracy"]
+        values = rows.loc[rows["embedding"] == "X_mine", "value"]
+        summary = result.summary()
+        row = summary[
+            (summary["metric"] == "balanced_accuracy") & (summary["embedding"] == "X_mine")
+        ].iloc[0]
+        assert row["mean"] == pytest.approx(values.mean())
+        assert row["n"] == 3
+
+
+class TestRandomEffects:
+    """One epoch of a tiny network: what is fed to it, not what it learns."""
+
+    @pytest.fixture(scope="class")
+    def result(self, adata):
+        return run(adata, ["X_mine", "RE"], settings={"RE": RE_QUICK}, folds=[0])
+
+    def test_the_same_table_has_the_controls(self, result):
+        table = result.table
+        names = set(table["embedding"])
+        assert {"RE", "X_mine + RE", WRONG, PERMUTED, "RE, one epoch"} <= names
+        assert table[table["embedding"] == PERMUTED]["control"].all()
+        assert "RE, own effects in training cells" not in names
+
+    def test_a_sentence_for_each_target(self, result):
+        assert list(result.conclusions) == ["condition"]
+        assert "cannot be said from one fold" in result.conclusions["condition"]
+        assert result.conclusions["condition"] in result._repr_html_()
+
+    def test_controls_can_be_left_out(self, adata):
+        result = run(adata, ["RE"], settings={"RE": RE_QUICK}, folds=[0], controls=False)
+        assert PERMUTED not in set(result.table["embedding"])
+        assert result.conclusions == {}
+
+    def fold(self, adata, scheme):
+        splits = cross_validation_folds(
+            adata, "donor", "cell_type", n_folds=3, scheme=scheme,
+            condition_keys=["condition"] if scheme == "donors" else (),
+        ).splits[0]  # fmt: skip
+        return Fold(adata, "donor", "cell_type", splits, seed=0)
+
+    def test_wrong_labels_are_of_the_test_cells_only(self, adata):
+        fold = self.fold(adata, "cells")
+        latents = fold.embed("RE", "RE", RE_QUICK)
+        same = (latents["RE"] == latents[WRONG]).all(1)
+        train, validation, test = fold.splits
+        assert same[train].all()
+        assert same[validation].all()
+        assert not same[test].any()
+
+    def test_held_out_donors_are_unknown_to_the_model_and_no_cell_has_effects(
+        self, adata, monkeypatch
+    ):
+        fold, models = self.fold(adata, "donors"), []
+        fit = Fold._fit
+        monkeypatch.setattr(
+            Fold, "_fit", lambda *arguments: models.append(fit(*arguments)) or models[-1]
+        )
+        latents = fold.embed("RE", "RE", RE_QUICK)
+        held_out = set(fold.batches[fold.splits[2]])
+        assert not held_out & set(models[0].batch_names)
+        cells = fold._labelled(np.full(adata.n_obs, UNSEEN))
+        expected = models[0].get_latent_representation(cells, unseen_batch="population")
+        np.testing.assert_array_equal(latents["RE"], expected)
+        own = latents["RE, own effects in training cells"]
+        test = fold.splits[2]
+        np.testing.assert_allclose(own[test], expected[test], atol=1e-5)
+        assert not np.allclose(own[fold.splits[0]], expected[fold.splits[0]])
+
+    def test_permuted_labels_are_those_of_the_known_cells(self, adata, monkeypatch):
+        fold, seen = self.fold(adata, "donors"), []
+        monkeypatch.setattr(
+            Fold, "_fit", lambda self, cls, batches, settings: seen.append(batches)
+        )
+        monkeypatch.setattr(Fold, "_as_judged", lambda *_: np.zeros((adata.n_obs, 1)))
+        fold.embed(PERMUTED, PERMUTED, {})
+        known = fold.known
+        assert (seen[0][~known] == fold.batches[~known]).all()
+        assert sorted(seen[0][known]) == sorted(fold.batches[known])
+        assert (seen[0][known] == fold.batches[known]).mean() < 0.5
+
+
+class TestDonors:
+    def test_votes_are_judged_over_donors(self, adata):
+        result = run(adata, scheme="donors")
+        votes = result.votes[result.votes["embedding"] == "X_mine"]
+        assert sorted(votes["batch"]) == sorted(adata.obs["donor"].unique())
+        summary = result.votes_summary().set_index("embedding")
+        assert (summary["n_batches"] == 6).all()
+        assert summary["p_value"].between(0, 1).all()
+
+    def test_over_cells_there_are_no_votes(self, adata):
+        assert run(adata, folds=[0]).votes.empty
+
+
+class TestResumption:
+    def test_parts_that_are_done_are_not_done_again(self, adata, tmp_path):
+        first, second = Recorder(), Recorder()
+        # Of one name, as the settings are compared.
+        names = {"mine": first}
+
+        def interrupted(adata, **arguments):
+            if len(first.calls) == 2:
+                raise KeyboardInterrupt
+            return first(adata, **arguments)
+
+        with pytest.raises(KeyboardInterrupt):
+            run(adata, {"mine": interrupted}, out=tmp_path / "out")
+        result = run(adata, {"mine": second}, out=tmp_path / "out")
+        assert len(first.calls) == 2
+        assert [seed for *_, seed in second.calls] == [2]
+        expected = run(adata, names)
+        pd.testing.assert_frame_equal(result.table, expected.table)
+
+    def test_results_are_written(self, adata, tmp_path):
+        result = run(adata, folds=[0, 1], out=tmp_path / "out")
+        table = pd.read_csv(tmp_path / "out" / "table.csv")
+        pd.testing.assert_frame_equal(table, result.table)
+        summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+        pd.testing.assert_frame_equal(summary, summarise_folds(table.drop(columns="seed")))
+
+    def test_results_of_other_settings_are_refused(self, adata, tmp_path):
+        run(adata, folds=[0], out=tmp_path / "out")
+        with pytest.raises(ValueError, match=r"other settings \(seed\)"):
+            run(adata, folds=[0], out=tmp_path / "out", seed=1)
+        with pytest.raises(ValueError, match=r"other settings \(data\)"):
+            run(adata[:, :50].copy(), folds=[0], out=tmp_path / "out")
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "thesis.txt").write_text("mine")
+        with pytest.raises(ValueError, match="files of something else"):
+            run(adata, folds=[0], out=tmp_path / "full")
+
+    def test_side_by_side_gives_the_same(self, adata):
+        alone, together = (run(adata, ["X_mine"], n_jobs=n) for n in (1, 2))
+        pd.testing.assert_frame_equal(alone.table, together.table)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"models": ["scVI"]}, r"\['scVI'\], which are neither models .* comparators .*scvi"),
+        ({"models": []}, "models is empty"),
+        ({"models": {"my RE": "RE"}}, "RE keeps its name"),
+        ({"models": {"chance": "pca"}}, r"\['chance'\] are not names"),
+        ({"models": {"a + b": "pca"}}, r"\['a \+ b'\] are not names"),
+        ({"folds": [3]}, "there are folds 0 to 2"),
+        ({"targets": ["absent"]}, "target_keys='absent' is not a column"),
+    ],
+)
+def test_unusable_arguments(adata, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(adata, **options)
+
+
+class TestConclusion:
+    def table(self, re, label_beside, label_alone, n_folds=3):
+        rows = []
+        for fold in range(n_folds):
+            values = {"pca": 0.5, "pca + RE": re, "pca + batch label": label_beside,
+                      "batch label": label_alone, "RE": 0.9, "chance": 0.3}  # fmt: skip
+            rows += [
+                {"fold": fold, "embedding": name, "of": "sex", "metric": "balanced_accuracy",
+                 "value": value + 0.01 * fold}
+                for name, value in values.items()
+            ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def test_the_label_counts_alone_if_that_is_better(self):
+        gained = gains(self.table(re=0.9, label_beside=0.7, label_alone=1.0), "sex")
+        assert gained["RE"].tolist() == pytest.approx([0.4] * 3)
+        assert gained["batch label"].tolist() == pytest.approx([0.5] * 3)
+        assert gained["difference"].tolist() == pytest.approx([-0.1] * 3)
+
+    @pytest.mark.parametrize(
+        ("re", "verdict"), [(0.9, "RE gains more than"), (0.6, "RE gains less than")]
+    )
+    def test_verdict(self, re, verdict):
+        # No noise between folds, so that any difference is one.
+        said = conclusion(self.table(re, label_beside=0.8, label_alone=0.5), "sex")
+        assert verdict in said
+        assert said.startswith("sex: the batch label alone gives a balanced accuracy of 0.51.")
+
+    def test_no_difference(self):
+        table = self.table(0.8, label_beside=0.8, label_alone=0.5)
+        table.loc[(table["embedding"] == "pca + RE") & (table["fold"] == 0), "value"] += 0.1
+        assert "RE does not gain more than the batch label does" in conclusion(table, "sex")
