@@ -84,10 +84,11 @@ def silhouette_widths(x: np.ndarray, groupings: list[Grouping]) -> list[np.ndarr
     x = (x - x.mean(axis=0, dtype=np.float64))[order]
     squares = np.square(x).sum(axis=1)
     widths = np.full((len(groupings), len(x)), np.nan)
-    n_rows = max(1, CHUNK // len(x))
+    n_rows = min(max(1, CHUNK // len(x)), len(x))
+    memory = np.empty((n_rows, len(x)))  # new memory for every chunk would take as long again
     for start in range(0, len(x), n_rows):
         rows = np.arange(start, min(start + n_rows, len(x)))
-        distances = x[rows] @ x.T
+        distances = np.matmul(x[rows], x.T, out=memory[: len(rows)])
         distances *= -2
         distances += squares
         distances += squares[rows, None]
