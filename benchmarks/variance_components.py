@@ -27,6 +27,7 @@ import scmedal_tools as smt
 
 SEEDS = (0, 1)
 N_GENES = 200
+PARTS = {"batch": "batch", "batch_share": "batch share"}
 METHODS = {"re": "RE", "mixed_model": "mixed model", "truth": "truth"}
 
 
@@ -46,7 +47,7 @@ def run() -> None:
         trained = time.perf_counter()
         training_cells = adata[model.train_indices]
         estimates = {
-            "re": of_re[["batch", "batch_share"]],
+            "re": of_re[list(PARTS)],
             "mixed_model": pd.DataFrame([by_statsmodels(training_cells, g) for g in genes], genes),
             "truth": truth(adata[:, genes]),
         }
@@ -64,7 +65,7 @@ def run() -> None:
             | {
                 f"{method}_{part}": [float(f"{value:.5g}") for value in table[part].fillna(0)]
                 for method, table in estimates.items()
-                for part in ("batch", "batch_share")
+                for part in PARTS
             }
         )
         save("variance_components", results)
@@ -115,35 +116,45 @@ def tables() -> dict[str, str]:
     for result in load("variance_components")["results"]:
         genes = pd.DataFrame({k: v for k, v in result.items() if isinstance(v, list)})
         genes = genes[genes["varies"]]
-        seed = result["seed"]
-        agreement += [compare(genes, *pair) | {"seed": seed} for pair in combinations(METHODS, 2)]
-        sums += [
-            {"seed": seed, "genes": f"{len(some)} {'with' if has_effect else 'without'} effect"}
-            | {method: some[f"{method}_batch"].sum() for method in METHODS}
-            for has_effect, some in genes.groupby("has_effect", sort=False)
-        ]
-    sums.sort(key=lambda row: (row["seed"], row["genes"].endswith("without effect")))
+        seed = {"seed": result["seed"]}
+        pairs = list(combinations(METHODS, 2))
+        agreement += [seed | compare(genes, part, *pair) for part in PARTS for pair in pairs]
+        for name, some in (
+            ("with", genes[genes["has_effect"]]),
+            ("without", genes[~genes["has_effect"]]),
+        ):
+            total = {method: some[f"{method}_batch"].sum() for method in METHODS}
+            sums.append(seed | {"genes": f"{len(some)} {name} effect"} | total)
     of_pairs = {
         "simulation": "{seed}",
+        "": "{part}",
         "compared": "{first} to {second}",
-        "batch: rank correlation": "{batch_rank:.2f}",
-        "median ratio": "{batch_ratio:.2f}",
-        "batch share: rank correlation": "{batch_share_rank:.2f}",
-        "median ratio of shares": "{batch_share_ratio:.2f}",
+        "correlation": "{correlation:.2f}",
+        "rank correlation": "{rank:.2f}",
+        "of genes with effect": "{rank_with_effect:.2f}",
+        "median ratio": "{ratio:.2f}",
+        "of the largest quarter": "{ratio_largest:.2f}",
     }
     of_sums = {"simulation": "{seed}", "genes": "{genes}"}
     of_sums |= {name: f"{{{method}:.2f}}" for method, name in METHODS.items()}
     return {"agreement": markdown(agreement, of_pairs), "sums": markdown(sums, of_sums)}
 
 
-def compare(genes: pd.DataFrame, first: str, second: str) -> dict:
-    """Agreement of two methods: ranks of all genes, ratios of those with an effect."""
-    row = {"first": METHODS[first], "second": METHODS[second]}
-    for part in ("batch", "batch_share"):
-        x, y = genes[f"{first}_{part}"], genes[f"{second}_{part}"]
-        row[f"{part}_rank"] = spearmanr(x, y).statistic
-        row[f"{part}_ratio"] = (x / y)[genes["has_effect"]].median()
-    return row
+def compare(genes: pd.DataFrame, part: str, first: str, second: str) -> dict:
+    """Agreement of two methods over all genes; ratios of those with an effect."""
+    x, y = genes[f"{first}_{part}"], genes[f"{second}_{part}"]
+    with_effect = genes["has_effect"]
+    ratio = (x / y)[with_effect]
+    return {
+        "part": PARTS[part],
+        "first": METHODS[first],
+        "second": METHODS[second],
+        "correlation": x.corr(y),
+        "rank": spearmanr(x, y).statistic,
+        "rank_with_effect": spearmanr(x[with_effect], y[with_effect]).statistic,
+        "ratio": ratio.median(),
+        "ratio_largest": ratio[y[with_effect].nlargest(with_effect.sum() // 4).index].median(),
+    }
 
 
 if __name__ == "__main__":
