@@ -1,7 +1,8 @@
 """What is gained by learning the effects of a new donor from few of its cells.
 
-python benchmarks/new_donors.py run   # writes results/new_donors.json after every donor
-python benchmarks/new_donors.py       # prints the table
+python benchmarks/new_donors.py run      # writes results/new_donors.json after every donor
+python benchmarks/new_donors.py          # prints the table
+python benchmarks/new_donors.py figure   # draws docs/_static/new_donors.svg
 
 Three donors of the AML set, drawn among those with 400 cells and more, are left out of the
 training; three training seeds. Each donor is then mapped with some of its cells, and its
@@ -14,11 +15,12 @@ import sys
 import warnings
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _record import SOURCE, data_folder, load, markdown, save
+from _record import ROOT, SOURCE, data_folder, load, markdown, save
 
 import scmedal_tools as smt
 
@@ -27,6 +29,11 @@ N_GENES = 2916
 N_DONORS, MIN_CELLS = 3, 400
 SEEDS = (0, 1, 2)
 N_CELLS = (50, 100, None)
+FIGURE = ROOT / "docs" / "_static" / "new_donors.svg"
+PANELS = {"error_of_means": "donor's mean expression", "error_of_cells": "single cells"}
+# Okabe-Ito blue, vermillion and green, told apart with every common colour vision deficiency.
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
+MARKERS = ("o", "s", "^")
 
 
 def run() -> None:
@@ -110,10 +117,39 @@ def tables() -> dict[str, str]:
     return {"gains": markdown(rows, columns)}
 
 
+def figure() -> None:
+    """Gain by the number of cells, a line for each donor and seed."""
+    results = pd.DataFrame(load("new_donors")["results"])
+    drawing, axes = plt.subplots(1, len(PANELS), figsize=(7.2, 3.2), layout="constrained")
+    for ax, (error, title) in zip(axes, PANELS.items(), strict=True):
+        styles = zip(results.groupby("donor"), COLOURS, MARKERS, strict=True)
+        for (donor, of_donor), colour, marker in styles:
+            style = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 0.9}
+            for _, curve in of_donor.sort_values("cells").groupby("seed"):
+                line = ax.plot(curve["cells"], 100 * (1 - curve[error]), **style)
+            line[0].set_label(donor)
+        ax.axhline(0, color="0.6", linewidth=0.8, linestyle=":")
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel("cells of the new donor, log scale")
+        ax.set_xscale("log")
+        ax.set_xticks([50, 100, 300, 1500], ["50", "100", "300", "1,500"])
+        ax.minorticks_off()
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylim(0, 100)
+    axes[0].set_ylabel("squared error removed, %")
+    axes[0].legend(frameon=False, loc="lower right", title="new donor")
+    FIGURE.parent.mkdir(exist_ok=True)
+    # The same bytes at every run.
+    with plt.rc_context({"svg.hashsalt": FIGURE.stem}):
+        drawing.savefig(FIGURE, metadata={"Date": None})
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
         run()
+    if sys.argv[1:2] == ["figure"]:
+        figure()
     for name, table in tables().items():
         print(f"{name}\n{table}\n")

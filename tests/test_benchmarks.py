@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_table_is_that_of_the_results(script, name, shown):
 def test_there_are_tables_and_every_marker_is_understood():
     markers = sum(page.read_text().count("<!-- table:") for page in PAGES)
     assert markers == len(BLOCKS) > 0
+
+
+def test_figures_of_the_pages_exist():
+    figures = [
+        page.parent / path
+        for page in (ROOT / "docs").rglob("*.md")
+        for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text())
+    ]
+    assert ROOT / "docs" / "_static" / "new_donors.svg" in [f.resolve() for f in figures]
+    assert [figure for figure in figures if not figure.is_file()] == []
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 """Benchmarks of what the models claim."""
 
+from ._balance import BalancedWeights, balance_weights
 from ._confounding import Confounding, confounding
 from ._cross_validate import CrossValidation, cross_validate
 from ._folds import summarise_folds
@@ -11,9 +12,11 @@ from ._shift import counterfactual_shift, shift_summary
 from ._swap import swap_quality
 
 __all__ = [
+    "BalancedWeights",
     "Confounding",
     "CrossValidation",
     "Mixing",
+    "balance_weights",
     "confounding",
     "counterfactual_shift",
     "cross_validate",

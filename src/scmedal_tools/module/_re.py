@@ -329,7 +329,10 @@ class REModule(MedalModule):
         """Loss of the autoencoder; ``n_obs`` is the number of training cells."""
         per_cell, metrics = self._reconstruction_loss(inference_outputs, generative_outputs)
         kl = self.kl()
-        kl_term = kl / n_obs if self.kl_estimate == "closed form" else self.kl_per_table()
+        if self.kl_estimate == "closed form":
+            kl_term = kl / n_obs
+        else:
+            kl_term = metrics["kl_per_table"] = self.kl_per_table()
         loss = self.reconstruction_weight * per_cell.mean() + self.kl_weight * kl_term
         if self.batch_classifier is not None and not any(self.n_new):
             batch_ce = self.batch_classifier.cross_entropy(
