@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from _record import data_folder, load, markdown, save
+from _record import load, markdown, save
 from counterfactuals import DATA_SETS, load_cells
 
 import scmedal_tools as smt
