@@ -6,7 +6,7 @@ import pytest
 
 from scmedal_tools import datasets, pp
 from scmedal_tools.bm import cross_validate, scores, summarise_folds
-from scmedal_tools.bm._conclusion import conclusion, gains
+from scmedal_tools.bm._conclusion import conclusion, conclusion_of_votes, gains
 from scmedal_tools.bm._embedders import PERMUTED, UNSEEN, WRONG, Fold
 from scmedal_tools.train import cross_validation_folds
 
@@ -183,6 +183,16 @@ class TestDonors:
         summary = result.votes_summary().set_index("embedding")
         assert (summary["n_batches"] == 6).all()
         assert summary["p_value"].between(0, 1).all()
+
+    def test_the_sentence_has_the_number_of_donors_and_their_p_values(self):
+        rows = [("pca", 0.7, 0.03), ("pca + RE", 0.9, 0.01), ("RE", 0.5, 1.0), (WRONG, 0.95, 0.01)]
+        judged = pd.DataFrame(rows, columns=["embedding", "balanced_accuracy", "p_value"])
+        said = conclusion_of_votes(judged.assign(n_batches=14))
+        assert "Votes on 14 batches" in said
+        assert (
+            "0.50 (p = 1.00) with RE, and of 0.70 (p = 0.03) with the best of the others, pca."
+            in said
+        )
 
     def test_over_cells_there_are_no_votes(self, adata):
         assert run(adata, folds=[0]).votes.empty

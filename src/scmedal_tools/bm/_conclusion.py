@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ._embedders import RE
+from ._embedders import RE, RE_CONTROLS
 from ._mixing_classifier import BATCH_LABEL, SEPARATOR
 
 JUDGED_BY = "balanced_accuracy"
@@ -68,6 +68,22 @@ def conclusion(table: pd.DataFrame, target: str) -> str:
         f"{target}: the batch label alone gives a balanced accuracy of "
         f"{label_alone:.2f}. Over {_named(names)}, RE gains {of_re:+.3f} and the batch label, "
         f"beside them or alone, {of_label:+.3f}: {verdict} (difference {difference:+.3f}{limits})."
+    )
+
+
+def conclusion_of_votes(judged: pd.DataFrame) -> str:
+    """Say how often whole batches are told from each other, with RE and without."""
+    judged = judged.set_index("embedding")
+    parts = judged.index.str.split(SEPARATOR, regex=False)
+    others = judged[[RE_CONTROLS.isdisjoint(names) and RE not in names for names in parts]]
+    best = others["balanced_accuracy"].idxmax()
+    of_re, of_best = (
+        f"{judged.loc[name, 'balanced_accuracy']:.2f} (p = {judged.loc[name, 'p_value']:.2f})"
+        for name in (RE, best)
+    )
+    return (
+        f"Votes on {judged['n_batches'].iloc[0]} batches that were held out have a balanced "
+        f"accuracy of {of_re} with RE, and of {of_best} with the best of the others, {best}."
     )
 
 

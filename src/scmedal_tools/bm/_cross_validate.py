@@ -20,7 +20,7 @@ from scmedal_tools.pp._preprocess import variable_genes
 from scmedal_tools.train import cross_validation_folds
 
 from ._checkpoints import Checkpoints
-from ._conclusion import conclusion
+from ._conclusion import conclusion, conclusion_of_votes
 from ._embedders import (
     COMPARATORS,
     ONE_EPOCH,
@@ -70,7 +70,12 @@ class CrossValidation:
         models = self.settings["models"]
         if RE not in models or set(models) <= {RE, *RE_CONTROLS}:
             return {}
-        return {key: conclusion(self.table, key) for key in self.settings["target_keys"]}
+        said = {key: conclusion(self.table, key) for key in self.settings["target_keys"]}
+        if len(self.votes):
+            judged = self.votes_summary()
+            for key in judged["of"].unique():
+                said[key] += " " + conclusion_of_votes(judged[judged["of"] == key])
+        return said
 
     def _repr_html_(self) -> str:
         said = "".join(f"<p>{sentence}</p>" for sentence in self.conclusions.values())
@@ -141,7 +146,8 @@ def cross_validate(
         Trees of each random forest.
     n_jobs
         Parts of the work, each one model in one fold, that run side by side, in joblib's backend:
-        ``with joblib.parallel_backend("dask"): ...`` sends them to a Dask cluster.
+        ``with joblib.parallel_config("dask"): ...`` sends them to a Dask cluster, whose workers
+        have to see the folder ``out``.
     seed
         Seed of the folds; fold ``i`` trains with seed ``seed + i``.
     out

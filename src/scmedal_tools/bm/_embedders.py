@@ -25,7 +25,7 @@ WRONG: Final = "RE, wrong labels at test"
 OWN_EFFECTS: Final = "RE, own effects in training cells"
 PERMUTED: Final = "RE, permuted labels"
 ONE_EPOCH: Final = "RE, one epoch"
-RE_CONTROLS: Final = (WRONG, OWN_EFFECTS, PERMUTED, ONE_EPOCH)
+RE_CONTROLS: Final = frozenset({WRONG, OWN_EFFECTS, PERMUTED, ONE_EPOCH})
 """Variants of RE that its gain is held against."""
 
 OWN_MODELS: Final = {"FE": SCMEDAL_FE, "FEC": SCMEDAL_FEC, RE: SCMEDAL_RE}
