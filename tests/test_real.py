@@ -117,3 +117,21 @@ def test_the_command_line_on_pig_airway(data_dir, tmp_path):
     to_itself = means[means.obs["source"] == "SWT1"].X
     assert np.abs(to_itself).max() < 1e-5
     assert np.abs(means[means.obs["source"] == "SCF3"].X).max() > 0.05
+
+
+@pytest.mark.parametrize(("scheme", "of_label"), [("cells", 1.0), ("donors", 0.5)])
+def test_the_batch_label_predicts_the_patient_group_of_known_donors_only(
+    data_dir, scheme, of_label
+):
+    adata = ad.read_h5ad(data_dir / "aml_vangalen2019_d0_hvg3000.h5ad")
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None, size_factor_key="n_umi_total")
+    result = smt.bm.cross_validate(
+        adata, "donor", "cell_type", ["patient_group"], models=["pca"], n_folds=3,
+        scheme=scheme, n_top_genes=500, n_trees=20, progress=False,
+    )  # fmt: skip
+    accuracy = result.table[result.table["metric"] == "balanced_accuracy"]
+    accuracy = accuracy.groupby("embedding")["value"].mean()
+    assert accuracy["batch label"] == of_label
+    assert accuracy["pca"] > 0.55
+    if scheme == "donors":
+        assert (result.votes_summary()["n_batches"] == 18).all()
