@@ -165,6 +165,56 @@ def run_mixology() -> None:
             print(line, seed, results[-2], flush=True)
 
 
+def run_mixology_seen() -> None:
+    """Shifts between plates of lines that both have, against cells that were not in training."""
+    adata = ad.read_h5ad(data_folder() / MIXOLOGY)
+    smt.pp.preprocess(adata, batch_key="batch", n_top_genes=2000)
+    protocol = adata.obs.groupby("batch", observed=True)["protocol"].first()
+    results = []
+    for seed in SEEDS:
+        parts = smt.train.stratified_split(
+            adata.obs, ["batch", "cell_type"], (0.6, 0.1, 0.3), seed
+        )
+        scvi.settings.seed = seed
+        smt.model.SCMEDAL_RE.setup_anndata(adata, "batch", random_effect_keys=["protocol"])
+        model = smt.model.SCMEDAL_RE(adata)
+        model.train(datasplitter_kwargs={"external_indexing": parts}, enable_progress_bar=False)
+        train, test = adata[parts[0]], adata[parts[2]]
+        in_train, in_test = (
+            dict(groups(cells, ["batch", "cell_type"])) for cells in (train, test)
+        )
+        reconstruction = model.get_reconstruction(indices=parts[0], return_numpy=True)
+        for target in model.batch_names:
+            swapped = model.get_counterfactual_expression(
+                indices=parts[0],
+                transform_batch={"batch": target, "protocol": protocol[target]},
+                return_numpy=True,
+            )
+            for (source, line), cells in in_train.items():
+                if source == target or (target, line) not in in_train:
+                    continue
+                shifts = {
+                    "RE": (swapped[cells] - reconstruction[cells]).mean(0),
+                    "means of the training cells": difference(
+                        train, in_train, line, source, target
+                    ),
+                }
+                true = difference(test, in_test, line, source, target)
+                within = protocol[source] == protocol[target]
+                kind = "plates of one protocol" if within else "protocols"
+                for method, shift in shifts.items():
+                    row = {"commit": SOURCE["commit"], "seed": seed, "between": kind}
+                    row |= {"line": line, "source": source, "target": target, "method": method}
+                    results.append(row | agreement(shift, true))
+        save("factors_mixology_seen", results, data=MIXOLOGY)
+        print(pd.DataFrame(results).groupby(["between", "method"]).median(numeric_only=True))
+
+
+def difference(cells: ad.AnnData, of: dict, line: str, source: str, target: str) -> np.ndarray:
+    means = (np.asarray(cells.X[of[plate, line]].mean(0)).ravel() for plate in (target, source))
+    return np.subtract(*means)
+
+
 def tables() -> dict[str, str]:
     simulated = pd.DataFrame(load("factors_simulated")["results"])
     rows = []
@@ -188,11 +238,15 @@ def tables() -> dict[str, str]:
         "slope": "{slope:.2f}",
         "relative error": "{relative_error:.2f}",
     }
+    seen = pd.DataFrame(load("factors_mixology_seen")["results"])
+    seen = seen.groupby(["between", "method"]).median(numeric_only=True).reset_index()
+    seen_columns = {"shift between": "{between}"} | dict(list(of_line_columns.items())[1:])
     names = {"content_share": "cells", "batch_share": "plates", "protocol_share": "protocols"}
     shares = mixology[list(names)].mean().rename(names).to_dict()
     return {
         "simulated": markdown(rows, columns),
         "mixology": markdown(of_lines.to_dict("records"), of_line_columns),
+        "seen": markdown(seen.to_dict("records"), seen_columns),
         "shares": markdown([shares], {name: f"{{{name}:.2f}}" for name in names.values()}),
     }
 
@@ -201,7 +255,7 @@ if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     for name in sys.argv[2:] if sys.argv[1:2] == ["run"] else ():
-        {"simulated": run_simulated, "mixology": run_mixology}[name]()
+        {"simulated": run_simulated, "mixology": run_mixology, "seen": run_mixology_seen}[name]()
     if sys.argv[1:2] != ["run"]:
         for name, table in tables().items():
             print(f"{name}\n{table}\n")
