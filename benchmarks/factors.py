@@ -32,7 +32,7 @@ CELL_SCALE = 3
 LOG_KEPT_SD = 0.5
 MIN_CELLS = 10
 MIXOLOGY = "mixology_tian2019_celllines.h5ad"
-# The default, and the weight of SCMEDAL_FE: a few hundred cells leave more of the plate in the content.
+# Also with the weight of SCMEDAL_FE, as a few hundred cells leave the plate in the content.
 NETWORKS = {"RE": {}, "RE, adversary_weight=40": {"adversary_weight": 40.0}}
 DROPSEQ = {"batch": "dropseq_3cl", "protocol": "Drop-seq"}
 

@@ -224,6 +224,13 @@ class TestResumption:
         summary = pd.read_csv(tmp_path / "out" / "summary.csv")
         pd.testing.assert_frame_equal(summary, summarise_folds(table.drop(columns="seed")))
 
+    def test_folds_can_be_added(self, adata, tmp_path):
+        first, second = Recorder(), Recorder()
+        run(adata, {"mine": first}, folds=[0], out=tmp_path / "out")
+        result = run(adata, {"mine": second}, folds=[0, 2], out=tmp_path / "out")
+        assert [seed for *_, seed in second.calls] == [2]
+        assert set(result.table["fold"]) == {0, 2}
+
     def test_results_of_other_settings_are_refused(self, adata, tmp_path):
         run(adata, folds=[0], out=tmp_path / "out")
         with pytest.raises(ValueError, match=r"other settings \(seed\)"):

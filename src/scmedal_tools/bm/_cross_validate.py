@@ -201,7 +201,6 @@ def cross_validate(
         "models": {k: "a function" if callable(m) else m for k, m in models.items()},
         "n_folds": n_folds,
         "scheme": scheme,
-        "folds": chosen,
         "n_top_genes": n_top_genes,
         "settings": dict(settings or {}),
         "max_cells": max_cells,
@@ -213,11 +212,11 @@ def cross_validate(
     }
     with tempfile.TemporaryDirectory() as scratch:
         store = Checkpoints(Path(out) if out is not None else Path(scratch), about)
-        run = _Run(adata, models, made.splits, about, store)
+        run = _Run(adata, models, {i: made.splits[i] for i in chosen}, about, store)
         run.execute([*run.embeddings()], n_jobs, progress, "Embeddings")
         run.execute([*run.judgements()], n_jobs, progress, "Scores")
         table, votes = run.collect()
-        result = CrossValidation(table, votes, made.rare, about)
+        result = CrossValidation(table, votes, made.rare, about | {"folds": chosen})
         if out is not None:
             for name in ("table", "votes"):
                 store.save_table(f"{name}.csv", getattr(result, name))
@@ -233,12 +232,12 @@ class _Run:
         self.about, self.store = about, store
 
     def embeddings(self) -> Iterator[tuple[str, Callable, tuple]]:
-        for i in self.about["folds"]:
+        for i in self.splits:
             for name in self.models:
                 yield _file(i, name, "npz"), self.embed, (i, name)
 
     def judgements(self) -> Iterator[tuple[str, Callable, tuple]]:
-        for i in self.about["folds"]:
+        for i in self.splits:
             yield _file(i, "scores", "csv"), self.score, (i,)
             for target in self.about["target_keys"]:
                 yield _file(i, f"predict {target}", "csv"), self.predict, (i, target)
@@ -290,7 +289,7 @@ class _Run:
     def collect(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Put the tables of all parts together."""
         tables, votes = [], []
-        for i in self.about["folds"]:
+        for i in self.splits:
             names = ["scores", *(f"predict {target}" for target in self.about["target_keys"])]
             for name in names:
                 table = self.store.table(_file(i, name, "csv"))
