@@ -1,10 +1,11 @@
-"""The two commands, on files of a few hundred simulated cells."""
+"""The commands, on files of a few hundred simulated cells."""
 
 from __future__ import annotations
 
 import functools
 import json
 import logging
+import sys
 
 import anndata as ad
 import matplotlib.pyplot as plt
@@ -15,8 +16,9 @@ import scanpy as sc
 import torch
 from typer.testing import CliRunner
 
-from scmedal_tools import datasets, pl
+from scmedal_tools import bm, datasets, pl, pp
 from scmedal_tools._cli import app
+from scmedal_tools.bm._embedders import Fold
 from scmedal_tools.model import SCMEDAL_FEC, SCMEDAL_RE
 
 BATCH, LABELS = ["--batch-key", "donor"], ["--labels-key", "cell_type"]
@@ -453,10 +455,171 @@ def test_demo_compares_with_the_truth(tmp_path, monkeypatch):
     )
 
 
-def test_help_names_both_commands():
+TARGET, THREE_FOLDS = ["--target-key", "condition"], ["--n-folds", 3]
+
+
+def evaluate(file, out, *options):
+    return ["evaluate", file, *BATCH, *LABELS, *TARGET, "--out", out, *THREE_FOLDS, *options]
+
+
+class TestEvaluate:
+    @pytest.fixture(scope="class")
+    def judged(self, files, tmp_path_factory):
+        """Folder and output of an evaluation of both networks in one fold."""
+        out = tmp_path_factory.mktemp("results") / "new" / "folder"
+        torch.set_num_threads(1)
+        options = ["--models", "pca", "FE", "RE", "--quick", *_quick(), "--n-top-genes", 60]
+        return out, succeed(*evaluate(files["counts"], out, *options))
+
+    def test_writes_what_it_promises_and_says_so(self, judged):
+        out, output = judged
+        names = ["clustering", "classification_condition"]
+        expected = {f"tables/{name}.{ending}" for name in names for ending in ("csv", "md", "tex")}
+        expected |= {f"figures/{name}.png" for name in names}
+        expected |= {"tables/confounding.csv", "run.json"}
+        assert {name for name in files_in(out) if not name.startswith("folds/")} == expected
+        listing = output.split("Written to")[1]
+        for name in expected:
+            path, ending = name.rsplit(".", 1)
+            assert any(path in line and ending in line for line in listing.splitlines())
+        assert "folds/" in listing
+
+    def test_confounding_comes_first_and_the_conclusion_last(self, judged, counts):
+        out, output = judged
+        steps = ["Confounding", "Preprocess", "Cross-validation", "Conclusions", "Figures"]
+        positions = [output.index(step) for step in steps]
+        assert positions == sorted(positions)
+        found = bm.confounding(counts, "donor", ["cell_type", "condition"])
+        for line in str(found).splitlines():
+            assert positions[0] < output.index(line) < positions[1]
+        sentence = json.loads((out / "run.json").read_text())["conclusions"]["condition"]
+        assert positions[3] < output.index(sentence) < positions[4]
+        assert "cannot be said from one fold" in sentence
+        assert "Embeddings: 100%" in output
+        assert "Scores: 100%" in output
+
+    def test_notes_are_said_once_and_there_is_no_chatter(self, judged):
+        notes = [line for line in judged[1].splitlines() if "note:" in line]
+        # In three networks and a PCA the same genes are selected.
+        assert sum("have no vote" in note or "over all cells" in note for note in notes) == 1
+        assert "Warning" not in judged[1]
+        assert "GPU" not in judged[1]
+
+    def test_options_reach_the_cross_validation_and_the_record(self, judged, files):
+        record = json.loads((judged[0] / "run.json").read_text())
+        settings = record["cross_validation"]
+        assert settings["settings"] == {"FE": {"max_epochs": 1}, "RE": {"max_epochs": 1}}
+        assert settings["folds"] == [0]
+        assert settings["n_top_genes"] == record["parameters"]["n_top_genes"] == 60
+        assert record["input"] == str(files["counts"])
+        assert record["seconds"]["cross_validate"] > 0
+        table = pd.read_csv(judged[0] / "tables" / "classification_condition.csv")
+        assert set(table["kind"]) == {"embedding", "control", "chance"}
+        assert table["accuracy lower"].isna().all()
+
+    def test_figures_show_something(self, judged):
+        for path in (judged[0] / "figures").iterdir():
+            image = plt.imread(path)
+            assert min(image.shape[:2]) > 200
+            assert image.std() > 0.05
+
+    @pytest.fixture(scope="class")
+    def mine(self, expression, tmp_path_factory):
+        """File of log-normalised cells with an embedding, which costs no training."""
+        adata = expression.copy()
+        adata.obsm["X_mine"] = np.random.default_rng(0).normal(size=(N_CELLS, 3)).astype("f")
+        path = tmp_path_factory.mktemp("mine") / "mine.h5ad"
+        adata.write_h5ad(path)
+        return path
+
+    @pytest.mark.parametrize("layer", [None, "raw"])
+    def test_is_the_cross_validation_of_python(self, mine, tmp_path, layer):
+        options = ["--models", "X_mine", "pca", "--seed", 4]
+        options += ["--layer", layer, "--size-factor-key", "n_umi"] if layer else []
+        output = succeed(*evaluate(mine, tmp_path / "out", *options))
+        assert ("log-normalised already" in output) == (layer is None)
+        adata = ad.read_h5ad(mine)
+        if layer:
+            pp.preprocess(adata, layer=layer, size_factor_key="n_umi", n_top_genes=None)
+        result = bm.cross_validate(
+            adata, "donor", "cell_type", ["condition"], models=["X_mine", "pca"], n_folds=3,
+            seed=4, progress=False,
+        )  # fmt: skip
+        bm.write_tables(bm.paper_tables(result), tmp_path / "expected")
+        for path in (tmp_path / "expected").iterdir():
+            assert (tmp_path / "out" / "tables" / path.name).read_text() == path.read_text()
+
+    def test_number_of_genes_of_raw_counts(self, files, tmp_path, monkeypatch):
+        from scmedal_tools import _evaluation
+
+        monkeypatch.setattr(_evaluation, "DEFAULT_GENES", 70)
+        arguments = evaluate(files["counts"], tmp_path, "--models", "pca", "--quick")
+        assert "the 70 most variable genes are selected" in succeed(*arguments)
+        settings = json.loads((tmp_path / "folds" / "settings.json").read_text())
+        assert settings["n_top_genes"] == 70
+
+    def test_whole_donors(self, mine, tmp_path):
+        options = ["--models", "X_mine", "--scheme", "donors", "--n-folds", 2]
+        output = succeed(*evaluate(mine, tmp_path, *options))
+        votes = pd.read_csv(tmp_path / "tables" / "votes.csv")
+        assert set(votes["n_batches"]) == {4}
+        assert "tables/votes.csv" in output
+
+    def test_what_was_interrupted_goes_on(self, mine, tmp_path, monkeypatch):
+        arguments = evaluate(mine, tmp_path, "--models", "X_mine", "pca")
+        embed = Fold.embed
+
+        def interrupt(fold, name, *rest):
+            if name == "pca":
+                raise ValueError("out of power")
+            return embed(fold, name, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Fold, "embed", interrupt)
+            assert refuse(*arguments).endswith("Error: out of power")
+        done = tmp_path / "folds" / "fold 0" / "X_mine.npz"
+        written = done.stat().st_mtime_ns
+        succeed(*arguments)
+        assert done.stat().st_mtime_ns == written
+        assert (tmp_path / "tables" / "clustering.csv").is_file()
+        message = refuse(*arguments, "--seed", 1)
+        assert "results of a run with other settings (seed)" in message
+
+    @pytest.mark.parametrize("kind", ["file", "folder"])
+    def test_files_are_never_touched(self, mine, tmp_path, kind):
+        (tmp_path / "notes.txt").write_text("mine")
+        out = tmp_path if kind == "folder" else tmp_path / "notes.txt"
+        assert "Choose another --out" in refuse(*evaluate(mine, out, "--models", "X_mine"))
+        assert files_in(tmp_path) == {"notes.txt"}
+        assert (tmp_path / "notes.txt").read_text() == "mine"
+
+    @pytest.mark.parametrize(
+        ("options", "mend"),
+        [
+            ("--models pca scVI", "['scVI'], which are neither models"),
+            ("--target-key diagnosis", "target_keys='diagnosis' is not a column of adata.obs."),
+            ("--target-key donor", "name one column or more other than batch_key"),
+            ("--scheme patients", "scheme='patients' is not one of"),
+            ("--n-folds 1", "n_folds=1: scheme='cells' needs at least 3"),
+            ("--layer x", "layer='x' is not in adata.layers"),
+            ("--batch-key donor pca", "unexpected arguments: pca"),
+        ],
+    )
+    def test_message_names_the_mend(self, files, tmp_path, options, mend):
+        arguments = evaluate(files["counts"], tmp_path / "out", *options.split())
+        assert mend in refuse(*arguments)
+        assert not (tmp_path / "out").exists()
+
+    def test_missing_package_is_named(self, mine, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "harmonypy", None)
+        message = refuse(*evaluate(mine, tmp_path, "--models", "harmony"))
+        assert "Error: " in message
+        assert "scmedal-tools[benchmark]" in message
+
+
+def test_help_names_all_commands():
     output = succeed("--help")
-    assert "run" in output
-    assert "demo" in output
+    assert all(name in output for name in ("run", "evaluate", "demo"))
 
 
 @pytest.mark.real

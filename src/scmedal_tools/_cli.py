@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import re
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ._cli_console import (
+    announce,
+    check_file,
+    check_folder,
+    console,
+    explained,
+    fail,
+    list_written,
+    quiet,
+    read,
+)
+from ._cli_evaluate import evaluate
 
+if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-console = Console()
-errors = Console(stderr=True)
-
-CHATTY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "scvi")
 
 Out = Annotated[Path, typer.Option(help="Folder to write the results to.")]
 Overwrite = Annotated[
@@ -72,13 +73,12 @@ def run(
     # `--transform-batch A B`: click gives the option its first value and leaves the others over.
     if context.args and not transform_batch:
         raise typer.BadParameter(f"unexpected arguments: {' '.join(context.args)}")
-    if not path.is_file():
-        raise typer.BadParameter(f"There is no file {path}. Give the .h5ad file first.")
-    _check_folder(out, overwrite)
+    check_file(path)
+    check_folder(out, overwrite)
     if path.resolve().is_relative_to(out.resolve()):
-        _fail(f"{path} lies in the folder of the results, {out}. Choose another --out.")
-    _announce(f"Read {path}")
-    with _quiet(), _explained():
+        fail(f"{path} lies in the folder of the results, {out}. Choose another --out.")
+    announce(f"Read {path}")
+    with quiet(), explained():
         from ._pipeline import Job, Run
 
         job = Job(
@@ -91,10 +91,13 @@ def run(
             max_epochs=max_epochs,
             seed=seed,
         )
-        job_run = Run(_read(path), job, out, announce=_announce)
+        job_run = Run(read(path), job, out, announce=announce)
         job_run.execute()
         job_run.write_record(input=str(path))
     _conclude(out)
+
+
+app.command(context_settings={"allow_extra_args": True})(evaluate)
 
 
 @app.command()
@@ -105,18 +108,18 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Do the same on simulated donors, and compare the predicted effects with the true ones."""
-    _check_folder(out, overwrite)
-    _announce("Simulate donors with known effects on each gene")
-    with _quiet(), _explained():
+    check_folder(out, overwrite)
+    announce("Simulate donors with known effects on each gene")
+    with quiet(), explained():
         from . import bm, datasets
         from ._pipeline import Job, Run
 
         job = Job(
             "donor", "cell_type", transform_batch=("donor_01",), max_epochs=max_epochs, seed=seed
         )
-        job_run = Run(datasets.simulated(seed=seed), job, out, announce=_announce)
+        job_run = Run(datasets.simulated(seed=seed), job, out, announce=announce)
         job_run.execute()
-        _announce("Compare with the truth")
+        announce("Compare with the truth")
         recovery = bm.effect_recovery(job_run.models["re"], job_run.adata)
         recovery.to_csv(out / "effect_recovery.csv", index=False)
         medians = recovery.groupby("method").median(numeric_only=True)
@@ -125,51 +128,11 @@ def demo(
     _show_recovery(medians, len(recovery) // len(medians))
 
 
-def _check_folder(out: Path, overwrite: bool) -> None:
-    """Refuse a folder with files, unless the user insists."""
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        _fail(
-            f"{out} is not empty. Choose another --out, or pass --overwrite to replace the "
-            "results of an earlier run in it."
-        )
-    if out.exists() and not out.is_dir():
-        _fail(f"{out} is a file. Choose another --out.")
-
-
-def _read(path: Path) -> AnnData:
-    import anndata
-
-    try:
-        return anndata.read_h5ad(path)
-    except Exception as error:
-        # Whatever h5py and anndata raise for a file of another kind.
-        raise ValueError(
-            f"{path} cannot be read as an .h5ad file ({error}). Read it with the function of "
-            "scanpy that fits, for example sc.read_10x_h5, and save it with adata.write_h5ad."
-        ) from error
-
-
-def _fail(message: str) -> None:
-    errors.print("Error:", style="red", end=" ")
-    errors.print(message, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
-
-
-def _announce(line: str) -> None:
-    style = None if line.startswith(" ") else "bold"
-    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
 def _conclude(out: Path) -> None:
     from ._pipeline import OUTPUTS
 
-    files = Table.grid(padding=(0, 3))
-    for name, description in OUTPUTS.items():
-        if (out / name).exists():
-            files.add_row(f"  {name}", description)
-    _announce(f"\nWritten to {out}")
-    console.print(files)
-    _announce(
+    list_written(out, {name: text for name, text in OUTPUTS.items() if (out / name).exists()})
+    announce(
         "\nOpen figures/embeddings.png first. Fixed effects: batches should mix, cell types stay "
         "apart.\nRandom effects: what each batch adds. Then the loss curves: have they settled?"
     )
@@ -187,35 +150,3 @@ def _show_recovery(medians: pd.DataFrame, n_effects: int) -> None:
     for method, row in medians.sort_values("correlation").iterrows():
         table.add_row(str(method), *(f"{value:.2f}" for value in row))
     console.print(table)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Show a refusal as one message instead of a traceback."""
-    try:
-        yield
-    except (ValueError, KeyError, OSError) as error:
-        # The str() of a KeyError is the repr of its message.
-        message = str(error.args[0] if isinstance(error, KeyError) else error)
-        in_python = r"Run:\nscmedal_tools\.pp\.preprocess\(adata, layer='(.+)'\)"
-        message = re.sub(in_python, r"Pass --layer \1.", message)
-        _fail(message)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave progress bars and our own notes, hide the chatter of the libraries."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(lightning|torch|anndata|scanpy|umap|scvi)\b")
-        warnings.showwarning = lambda message, *_: _announce(f"  note: {message}")
-        # Loaded first, because lightning sets the levels when it is imported.
-        from . import _pipeline  # noqa: F401
-
-        levels = {logger: logger.level for logger in map(logging.getLogger, CHATTY_LOGGERS)}
-        try:
-            for logger in levels:
-                logger.setLevel(logging.ERROR)
-            yield
-        finally:
-            for logger, level in levels.items():
-                logger.setLevel(level)

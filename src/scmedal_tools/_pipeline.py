@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import platform
-import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import scanpy as sc
 import scvi
 
-from . import _keys, model, pl, pp, tl
-from ._checks import check_labels, check_names, check_obs, expression_kind, expression_of
+from . import _keys, model, pl, tl
+from ._checks import check_labels, check_names, check_obs
+from ._steps import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
 from .tl._umap import umap_key
 from .train import get_preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from anndata import AnnData
@@ -28,8 +24,6 @@ if TYPE_CHECKING:
     from .model._base import MedalModel
 
 PAPER_GENES = 2916
-DEFAULT_GENES = 3000
-REPORTED_VERSIONS = ("scmedal-tools", "scvi-tools", "torch", "anndata", "scanpy", "numpy")
 
 NETWORKS = ("fe", "fec", "re")
 # Every file that a job may write, in the order in which to look at them.
@@ -81,8 +75,7 @@ class Run:
         self.adata = adata
         self.job = job
         self.out = out
-        self.announce = announce
-        self.timings: dict[str, float] = {}
+        self.steps = Steps(announce)
         self.models: dict[str, MedalModel] = {}
         self.embeddings: list[str] = []
 
@@ -90,21 +83,21 @@ class Run:
         """Do the whole job."""
         scvi.settings.seed = self.job.seed
         self._check()
-        with self._step("preprocess", "Preprocess"):
+        with self.steps.step("preprocess", "Preprocess"):
             self._preprocess()
             self._check_targets()  # the filters may have emptied a batch
         self._clear_outputs()
         fixed = model.SCMEDAL_FEC if self.job.labels_key else model.SCMEDAL_FE
         for cls in (fixed, model.SCMEDAL_RE):
             name = cls.__name__.removeprefix("SCMEDAL_").lower()
-            with self._step(f"train_{name}", f"Train {cls.__name__}"):
+            with self.steps.step(f"train_{name}", f"Train {cls.__name__}"):
                 self._train(cls, name)
         if self.job.transform_batch:
-            with self._step("counterfactuals", "Counterfactual means"):
+            with self.steps.step("counterfactuals", "Counterfactual means"):
                 self._write_counterfactual_means()
-        with self._step("figures", "Figures"):
+        with self.steps.step("figures", "Figures"):
             self._draw()
-        with self._step("write", "Write the cells"):
+        with self.steps.step("write", "Write the cells"):
             self.adata.write_h5ad(self.out / "adata.h5ad", compression="gzip")
 
     def _check(self) -> None:
@@ -128,30 +121,17 @@ class Run:
 
     def _preprocess(self) -> None:
         """Raw counts are preprocessed; log-normalised expression is taken as it is."""
-        job, adata = self.job, self.adata
-        ready = expression_kind(expression_of(adata, job.layer)) == "log-normalised"
-        if ready:
-            self.announce("  log-normalised already: taken as it is, all genes kept")
-            if job.size_factor_key is not None:
-                self.announce(f"  size factors in {job.size_factor_key!r} are not needed")
-            if job.layer is not None:
-                adata.X = adata.layers[job.layer].copy()
-        else:
-            n_top_genes = PAPER_GENES if job.preset.startswith("paper") else DEFAULT_GENES
-            pp.preprocess(
-                adata,
-                layer=job.layer,
-                batch_key=job.batch_key,
-                n_top_genes=n_top_genes if n_top_genes < adata.n_vars else None,
-                size_factor_key=job.size_factor_key,
-            )
-        if not ready or job.layer is not None or _keys.PCA not in adata.obsm:
+        job, adata, announce = self.job, self.adata, self.steps.announce
+        n_top_genes = PAPER_GENES if job.preset.startswith("paper") else DEFAULT_GENES
+        had_counts = prepare_expression(
+            adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, announce
+        )
+        if had_counts or job.layer is not None or _keys.PCA not in adata.obsm:
             # Of the genes that the networks see, whatever var["highly_variable"] says.
             sc.pp.pca(adata, n_comps=min(50, *(n - 1 for n in adata.shape)), mask_var=None)
             adata.obsm.pop(umap_key(_keys.PCA), None)
         self.embeddings.append(_keys.PCA)
-        batches = adata.obs[job.batch_key].nunique()
-        self.announce(f"  {adata.n_obs:,} cells x {adata.n_vars:,} genes, {batches:,} batches")
+        announce_size(adata, job.batch_key, announce)
 
     def _clear_outputs(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -194,29 +174,14 @@ class Run:
 
     def write_record(self, **extra) -> None:
         """Write ``run.json``: parameters, versions, seed and timings."""
-        record = {
-            "parameters": asdict(self.job),
-            "seed": self.job.seed,
-            "cells": self.adata.n_obs,
-            "genes": self.adata.n_vars,
-            "models": {
-                name: {
-                    "class": type(trained).__name__,
-                    "epochs": len(trained.history["train_loss"]),
-                    "best_epoch": trained.best_epoch_,
-                    "settings": trained.init_params_,
-                }
-                for name, trained in self.models.items()
-            },
-            "seconds": {step: round(seconds, 1) for step, seconds in self.timings.items()},
-            "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in REPORTED_VERSIONS},
-        } | extra
-        (self.out / "run.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
-
-    @contextmanager
-    def _step(self, key: str, title: str) -> Iterator[None]:
-        self.announce(title)
-        start = time.perf_counter()
-        yield
-        self.timings[key] = time.perf_counter() - start
+        models = {
+            name: {
+                "class": type(trained).__name__,
+                "epochs": len(trained.history["train_loss"]),
+                "best_epoch": trained.best_epoch_,
+                "settings": trained.init_params_,
+            }
+            for name, trained in self.models.items()
+        }
+        file, parameters = self.out / "run.json", asdict(self.job)
+        write_record(file, parameters, self.adata, self.steps, models=models, **extra)

@@ -5,11 +5,13 @@ from ._confounding import Confounding, confounding
 from ._cross_validate import CrossValidation, cross_validate
 from ._folds import summarise_folds
 from ._mixing_classifier import Mixing, mixing_classifier, score_votes
+from ._paper_tables import paper_tables
 from ._recovery import effect_recovery
 from ._scores import scores
 from ._scvi import scvi_counterfactual
 from ._shift import counterfactual_shift, shift_summary
 from ._swap import swap_quality
+from ._write_tables import write_tables
 
 __all__ = [
     "BalancedWeights",
@@ -22,10 +24,12 @@ __all__ = [
     "cross_validate",
     "effect_recovery",
     "mixing_classifier",
+    "paper_tables",
     "score_votes",
     "scores",
     "scvi_counterfactual",
     "shift_summary",
     "summarise_folds",
     "swap_quality",
+    "write_tables",
 ]

@@ -1,0 +1,114 @@
+"""The command that judges embeddings by cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._cli_console import (
+    announce,
+    check_file,
+    explained,
+    fail,
+    list_written,
+    quiet,
+    quiet_worker,
+    read,
+)
+
+
+def evaluate(
+    context: typer.Context,
+    path: Annotated[
+        Path, typer.Argument(metavar="INPUT.h5ad", help="Cells with raw or log-normalised counts.")
+    ],
+    batch_key: Annotated[
+        str, typer.Option(help="Column of obs with each cell's batch, donor or sample.")
+    ],
+    labels_key: Annotated[str, typer.Option(help="Column of obs with cell types.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder to write to; an interrupted evaluation in it goes on."),
+    ],
+    target_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of obs to predict from the embeddings; may be repeated."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME ...",
+            help="FE, FEC, RE, comparators (pca, ae, harmony, scvi, ...) and names in obsm; "
+            "after the file. Default: pca FE RE.",
+        ),
+    ] = None,
+    scheme: Annotated[
+        str, typer.Option(help="What the folds divide: cells, or donors (whole batches).")
+    ] = "cells",
+    n_folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One fold of these only, for a first look.")
+    ] = False,
+    n_top_genes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Variable genes to select in each fold. Default: 3,000 of raw counts, all of "
+            "log-normalised expression.",
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer with the expression, instead of X.")
+    ] = None,
+    size_factor_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs with total counts, if the file has some genes only."),
+    ] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Largest number of epochs of each network.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the folds and of all training.")] = 0,
+    n_jobs: Annotated[int, typer.Option(help="Models to train side by side.")] = 1,
+) -> None:
+    """Compare embeddings by cross-validation, with the controls that a gain needs."""
+    # `--models A B`: click gives the option its first value and leaves the others over.
+    if context.args and not models:
+        raise typer.BadParameter(f"unexpected arguments: {' '.join(context.args)}")
+    check_file(path)
+    announce(f"Read {path}")
+    with quiet(), explained():
+        from joblib import parallel_config
+
+        from ._evaluation import DEFAULT_MODELS, Evaluation, EvaluationJob, holds_evaluation
+
+        if out.exists() and not holds_evaluation(out):
+            fail(
+                f"{out} is a file, or has files that are not of an evaluation. Choose another "
+                "--out."
+            )
+        job = EvaluationJob(
+            batch_key=batch_key,
+            labels_key=labels_key,
+            target_keys=tuple(target_key or ()),
+            models=(*(models or DEFAULT_MODELS), *context.args),
+            scheme=scheme,
+            n_folds=n_folds,
+            quick=quick,
+            n_top_genes=n_top_genes,
+            layer=layer,
+            size_factor_key=size_factor_key,
+            max_epochs=max_epochs,
+            seed=seed,
+            n_jobs=n_jobs,
+        )
+        evaluation = Evaluation(read(path), job, out, announce)
+        with parallel_config(backend="loky", initializer=quiet_worker):
+            evaluation.execute()
+        evaluation.write_record(input=str(path))
+    list_written(out, evaluation.written)
+    announce(
+        "\nA gain from RE is one only beyond what the batch label alone gives: look at the "
+        "controls first."
+    )

@@ -1,0 +1,108 @@
+"""What all jobs of the command line share: expression, timed steps, the record of a run."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from . import pp
+from ._checks import expression_kind, expression_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from anndata import AnnData
+
+DEFAULT_GENES = 3000
+REPORTED_VERSIONS = ("scmedal-tools", "scvi-tools", "torch", "anndata", "scanpy", "numpy")
+
+
+class Steps:
+    """Steps of a job: each is announced before it starts, and timed.
+
+    Parameters
+    ----------
+    announce
+        Called with one line before each step.
+    """
+
+    def __init__(self, announce: Callable[[str], None]):
+        self.announce = announce
+        self.timings: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, key: str, title: str) -> Iterator[None]:
+        """Context of one step."""
+        self.announce(title)
+        start = time.perf_counter()
+        yield
+        self.timings[key] = time.perf_counter() - start
+
+
+def prepare_expression(
+    adata: AnnData,
+    batch_key: str,
+    layer: str | None,
+    size_factor_key: str | None,
+    n_top_genes: int | None,
+    announce: Callable[[str], None],
+) -> bool:
+    """Preprocess raw counts, and take log-normalised expression as it is, with all genes.
+
+    Parameters
+    ----------
+    adata
+        Cells; ``X`` is log-normalised afterwards.
+    batch_key, layer, size_factor_key, n_top_genes
+        See :func:`scmedal_tools.pp.preprocess`. If there are no more than ``n_top_genes`` genes,
+        all are kept.
+    announce
+        Called with what the user should know.
+
+    Returns
+    -------
+    bool
+        Whether there were raw counts.
+    """
+    if expression_kind(expression_of(adata, layer)) == "log-normalised":
+        announce("  log-normalised already: taken as it is, all genes kept")
+        if size_factor_key is not None:
+            announce(f"  size factors in {size_factor_key!r} are not needed")
+        if layer is not None:
+            adata.X = adata.layers[layer].copy()
+        return False
+    pp.preprocess(
+        adata,
+        layer=layer,
+        batch_key=batch_key,
+        n_top_genes=n_top_genes if n_top_genes and n_top_genes < adata.n_vars else None,
+        size_factor_key=size_factor_key,
+    )
+    return True
+
+
+def announce_size(adata: AnnData, batch_key: str, announce: Callable[[str], None]) -> None:
+    """Say how many cells, genes and batches there are."""
+    n_batches = adata.obs[batch_key].nunique()
+    announce(f"  {adata.n_obs:,} cells x {adata.n_vars:,} genes, {n_batches:,} batches")
+
+
+def write_record(
+    file: Path, parameters: dict[str, Any], adata: AnnData, steps: Steps, **extra: Any
+) -> None:
+    """Write ``run.json``: parameters, versions, seed and timings."""
+    record = {
+        "parameters": parameters,
+        "seed": parameters["seed"],
+        "cells": adata.n_obs,
+        "genes": adata.n_vars,
+        "seconds": {step: round(seconds, 1) for step, seconds in steps.timings.items()},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in REPORTED_VERSIONS},
+    } | extra
+    file.write_text(json.dumps(record, indent=2, default=str) + "\n")

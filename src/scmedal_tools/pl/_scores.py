@@ -1,0 +1,188 @@
+"""Scores of a cross-validation with their intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from scmedal_tools.bm._embedders import RE
+from scmedal_tools.bm._mixing_classifier import CHANCE, SEPARATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from scmedal_tools.bm import CrossValidation
+
+NEEDED = ["embedding", "of", "metric", "mean", "lower", "upper"]
+
+
+class Style(NamedTuple):
+    """How the points of a kind of row look."""
+
+    color: str
+    marker: str
+    face: str
+
+
+# Okabe-Ito blue and vermillion, and two shapes: told apart without colours too.
+STYLES = {
+    "embedding": Style("#0072B2", "o", "#0072B2"),
+    "with RE": Style("#D55E00", "D", "#D55E00"),
+    "control": Style("0.5", "o", "white"),
+}
+CHANCE_STYLE = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
+PANEL_WIDTH, ROW_HEIGHT = 2.6, 0.2  # inches
+CHARACTER_WIDTH, MARGINS = 0.062, 0.95  # inches: of the names, and around the panel
+
+
+def scores(
+    result: CrossValidation | pd.DataFrame,
+    metric: str = "balanced_accuracy",
+    of: str | Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+) -> Figure:
+    """Draw scores of embeddings with their 95% intervals over the folds.
+
+    Embeddings are blue points, those beside RE vermillion diamonds. Controls stand below them,
+    hollow and grey, and chance is a dotted line. After one fold there are no intervals. Methods
+    marked "joint" were fitted to the test cells too.
+
+    Parameters
+    ----------
+    result
+        Result of :func:`scmedal_tools.bm.cross_validate`, or its ``summary()``.
+    metric
+        Score to draw, for example ``"accuracy"`` or ``"ASW"``.
+    of
+        Of what: targets, ``"batch"``, ``"batch within label"`` or ``"label"``; a panel for each,
+        with the same rows. ``None`` for all that have the metric.
+    ax
+        Where to draw a single panel; by default in a new figure.
+    save
+        File to write the figure to; its ending gives the format.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+
+    Raises
+    ------
+    KeyError
+        If the table is no summary, or has no such metric of that.
+    ValueError
+        If there are several panels for one ``ax``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import scmedal_tools as scmedal
+    >>> scores = {"mean": [0.6, 0.8], "lower": [0.5, 0.7], "upper": [0.7, 0.9]}
+    >>> summary = pd.DataFrame({"embedding": ["pca", "pca + RE"], **scores})
+    >>> summary = summary.assign(of="sex", metric="accuracy")
+    >>> figure = scmedal.pl.scores(summary, "accuracy")
+    >>> figure.axes[0].get_title()
+    'sex'
+    """
+    summary = _summary_of(result)
+    panels = _panels(summary, metric, of)
+    rows = _rows(summary[(summary["metric"] == metric) & summary["of"].isin(panels)])
+    if ax is None:
+        figure, axes = _new_figure(rows["label"], len(panels))
+    elif len(panels) == 1:
+        figure, axes = ax.figure, [ax]
+    else:
+        raise ValueError(f"One ax cannot hold panels for {panels}: choose one with `of`.")
+    for panel, each in zip(axes, panels, strict=True):
+        _draw(panel, rows, summary[(summary["metric"] == metric) & (summary["of"] == each)])
+        panel.set_title(each, fontsize=9)
+        panel.set_xlabel(metric.replace("_", " "), fontsize=8)
+    axes[0].set_yticks(rows["y"], rows["label"], fontsize=8)
+    if ax is None:
+        _legend(figure, axes)
+    else:
+        ax.legend(frameon=False, fontsize=8)
+    if save is not None:
+        figure.savefig(save, bbox_inches="tight", dpi=150)
+    return figure
+
+
+def _summary_of(result: CrossValidation | pd.DataFrame) -> pd.DataFrame:
+    summary = result if isinstance(result, pd.DataFrame) else result.summary()
+    missing = [name for name in NEEDED if name not in summary]
+    if missing:
+        raise KeyError(
+            f"{missing} not in the table: give the result of bm.cross_validate, or its summary()."
+        )
+    return summary.assign(**{k: False for k in ("control", "joint") if k not in summary})
+
+
+def _panels(summary: pd.DataFrame, metric: str, of: str | Sequence[str] | None) -> list[str]:
+    known = summary.groupby("metric", sort=False)["of"].unique().map(list).to_dict()
+    if metric not in known:
+        raise KeyError(f"There is no metric {metric!r}; there are {', '.join(known)}.")
+    panels = known[metric] if of is None else [of] if isinstance(of, str) else list(of)
+    unknown = [name for name in panels if name not in known[metric]]
+    if unknown or not panels:
+        raise KeyError(f"of={of!r}: {metric} is there of {', '.join(known[metric])}.")
+    return panels
+
+
+def _rows(drawn: pd.DataFrame) -> pd.DataFrame:
+    """A row for each embedding, controls below the others: height, name and kind."""
+    rows = drawn[drawn["embedding"] != CHANCE].drop_duplicates("embedding")
+    rows = rows.sort_values("control", kind="stable").set_index("embedding")
+    with_re = [name.endswith(f"{SEPARATOR}{RE}") for name in rows.index]
+    kind = np.select([rows["control"], with_re], ["control", "with RE"], "embedding")
+    label = [f"{name} (joint)" if joint else name for name, joint in rows["joint"].items()]
+    # Half a row apart: what is compared, and what it is held against.
+    y = np.arange(len(rows)) + 0.5 * rows["control"].to_numpy()
+    return pd.DataFrame({"kind": kind, "label": label, "y": y}, index=rows.index)
+
+
+def _new_figure(labels: pd.Series, n_panels: int) -> tuple[Figure, list[Axes]]:
+    width = PANEL_WIDTH * n_panels + CHARACTER_WIDTH * labels.str.len().max()
+    height = ROW_HEIGHT * len(labels) + MARGINS
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    # Made by pyplot so that notebooks know how to show it, closed so that it is shown only once.
+    plt.close(figure)
+    return figure, list(figure.subplots(1, n_panels, sharey=True, squeeze=False)[0])
+
+
+def _draw(ax: Axes, rows: pd.DataFrame, scores: pd.DataFrame) -> None:
+    scores = scores.set_index("embedding")
+    for kind, style in STYLES.items():
+        y = rows.loc[rows["kind"] == kind, "y"]
+        of_kind = scores.reindex(y.index)
+        if of_kind["mean"].notna().any():
+            ax.hlines(y, of_kind["lower"], of_kind["upper"], color=style.color, linewidth=1.4)
+            ax.plot(
+                of_kind["mean"], y, linestyle="", marker=style.marker, markersize=4.5,
+                color=style.color, markerfacecolor=style.face, label=kind,
+            )  # fmt: skip
+    if CHANCE in scores.index:
+        ax.axvline(scores.loc[CHANCE, "mean"], label=CHANCE, zorder=0, **CHANCE_STYLE)
+    ax.set_ylim(rows["y"].max() + 0.6, -0.6)
+    ax.grid(axis="y", color="0.92", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=7)
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _legend(figure: Figure, axes: list[Axes]) -> None:
+    # The same label in several panels is one entry.
+    entries = {line.get_label(): line for ax in axes for line in ax.lines}
+    style = {"frameon": False, "fontsize": 8, "handletextpad": 0.3, "columnspacing": 1.2}
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries), **style
+    )
