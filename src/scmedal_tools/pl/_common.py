@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 # Of Okabe and Ito: told apart with every common colour vision deficiency.
-BLUE, VERMILLION, YELLOW, GREEN = "#0072B2", "#D55E00", "#F0E442", "#009E73"
+BLUE, VERMILLION, YELLOW, PURPLE = "#0072B2", "#D55E00", "#F0E442", "#CC79A7"
 MAX_NAMED = 30
 
 
@@ -77,7 +77,7 @@ def chosen_genes(genes: str | Sequence[str] | None, n_genes: int, size: pd.Serie
         return checked_names(genes, "genes", "the genes of the model", size.index)
     if n_genes < 1:
         raise ValueError(f"n_genes={n_genes} leaves nothing to draw: pass 1 or more.")
-    return list(size.nlargest(n_genes).index)
+    return list(size.dropna().nlargest(n_genes).index)
 
 
 def draw_matrix(ax: Axes, table: pd.DataFrame, cmap: Colormap | str, norm: Normalize) -> AxesImage:
@@ -86,6 +86,9 @@ def draw_matrix(ax: Axes, table: pd.DataFrame, cmap: Colormap | str, norm: Norma
     n_rows, n_columns = table.shape
     ax.set_yticks(np.arange(n_rows), table.index.astype(str), fontsize=8)
     ax.set_xticks(np.arange(n_columns), table.columns.astype(str), fontsize=8, rotation=90)
-    ax.tick_params(length=0)
+    ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
+    ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=0.5)
+    ax.tick_params(which="both", length=0)
     ax.spines[:].set_visible(False)
     return image
