@@ -11,11 +11,6 @@ from scanpy.pl import palettes
 from scmedal_tools.pl import embeddings
 
 
-@pytest.fixture(autouse=True)
-def _no_display():
-    plt.switch_backend("agg")
-
-
 @pytest.fixture
 def adata():
     """Return 40 cells whose UMAPs exist already, so that no test has to compute one."""

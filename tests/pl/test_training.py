@@ -10,11 +10,6 @@ import pytest
 from scmedal_tools.pl import training
 
 
-@pytest.fixture(autouse=True)
-def _no_display():
-    plt.switch_backend("agg")
-
-
 def _entry(name, values, epochs=None):
     epochs = range(len(values)) if epochs is None else epochs
     return {name: pd.DataFrame({name: values}, index=pd.Index(epochs, name="epoch"))}

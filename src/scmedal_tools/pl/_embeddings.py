@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib import rcParams
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_hex, to_rgba_array
+from matplotlib.colors import Normalize, to_rgba_array
 from matplotlib.lines import Line2D
-from scanpy.pl import palettes
 
 from scmedal_tools import _keys
 from scmedal_tools.tl._umap import umap, umap_key
+
+from ._common import checked_names, new_figure, palette, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,16 +89,14 @@ def embeddings(
     >>> [ax.get_title() for ax in figure.axes]
     ['PCA', 'UMAP', '', '']
     """
-    keys = _checked(keys, "keys", "adata.obsm", adata.obsm.keys())
-    color = _checked(color, "color", "adata.obs", adata.obs.columns)
+    keys = checked_names(keys, "keys", "adata.obsm", adata.obsm.keys())
+    color = checked_names(color, "color", "adata.obs", adata.obs.columns)
     planes = [_plane(adata, key) for key in keys]
     order = np.random.default_rng(0).permutation(adata.n_obs)
     size = np.clip(15_000 / adata.n_obs, 0.5, 20) if point_size is None else point_size
 
     shape = np.array([len(color), len(keys)])
-    figure = plt.figure(figsize=PANEL_INCHES * shape[::-1], layout="constrained")
-    # Made by pyplot so that notebooks know how to show it, closed so that it is shown only once.
-    plt.close(figure)
+    figure = new_figure(PANEL_INCHES * shape[::-1])
     axes = figure.subplots(*shape, squeeze=False)
     for row, column in zip(axes, color, strict=True):
         colors = _draw_key(row[-1], adata, column, max_legend)
@@ -110,18 +106,8 @@ def embeddings(
             _scatter(ax, plane[missing_first], colors[missing_first], size)
     _label(axes, keys)
     _widen_for_legends(figure, axes[:, -1])
-    if save is not None:
-        figure.savefig(save, bbox_inches="tight", dpi=150)
+    save_figure(figure, save)
     return figure
-
-
-def _checked(names: str | Sequence[str], argument: str, place: str, known: object) -> list[str]:
-    if len(names) == 0:
-        raise ValueError(f"`{argument}` is empty: give at least one name of {place}.")
-    names = [names] if isinstance(names, str) else list(names)
-    if unknown := [name for name in names if name not in known]:
-        raise KeyError(f"{unknown} not in {place}, which has {sorted(map(str, known))}.")
-    return names
 
 
 def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:
@@ -155,9 +141,9 @@ def _draw_legend(ax: Axes, adata: AnnData, column: str, limit: int) -> NDArray[n
     cells = pd.Categorical(adata.obs[column])
     if cells.categories.dtype == bool:  # scanpy counts both values, used or not.
         cells = cells.set_categories([False, True])
-    palette = _palette(adata, f"{column}_colors", len(cells.categories))
+    colors = palette(adata, column, len(cells.categories))
     used = np.unique(cells.codes[cells.codes >= 0])
-    entries = {str(cells.categories[code]): palette[code] for code in used}
+    entries = {str(cells.categories[code]): colors[code] for code in used}
     if len(used) > limit:
         column, entries = f"{column}\n({len(used)} categories)", {}
     if (cells.codes < 0).any():
@@ -165,17 +151,7 @@ def _draw_legend(ax: Axes, adata: AnnData, column: str, limit: int) -> NDArray[n
     dots = [Line2D([], [], ls="", marker="o", ms=5, c=c, label=x) for x, c in entries.items()]
     ax.legend(handles=dots, title=column, ncols=1 + len(entries) // LEGEND_ROWS, **LEGEND_STYLE)
     # Code -1, no value, picks the last colour.
-    return to_rgba_array([*palette, MISSING_COLOR])[cells.codes]
-
-
-def _palette(adata: AnnData, uns_key: str, n_colors: int) -> list[str]:
-    """Return the colours in ``uns``, after writing scanpy's defaults if these are too few."""
-    if len(adata.uns.get(uns_key, ())) < n_colors:
-        default = rcParams["axes.prop_cycle"].by_key()["color"]
-        shorter = [default, palettes.default_20, palettes.default_28]
-        chosen = next((c for c in shorter if len(c) >= n_colors), palettes.default_102)
-        adata.uns[uns_key] = [to_hex(color) for color in islice(cycle(chosen), n_colors)]
-    return list(adata.uns.get(uns_key, ()))[:n_colors]
+    return to_rgba_array([*colors, MISSING_COLOR])[cells.codes]
 
 
 def _scatter(ax: Axes, plane: NDArray, colors: NDArray, size: float) -> None:

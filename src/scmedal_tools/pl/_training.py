@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+
+from ._common import BLUE, VERMILLION, new_figure, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TOTAL_LOSS = "total_loss"
-# Okabe-Ito blue and vermillion: told apart with every common colour vision deficiency.
 STYLES = {
-    "train": {"color": "#0072B2", "linestyle": "-"},
-    "validation": {"color": "#D55E00", "linestyle": "--"},
+    "train": {"color": BLUE, "linestyle": "-"},
+    "validation": {"color": VERMILLION, "linestyle": "--"},
 }
 BEST_EPOCH_STYLE = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 WORDS = {"ce": "cross-entropy", "kl": "KL", "mse": "MSE"}
@@ -86,8 +86,7 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
         frameon=False,
         fontsize=9,
     )
-    if save is not None:
-        figure.savefig(save, bbox_inches="tight", dpi=150)
+    save_figure(figure, save)
     return figure
 
 
@@ -137,11 +136,7 @@ def _grid(n_panels: int) -> tuple[Figure, list[Axes]]:
     n_columns = min(n_panels, MAX_COLUMNS)
     n_rows = -(-n_panels // n_columns)
     width, height = PANEL_SIZE
-    figure = plt.figure(
-        figsize=(n_columns * width, n_rows * height + LEGEND_HEIGHT), layout="constrained"
-    )
-    # Made by pyplot so that notebooks know how to show it, closed so that it is shown only once.
-    plt.close(figure)
+    figure = new_figure((n_columns * width, n_rows * height + LEGEND_HEIGHT))
     return figure, [figure.add_subplot(n_rows, n_columns, i + 1) for i in range(n_panels)]
 
 

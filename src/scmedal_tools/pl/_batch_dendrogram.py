@@ -1,0 +1,83 @@
+"""Which batches are alike, as a tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._batches import batch_colors, batch_tree, draw_tree
+from ._common import axes_of, save_figure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+ROW_INCHES = 0.2
+
+
+def batch_dendrogram(
+    model: SCMEDAL_RE,
+    *,
+    factor: str | None = None,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    **kwargs,
+) -> Axes:
+    """Draw a tree of the batches by what they do to all genes.
+
+    Two branches join at the mean distance between their batches (average linkage). A batch of
+    which little is known joins late: what is not known counts as a difference, see
+    :func:`scmedal_tools.tl.batch_similarity`.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`. Its data are modified: where
+        ``uns["<column>_colors"]`` has no colours of the batches, scanpy's defaults are written.
+    factor
+        Factor whose levels are drawn, one of ``model.factors``; ``None`` for the batch.
+    ax
+        Axes to draw on, by default those of a new figure.
+    save
+        File to write the figure to; its ending gives the format.
+    **kwargs
+        ``n_samples``, ``n_cells`` and ``seed`` of :func:`scmedal_tools.tl.batch_similarity`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The distance is in the units of the input.
+
+    Raises
+    ------
+    TypeError
+        If the model is not a ``SCMEDAL_RE``.
+    ValueError
+        If the model has no such factor.
+    RuntimeError
+        If the model is not trained.
+
+    Examples
+    --------
+    >>> ax = batch_dendrogram(model)  # doctest: +SKIP
+    """
+    tree, order = batch_tree(model, factor=factor, **kwargs)
+    colors = batch_colors(model, factor)
+    ax = axes_of(ax, (4.0, 0.8 + ROW_INCHES * len(order)))
+    draw_tree(ax, tree)
+    rows = np.arange(len(order))
+    leaves = [colors[str(name)] for name in order]
+    ax.scatter(
+        np.zeros(len(rows)), rows, c=leaves, s=30, ec="0.3", lw=0.5, clip_on=False, zorder=3
+    )
+    ax.set_yticks(rows, map(str, order), fontsize=8)
+    ax.yaxis.tick_right()
+    ax.tick_params("y", length=0, pad=6)
+    ax.tick_params("x", labelsize=7)
+    ax.set_xlabel("distance of effects", fontsize=8)
+    save_figure(ax.figure, save)
+    return ax

@@ -1,0 +1,127 @@
+"""What each batch does to chosen genes, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import norm
+
+from ._batches import batch_colors, effects_on
+from ._common import new_figure, save_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+MAX_COLUMNS = 5
+ROW_INCHES = 0.14
+PANEL_INCHES = 1.5
+# Black where the interval is on one side of zero.
+SURE, UNSURE = "0.0", "0.65"
+
+
+def batch_effects_forest(
+    model: SCMEDAL_RE,
+    genes: str | Sequence[str] | None = None,
+    *,
+    n_genes: int = 20,
+    factor: str | None = None,
+    interval: float = 0.9,
+    save: str | Path | None = None,
+    **kwargs,
+) -> Figure:
+    """Draw the effect of every batch on genes with its interval, a panel for each gene.
+
+    Points are posterior means in the colours of the batches, lines are intervals: black where all
+    of it is on one side of zero, grey elsewhere. All panels have the same axis.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`. Its data are modified: where
+        ``uns["<column>_colors"]`` has no colours of the batches, scanpy's defaults are written.
+    genes
+        Genes to draw, in this order; by default those with the largest root mean square effect
+        over the batches, largest first.
+    n_genes
+        Number of genes if `genes` are not given.
+    factor
+        Factor whose levels are drawn, one of ``model.factors``; ``None`` for the batch.
+    interval
+        Probability that an interval holds: of a normal distribution with the posterior's mean and
+        standard deviation. It is of one batch and gene, not of all of them at once.
+    save
+        File to write the figure to; its ending gives the format.
+    **kwargs
+        ``n_samples``, ``n_cells`` and ``seed`` of
+        :meth:`~scmedal_tools.model.SCMEDAL_RE.get_batch_effects`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+
+    Raises
+    ------
+    KeyError
+        If one of `genes` is not a gene of the model.
+    TypeError
+        If the model is not a ``SCMEDAL_RE``.
+    ValueError
+        If there are no genes to draw, `interval` is not a share, or the model has no such factor.
+    RuntimeError
+        If the model is not trained.
+
+    Examples
+    --------
+    >>> figure = batch_effects_forest(model, ["XIST", "RPS4Y1"])  # doctest: +SKIP
+    """
+    if not 0 < interval < 1:
+        raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
+    effects, sds = effects_on(model, genes, n_genes, factor=factor, **kwargs)
+    half_widths = norm.ppf((1 + interval) / 2) * sds
+    colors = batch_colors(model, factor)
+    point_colors = [colors[str(name)] for name in effects.index]
+    figure, axes = _grid(*effects.shape)
+    for ax, gene in zip(axes, effects.columns, strict=True):
+        _draw_gene(ax, effects[gene], half_widths[gene], point_colors)
+    axes[0].set_yticks(np.arange(len(effects)), effects.index.astype(str))
+    axes[0].set_ylim(len(effects) - 0.4, -0.6)
+    figure.supxlabel(f"effect, {100 * interval:g} % interval (units of the input)", fontsize=9)
+    save_figure(figure, save)
+    return figure
+
+
+def _grid(n_batches: int, n_genes: int) -> tuple[Figure, list[Axes]]:
+    n_columns = min(n_genes, MAX_COLUMNS)
+    n_rows = -(-n_genes // n_columns)
+    height = 0.5 + ROW_INCHES * n_batches
+    figure = new_figure((0.8 + PANEL_INCHES * n_columns, 0.3 + height * n_rows))
+    axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax in axes[n_genes:]:
+        ax.remove()
+    for ax in axes[max(n_genes - n_columns, 0) : n_genes]:
+        ax.tick_params(labelbottom=True)
+    return figure, list(axes[:n_genes])
+
+
+def _draw_gene(
+    ax: Axes, effects: pd.Series, half_widths: pd.Series, point_colors: list[str]
+) -> None:
+    rows = np.arange(len(effects))
+    lower, upper = effects - half_widths, effects + half_widths
+    line_colors = np.where((lower > 0) | (upper < 0), SURE, UNSURE)
+    ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)
+    ax.hlines(rows, lower, upper, colors=line_colors, linewidth=1.1)
+    ax.scatter(effects, rows, c=point_colors, s=16, edgecolors="0.2", linewidths=0.4, zorder=3)
+    ax.set_title(effects.name, fontsize=9)
+    ax.tick_params(labelsize=7, length=2)
+    ax.tick_params("y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)

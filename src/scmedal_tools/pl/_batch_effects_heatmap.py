@@ -1,0 +1,98 @@
+"""What each batch does to genes, all at a glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.colors import CenteredNorm
+
+from ._batches import batch_tree, draw_tree, effects_on
+from ._common import axes_of, draw_matrix, save_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+CELL_INCHES = 0.2
+
+
+def batch_effects_heatmap(
+    model: SCMEDAL_RE,
+    genes: str | Sequence[str] | None = None,
+    *,
+    n_genes: int = 20,
+    factor: str | None = None,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    **kwargs,
+) -> Axes:
+    """Draw the effects of all batches on genes as a heat map, like batches beside each other.
+
+    White is no effect. Colours are of posterior means, which are near zero where little is known;
+    :func:`batch_effects_forest` shows how sure they are. The batches are in the order of the tree
+    beside them, that of :func:`batch_dendrogram`, which is of *all* genes.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
+    genes
+        Genes to draw, in this order; by default those with the largest root mean square effect
+        over the batches, largest first.
+    n_genes
+        Number of genes if `genes` are not given.
+    factor
+        Factor whose levels are drawn, one of ``model.factors``; ``None`` for the batch.
+    ax
+        Axes to draw on, by default those of a new figure.
+    save
+        File to write the figure to; its ending gives the format.
+    **kwargs
+        ``n_samples``, ``n_cells`` and ``seed`` of :func:`scmedal_tools.tl.batch_similarity`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Those of the heat map. The tree and the colour bar are axes within them.
+
+    Raises
+    ------
+    KeyError
+        If one of `genes` is not a gene of the model.
+    TypeError
+        If the model is not a ``SCMEDAL_RE``.
+    ValueError
+        If there are no genes to draw, or the model has no such factor.
+    RuntimeError
+        If the model is not trained.
+
+    Examples
+    --------
+    >>> ax = batch_effects_heatmap(model, ["XIST", "RPS4Y1"])  # doctest: +SKIP
+    """
+    effects, _ = effects_on(model, genes, n_genes, factor=factor, **kwargs)
+    tree, order = batch_tree(model, factor=factor, **kwargs)
+    effects = effects.loc[order]
+    n_rows, n_columns = effects.shape
+    size = (max(2.6 + CELL_INCHES * n_columns, 4.0), max(1.6 + CELL_INCHES * n_rows, 3.0))
+    ax = axes_of(ax, size)
+    largest = np.abs(effects.to_numpy()).max()
+    image = draw_matrix(ax, effects, "RdBu_r", CenteredNorm(0, largest or 1.0))
+    ax.yaxis.tick_right()
+    beside = ax.inset_axes((-0.2, 0, 0.19, 1))
+    draw_tree(beside, tree)
+    beside.axis("off")
+    bar = ax.figure.colorbar(
+        image, cax=ax.inset_axes((0, 1.04, 0.5, 0.04)), orientation="horizontal"
+    )
+    bar.ax.xaxis.set_ticks_position("top")
+    bar.ax.tick_params(labelsize=7)
+    bar.ax.set_title("effect (units of the input)", fontsize=8, loc="left")
+    bar.outline.set_visible(False)
+    save_figure(ax.figure, save)
+    return ax

@@ -1,0 +1,70 @@
+"""What figures of batch effects share: the effects, colours, and the tree of batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
+
+from scmedal_tools.model._modalities import BATCH, FACTORS, part_of
+from scmedal_tools.tl._batch_similarity import batch_similarity
+from scmedal_tools.tl._models import check_has_draws
+
+from ._common import chosen_genes, palette
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+WITHOUT_CELLS = "lightgrey"
+
+
+def effects_on(
+    model: SCMEDAL_RE, genes: str | Sequence[str] | None, n_genes: int, **kwargs
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Effects and their standard deviations, batches x genes, by default the most affected."""
+    check_has_draws(model, 1)
+    effects = model.get_batch_effects(**kwargs)
+    rms = np.square(effects["effect"]).groupby(level="gene", sort=False).mean()
+    genes = chosen_genes(genes, n_genes, rms)
+    batches = effects.index.unique(0)
+    effect, sd = (effects[name].unstack("gene").loc[batches, genes] for name in ("effect", "sd"))
+    return effect, sd
+
+
+def batch_colors(model: SCMEDAL_RE, factor: str | None) -> dict[str, str]:
+    """Colour of each batch in ``uns``; light grey for those that have no cells in the data."""
+    setup, column = model.registry["setup_args"], factor or next(iter(model.factors))
+    argument = FACTORS if column in (setup.get("random_effect_keys") or ()) else BATCH
+    adata = part_of(model.adata, setup, argument)
+    # Colours are in the order of these categories, which need not be that of the model.
+    categories = pd.Categorical(adata.obs[column]).categories
+    colors = dict(zip(map(str, categories), palette(adata, column, len(categories)), strict=True))
+    return {str(name): colors.get(str(name), WITHOUT_CELLS) for name in model.factors[column]}
+
+
+def batch_tree(model: SCMEDAL_RE, **kwargs) -> tuple[NDArray[np.floating], list[str]]:
+    """Average linkage of the batches by their posterior distances, and their order in it."""
+    distances = batch_similarity(model, progress=False, **kwargs)
+    condensed = squareform(distances.to_numpy())
+    tree = hierarchy.linkage(condensed, "average", optimal_ordering=True)
+    return tree, list(distances.index[hierarchy.leaves_list(tree)])
+
+
+def draw_tree(ax: Axes, tree: NDArray[np.floating]) -> None:
+    """Draw the tree with its root on the left and its first leaf on top, leaf ``i`` at ``i``."""
+    drawn = hierarchy.dendrogram(tree, no_plot=True)
+    for position, height in zip(drawn["icoord"], drawn["dcoord"], strict=True):
+        # scipy has its leaves at 5, 15, 25, ...
+        ax.plot(height, np.array(position) / 10 - 0.5, color="0.3", linewidth=1)
+    n_leaves = len(tree) + 1
+    ax.set(xlim=(tree[:, 2].max() * 1.02 or 1.0, 0), ylim=(n_leaves - 0.5, -0.5))
+    ax.set_yticks([])
+    ax.spines[["top", "left", "right"]].set_visible(False)

@@ -1,0 +1,94 @@
+"""What figures share: how they are made and saved, colours, and names that have to exist."""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import rcParams
+from matplotlib.colors import to_hex
+from scanpy.pl import palettes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+# Of Okabe and Ito: told apart with every common colour vision deficiency.
+BLUE, VERMILLION, YELLOW, PURPLE = "#0072B2", "#D55E00", "#F0E442", "#CC79A7"
+MAX_NAMED = 30
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Make a figure of some width and height in inches that is shown only where it is returned."""
+    figure = plt.figure(figsize=size, layout="constrained")
+    # Made by pyplot so that notebooks know how to show it, closed so that it is shown only once.
+    plt.close(figure)
+    return figure
+
+
+def axes_of(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Return the axes to draw on, by default those of a new figure, which pyplot shows."""
+    return plt.figure(figsize=size, layout="constrained").add_subplot() if ax is None else ax
+
+
+def save_figure(figure: Figure, save: str | Path | None) -> None:
+    """Write the figure to a file, if there is one."""
+    if save is not None:
+        figure.savefig(save, bbox_inches="tight", dpi=150)
+
+
+def palette(adata: AnnData, column: str, n_colors: int) -> list[str]:
+    """Return the colours in ``uns``, after writing scanpy's defaults if these are too few."""
+    uns_key = f"{column}_colors"
+    if len(adata.uns.get(uns_key, ())) < n_colors:
+        default = rcParams["axes.prop_cycle"].by_key()["color"]
+        shorter = [default, palettes.default_20, palettes.default_28]
+        chosen = next((c for c in shorter if len(c) >= n_colors), palettes.default_102)
+        adata.uns[uns_key] = [to_hex(color) for color in islice(cycle(chosen), n_colors)]
+    return list(adata.uns.get(uns_key, ()))[:n_colors]
+
+
+def checked_names(
+    names: str | Sequence[str], argument: str, place: str, known: Collection
+) -> list[str]:
+    """Return the names as a list, and refuse none and unknown ones."""
+    if len(names) == 0:
+        raise ValueError(f"`{argument}` is empty: give at least one name of {place}.")
+    names = [names] if isinstance(names, str) else list(names)
+    if unknown := [name for name in names if name not in known]:
+        has = sorted(map(str, known))
+        more = f" and {len(has) - MAX_NAMED:,} more" if len(has) > MAX_NAMED else ""
+        raise KeyError(f"{unknown} not in {place}, which has {has[:MAX_NAMED]}{more}.")
+    return names
+
+
+def chosen_genes(genes: str | Sequence[str] | None, n_genes: int, size: pd.Series) -> list[str]:
+    """Return the genes asked for; without any, the ``n_genes`` of the largest ``size``."""
+    if genes is not None:
+        return checked_names(genes, "genes", "the genes of the model", size.index)
+    if n_genes < 1:
+        raise ValueError(f"n_genes={n_genes} leaves nothing to draw: pass 1 or more.")
+    return list(size.dropna().nlargest(n_genes).index)
+
+
+def draw_matrix(ax: Axes, table: pd.DataFrame, cmap: Colormap | str, norm: Normalize) -> AxesImage:
+    """Draw a table as coloured cells, its first row on top, every row and column named."""
+    image = ax.imshow(table.to_numpy(), cmap=cmap, norm=norm, aspect="auto")
+    n_rows, n_columns = table.shape
+    ax.set_yticks(np.arange(n_rows), table.index.astype(str), fontsize=8)
+    ax.set_xticks(np.arange(n_columns), table.columns.astype(str), fontsize=8, rotation=90)
+    ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
+    ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=0.5)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    return image

@@ -1,0 +1,90 @@
+"""Which batches have cells of what, as a heat map of counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.colors import LogNorm
+
+from ._common import axes_of, draw_matrix, save_figure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+    from scmedal_tools.bm import Confounding
+
+CELL_INCHES = (0.5, 0.22)
+
+
+def confounding(
+    result: Confounding,
+    pair: tuple[str, str] | None = None,
+    *,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+) -> Axes:
+    """Draw the number of cells in every combination of two columns.
+
+    Combinations without cells are white and have no number. The darker, the more cells, on a
+    logarithmic scale. The title has Cramér's V and how the columns are nested.
+
+    Parameters
+    ----------
+    result
+        Result of :func:`scmedal_tools.bm.confounding`.
+    pair
+        Columns of the rows and of the columns, one of ``result.tables``; by default the first, the
+        batch and the first target.
+    ax
+        Axes to draw on, by default those of a new figure.
+    save
+        File to write the figure to; its ending gives the format.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The figure made where `ax` is not given is one of pyplot's.
+
+    Raises
+    ------
+    KeyError
+        If the result has no such pair of columns.
+
+    Examples
+    --------
+    >>> from scmedal_tools import bm, datasets
+    >>> adata = datasets.simulated(n_donors=4, n_genes=20)
+    >>> ax = confounding(bm.confounding(adata, "donor", ["condition"]))
+    >>> ax.get_title()
+    "Cramér's V 1.00, donor in condition"
+    """
+    pair = next(iter(result.tables)) if pair is None else tuple(pair)
+    if pair not in result.tables:
+        raise KeyError(f"{pair} is not a pair of the result, which has {list(result.tables)}.")
+    table = result.tables[pair]
+    summary = result.summary.set_index(["group", "target"]).loc[pair]
+    n_rows, n_columns = table.shape
+    width, height = CELL_INCHES
+    ax = axes_of(ax, (max(1.4 + width * n_columns, 3.0), 1.8 + height * n_rows))
+    counts = table.to_numpy()
+    # White for no cells: a logarithm has no zero. The range is that of two counts at least.
+    norm = LogNorm(1, max(counts.max(), 2))
+    image = draw_matrix(ax, table.where(table > 0), "Blues", norm)
+    _write_counts(ax, table, image)
+    ax.set_ylabel(pair[0], fontsize=9)
+    ax.set_xlabel(pair[1], fontsize=9)
+    ax.set_title(f"Cramér's V {summary['cramers_v']:.2f}, {summary['nesting']}", fontsize=9)
+    save_figure(ax.figure, save)
+    return ax
+
+
+def _write_counts(ax: Axes, table: pd.DataFrame, image: AxesImage) -> None:
+    style = {"ha": "center", "va": "center", "fontsize": 7}
+    for row, column in zip(*table.to_numpy().nonzero(), strict=True):
+        count = table.iat[row, column]
+        dark = image.norm(count) > 0.6
+        ax.text(column, row, f"{count:,}", color="white" if dark else "black", **style)

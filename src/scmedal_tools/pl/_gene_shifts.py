@@ -1,0 +1,179 @@
+"""Predicted and measured shifts of genes, for one counterfactual."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.transforms import Bbox
+
+from scmedal_tools._checks import check_obs
+from scmedal_tools.bm._recovery import agreement
+from scmedal_tools.bm._shift import as_counterfactual, combinations_of, known_cells
+
+from ._common import BLUE, axes_of, save_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+    from scmedal_tools.bm._baselines import Counterfactual
+    from scmedal_tools.model import SCMEDAL_RE
+
+IDENTITY = {"color": "0.5", "linestyle": "--", "linewidth": 1, "zorder": 0}
+# Beside a point, away from the identity line first: there it is emptier.
+UPPER_LEFT = {"xytext": (-3, 3), "ha": "right", "va": "bottom"}
+LOWER_RIGHT = {"xytext": (3, -3), "ha": "left", "va": "top"}
+UPPER_RIGHT = {"xytext": (3, 3), "ha": "left", "va": "bottom"}
+LOWER_LEFT = {"xytext": (-3, -3), "ha": "right", "va": "top"}
+ABOVE_LINE = (UPPER_LEFT, LOWER_RIGHT, UPPER_RIGHT, LOWER_LEFT)
+BELOW_LINE = (LOWER_RIGHT, UPPER_LEFT, LOWER_LEFT, UPPER_RIGHT)
+
+
+def gene_shifts(
+    model: SCMEDAL_RE | Counterfactual,
+    adata: AnnData,
+    batch_key: str,
+    labels_key: str,
+    *,
+    cell_type: str,
+    source: str,
+    target: str,
+    train: Sequence[int] | None = None,
+    test: Sequence[int] | None = None,
+    n_names: int = 8,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+) -> Axes:
+    """Draw measured against predicted shifts of all genes, from one batch to another in a type.
+
+    The shifts and the correlation in the title are those of
+    :func:`scmedal_tools.bm.counterfactual_shift`: predicted from training cells of the source,
+    measured on test cells of both. The dashed line is where they are equal. Measured shifts have
+    the noise of their cells: a spread about the line is not all the model's.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`; or a function ``(cells, target)``, see
+        :func:`scmedal_tools.bm.counterfactual_shift`.
+    adata
+        Preprocessed cells; the expression is ``adata.X``.
+    batch_key, labels_key
+        Columns with the batches and the cell types.
+    cell_type, source, target
+        Cell type, and the batches from and to which its cells go.
+    train, test
+        Positions of the cells to predict from and of those to measure on; by default the model's.
+    n_names
+        Number of genes to name: those with the largest shift, predicted or measured. A name that
+        would cover another or its point is left out.
+    ax
+        Axes to draw on, by default those of a new figure.
+    save
+        File to write the figure to; its ending gives the format.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Predicted shifts across, measured ones upwards, in the units of the input.
+
+    Raises
+    ------
+    ValueError
+        If training or test cells are not known, or there are no cells to predict from or to
+        measure on.
+
+    Examples
+    --------
+    >>> ax = gene_shifts(  # doctest: +SKIP
+    ...     model,
+    ...     adata,
+    ...     "donor",
+    ...     "cell_type",
+    ...     cell_type="B",
+    ...     source="AML707B",
+    ...     target="AML328",
+    ... )
+    """
+    check_obs(adata, batch_key)
+    check_obs(adata, labels_key, what="labels_key", min_levels=1)
+    train, test = known_cells({"model": model}, train, test)
+    batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    cells = _cells(batches, labels, train, test, str(cell_type), str(source), str(target))
+    shifts = _shifts(as_counterfactual(model, adata), adata, str(source), str(target), *cells)
+
+    ax = axes_of(ax, (4.0, 4.0))
+    ax.axline((0, 0), slope=1, **IDENTITY)
+    ax.scatter(*shifts.to_numpy().T, s=10, color=BLUE, alpha=0.6, linewidths=0, rasterized=True)
+    correlation = agreement(*shifts.to_numpy().T)["correlation"]
+    ax.set_title(f"{source} → {target} ({cell_type})\ncorrelation {correlation:.2f}", fontsize=9)
+    ax.set_xlabel("predicted shift", fontsize=8)
+    ax.set_ylabel("measured shift", fontsize=8)
+    ax.tick_params(labelsize=7)
+    ax.spines[["top", "right"]].set_visible(False)
+    _name_genes(ax, shifts, n_names)
+    save_figure(ax.figure, save)
+    return ax
+
+
+def _cells(
+    batches: np.ndarray,
+    labels: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    cell_type: str,
+    source: str,
+    target: str,
+) -> list[np.ndarray]:
+    """Positions of the source's training and test cells, and the target's test cells."""
+    found = []
+    for part, cells, batch in [
+        ("training", train, source),
+        ("test", test, source),
+        ("test", test, target),
+    ]:
+        of_part = combinations_of(batches, labels, cells)
+        if (batch, cell_type) not in of_part:
+            raise ValueError(
+                f"No {part} cells of {cell_type!r} in {batch!r}: choose another combination, for "
+                "example one of bm.counterfactual_shift."
+            )
+        found.append(of_part[batch, cell_type])
+    return found
+
+
+def _shifts(
+    counterfactual: Counterfactual,
+    adata: AnnData,
+    source: str,
+    target: str,
+    from_cells: np.ndarray,
+    of_source: np.ndarray,
+    of_target: np.ndarray,
+) -> pd.DataFrame:
+    """Predicted and measured shift of each gene."""
+    predicted = counterfactual(from_cells, target).mean(0)
+    predicted = predicted - counterfactual(from_cells, source).mean(0)
+    measured = adata.X[of_target].mean(0) - adata.X[of_source].mean(0)
+    measured = np.asarray(measured).ravel()
+    return pd.DataFrame({"predicted": predicted, "measured": measured}, adata.var_names)
+
+
+def _name_genes(ax: Axes, shifts: pd.DataFrame, n_names: int) -> None:
+    ax.figure.draw_without_rendering()  # Only now it is known where a name would be.
+    named = shifts.loc[shifts.abs().max(axis=1).nlargest(n_names).index]
+    points = ax.transData.transform(named.to_numpy())
+    taken = [Bbox.from_extents(*(point - 3), *(point + 3)) for point in points]
+    for gene, (x, y) in zip(named.index, named.to_numpy(), strict=True):
+        for style in ABOVE_LINE if y > x else BELOW_LINE:
+            name = ax.annotate(gene, (x, y), textcoords="offset points", fontsize=7, **style)
+            place = name.get_window_extent()
+            if not place.count_overlaps(taken):
+                taken.append(place)
+                break
+            name.remove()

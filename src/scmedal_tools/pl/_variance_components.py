@@ -1,0 +1,105 @@
+"""How much of genes' variance is of the batches, as bars."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._common import (
+    BLUE,
+    PURPLE,
+    VERMILLION,
+    YELLOW,
+    axes_of,
+    chosen_genes,
+    save_figure,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+ROW_INCHES = 0.2
+SHARE = "_share"
+# At most three factors: the batch and two further ones.
+FACTOR_COLORS = [VERMILLION, YELLOW, PURPLE]
+OTHER_COLORS = {"content": BLUE, "residual": "0.8"}
+
+
+def variance_components(
+    components: pd.DataFrame,
+    genes: str | Sequence[str] | None = None,
+    *,
+    n_genes: int = 20,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+) -> Axes:
+    """Draw the shares of batch, content and residual in the variance of genes.
+
+    A bar for each gene, its first part the batch, so that these shares start at one line.
+
+    Parameters
+    ----------
+    components
+        Result of :func:`scmedal_tools.tl.variance_components`.
+    genes
+        Genes to draw, from top to bottom; by default those with the largest share of the batch,
+        largest first. A gene that does not vary has no bar.
+    n_genes
+        Number of genes if `genes` are not given.
+    ax
+        Axes to draw on, by default those of a new figure.
+    save
+        File to write the figure to; its ending gives the format.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The figure made where `ax` is not given is one of pyplot's.
+
+    Raises
+    ------
+    KeyError
+        If one of `genes` is not in the table.
+    ValueError
+        If there are no genes to draw, or the table is not one of variance components.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> shares = {"content_share": [0.6], "batch_share": [0.3], "residual_share": [0.1]}
+    >>> ax = variance_components(pd.DataFrame(shares, ["XIST"]))
+    >>> [container.get_label() for container in ax.containers]
+    ['batch', 'content', 'residual']
+    """
+    shares = components.filter(regex=f"{SHARE}$").rename(columns=lambda x: x.removesuffix(SHARE))
+    if missing := {"content", "batch", "residual"} - set(shares.columns):
+        raise ValueError(
+            f"The table has no shares of {sorted(missing)}: pass the result of "
+            "tl.variance_components."
+        )
+    shares = shares.loc[chosen_genes(genes, n_genes, shares["batch"])]
+    factors = [name for name in shares.columns if name not in OTHER_COLORS]
+    colors = dict(zip(factors, FACTOR_COLORS, strict=False)) | OTHER_COLORS
+
+    ax = axes_of(ax, (5.0, 0.9 + ROW_INCHES * len(shares)))
+    rows, start = np.arange(len(shares)), np.zeros(len(shares))
+    style = {"height": 0.8, "edgecolor": "white", "linewidth": 0.5}
+    for name, color in colors.items():
+        ax.barh(rows, shares[name], left=start, color=color, label=name, **style)
+        start = start + shares[name]
+    ax.set_yticks(rows, shares.index.astype(str), fontsize=8)
+    ax.set(xlim=(0, 1), ylim=(len(shares) - 0.4, -0.6))
+    ax.set_xlabel("share of the variance", fontsize=8)
+    ax.tick_params("x", labelsize=7)
+    ax.tick_params("y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=len(colors), frameon=False, fontsize=8
+    )
+    save_figure(ax.figure, save)
+    return ax

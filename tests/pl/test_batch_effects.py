@@ -1,0 +1,205 @@
+"""Forest plot, heat map and tree of a model's batch effects: what is drawn, where, in what."""
+
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib.colors import to_hex
+from scipy.cluster.hierarchy import cophenet, linkage
+from scipy.spatial.distance import squareform
+from scipy.stats import norm
+
+from scmedal_tools import tl
+from scmedal_tools.pl import batch_dendrogram, batch_effects_forest, batch_effects_heatmap
+from scmedal_tools.pl._batches import batch_colors
+
+QUICK = {"n_samples": 5, "n_cells": 20}
+FIGURES = [batch_effects_forest, batch_effects_heatmap, batch_dendrogram]
+OF_GENES = FIGURES[:2]
+COLORS = {f"donor_0{i}": f"#00000{i}" for i in range(1, 5)}
+
+
+@pytest.fixture(scope="module")
+def model(fit, cells):
+    """Two factors with effects that are large enough to differ, colours chosen by the user."""
+    import torch
+
+    adata = cells.copy()
+    adata.obs["protocol"] = np.resize(["v2", "v3"], adata.n_obs)
+    model = fit("SCMEDAL_RE", adata, {"random_effect_keys": ["protocol"]})
+    generator = torch.Generator().manual_seed(0)
+    for table in model.module.effect_tables.values():
+        table.loc.data += 0.3 * torch.randn(table.loc.shape, generator=generator)
+    # scanpy's colours are in the order of the categories, here another one than the model's.
+    adata.obs["donor"] = pd.Categorical(adata.obs["donor"], list(COLORS)[::-1])
+    adata.uns["donor_colors"] = list(COLORS.values())[::-1]
+    return model
+
+
+@pytest.fixture(scope="module")
+def effects(model):
+    return model.get_batch_effects(**QUICK)
+
+
+def names(axis):
+    return [text.get_text() for text in axis.get_ticklabels()]
+
+
+class TestForest:
+    def test_points_are_effects_and_lines_their_intervals(self, model, effects):
+        genes = list(model.gene_names[[3, 1]])
+        figure = batch_effects_forest(model, genes, interval=0.8, **QUICK)
+        assert [ax.get_title() for ax in figure.axes] == genes
+        for ax, gene in zip(figure.axes, genes, strict=True):
+            expected = effects.xs(gene, level="gene")
+            lines, points = ax.collections
+            np.testing.assert_allclose(points.get_offsets().data[:, 0], expected["effect"])
+            ends = np.array([segment[:, 0] for segment in lines.get_segments()])
+            np.testing.assert_allclose(ends.mean(1), expected["effect"], rtol=1e-6)
+            np.testing.assert_allclose(
+                np.diff(ends).ravel() / 2, norm.ppf(0.9) * expected["sd"], rtol=1e-6
+            )
+
+    def test_batches_are_rows_in_their_order_from_the_top(self, model):
+        ax = batch_effects_forest(model, n_genes=1, **QUICK).axes[0]
+        assert names(ax.yaxis) == list(model.batch_names)
+        np.testing.assert_array_equal(ax.collections[1].get_offsets().data[:, 1], range(4))
+        bottom, top = ax.get_ylim()
+        assert bottom > top
+
+    def test_points_have_the_colors_of_the_batches(self, model):
+        ax = batch_effects_forest(model, n_genes=1, **QUICK).axes[0]
+        drawn = [to_hex(color) for color in ax.collections[1].get_facecolors()]
+        assert dict(zip(names(ax.yaxis), drawn, strict=True)) == COLORS
+
+    def test_line_is_black_where_the_effect_is_on_one_side_of_zero(self, model, effects):
+        gene = model.gene_names[0]
+        z = np.abs(effects.xs(gene, level="gene")["z"])
+        # Half of the intervals hold zero.
+        interval = 2 * norm.cdf(z.median()) - 1
+        figure = batch_effects_forest(model, gene, interval=interval, **QUICK)
+        drawn = [to_hex(color) for color in figure.axes[0].collections[0].get_colors()]
+        assert drawn == [to_hex("black" if sure else "0.65") for sure in z > z.median()]
+
+    def test_panels_share_an_axis_and_fill_rows(self, model):
+        figure = batch_effects_forest(model, n_genes=7, **QUICK)
+        assert len(figure.axes) == 7
+        assert len({ax.get_xlim() for ax in figure.axes}) == 1
+        assert [ax.xaxis.get_tick_params()["labelbottom"] for ax in figure.axes] == (
+            [False] * 2 + [True] * 5
+        )
+
+    @pytest.mark.parametrize("interval", [0, 1, 90])
+    def test_interval_that_is_no_share(self, model, interval):
+        with pytest.raises(ValueError, match=f"interval={interval} is outside its range"):
+            batch_effects_forest(model, interval=interval)
+
+
+class TestHeatmap:
+    def test_cells_are_effects_in_the_order_of_the_tree(self, model, effects):
+        ax = batch_effects_heatmap(model, n_genes=5, **QUICK)
+        rows, columns = names(ax.yaxis), names(ax.xaxis)
+        expected = effects["effect"].unstack().loc[rows, columns]
+        np.testing.assert_allclose(ax.images[0].get_array(), expected)
+        assert rows == names(batch_dendrogram(model, **QUICK).yaxis)
+
+    def test_colors_are_centred_at_no_effect(self, model, effects):
+        image = batch_effects_heatmap(model, n_genes=60, **QUICK).images[0]
+        largest = effects["effect"].abs().max()
+        assert image.get_clim() == pytest.approx((-largest, largest))
+
+    def test_model_without_effects(self, fit, cells):
+        model = fit("SCMEDAL_RE", cells.copy(), model={"n_states": 0})
+        for table in model.module.effect_tables.values():
+            table.loc.data.zero_()
+            table.rho.data.fill_(-100)
+        image = batch_effects_heatmap(model, n_genes=2, **QUICK).images[0]
+        assert not image.get_array().any()
+        np.testing.assert_allclose(image.norm(0.0), 0.5)
+
+
+class TestDendrogram:
+    def test_batches_join_at_their_distance(self, model):
+        ax = batch_dendrogram(model, **QUICK)
+        distances = tl.batch_similarity(model, progress=False, **QUICK)
+        tree = linkage(squareform(distances.to_numpy()), "average")
+        np.testing.assert_allclose(
+            sorted(line.get_xdata()[1] for line in ax.lines), np.sort(tree[:, 2])
+        )
+        # The two batches that are most alike are neighbours, and joined first.
+        joined = squareform(cophenet(tree))
+        first, second = np.argwhere(joined == joined[joined > 0].min())[0]
+        order = names(ax.yaxis)
+        rows = [order.index(distances.index[i]) for i in (first, second)]
+        innermost = min(ax.lines, key=lambda line: line.get_xdata()[1])
+        assert sorted(rows) == [innermost.get_ydata()[0], innermost.get_ydata()[-1]]
+
+    def test_leaves_have_the_colors_of_the_batches(self, model):
+        ax = batch_dendrogram(model, **QUICK)
+        drawn = [to_hex(color) for color in ax.collections[0].get_facecolors()]
+        assert dict(zip(names(ax.yaxis), drawn, strict=True)) == COLORS
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+class TestAll:
+    def test_further_factor(self, model, draw):
+        drawn = draw(model, factor="protocol", **QUICK)
+        ax = drawn if draw is not batch_effects_forest else drawn.axes[0]
+        assert sorted(names(ax.yaxis)) == ["v2", "v3"]
+        if draw is not batch_effects_heatmap:
+            assert len(model.adata.uns["protocol_colors"]) == 2
+
+    def test_is_saved(self, model, draw, tmp_path):
+        draw(model, save=tmp_path / "effects.png", **QUICK)
+        assert (tmp_path / "effects.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_model_without_random_effects(self, build, adata, draw):
+        with pytest.raises(TypeError, match="SCMEDAL_FE has no random effects"):
+            draw(build("SCMEDAL_FE", adata))
+
+    def test_unknown_factor(self, model, draw):
+        with pytest.raises(ValueError, match="factor='site' is not a factor"):
+            draw(model, factor="site")
+
+
+@pytest.mark.parametrize("draw", OF_GENES)
+class TestGenes:
+    def test_default_are_those_with_the_largest_effects(self, model, effects, draw):
+        squares = np.square(effects["effect"].unstack())
+        expected = list(squares.mean().nlargest(3).index)
+        drawn = draw(model, n_genes=3, **QUICK)
+        if draw is batch_effects_forest:
+            assert [ax.get_title() for ax in drawn.axes] == expected
+        else:
+            assert names(drawn.xaxis) == expected
+
+    def test_unknown(self, model, draw):
+        with pytest.raises(KeyError, match=r"XIST.*not in the genes of the model.*30 more"):
+            draw(model, ["XIST"], **QUICK)
+
+    def test_none(self, model, draw):
+        with pytest.raises(ValueError, match="`genes` is empty"):
+            draw(model, [], **QUICK)
+        with pytest.raises(ValueError, match="n_genes=0 leaves nothing"):
+            draw(model, n_genes=0, **QUICK)
+
+
+@pytest.mark.parametrize("draw", FIGURES[1:])
+def test_axes_of_the_caller_are_drawn_on(model, draw):
+    figure, (left, right) = plt.subplots(1, 2)
+    assert draw(model, ax=right, **QUICK) is right
+    assert not left.has_data()
+    assert plt.get_fignums() == [figure.number]
+
+
+def test_colors_of_batches_without_cells():
+    """A model that learned new batches holds only their cells."""
+    adata = AnnData(obs=pd.DataFrame({"donor": pd.Categorical(["new"])}, ["cell"]))
+    adata.uns["donor_colors"] = ["#112233"]
+    model = SimpleNamespace(
+        adata=adata, factors={"donor": ["old", "new"]}, registry={"setup_args": {}}
+    )
+    assert batch_colors(model, None) == {"old": "lightgrey", "new": "#112233"}
