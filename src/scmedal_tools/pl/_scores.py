@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from scmedal_tools.bm._embedders import RE
 from scmedal_tools.bm._mixing_classifier import CHANCE, SEPARATOR
+
+from ._common import BLUE, VERMILLION, new_figure, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +32,10 @@ class Style(NamedTuple):
     face: str
 
 
-# Okabe-Ito blue and vermillion, and two shapes: told apart without colours too.
+# Two colours and two shapes: told apart without colours too.
 STYLES = {
-    "embedding": Style("#0072B2", "o", "#0072B2"),
-    "with RE": Style("#D55E00", "D", "#D55E00"),
+    "embedding": Style(BLUE, "o", BLUE),
+    "with RE": Style(VERMILLION, "D", VERMILLION),
     "control": Style("0.5", "o", "white"),
 }
 CHANCE_STYLE = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
@@ -111,8 +112,7 @@ def scores(
         _legend(figure, axes)
     else:
         ax.legend(frameon=False, fontsize=8)
-    if save is not None:
-        figure.savefig(save, bbox_inches="tight", dpi=150)
+    save_figure(figure, save)
     return figure
 
 
@@ -152,9 +152,7 @@ def _rows(drawn: pd.DataFrame) -> pd.DataFrame:
 def _new_figure(labels: pd.Series, n_panels: int) -> tuple[Figure, list[Axes]]:
     width = PANEL_WIDTH * n_panels + CHARACTER_WIDTH * labels.str.len().max()
     height = ROW_HEIGHT * len(labels) + MARGINS
-    figure = plt.figure(figsize=(width, height), layout="constrained")
-    # Made by pyplot so that notebooks know how to show it, closed so that it is shown only once.
-    plt.close(figure)
+    figure = new_figure((width, height))
     return figure, list(figure.subplots(1, n_panels, sharey=True, squeeze=False)[0])
 
 
