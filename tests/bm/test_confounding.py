@@ -31,7 +31,7 @@ class TestNesting:
         assert (row["n_groups"], row["n_targets"], row["fewest_groups"]) == (4, 2, 1)
         assert row["conclusion"] == (
             "Every donor has one condition: the donor alone predicts it perfectly, so cells "
-            "cannot show that an embedding knows more; split the data by donor, not by cell. "
+            "cannot show that an embedding knows more; hold out levels of donor, not cells. "
             "condition 'sick' rests on 1 of 4."
         )
 

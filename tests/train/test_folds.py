@@ -81,7 +81,7 @@ class TestOverDonors:
     def test_too_many_folds_name_the_donors_of_the_rarest_condition(self):
         sizes = {pair: n for pair, n in DONORS.items() if pair[0] not in ("c2", "c3")}
         with pytest.raises(
-            ValueError, match=r"Only 2 batches .*'c' \(c0, c1\).*n_folds=2 or less"
+            ValueError, match=r"Only 2 of the batches .*'c' \(c0, c1\).*n_folds=2 or less"
         ):
             cross_validation_folds(
                 cells(sizes), "donor", "type", scheme="donors", condition_keys=["condition"]

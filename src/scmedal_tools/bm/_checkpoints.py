@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SETTINGS = "settings.json"
+TEXT = ("embedding", "of", "metric", "batch", "truth", "vote")
 
 
 class Checkpoints:
@@ -51,12 +52,13 @@ class Checkpoints:
 
     def save_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keep the arrays of a part."""
-        _write(self._file(name), lambda file: np.savez(file, **arrays))
+        numbered = {f"array_{i}": array for i, array in enumerate(arrays.values())}
+        _write(self._file(name), lambda file: np.savez(file, names=list(arrays), **numbered))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Arrays of a finished part."""
-        with np.load(self._file(name)) as arrays:
-            return dict(arrays)
+        with np.load(self._file(name)) as saved:
+            return {str(n): saved[f"array_{i}"] for i, n in enumerate(saved["names"])}
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
         """Keep the table of a part."""
@@ -64,7 +66,10 @@ class Checkpoints:
 
     def table(self, name: str) -> pd.DataFrame:
         """Table of a finished part."""
-        return pd.read_csv(self._file(name))
+        # Labels are text, whatever they look like: a donor "001", a treatment "None".
+        text = dict.fromkeys(TEXT, str)
+        numbers = {"value": [""], "share": [""]}
+        return pd.read_csv(self._file(name), dtype=text, keep_default_na=False, na_values=numbers)
 
     def _file(self, name: str) -> Path:
         return self.folder / name

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from ._embedders import RE, RE_CONTROLS
+from ._embedders import PERMUTED, RE, RE_CONTROLS
 from ._mixing_classifier import BATCH_LABEL, SEPARATOR
+from ._summarise import summarise_folds
 
 JUDGED_BY = "balanced_accuracy"
+SMALLEST_P = 0.001
+ZERO = "zero"
 
 
 def gains(table: pd.DataFrame, target: str) -> pd.DataFrame:
-    """What RE and the batch label add to the embeddings' balanced accuracy.
+    """What RE, RE with permuted labels and the batch label add to each embedding.
 
     Parameters
     ----------
@@ -25,49 +27,72 @@ def gains(table: pd.DataFrame, target: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row for each fold, means over the embeddings: gain from ``RE``; gain from the ``batch
-        label``, beside the embedding or, if that is better, alone (among many other columns a
-        forest may not find it); and their ``difference``.
+        A row for each fold and embedding: gains in balanced accuracy, in columns ``RE``,
+        ``RE, permuted labels`` (NaN without the control) and ``batch label``. The last is beside
+        the embedding or of the label alone, whichever is better in the mean over folds, as a
+        forest may not find it among many other columns.
     """
     of_target = table[(table["of"] == target) & (table["metric"] == JUDGED_BY)]
     values = of_target.pivot(index="fold", columns="embedding", values="value")
-    alone = [name for name in values if f"{name}{SEPARATOR}{RE}" in values]
-    without = values[alone].to_numpy()
-    beside_re = values[[f"{name}{SEPARATOR}{RE}" for name in alone]].to_numpy()
-    beside_label = values[[f"{name}{SEPARATOR}{BATCH_LABEL}" for name in alone]].to_numpy()
-    of_label = np.maximum(beside_label, values[[BATCH_LABEL]].to_numpy())
-    result = pd.DataFrame(
-        {RE: (beside_re - without).mean(1), BATCH_LABEL: (of_label - without).mean(1)},
-        index=values.index,
-    )
-    result["difference"] = result[RE] - result[BATCH_LABEL]
-    result.attrs["embeddings"] = alone
-    return result
+    gained = {}
+    for name in values:
+        if f"{name}{SEPARATOR}{RE}" not in values:
+            continue
+        label = max(f"{name}{SEPARATOR}{BATCH_LABEL}", BATCH_LABEL, key=lambda n: values[n].mean())
+        beside = {
+            RE: values[f"{name}{SEPARATOR}{RE}"],
+            PERMUTED: values.get(f"{name}{SEPARATOR}{PERMUTED}", np.nan),
+            BATCH_LABEL: values[label],
+        }
+        gained[name] = pd.DataFrame({k: v - values[name] for k, v in beside.items()})
+    return pd.concat(gained, names=["embedding"])
 
 
-def conclusion(table: pd.DataFrame, target: str) -> str:
-    """Say whether the gain from RE exceeds what the batch label alone gives."""
+def conclusion(table: pd.DataFrame, target: str, *, known_batches: bool = True) -> str:
+    """Say whether the gain from RE exceeds what the batch label alone gives.
+
+    And what RE adds when it is trained on permuted labels, as any second embedding may add
+    something. Of batches that were held out the label tells nothing: RE's gain is then judged
+    against none.
+    """
     gained = gains(table, target)
-    names = gained.attrs["embeddings"]
-    of_target = table[(table["of"] == target) & (table["metric"] == JUDGED_BY)]
-    label_alone = of_target.loc[of_target["embedding"] == BATCH_LABEL, "value"].mean()
-    of_re, of_label, difference = gained[[RE, BATCH_LABEL, "difference"]].mean()
-    low, high = interval(gained["difference"].to_numpy())
-    if np.isnan(low):
-        verdict = "whether they differ cannot be said from one fold"
-    elif low > 0:
-        verdict = "RE gains more than the batch label does"
-    elif high < 0:
-        verdict = "RE gains less than the batch label does"
+    names = list(gained.index.unique("embedding"))
+    of_folds = gained.groupby("fold").mean()
+    of_names = gained[RE].groupby("embedding").mean()
+    alone = table[
+        (table["of"] == target)
+        & (table["metric"] == JUDGED_BY)
+        & (table["embedding"] == BATCH_LABEL)
+    ]["value"].mean()
+    against = {ZERO: of_folds[RE]}
+    if known_batches:
+        against["that of the batch label"] = of_folds[RE] - of_folds[BATCH_LABEL]
+    if of_folds[PERMUTED].notna().any():
+        against["that of RE trained on permuted labels"] = of_folds[RE] - of_folds[PERMUTED]
+    limits = {name: _interval(values) for name, values in against.items()}
+    exceeded = [name for name, (low, _) in limits.items() if low > 0]
+    missed = [name for name in limits if name not in exceeded]
+    if len(of_folds) < 2:
+        verdict = "whether that is more cannot be said from one fold"
+    elif missed:
+        verdict = f"RE's gain does not exceed {' or '.join(missed)}"
     else:
-        verdict = "RE does not gain more than the batch label does"
-    limits = (
-        "" if np.isnan(low) else f", 95% CI over {len(gained)} folds {low:+.3f} to {high:+.3f}"
+        verdict = f"RE's gain exceeds {' and '.join(exceeded)}"
+    others = ""
+    if of_folds[PERMUTED].notna().any():
+        others += f", RE trained on permuted labels {of_folds[PERMUTED].mean():+.3f}"
+    if known_batches:
+        others += f", the batch label, beside them or alone, {of_folds[BATCH_LABEL].mean():+.3f}"
+    intervals = "; ".join(
+        f"{'its gain' if name == ZERO else f'less {name}'} {low:+.3f} to {high:+.3f}"
+        for name, (low, high) in limits.items()
     )
+    intervals = "" if len(of_folds) < 2 else f" (95% CI over {len(of_folds)} folds: {intervals})"
+    each = "" if len(names) == 1 else f" ({of_names.min():+.3f} to {of_names.max():+.3f})"
     return (
-        f"{target}: the batch label alone gives a balanced accuracy of "
-        f"{label_alone:.2f}. Over {_named(names)}, RE gains {of_re:+.3f} and the batch label, "
-        f"beside them or alone, {of_label:+.3f}: {verdict} (difference {difference:+.3f}{limits})."
+        f"{target}: the batch label alone gives a balanced accuracy of {alone:.2f}. Beside "
+        f"{', '.join(names)}, RE gains {of_folds[RE].mean():+.3f}{each}{others}: {verdict}"
+        f"{intervals}."
     )
 
 
@@ -75,25 +100,23 @@ def conclusion_of_votes(judged: pd.DataFrame) -> str:
     """Say how often whole batches are told from each other, with RE and without."""
     judged = judged.set_index("embedding")
     parts = judged.index.str.split(SEPARATOR, regex=False)
-    others = judged[[RE_CONTROLS.isdisjoint(names) and RE not in names for names in parts]]
-    best = others["balanced_accuracy"].idxmax()
-    of_re, of_best = (
-        f"{judged.loc[name, 'balanced_accuracy']:.2f} (p = {judged.loc[name, 'p_value']:.2f})"
-        for name in (RE, best)
+    control = {BATCH_LABEL, *RE_CONTROLS}
+    shown = judged[[control.isdisjoint(names) for names in parts]]
+    each = "; ".join(
+        f"{name} {row['balanced_accuracy']:.2f} ({_p_value(row['p_value'])})"
+        for name, row in shown.iterrows()
     )
     return (
-        f"Votes on {judged['n_batches'].iloc[0]} batches that were held out have a balanced "
-        f"accuracy of {of_re} with RE, and of {of_best} with the best of the others, {best}."
+        f"Balanced accuracy of the votes on {judged['n_batches'].iloc[0]} batches that were held "
+        f"out, with p-values of a permutation test each, not corrected for their number: {each}."
     )
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Limits of the mean from the t distribution; NaN for a single value."""
-    if len(values) < 2:
-        return np.nan, np.nan
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
-    return float(values.mean() - half), float(values.mean() + half)
+def _p_value(p: float) -> str:
+    return f"p < {SMALLEST_P}" if p < SMALLEST_P else f"p = {p:.3f}"
 
 
-def _named(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)} embeddings ({', '.join(names)})"
+def _interval(values: pd.Series) -> tuple[float, float]:
+    """Limits of the mean over folds."""
+    table = values.rename("value").reset_index().assign(what="")
+    return tuple(summarise_folds(table)[["lower", "upper"]].iloc[0])

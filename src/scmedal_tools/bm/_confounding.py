@@ -136,7 +136,7 @@ def _conclusion(
     if nesting == f"{group} in {target}":
         return (
             f"Every {group} has one {target}: the {group} alone predicts it perfectly, so cells "
-            f"cannot show that an embedding knows more; split the data by {group}, not by cell. "
+            f"cannot show that an embedding knows more; hold out levels of {group}, not cells. "
             f"{target} {n_groups_of.idxmin()!r} rests on {n_groups_of.min()} of {len(table)}."
         )
     if nesting == f"{target} in {group}":

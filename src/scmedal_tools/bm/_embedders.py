@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -65,10 +66,7 @@ class Fold:
     def embed(self, name: str, method: str | Callable, settings: dict[str, Any]) -> Latents:
         """Embeddings that a method gives, by name; RE gives variants of itself too."""
         if callable(method):
-            latent = method(
-                self.cells, splits=self.splits, seed=self.seed, **self.keys, **settings
-            )
-            return {name: np.asarray(latent, dtype=np.float32)}
+            return {name: self._function(name, method, settings)}
         if method in self.cells.obsm:
             return {name: np.asarray(self.cells.obsm[method], dtype=np.float32)}
         if method in COMPARATORS:
@@ -86,14 +84,28 @@ class Fold:
         model = self._fit(OWN_MODELS[method], self.batches, settings)
         return {name: model.get_latent_representation()}
 
+    def _function(self, name: str, method: Callable, settings: dict[str, Any]) -> np.ndarray:
+        cells = self._shared()
+        latent = method(cells, splits=self.splits, seed=self.seed, **self.keys, **settings)
+        latent = np.asarray(latent, dtype=np.float32)
+        if latent.ndim != 2 or len(latent) != cells.n_obs:
+            raise ValueError(
+                f"The function of {name!r} returned the shape {latent.shape}, not ({cells.n_obs}, "
+                "number of dimensions)."
+            )
+        return latent
+
     def _comparator(self, method: str, settings: dict[str, Any]) -> np.ndarray:
-        cells = AnnData(
-            self.cells.X, obs=self.cells.obs, var=self.cells.var, layers=dict(self.cells.layers)
-        )
+        cells = self._shared()
         key = COMPARATORS[method](
             cells, splits=self.splits, seed=self.seed, **self.keys, **_quiet(method), **settings
         )
         return cells.obsm[key]
+
+    def _shared(self) -> AnnData:
+        """The cells in an object of its own, which shares the expression but not the columns."""
+        obs = self.cells.obs[list(self.keys.values())].copy()
+        return AnnData(self.cells.X, obs=obs, var=self.cells.var, layers=dict(self.cells.layers))
 
     def _random_effects(self, name: str, settings: dict[str, Any]) -> Latents:
         model = self._fit(SCMEDAL_RE, self.batches, settings)
@@ -157,5 +169,5 @@ class Fold:
 
 
 def _quiet(method: str) -> dict[str, bool]:
-    trained = ("ae", "aec", "aec_batch", "scvi", "scanvi", "saucie")
-    return {"progress": False} if method in trained else {}
+    """Of comparators that show their own progress, the argument against it."""
+    return {"progress": False} if "progress" in signature(COMPARATORS[method]).parameters else {}

@@ -14,6 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from scmedal_tools import _keys
 from scmedal_tools._checks import check_obs
+from scmedal_tools._embeddings import check_embeddings, embedding_of
+from scmedal_tools.train._splits import check_external_indexing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,8 +86,11 @@ def mixing_classifier(
 
     Raises
     ------
+    KeyError
+        If an embedding does not exist.
     ValueError
-        If a column or embedding does not exist, or the training cells have one label only.
+        If a column does not exist, an embedding has gaps, the splits overlap, or the training
+        cells have one label only.
 
     Examples
     --------
@@ -94,13 +99,17 @@ def mixing_classifier(
     ... )  # doctest: +SKIP
     """
     check_obs(adata, batch_key)
-    names = [*embeddings, *([] if random_effects is None else [random_effects])]
-    missing = [name for name in names if name not in adata.obsm]
-    if missing:
-        raise ValueError(f"{missing} not in adata.obsm; it has {list(adata.obsm)}.")
-    latents = {name: np.asarray(adata.obsm[name]) for name in dict.fromkeys(names)}
+    check_embeddings(adata, embeddings, "embeddings")
+    added = [] if random_effects is None else [random_effects]
+    check_embeddings(adata, added or list(embeddings), "random_effects")
+    splits = [np.asarray(cells, dtype=int) for cells in splits]
+    check_external_indexing(splits, adata.n_obs, "splits")
+    if not len(splits[2]):
+        raise ValueError("splits: there are no test cells.")
+    names = dict.fromkeys([*embeddings, *added])
+    latents = {name: embedding_of(adata, name) for name in names}
     batches = adata.obs[batch_key].astype(str).to_numpy()
-    features = feature_sets(latents, random_effects, batches, splits[0])
+    features = feature_sets(latents, added, batches, splits[0])
     return classify(
         features, adata, target_key, splits, batches, n_trees=n_trees, n_jobs=n_jobs, seed=seed
     )
@@ -108,17 +117,21 @@ def mixing_classifier(
 
 def feature_sets(
     latents: Mapping[str, np.ndarray],
-    random_effects: str | None,
+    added: Sequence[str],
     batches: np.ndarray,
     train: np.ndarray,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and features of all that is compared: alone, beside RE, and beside the batch label."""
+    """Name and features of all that is compared: alone, and beside what may be added.
+
+    That is random effects, named in ``added``, and the batch label.
+    """
     one_hot = (batches[:, None] == np.unique(batches[train])).astype(np.float32)
     yield BATCH_LABEL, one_hot
     for name, latent in latents.items():
         yield name, latent
-        if random_effects is not None and name != random_effects:
-            yield name + SEPARATOR + random_effects, np.hstack([latent, latents[random_effects]])
+        if name not in added:
+            for other in added:
+                yield name + SEPARATOR + other, np.hstack([latent, latents[other]])
         yield name + SEPARATOR + BATCH_LABEL, np.hstack([latent, one_hot])
 
 

@@ -72,7 +72,8 @@ def scores(
         - ``"CH"``, the Calinski-Harabasz index, which grows with the number of cells;
         - ``"1/DB"``, the reciprocal of the Davies-Bouldin index.
 
-        High is separated. NaN where there is no such label; CH and 1/DB also where every cluster
+        High is separated. NaN where there is no such label, or one batch or label only; CH and
+        1/DB also where every cluster
         is a point, or all have their centre in one. The metrics of scib-metrics lie between 0 and
         1, and high is *good*: ``"iLISI"`` of the batch, ``"BRAS"`` and ``"kBET"`` of the batch
         within label, ``"cLISI"``, ``"graph connectivity"`` and ``"isolated labels"`` of the label.
@@ -83,7 +84,7 @@ def scores(
         If an embedding does not exist.
     ValueError
         If an embedding has missing values, a column cannot be used, ``indices`` are no positions
-        of cells, or there are fewer than two batches or labels among the cells.
+        of cells, each cell is a batch or label of its own, or there is one only and ``scib=True``.
     ImportError
         If ``scib=True`` and scib-metrics is missing.
 
@@ -102,10 +103,10 @@ def scores(
     batches, labels = (obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
     for key, values in ((batch_key, batches), (labels_key, labels)):
         n_levels = len(np.unique(values))
-        if not 1 < n_levels < len(cells):
+        if n_levels == len(cells) or (scib and n_levels < 2):
             raise ValueError(
-                f"The {len(cells):,} cells to score have {n_levels:,} level(s) of {key!r}: at "
-                "least two are needed, and fewer than cells. Choose other `indices`."
+                f"The {len(cells):,} cells to score have {n_levels:,} level(s) of {key!r}: fewer "
+                "than cells are needed, and two for scib-metrics. Choose other `indices`."
             )
     groupings = {
         "batch": Grouping.of(batches),

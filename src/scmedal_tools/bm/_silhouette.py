@@ -33,8 +33,9 @@ class Grouping:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Grouping:
-        """All cells in one block."""
-        clusters = pd.factorize(values)[0]
+        """All cells in one block; none of them counts if there is one cluster only."""
+        clusters, distinct = pd.factorize(values)
+        clusters = clusters if len(distinct) > 1 else np.full_like(clusters, -1)
         return cls(clusters, np.zeros_like(clusters))
 
     @classmethod

@@ -7,6 +7,7 @@ import random
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from anndata import AnnData
 
 from scmedal_tools._checks import check_labels, check_obs, expression_of
 from scmedal_tools.tl._embed import write_embedding
-from scmedal_tools.train._splits import _check_external_indexing
+from scmedal_tools.train._splits import check_external_indexing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,11 +96,17 @@ def need_labels(method: str, labels_key: str | None) -> None:
         )
 
 
+_GENERATORS = RLock()
+
+
 @contextmanager
 def random_state(seed: int) -> Iterator[None]:
-    """Context with seeded generators, after which the global ones are as they were before."""
-    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    """Context with seeded generators, after which the global ones are as they were before.
+
+    They belong to all threads of a process, of which one at a time is let in.
+    """
+    with _GENERATORS, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         random.seed(seed)
@@ -129,7 +136,7 @@ def _parts(splits: Sequence[np.ndarray] | None, n_obs: int) -> list[np.ndarray]:
             f"splits has {len(parts)} parts, not three: training, validation and test cells, as "
             "from scmedal_tools.train.stratified_split."
         )
-    _check_external_indexing(parts, n_obs, "splits")
+    check_external_indexing(parts, n_obs, "splits")
     if not parts[0].size:
         raise ValueError("splits: there are no training cells.")
     return parts

@@ -135,10 +135,15 @@ def _over_batches(
             )
     for condition, count in pd.Series(conditions).value_counts()[::-1].items():
         if count < n_folds:
+            advice = (
+                f"Pass n_folds={count} or less."
+                if count > 1
+                else "Folds over batches cannot be balanced for it."
+            )
             raise ValueError(
-                f"Only {count} batches have the condition {condition!r} "
+                f"Only {count} of the batches have the condition {condition!r} "
                 f"({_some(names[conditions == condition])}), fewer than n_folds={n_folds}: "
-                f"every fold needs one to test on. Pass n_folds={max(count, 2)} or less."
+                f"every fold needs one to test on. {advice}"
             )
     splits = []
     for tested in _divide(pd.factorize(conditions)[0], n_folds, seed):

@@ -171,7 +171,7 @@ class MedalDataSplitter(DataSplitter):
     def __init__(self, adata_manager, *args, external_indexing=None, **kwargs):
         if external_indexing is not None:
             external_indexing = [np.asarray(cells, dtype=int) for cells in external_indexing]
-            _check_external_indexing(external_indexing, adata_manager.adata.n_obs)
+            check_external_indexing(external_indexing, adata_manager.adata.n_obs)
             kwargs.setdefault("drop_last", len(external_indexing[0]) % kwargs["batch_size"] == 1)
         super().__init__(adata_manager, *args, external_indexing=external_indexing, **kwargs)
         if self.n_train % kwargs["batch_size"] == 1 and self.n_train > 1:
@@ -182,7 +182,7 @@ class MedalDataSplitter(DataSplitter):
         return super().val_dataloader() or []
 
 
-def _check_external_indexing(
+def check_external_indexing(
     parts: list[np.ndarray], n_obs: int, argument: str = "external_indexing"
 ) -> None:
     """Explain what scvi-tools refuses without saying which cells it means."""

@@ -1,0 +1,97 @@
+"""Checks of what a cross-validation is asked for, before anything is trained."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from scmedal_tools import _keys
+from scmedal_tools._checks import check_counts, check_log_normalised, check_obs
+from scmedal_tools._embeddings import embedding_of
+
+from ._embedders import COMPARATORS, ONE_EPOCH, OWN_MODELS, PERMUTED, RE, RE_CONTROLS
+from ._mixing_classifier import BATCH_LABEL, CHANCE, SEPARATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from anndata import AnnData
+
+NEED_COUNTS: Final = frozenset({"scvi", "scanvi"})
+PACKAGES: Final = {"harmony": "harmonypy", "scanorama": "scanorama"}
+
+
+def as_list(names: str | Sequence[str]) -> list[str]:
+    """Names, each once; a single one may stand by itself."""
+    return [names] if isinstance(names, str) else list(dict.fromkeys(names))
+
+
+def check_input(
+    adata: AnnData,
+    batch_key: str,
+    labels_key: str,
+    target_keys: Sequence[str],
+    models: Mapping[str, str | Callable],
+    settings: Mapping[str, dict[str, Any]] | None,
+    scib: bool,
+) -> None:
+    """Refuse what would fail after hours."""
+    check_log_normalised(adata)
+    named = [("batch_key", batch_key), ("labels_key", labels_key)]
+    for what, key in (*named, *(("target_keys", key) for key in target_keys)):
+        check_obs(adata, key, what)
+    unknown = [name for name in settings or {} if name not in models]
+    if unknown:
+        raise ValueError(f"settings has {unknown}, which are none of the models {list(models)}.")
+    used = [method for method in models.values() if isinstance(method, str)]
+    needed = {PACKAGES[method] for method in used if method in PACKAGES}
+    needed |= {"scib_metrics"} if scib else set()
+    missing = sorted(package for package in needed if find_spec(package) is None)
+    if missing:
+        raise ImportError(
+            f'{", ".join(missing)} not installed: pip install "scmedal-tools[benchmark]"'
+        )
+    if not NEED_COUNTS.isdisjoint(used):
+        check_counts(adata, _keys.COUNTS_LAYER)
+    for key in used:
+        if key in adata.obsm:
+            embedding_of(adata, key)
+
+
+def methods(
+    models: Sequence[str] | Mapping[str, str | Callable], adata: AnnData, controls: bool
+) -> dict[str, str | Callable]:
+    """What is compared, by name."""
+    if not hasattr(models, "items"):
+        models = {name: name for name in as_list(models)}
+    models = dict(models)
+    if not models:
+        raise ValueError("models is empty: name what to compare, for example ['pca', 'FE', 'RE'].")
+    known = {*OWN_MODELS, *COMPARATORS, *adata.obsm}
+    unknown = [
+        method for method in models.values() if not callable(method) and method not in known
+    ]
+    if unknown:
+        raise ValueError(
+            f"models has {unknown}, which are neither models ({', '.join(OWN_MODELS)}), nor "
+            f"comparators ({', '.join(sorted(COMPARATORS))}), nor in adata.obsm "
+            f"({', '.join(adata.obsm)})."
+        )
+    both = [m for m in models.values() if isinstance(m, str)]
+    both = [m for m in both if m in adata.obsm and (m in COMPARATORS or m in OWN_MODELS)]
+    if both:
+        raise ValueError(
+            f"{both} are methods, and embeddings in adata.obsm too: rename these, for example to "
+            f"'X_{both[0]}'."
+        )
+    if any((method == RE) != (name == RE) for name, method in models.items()):
+        raise ValueError(
+            "'RE' is the name of RE alone: what is held against it is named after it."
+        )
+    taken = sorted({BATCH_LABEL, CHANCE, *RE_CONTROLS} & set(models))
+    taken += [name for name in models if SEPARATOR in name or "/" in name]
+    if taken:
+        raise ValueError(f"{taken} are not names for models: the results use them, ' + ' or '/'.")
+    if controls and RE in models:
+        models |= {PERMUTED: PERMUTED, ONE_EPOCH: ONE_EPOCH}
+    return models
