@@ -83,6 +83,11 @@ class Evaluation:
         title = "Cross-validation (if interrupted, the same command goes on from there)"
         with self.steps.step("cross_validate", title):
             self.result = self._cross_validate(n_top_genes)
+        if len(self.result.rare):
+            self.steps.announce(
+                f"  {len(self.result.rare)} combinations of {self.job.batch_key} and "
+                f"{self.job.labels_key} have fewer cells than folds, and are not in every test set"
+            )
         if self.result.conclusions:
             self.steps.announce("Conclusions")
         for sentence in self.result.conclusions.values():
