@@ -577,7 +577,7 @@ class TestEvaluate:
         with monkeypatch.context() as patch:
             patch.setattr(Fold, "embed", interrupt)
             assert refuse(*arguments).endswith("Error: out of power")
-        done = tmp_path / "folds" / "fold 0" / "X_mine.npz"
+        done = tmp_path / "folds" / "fold 0" / "embedding X_mine.npz"
         written = done.stat().st_mtime_ns
         succeed(*arguments)
         assert done.stat().st_mtime_ns == written
