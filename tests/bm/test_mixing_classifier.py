@@ -106,7 +106,6 @@ def test_votes_are_of_batches_with_one_label(adata):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"embeddings": ["absent"]}, r"\['absent'\] not in adata.obsm"),
         ({"target": "absent"}, "target_key='absent' is not a column"),
         ({"batch_key": "absent"}, "batch_key='absent' is not a column"),
     ],
@@ -114,6 +113,21 @@ def test_votes_are_of_batches_with_one_label(adata):
 def test_unusable_arguments(adata, options, message):
     with pytest.raises(ValueError, match=message):
         run(adata, **options)
+
+
+def test_embeddings_that_are_not_there(adata):
+    with pytest.raises(KeyError, match=r"'absent' not in adata\.obsm"):
+        run(adata, embeddings=["absent"])
+    with pytest.raises(KeyError, match=r"'absent' not in adata\.obsm"):
+        run(adata, random_effects="absent")
+
+
+def test_cells_in_two_sets_are_refused(adata):
+    cells = np.arange(N)
+    with pytest.raises(ValueError, match="named more than once"):
+        mixing_classifier(
+            adata, ["noise"], "group", [cells, [], cells], batch_key="donor", random_effects="re"
+        )
 
 
 def test_one_label_in_training_is_refused(adata):

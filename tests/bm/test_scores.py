@@ -180,7 +180,14 @@ class TestErrors:
 
     def test_one_batch_among_the_cells(self, adata):
         cells = np.flatnonzero(adata.obs["donor"] == "a")
-        with pytest.raises(ValueError, match=r"1 level\(s\) of 'donor'.*indices"):
+        table = bm.scores(adata, ["X_one"], **ARGUMENTS, indices=cells)
+        of_label = table["of"] == "label"
+        assert table.loc[of_label, "value"].notna().all()
+        assert table.loc[~of_label, "value"].isna().all()
+
+    def test_cells_that_are_all_batches_of_their_own(self, adata):
+        cells = [np.flatnonzero(adata.obs["donor"] == name)[0] for name in "ab"]
+        with pytest.raises(ValueError, match=r"2 level\(s\) of 'donor'.*indices"):
             bm.scores(adata, ["X_one"], **ARGUMENTS, indices=cells)
 
 
