@@ -24,15 +24,16 @@ import scmedal_tools as smt
 
 SCHEMES = {"cells": 5, "donors": 3}  # folds; three of the donors are controls
 TARGETS = ["patient_group", "cell_type"]
-# Over cells three of the five folds, without scVI, which takes most of the time.
-FOLDS = {"cells": [0, 1, 2], "donors": [0, 1, 2]}
 MODELS = {
-    "cells": ["pca", "harmony", "FE", "RE"],
-    "donors": ["pca", "harmony", "scvi", "FE", "RE"],
+    "cells": [
+        *("pca", "ae", "aec", "aec_batch", "harmony", "scanorama"),
+        *("scvi", "scanvi", "saucie", "FE", "FEC", "RE"),
+    ],
+    "donors": ["pca", "ae", "harmony", "scvi", "FE", "RE"],
 }
 N_GENES = 2916
 # The paper's 500 epochs are too many for two processor cores.
-SETTINGS = {"scvi": {"max_epochs": 100}}
+SETTINGS = {"scvi": {"max_epochs": 100}, "scanvi": {"max_epochs": 100}}
 KEYS = ["embedding", "of", "metric"]
 
 
@@ -48,7 +49,6 @@ def run(scheme: str, folder: Path) -> None:
         models=MODELS[scheme],
         n_folds=SCHEMES[scheme],
         scheme=scheme,
-        folds=FOLDS[scheme],
         n_top_genes=N_GENES,
         settings={name: SETTINGS[name] for name in SETTINGS if name in MODELS[scheme]},
         out=folder / scheme,
