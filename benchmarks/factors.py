@@ -183,45 +183,48 @@ def run_mixology_seen() -> None:
         parts = smt.train.stratified_split(
             adata.obs, ["batch", "cell_type"], (0.6, 0.1, 0.3), seed
         )
-        train, test = adata[parts[0]], adata[parts[2]]
-        in_train, in_test = (
-            dict(groups(cells, ["batch", "cell_type"])) for cells in (train, test)
-        )
         smt.model.SCMEDAL_RE.setup_anndata(adata, "batch", random_effect_keys=["protocol"])
-        models = {}
-        for method, settings in NETWORKS.items():
+        methods = {"means of the training cells": means_of(adata, parts[0])}
+        for name, settings in NETWORKS.items():
             scvi.settings.seed = seed
-            models[method] = smt.model.SCMEDAL_RE(adata, **settings)
-            models[method].train(
+            model = smt.model.SCMEDAL_RE(adata, **settings)
+            model.train(
                 datasplitter_kwargs={"external_indexing": parts}, enable_progress_bar=False
             )
-        for target in protocol.index:
-            options = {"indices": parts[0], "return_numpy": True}
-            levels = {"batch": target, "protocol": protocol[target]}
-            predicted = {
-                method: model.get_counterfactual_expression(transform_batch=levels, **options)
-                - model.get_reconstruction(**options)
-                for method, model in models.items()
-            }
-            for (source, line), cells in in_train.items():
-                if source == target or (target, line) not in in_train:
-                    continue
-                shifts = {method: shift[cells].mean(0) for method, shift in predicted.items()}
-                measured = difference(train, in_train, line, source, target)
-                true = difference(test, in_test, line, source, target)
-                within = protocol[source] == protocol[target]
-                kind = "plates of one protocol" if within else "protocols"
-                for method, shift in (shifts | {"means of the training cells": measured}).items():
-                    row = {"commit": SOURCE["commit"], "seed": seed, "between": kind}
-                    row |= {"line": line, "source": source, "target": target, "method": method}
-                    results.append(row | agreement(shift, true))
+            methods[name] = in_plate(model, protocol)
+        shifts = smt.bm.counterfactual_shift(
+            methods, adata, "batch", "cell_type", train=parts[0], test=parts[2],
+            baselines=False, progress=False,
+        )  # fmt: skip
+        source, target = (shifts[key].map(protocol.astype(str)) for key in ("source", "target"))
+        within = (source == target).to_numpy()
+        shifts["between"] = np.where(within, "plates of one protocol", "protocols")
+        results += shifts.assign(commit=SOURCE["commit"], seed=seed).to_dict("records")
         save("factors_mixology_seen", results, data=MIXOLOGY)
-        print(pd.DataFrame(results).groupby(["between", "method"]).median(numeric_only=True))
+        print(shifts.groupby(["between", "method"]).median(numeric_only=True), flush=True)
 
 
-def difference(cells: ad.AnnData, of: dict, line: str, source: str, target: str) -> np.ndarray:
-    means = (np.asarray(cells.X[of[plate, line]].mean(0)).ravel() for plate in (target, source))
-    return np.subtract(*means)
+def in_plate(model, protocol: pd.Series):
+    """The model's counterfactual to a plate, and with it to the plate's protocol."""
+
+    def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
+        levels = {"batch": target, "protocol": protocol[target]}
+        return model.get_counterfactual_expression(
+            indices=cells, transform_batch=levels, return_numpy=True
+        )
+
+    return counterfactual
+
+
+def means_of(adata: ad.AnnData, train: np.ndarray):
+    """What the means of the training cells say of a line in a plate."""
+    in_train = dict(groups(adata[train], ["batch", "cell_type"]))
+
+    def expected(cells: np.ndarray, target: str) -> np.ndarray:
+        line = adata.obs["cell_type"].iloc[cells[0]]
+        return np.asarray(adata.X[train[in_train[target, line]]].mean(0)).reshape(1, -1)
+
+    return expected
 
 
 def tables() -> dict[str, str]:
@@ -249,7 +252,14 @@ def tables() -> dict[str, str]:
     }
     seen = pd.DataFrame(load("factors_mixology_seen")["results"])
     seen = seen.groupby(["between", "method"]).median(numeric_only=True).reset_index()
-    seen_columns = {"shift between": "{between}"} | dict(list(of_line_columns.items())[1:])
+    seen_columns = {
+        "shift between": "{between}",
+        "method": "{method}",
+        "correlation": "{correlation:.2f}",
+        "ceiling": "{ceiling:.2f}",
+        "slope": "{slope:.2f}",
+        "error": "{error:.2f}",
+    }
     names = {"content_share": "cells", "batch_share": "plates", "protocol_share": "protocols"}
     shares = mixology.loc[mixology["method"] == "RE", list(names)].mean().rename(names).to_dict()
     return {
