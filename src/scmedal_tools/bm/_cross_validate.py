@@ -57,8 +57,8 @@ class CrossValidation:
         Returns
         -------
         pandas.DataFrame
-            A row for each embedding, ``of`` and ``metric``, with ``mean``, ``lower``, ``upper`` and
-            the number ``n`` of folds.
+            A row for each embedding, ``of`` and ``metric``, with ``mean``, ``lower``, ``upper``
+            and the number ``n`` of folds.
 
         Examples
         --------
