@@ -7,6 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from . import bm, datasets, ext, model, module, pl, pp, tl, train
 
 __version__ = version("scmedal-tools")
@@ -14,7 +16,7 @@ __version__ = version("scmedal-tools")
 __all__ = ["bm", "datasets", "ext", "model", "module", "pl", "pp", "tl", "train"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> ModuleType:
     # Submodules load when they are first used, so that the import stays fast.
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -17,6 +17,9 @@ from ._cli_console import (
     quiet_worker,
     read,
 )
+
+if TYPE_CHECKING:
+    from .train._folds import Scheme
 
 
 def evaluate(
@@ -93,7 +96,7 @@ def evaluate(
             labels_key=labels_key,
             target_keys=tuple(target_key or ()),
             models=(*(models or DEFAULT_MODELS), *context.args),
-            scheme=scheme,
+            scheme=cast("Scheme", scheme),  # unknown ones are refused with the folds
             n_folds=n_folds,
             quick=quick,
             n_top_genes=n_top_genes,

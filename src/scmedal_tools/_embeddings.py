@@ -32,7 +32,7 @@ def check_embeddings(adata: AnnData, keys: Sequence[str], argument: str) -> None
         raise KeyError(f"{names} not in adata.obsm, which has {sorted(adata.obsm)}.")
 
 
-def embedding_of(adata: AnnData, key: str, cells=slice(None)) -> np.ndarray:
+def embedding_of(adata: AnnData, key: str, cells: np.ndarray | slice = slice(None)) -> np.ndarray:
     """Embedding of some cells, cells x dimensions.
 
     Raises

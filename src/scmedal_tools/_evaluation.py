@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from .train._folds import Scheme
+
 DEFAULT_MODELS: Final = ("pca", "FE", "RE")
 FOLDS: Final = "folds"  # folder of what each fold gave, from which a run goes on
 
@@ -31,7 +33,7 @@ class EvaluationJob:
     labels_key: str
     target_keys: tuple[str, ...] = ()
     models: tuple[str, ...] = DEFAULT_MODELS
-    scheme: str = "cells"
+    scheme: Scheme = "cells"
     n_folds: int = 5
     quick: bool = False
     n_top_genes: int | None = None
@@ -99,7 +101,7 @@ class Evaluation:
             self._write_tables(tables, confounding)
         self.written[f"{FOLDS}/"] = "embeddings of each fold, and all scores in table.csv"
 
-    def write_record(self, **extra) -> None:
+    def write_record(self, **extra: Any) -> None:
         """Write ``run.json``: parameters, versions, seed and timings of this call."""
         file, parameters = self.out / "run.json", asdict(self.job)
         found = {"conclusions": self.result.conclusions, "cross_validation": self.result.settings}
@@ -150,7 +152,9 @@ class Evaluation:
     def _draw(self, tables: dict) -> None:
         figures = self.out / "figures"
         figures.mkdir(exist_ok=True)
-        metrics = {"clustering": ("ASW", None, "silhouettes of batches and cell types")}
+        metrics: dict[str, tuple[str, str | None, str]] = {
+            "clustering": ("ASW", None, "silhouettes of batches and cell types")
+        }
         for target in self.job.target_keys:
             description = f"balanced accuracy for {target}"
             metrics[f"classification_{target}"] = ("balanced_accuracy", target, description)

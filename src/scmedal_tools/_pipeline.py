@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import scanpy as sc
@@ -172,7 +172,7 @@ class Run:
             if len(trained.history["train_loss"]) > 1:
                 pl.training(trained, save=figures / f"training_{name}.png")
 
-    def write_record(self, **extra) -> None:
+    def write_record(self, **extra: Any) -> None:
         """Write ``run.json``: parameters, versions, seed and timings."""
         models = {
             name: {

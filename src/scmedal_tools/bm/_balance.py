@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,17 @@ class BalancedWeights:
         balanced weight, and ``contribution`` its product with the term in a second pilot that was
         trained with the balanced weights. Contributions are magnitudes: the adversary's is
         subtracted from the loss.
+
+    Examples
+    --------
+    See :func:`balance_weights`, which makes it:
+
+    >>> import scmedal_tools as smt
+    >>> weights = smt.bm.balance_weights(
+    ...     smt.model.SCMEDAL_FE, adata, batch_key="donor", epochs=1, n_hidden=(16, 8), n_latent=4
+    ... )
+    >>> list(weights.table.columns)
+    ['size', 'preset_weight', 'preset_contribution', 'weight', 'contribution']
     """
 
     table: pd.DataFrame
@@ -120,8 +131,6 @@ def balance_weights(
     Examples
     --------
     >>> import scmedal_tools as smt
-    >>> adata = smt.datasets.simulated(n_donors=4, n_genes=200)
-    >>> smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
     >>> model_cls, widths = smt.model.SCMEDAL_RE, {"n_hidden": (32, 16), "n_latent": 5}
     >>> weights = smt.bm.balance_weights(model_cls, adata, batch_key="donor", epochs=1, **widths)
     >>> list(weights.settings)
@@ -137,9 +146,10 @@ def balance_weights(
     if epochs < 1:
         raise ValueError(f"epochs={epochs}: the terms are measured in one epoch or more.")
     model_cls.setup_anndata(adata, batch_key=batch_key, labels_key=labels_key)
-    splits = [np.arange(adata.n_obs), [], []] if splits is None else list(splits)
+    none = np.arange(0)
+    parts = [np.arange(adata.n_obs), none, none] if splits is None else list(splits)
 
-    def sizes(**weights: float) -> pd.Series:
+    def sizes(**weights: Any) -> pd.Series:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = model_cls(
@@ -147,7 +157,7 @@ def balance_weights(
             )
             model.train(
                 max_epochs=epochs,
-                datasplitter_kwargs={"external_indexing": splits},
+                datasplitter_kwargs={"external_indexing": parts},
                 enable_progress_bar=False,
             )
         logged = {w: model.history[term] for w, term in TERMS.items() if term in model.history}

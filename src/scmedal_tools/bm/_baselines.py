@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import product
 from typing import TYPE_CHECKING, Protocol
@@ -87,7 +87,7 @@ class Groups:
     group_names: list[str]
 
     @classmethod
-    def of(cls, expression, batches: np.ndarray, groups: np.ndarray) -> Groups:
+    def of(cls, expression: np.ndarray, batches: np.ndarray, groups: np.ndarray) -> Groups:
         """Average cells x genes over the cells of every batch and group."""
         columns = [pd.Categorical(values) for values in (batches, groups)]
         codes, distinct = pd.MultiIndex.from_arrays([c.codes for c in columns]).factorize(
@@ -96,13 +96,19 @@ class Groups:
         indicator = sparse.csr_array((np.ones(codes.size), (codes, np.arange(codes.size))))
         sizes = np.bincount(codes).astype(float)
         means = np.asarray(indicator @ expression) / sizes[:, None]
-        rows = (distinct.get_level_values(i).to_numpy() for i in (0, 1))
-        return cls(means, sizes, *rows, *(list(column.categories) for column in columns))
+        batch, group = (distinct.get_level_values(i).to_numpy() for i in (0, 1))
+        batch_names, group_names = (list(column.categories) for column in columns)
+        return cls(means, sizes, batch, group, batch_names, group_names)
 
     def __getitem__(self, rows: np.ndarray) -> Groups:
         """Some of the rows; the names stay."""
-        parts = (values[rows] for values in (self.means, self.sizes, self.batch, self.group))
-        return Groups(*parts, self.batch_names, self.group_names)
+        return replace(
+            self,
+            means=self.means[rows],
+            sizes=self.sizes[rows],
+            batch=self.batch[rows],
+            group=self.group[rows],
+        )
 
     @property
     def pairs(self) -> pd.MultiIndex:
@@ -155,13 +161,13 @@ def baselines(
     }
 
 
-def additive(expression, batches: np.ndarray) -> Effects:
+def additive(expression: np.ndarray, batches: np.ndarray) -> Effects:
     """Mean of every batch, whatever its cells are."""
     groups = Groups.of(expression, batches, np.zeros_like(batches))
     return _table(groups, groups.means), {}
 
 
-def least_squares(expression, batches: np.ndarray, labels: np.ndarray) -> Effects:
+def least_squares(expression: np.ndarray, batches: np.ndarray, labels: np.ndarray) -> Effects:
     """Effects of the batches in a least-squares fit on batch + group."""
     groups = Groups.of(expression, batches, labels)
     design = groups.design
@@ -171,7 +177,7 @@ def least_squares(expression, batches: np.ndarray, labels: np.ndarray) -> Effect
     return _table(groups, coefficients), {}
 
 
-def blup(expression, batches: np.ndarray, labels: np.ndarray) -> Effects:
+def blup(expression: np.ndarray, batches: np.ndarray, labels: np.ndarray) -> Effects:
     """Predicted effects of the mixed model ``type + (1|batch) + (1|batch:type)``."""
     groups = Groups.of(expression, batches, labels)
     penalties = tuned_penalties(expression, batches, labels)
@@ -203,7 +209,9 @@ def solve_mixed_model(
     return coefficients, (weights / interaction_penalty)[:, None] * residual
 
 
-def tuned_penalties(expression, batches: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def tuned_penalties(
+    expression: np.ndarray, batches: np.ndarray, labels: np.ndarray
+) -> tuple[float, float]:
     """Penalties that predict shifts best towards combinations held out inside these cells.
 
     The model is fitted to one half of the cells and judged on the other: on its own cells it would
@@ -226,10 +234,12 @@ def tuned_penalties(expression, batches: np.ndarray, labels: np.ndarray) -> tupl
         sources = judged[judged.pairs.isin(kept.pairs) & (judged.sizes >= TUNING_MIN_SOURCE)]
         for penalties in errors:
             errors[penalties] += _shift_error(kept, sources, held_out, penalties)
-    return min(errors, key=errors.get)
+    return min(errors, key=errors.__getitem__)
 
 
-def _shift_error(kept: Groups, sources: Groups, held_out: Groups, penalties) -> float:
+def _shift_error(
+    kept: Groups, sources: Groups, held_out: Groups, penalties: tuple[float, float]
+) -> float:
     coefficients, interactions = solve_mixed_model(kept, *penalties)
     own = coefficients[sources.batch] + interactions[kept.pairs.get_indexer(sources.pairs)]
     error = 0.0

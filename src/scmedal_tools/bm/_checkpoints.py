@@ -52,7 +52,7 @@ class Checkpoints:
 
     def save_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keep the arrays of a part."""
-        numbered = {f"array_{i}": array for i, array in enumerate(arrays.values())}
+        numbered: dict[str, Any] = {f"array_{i}": x for i, x in enumerate(arrays.values())}
         _write(self._file(name), lambda file: np.savez(file, names=list(arrays), **numbered))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:

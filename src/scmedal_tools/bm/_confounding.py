@@ -14,12 +14,26 @@ from scmedal_tools._checks import check_obs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from anndata import AnnData
 
 
 @dataclass(frozen=True)
 class Confounding:
-    """Result of :func:`confounding`."""
+    """Result of :func:`confounding`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> found = smt.bm.confounding(adata, "donor", ["condition", "cell_type"])
+    >>> found.tables["donor", "condition"]
+    condition  control  disease
+    donor
+    donor_01        67        0
+    donor_02        43        0
+    donor_03         0       67
+    donor_04         0       63
+    """
 
     summary: pd.DataFrame
     """A row for each pair of columns."""
@@ -70,12 +84,11 @@ def confounding(adata: AnnData, batch_key: str, target_keys: Sequence[str]) -> C
 
     Examples
     --------
-    >>> from scmedal_tools import datasets
-    >>> adata = datasets.simulated(n_donors=4, n_genes=20)
-    >>> print(confounding(adata, "donor", ["condition"]))  # doctest: +NORMALIZE_WHITESPACE
+    >>> import scmedal_tools as smt
+    >>> print(smt.bm.confounding(adata, "donor", ["condition"]))
     donor, condition: donor in condition, Cramér's V 1.00. Every donor has one condition: the
-    donor alone predicts it perfectly, so cells cannot show that an embedding knows more; split
-    the data by donor, not by cell. condition 'control' rests on 2 of 4.
+    donor alone predicts it perfectly, so cells cannot show that an embedding knows more; hold
+    out levels of donor, not cells. condition 'control' rests on 2 of 4.
     """
     if isinstance(target_keys, str):
         raise ValueError(f"target_keys takes a list: write [{target_keys!r}].")
@@ -114,7 +127,7 @@ def _facts(group: str, target: str, table: pd.DataFrame) -> dict:
     }
 
 
-def _nesting(group: str, target: str, present) -> str:
+def _nesting(group: str, target: str, present: np.ndarray) -> str:
     group_has_one, target_has_one = ((present.sum(axis=i) == 1).all() for i in (1, 0))
     if group_has_one and target_has_one:
         return "identical"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from ._embedders import COMPARATORS, ONE_EPOCH, OWN_MODELS, PERMUTED, RE, RE_CON
 from ._mixing_classifier import BATCH_LABEL, CHANCE, SEPARATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
 
@@ -62,14 +63,14 @@ def methods(
     models: Sequence[str] | Mapping[str, str | Callable], adata: AnnData, controls: bool
 ) -> dict[str, str | Callable]:
     """What is compared, by name."""
-    if not hasattr(models, "items"):
-        models = {name: name for name in as_list(models)}
-    models = dict(models)
-    if not models:
+    made_of: dict[str, str | Callable] = (
+        dict(models) if isinstance(models, Mapping) else {name: name for name in as_list(models)}
+    )
+    if not made_of:
         raise ValueError("models is empty: name what to compare, for example ['pca', 'FE', 'RE'].")
     known = {*OWN_MODELS, *COMPARATORS, *adata.obsm}
     unknown = [
-        method for method in models.values() if not callable(method) and method not in known
+        method for method in made_of.values() if not callable(method) and method not in known
     ]
     if unknown:
         raise ValueError(
@@ -77,21 +78,21 @@ def methods(
             f"comparators ({', '.join(sorted(COMPARATORS))}), nor in adata.obsm "
             f"({', '.join(adata.obsm)})."
         )
-    both = [m for m in models.values() if isinstance(m, str)]
+    both = [m for m in made_of.values() if isinstance(m, str)]
     both = [m for m in both if m in adata.obsm and (m in COMPARATORS or m in OWN_MODELS)]
     if both:
         raise ValueError(
             f"{both} are methods, and embeddings in adata.obsm too: rename these, for example to "
             f"'X_{both[0]}'."
         )
-    if any((method == RE) != (name == RE) for name, method in models.items()):
+    if any((method == RE) != (name == RE) for name, method in made_of.items()):
         raise ValueError(
             "'RE' is the name of RE alone: what is held against it is named after it."
         )
-    taken = sorted({BATCH_LABEL, CHANCE, *RE_CONTROLS} & set(models))
-    taken += [name for name in models if SEPARATOR in name or "/" in name]
+    taken = sorted({BATCH_LABEL, CHANCE, *RE_CONTROLS} & set(made_of))
+    taken += [name for name in made_of if SEPARATOR in name or "/" in name]
     if taken:
         raise ValueError(f"{taken} are not names for models: the results use them, ' + ' or '/'.")
-    if controls and RE in models:
-        models |= {PERMUTED: PERMUTED, ONE_EPOCH: ONE_EPOCH}
-    return models
+    if controls and RE in made_of:
+        made_of |= {PERMUTED: PERMUTED, ONE_EPOCH: ONE_EPOCH}
+    return made_of

@@ -145,7 +145,7 @@ class Run:
         return self.adata[:, self.store.arrays(file)["genes"]].copy()
 
     def _latents(self, i: int) -> dict[str, np.ndarray]:
-        latents = {}
+        latents: dict[str, np.ndarray] = {}
         for name in self.models:
             latents |= self.store.arrays(_file(i, f"embedding {name}", "npz"))
         return latents

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def describe(method: str | Callable) -> str:
     return f"{getattr(function, '__qualname__', 'function')} {_digest(content)}"
 
 
-def _bytes(values) -> bytes:
+def _bytes(values: Any) -> bytes:
     if sparse.issparse(values):
         values = values.tocsr()
         return b"".join(

@@ -30,7 +30,19 @@ SEPARATOR: Final = " + "
 
 
 class Mixing(NamedTuple):
-    """Result of :func:`mixing_classifier`."""
+    """Result of :func:`mixing_classifier`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> pca = smt.ext.pca(adata, batch_key="donor", n_latent=10)
+    >>> splits = smt.train.stratified_split(adata.obs, ["donor", "cell_type"])
+    >>> table, votes = smt.bm.mixing_classifier(
+    ...     adata, [pca], "condition", splits, batch_key="donor", random_effects=None, n_trees=10
+    ... )
+    >>> list(votes.columns)
+    ['embedding', 'of', 'batch', 'truth', 'vote', 'share', 'n_cells']
+    """
 
     table: pd.DataFrame
     """Columns ``embedding``, ``of``, ``metric`` and ``value``."""
@@ -94,9 +106,15 @@ def mixing_classifier(
 
     Examples
     --------
-    >>> table, votes = mixing_classifier(
-    ...     adata, ["X_pca", "X_scmedal_fe"], "diagnosis", split, batch_key="donor"
-    ... )  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> pca = smt.ext.pca(adata, batch_key="donor", n_latent=10)
+    >>> re = smt.tl.embed(adata, model)
+    >>> splits = smt.train.stratified_split(adata.obs, ["donor", "cell_type"])
+    >>> table, votes = smt.bm.mixing_classifier(
+    ...     adata, [pca], "condition", splits, batch_key="donor", random_effects=re, n_trees=10
+    ... )
+    >>> table["embedding"].unique()[2:5].tolist()
+    ['X_pca', 'X_pca + X_scmedal_re', 'X_pca + batch label']
     """
     check_obs(adata, batch_key)
     check_embeddings(adata, embeddings, "embeddings")
@@ -156,7 +174,8 @@ def classify(
     guesses = guesser.fit(np.zeros((len(train), 1)), target[train]).predict(
         np.zeros((len(test), 1))
     )
-    rows, votes = list(_scores(CHANCE, target_key, target[test], guesses)), []
+    rows = list(_scores(CHANCE, target_key, target[test], guesses))
+    votes: list[dict] = []
     for name, values in features:
         scaler = StandardScaler().fit(values[train])
         forest = RandomForestClassifier(n_trees, random_state=seed, n_jobs=n_jobs)
@@ -223,8 +242,9 @@ def score_votes(votes: pd.DataFrame, n_permutations: int = 10_000, seed: int = 0
     Examples
     --------
     >>> import pandas as pd
+    >>> import scmedal_tools as smt
     >>> votes = pd.DataFrame({"embedding": "X", "of": "sex", "truth": list("ffmm")})
-    >>> score_votes(votes.assign(vote=votes["truth"]))["accuracy"].tolist()
+    >>> smt.bm.score_votes(votes.assign(vote=votes["truth"]))["accuracy"].tolist()
     [1.0]
     """
     rows = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
@@ -48,8 +48,12 @@ def paper_tables(result: CrossValidation) -> dict[str, pd.DataFrame]:
 
     Examples
     --------
-    >>> tables = paper_tables(result)  # doctest: +SKIP
-    >>> tables["classification_diagnosis"].loc["control", "balanced accuracy"]  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> tables = smt.bm.paper_tables(result)
+    >>> list(tables)
+    ['clustering', 'classification_condition']
+    >>> tables["classification_condition"].loc["control", "accuracy"].index.tolist()
+    ['batch label', 'pca + batch label']
     """
     summary = result.summary()
     over = _folds(result)
@@ -90,7 +94,7 @@ def _table(rows: pd.DataFrame, columns: dict[str, list[str]], caption: str) -> p
     return table
 
 
-def _kind(row) -> str:
+def _kind(row: Any) -> str:
     if row.embedding == CHANCE:
         return CHANCE_ROW
     return CONTROL if row.control else JOINT_ROW if row.joint else OWN

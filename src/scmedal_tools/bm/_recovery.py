@@ -54,8 +54,14 @@ def effect_recovery(
 
     Examples
     --------
-    >>> recovery = effect_recovery(model, adata)  # doctest: +SKIP
-    >>> recovery.groupby("method").median(numeric_only=True)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> recovery = smt.bm.effect_recovery(model, adata, min_cells=5)
+    >>> recovery.groupby("method").size()
+    method
+    SCMEDAL_RE                        27
+    additive                          27
+    least squares (told the types)    27
+    dtype: int64
     """
     models = list(model) if isinstance(model, Sequence) else [model]
     name = type(models[0]).__name__ if len(models) == 1 else f"{len(models)} x SCMEDAL_RE"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 # As in scib-metrics' own benchmark: of LISI, kBET and graph connectivity.
 N_LISI, N_KBET, N_GRAPH = 90, 50, 15
 
 
-def import_scib():
+def import_scib() -> ModuleType:
     """Import scib-metrics, or say how to get it."""
     try:
         import scib_metrics

@@ -30,7 +30,7 @@ def scores(
     batch_key: str,
     labels_key: str,
     *,
-    indices: Sequence[int] | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
     max_cells: int | None = 10_000,
     scib: bool = False,
     seed: int = 0,
@@ -90,8 +90,12 @@ def scores(
 
     Examples
     --------
-    >>> table = scores(adata, ["X_pca", "X_scmedal_fe"], "donor", "cell_type")  # doctest: +SKIP
-    >>> table.pivot(index="embedding", columns=["metric", "of"], values="value")  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> pca = smt.ext.pca(adata, batch_key="donor", n_latent=10)
+    >>> table = smt.bm.scores(adata, [pca], "donor", "cell_type")
+    >>> wide = table.pivot(index="embedding", columns=["of", "metric"], values="value")
+    >>> list(wide["label"].columns)
+    ['ASW', 'CH', '1/DB']
     """
     check_embeddings(adata, embeddings, "embeddings")
     for key, what in ((batch_key, "batch_key"), (labels_key, "labels_key")):
@@ -123,7 +127,9 @@ def scores(
     return pd.DataFrame(rows, columns=["embedding", "metric", "of", "value"])
 
 
-def _draw(n_obs: int, indices, max_cells: int | None, seed: int) -> np.ndarray:
+def _draw(
+    n_obs: int, indices: Sequence[int] | np.ndarray | None, max_cells: int | None, seed: int
+) -> np.ndarray:
     """Sorted positions of the cells to score, which depend on nothing but the arguments."""
     cells = np.arange(n_obs)
     if indices is not None:

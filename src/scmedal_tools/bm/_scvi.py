@@ -40,8 +40,25 @@ def scvi_counterfactual(
 
     Examples
     --------
-    >>> scvi = scvi_counterfactual(model, adata.obs["total_counts"])  # doctest: +SKIP
-    >>> counterfactual_shift({"scVI": scvi}, adata, "donor", "cell_type")  # doctest: +SKIP
+    >>> import numpy as np
+    >>> import scmedal_tools as smt
+    >>> import scvi
+    >>> scvi.model.SCVI.setup_anndata(adata, layer="counts", batch_key="donor")
+    >>> scvi_model = scvi.model.SCVI(adata)
+    >>> scvi_model.train(max_epochs=1, enable_progress_bar=False)
+    >>> total_counts = np.asarray(adata.layers["counts"].sum(axis=1)).ravel()
+    >>> method = smt.bm.scvi_counterfactual(scvi_model, total_counts)
+    >>> method(np.arange(10), "donor_02").shape
+    (10, 60)
+
+    Beside a model of this package:
+
+    >>> methods = {"scVI": method, "RE": model}
+    >>> shifts = smt.bm.counterfactual_shift(
+    ...     methods, adata, "donor", "cell_type", min_cells=5, baselines=False, progress=False
+    ... )
+    >>> shifts["method"].unique().tolist()
+    ['scVI', 'RE']
     """
     factors = target_sum / np.asarray(total_counts, dtype=float)
 

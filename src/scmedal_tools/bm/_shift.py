@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,10 @@ from ._baselines import baselines as fit_baselines
 from ._recovery import agreement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
+    from typing_extensions import TypeIs
 
     from scmedal_tools.model import SCMEDAL_RE
 
@@ -33,8 +35,8 @@ def counterfactual_shift(
     batch_key: str,
     labels_key: str,
     *,
-    train: Sequence[int] | None = None,
-    test: Sequence[int] | None = None,
+    train: Sequence[int] | np.ndarray | None = None,
+    test: Sequence[int] | np.ndarray | None = None,
     min_cells: int = 10,
     held_out_only: bool = False,
     baselines: bool = True,
@@ -93,20 +95,24 @@ def counterfactual_shift(
 
     Examples
     --------
-    >>> shifts = counterfactual_shift(model, adata, "donor", "cell_type")  # doctest: +SKIP
-    >>> shift_summary(shifts)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> shifts = smt.bm.counterfactual_shift(
+    ...     model, adata, "donor", "cell_type", min_cells=5, progress=False
+    ... )
+    >>> shifts["method"].unique().tolist()[:3]
+    ['SCMEDAL_RE', 'additive', 'least squares (told the types)']
     """
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
-    models = dict(model) if hasattr(model, "items") else {_name_of(model): model}
-    train, test = known_cells(models, train, test)
+    models = dict(model) if isinstance(model, Mapping) else {_name_of(model): model}
+    from_cells, on_cells = known_cells(models, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
-    methods = {name: as_counterfactual(model, adata) for name, model in models.items()}
+    methods = {name: as_counterfactual(method, adata) for name, method in models.items()}
     if baselines:
-        methods |= fit_baselines(adata, batches, labels, train)
-    sources = combinations_of(batches, labels, train)
-    measured = _Measured(adata.X, combinations_of(batches, labels, test), min_cells)
-    trained = set(batches[train])
+        methods |= fit_baselines(adata, batches, labels, from_cells)
+    sources = combinations_of(batches, labels, from_cells)
+    measured = _Measured(adata.X, combinations_of(batches, labels, on_cells), min_cells)
+    trained = set(batches[from_cells])
     tasks = [
         (label, source, target)
         for source, label in sorted(measured.means)
@@ -152,6 +158,17 @@ def shift_summary(shifts: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         A row for each regime and method, in the order of ``shifts``, with the number of
         combinations.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> shifts = smt.bm.counterfactual_shift(
+    ...     model, adata, "donor", "cell_type", min_cells=5, baselines=False, progress=False
+    ... )
+    >>> smt.bm.shift_summary(shifts)["n_combinations"]
+    regime  method
+    seen    SCMEDAL_RE    4
+    Name: n_combinations, dtype: int64
     """
     combined = per_combination(shifts).groupby(["regime", "method"], sort=False)
     return combined.median(numeric_only=True).assign(n_combinations=combined.size())
@@ -163,28 +180,37 @@ def per_combination(shifts: pd.DataFrame) -> pd.DataFrame:
     return shifts.groupby(keys, sort=False).median(numeric_only=True).reset_index()
 
 
-def as_counterfactual(model, adata: AnnData) -> Counterfactual:
+def _is_model(method: SCMEDAL_RE | Counterfactual) -> TypeIs[SCMEDAL_RE]:
+    return hasattr(method, "get_counterfactual_expression")
+
+
+def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Counterfactual:
     """Make a model a function of cells and target; functions stay what they are."""
-    if not hasattr(model, "get_counterfactual_expression"):
+    if not _is_model(model):
         return model
 
     names = {str(name): name for name in model.batch_names}
 
     def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
-        return model.get_counterfactual_expression(
+        swapped = model.get_counterfactual_expression(
             adata, indices=cells, transform_batch=names[target], return_numpy=True
         )
+        return cast("np.ndarray", swapped)
 
     return counterfactual
 
 
-def known_cells(models: Mapping, train, test) -> tuple[np.ndarray, np.ndarray]:
+def known_cells(
+    models: Mapping[str, SCMEDAL_RE | Counterfactual],
+    train: Sequence[int] | np.ndarray | None,
+    test: Sequence[int] | np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions of training and test cells, given or known to one of the models."""
-    parts = {"train": train, "test": test}
-    for part, cells in parts.items():
+    parts = {}
+    for part, cells in (("train", train), ("test", test)):
         if cells is None:
-            known = [getattr(model, f"{part}_indices", None) for model in models.values()]
-            known = [np.sort(of_model) for of_model in known if of_model is not None]
+            found = (getattr(model, f"{part}_indices", None) for model in models.values())
+            known = [np.sort(of_model) for of_model in found if of_model is not None]
             if any(not np.array_equal(of_model, known[0]) for of_model in known[1:]):
                 raise ValueError(
                     f"The models have different {part} cells: train them on one split, or pass "
@@ -207,7 +233,12 @@ def known_cells(models: Mapping, train, test) -> tuple[np.ndarray, np.ndarray]:
 class _Measured:
     """Mean expression and its sampling variance in every combination with enough test cells."""
 
-    def __init__(self, expression, combinations: dict, min_cells: int):
+    def __init__(
+        self,
+        expression: np.ndarray | sparse.csr_matrix,
+        combinations: dict[tuple[str, str], np.ndarray],
+        min_cells: int,
+    ):
         self.means, self.variances, self.halves = {}, {}, {}
         rng = np.random.default_rng(0)
         for key, cells in combinations.items():
@@ -252,6 +283,5 @@ def combinations_of(
     return {key: cells[rows] for key, rows in frame.groupby(["batch", "label"]).indices.items()}
 
 
-def _name_of(model) -> str:
-    named = model if hasattr(model, "__name__") else type(model)
-    return named.__name__
+def _name_of(model: SCMEDAL_RE | Counterfactual) -> str:
+    return getattr(model, "__name__", type(model).__name__)

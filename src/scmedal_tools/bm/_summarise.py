@@ -39,8 +39,9 @@ def summarise_folds(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     Examples
     --------
     >>> import pandas as pd
+    >>> import scmedal_tools as smt
     >>> table = pd.DataFrame({"fold": [0, 1, 2], "metric": "ASW", "value": [0.1, 0.2, 0.3]})
-    >>> summarise_folds(table).round(3)
+    >>> smt.bm.summarise_folds(table).round(3)
       metric  mean  lower  upper  n
     0    ASW   0.2 -0.048  0.448  3
     """

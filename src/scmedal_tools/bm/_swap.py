@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -38,8 +38,8 @@ def swap_quality(
     batch_key: str,
     labels_key: str,
     *,
-    train: Sequence[int] | None = None,
-    test: Sequence[int] | None = None,
+    train: Sequence[int] | np.ndarray | None = None,
+    test: Sequence[int] | np.ndarray | None = None,
     targets: Sequence[tuple[str, str]] | None = None,
     min_cells: int = 10,
     progress: bool = True,
@@ -85,21 +85,35 @@ def swap_quality(
     ------
     ValueError
         If training or test cells are not known, or no target has enough cells.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> targets = [("donor_02", "type_1")]
+    >>> swaps = smt.bm.swap_quality(
+    ...     model, adata, "donor", "cell_type", targets=targets, min_cells=3, progress=False
+    ... )
+    >>> swaps[["cell_type", "source", "target"]]
+      cell_type    source    target
+    0    type_1  donor_01  donor_02
+    1    type_1  donor_03  donor_02
     """
     if min_cells < 2:
         raise ValueError(f"min_cells={min_cells}: distances within a group need two cells.")
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key")
-    train, test = known_cells({"model": model}, train, test)
+    from_cells, on_cells = known_cells({"model": model}, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
     expression = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
-    fitted = least_squares(expression[train], batches[train], labels[train])
+    fitted = least_squares(expression[from_cells], batches[from_cells], labels[from_cells])
     shifted = AddedEffects(expression, batches, labels, *fitted)
-    components = PCA(min(N_COMPONENTS, len(train) - 1, adata.n_vars), random_state=0)
-    components.fit(expression[train])
+    components = PCA(min(N_COMPONENTS, len(from_cells) - 1, adata.n_vars), random_state=0)
+    components.fit(expression[from_cells])
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    classifier.fit(components.transform(expression[train]), labels[train])
-    sources, measured = (combinations_of(batches, labels, cells) for cells in (train, test))
+    classifier.fit(components.transform(expression[from_cells]), labels[from_cells])
+    sources, measured = (
+        combinations_of(batches, labels, cells) for cells in (from_cells, on_cells)
+    )
     if targets is None:
         targets = [key for key in measured if key not in sources]
     tasks = [
@@ -163,9 +177,10 @@ def _swap(model: SCMEDAL_RE, expression: np.ndarray, source: str, target: str) -
             (len(expression), 1), model.batch_names.get_loc(names[source])
         ),
     }
-    return model.get_counterfactual_expression(
+    swapped = model.get_counterfactual_expression(
         dataloader=[minibatch],
         transform_batch=names[target],
         keep_residual=True,
         return_numpy=True,
     )
+    return cast("np.ndarray", swapped)

@@ -51,7 +51,10 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: str | Path) -> list
 
     Examples
     --------
-    >>> write_tables(paper_tables(result), "results/tables")  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> written = smt.bm.write_tables(smt.bm.paper_tables(result), "tables")
+    >>> [path.name for path in written][:3]
+    ['clustering.csv', 'clustering.md', 'clustering.tex']
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,9 +21,10 @@ def expected_log1p(
     only the generating function of ``y``; the trapezoidal rule in ``log t`` is then exact to 1e-9.
     """
     step = 0.25
-    total = 0.0
+    total = np.zeros(())
     for t in np.exp(np.arange(-30, 4, step)):
-        total += np.exp(-t) * -np.expm1(-theta * np.log1p(mean * -np.expm1(-scale * t) / theta))
+        inner = np.log1p(mean * -np.expm1(-scale * t) / theta)
+        total = total + np.exp(-t) * -np.expm1(-theta * inner)
     return step * total
 
 

@@ -152,9 +152,9 @@ def simulated(
 
     Examples
     --------
-    >>> from scmedal_tools import datasets
-    >>> adata = datasets.simulated(n_donors=4, n_genes=100, n_cell_types=2)
-    >>> shift = datasets.true_shift(adata, "type_1", "donor_01", "donor_04")
+    >>> import scmedal_tools as smt
+    >>> adata = smt.datasets.simulated(n_donors=4, n_genes=100, n_cell_types=2)
+    >>> shift = smt.datasets.true_shift(adata, "type_1", "donor_01", "donor_04")
     >>> shift.shape
     (100,)
     """
@@ -232,10 +232,10 @@ def true_shift(adata: AnnData, cell_type: str, source: str, target: str) -> pd.S
 
     Examples
     --------
-    >>> from scmedal_tools import datasets
-    >>> adata = datasets.simulated(n_donors=4, n_genes=100, n_cell_types=2)
+    >>> import scmedal_tools as smt
+    >>> adata = smt.datasets.simulated(n_donors=4, n_genes=100, n_cell_types=2)
     >>> unaffected = ~adata.var["has_effect"]
-    >>> datasets.true_shift(adata, "type_1", "donor_01", "donor_04")[unaffected].abs().max()
+    >>> smt.datasets.true_shift(adata, "type_1", "donor_01", "donor_04")[unaffected].abs().max()
     np.float32(0.0)
     """
     if _keys.TRUE_EXPRESSION not in adata.varm:

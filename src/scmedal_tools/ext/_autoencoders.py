@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 # scMEDAL, supplementary Tables S2-S4.
-PAPER_WEIGHTS = {
+PAPER_WEIGHTS: dict[type, dict[str, float]] = {
     SCMEDAL_FE: {"reconstruction_weight": 1.0},
     SCMEDAL_FEC: {"reconstruction_weight": 100.0, "label_weight": 0.1},
 }
@@ -33,7 +33,7 @@ def ae(
     preset: str = "default",
     max_epochs: int | None = None,
     progress: bool = True,
-    **settings,
+    **settings: Any,
 ) -> str:
     """Autoencoder (AE): :class:`~scmedal_tools.model.SCMEDAL_FE` without its adversary.
 
@@ -66,6 +66,14 @@ def ae(
     ------
     ValueError
         As :func:`pca`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.ext.ae(adata, batch_key="donor", n_latent=5, max_epochs=2, progress=False)
+    'X_ae'
+    >>> adata.obsm["X_ae"].shape
+    (240, 5)
     """
     run = Run("ae", adata, batch_key, None, splits, key_added, seed)
     return _autoencode(run, SCMEDAL_FE, preset, settings, max_epochs, progress)
@@ -82,7 +90,7 @@ def aec(
     preset: str = "default",
     max_epochs: int | None = None,
     progress: bool = True,
-    **settings,
+    **settings: Any,
 ) -> str:
     """Autoencoder-classifier (AEC): an autoencoder whose latent also predicts the cell type.
 
@@ -106,6 +114,21 @@ def aec(
     ------
     ValueError
         As :func:`pca`, and without ``labels_key``.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.ext.aec(
+    ...     adata,
+    ...     batch_key="donor",
+    ...     labels_key="cell_type",
+    ...     n_latent=5,
+    ...     max_epochs=2,
+    ...     progress=False,
+    ... )
+    'X_aec'
+    >>> adata.obsm["X_aec"].shape
+    (240, 5)
     """
     need_labels("aec", labels_key)
     run = Run("aec", adata, batch_key, labels_key, splits, key_added, seed)
@@ -123,7 +146,7 @@ def aec_batch(
     preset: str = "default",
     max_epochs: int | None = None,
     progress: bool = True,
-    **settings,
+    **settings: Any,
 ) -> str:
     """AEC whose latent predicts the batch instead of the cell type (the paper's ablation).
 
@@ -145,6 +168,14 @@ def aec_batch(
     ------
     ValueError
         As :func:`pca`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.ext.aec_batch(adata, batch_key="donor", n_latent=5, max_epochs=2, progress=False)
+    'X_aec_batch'
+    >>> adata.obsm["X_aec_batch"].shape
+    (240, 5)
     """
     run = Run("aec_batch", adata, batch_key, batch_key, splits, key_added, seed)
     return _autoencode(run, SCMEDAL_FEC, preset, settings, max_epochs, progress)

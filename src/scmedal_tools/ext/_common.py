@@ -6,7 +6,7 @@ import json
 import random
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,16 +44,18 @@ class Run:
     splits: Sequence[np.ndarray] | None
     key_added: str
     seed: int
+    parts: list[np.ndarray] = field(init=False)
+    """Positions of the training, validation and test cells."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_obs(self.adata, self.batch_key)
         if self.labels_key not in (None, self.batch_key):
             check_labels(self.adata, self.labels_key)
-        object.__setattr__(self, "splits", _parts(self.splits, self.adata.n_obs))
+        object.__setattr__(self, "parts", _parts(self.splits, self.adata.n_obs))
 
     def splits_with_validation(self) -> list[np.ndarray]:
         """Splits in which a tenth of the training cells is for validation, if none is."""
-        train, validation, test = self.splits
+        train, validation, test = self.parts
         if validation.size:
             return [train, validation, test]
         shuffled = np.random.default_rng(self.seed).permutation(train)
@@ -117,7 +119,9 @@ def random_state(seed: int) -> Iterator[None]:
             random.setstate(of_python)
 
 
-def train(model: BaseModelClass, splits: list[np.ndarray], *, progress: bool, **kwargs) -> None:
+def train(
+    model: BaseModelClass, splits: Sequence[np.ndarray], *, progress: bool, **kwargs: Any
+) -> None:
     """Train a model on the first part, watched on the second."""
     splitter = {"external_indexing": list(splits)} | kwargs.pop("datasplitter_kwargs", {})
     with warnings.catch_warnings():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def harmony(
     key_added: str = "X_harmony",
     seed: int = 0,
     n_latent: int = 50,
-    **settings,
+    **settings: Any,
 ) -> str:
     """Harmony (Korsunsky et al., 2019) on the principal components of all cells.
 
@@ -56,6 +56,14 @@ def harmony(
         If harmonypy is not installed.
     ValueError
         As :func:`pca`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.ext.harmony(adata, batch_key="donor", n_latent=10)
+    'X_harmony'
+    >>> adata.obsm["X_harmony"].shape
+    (240, 10)
     """
     run = Run("harmony", adata, batch_key, None, splits, key_added, seed)
     harmonypy = _optional("harmonypy")
@@ -80,7 +88,7 @@ def scanorama(
     key_added: str = "X_scanorama",
     seed: int = 0,
     n_latent: int = 50,
-    **settings,
+    **settings: Any,
 ) -> str:
     """Scanorama (Hie et al., 2019) on the principal components of all cells.
 
@@ -114,6 +122,14 @@ def scanorama(
     As scanpy's ``external.pp.scanorama_integrate``, with which the paper ran it. Scanorama itself
     scales every cell to length 1 first: ``sigma`` was chosen for that, and between components as
     they are it lets a correction reach only cells close to a matched one.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.ext.scanorama(adata, batch_key="donor", n_latent=10)
+    'X_scanorama'
+    >>> adata.obsm["X_scanorama"].shape
+    (240, 10)
     """
     run = Run("scanorama", adata, batch_key, None, splits, key_added, seed)
     components = principal_components(adata, np.arange(adata.n_obs), n_latent, seed)

@@ -66,13 +66,13 @@ def pca(
     Examples
     --------
     >>> import scmedal_tools as smt
-    >>> adata = smt.datasets.simulated(n_donors=4, n_genes=200)
-    >>> smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
     >>> smt.ext.pca(adata, batch_key="donor", n_latent=10)
     'X_pca'
+    >>> adata.obsm["X_pca"].shape
+    (240, 10)
     """
     run = Run("pca", adata, batch_key, None, splits, key_added, seed)
-    components = principal_components(adata, run.splits[0], n_latent, seed)
+    components = principal_components(adata, run.parts[0], n_latent, seed)
     return run.write(components, {"n_latent": n_latent})
 
 

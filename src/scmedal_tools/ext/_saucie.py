@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -40,7 +40,9 @@ class SaucieModule(FEModule):
         See :class:`~scmedal_tools.module.FEModule`.
     """
 
-    def __init__(self, *args, mmd_weight: float, **kwargs):
+    reference: Tensor
+
+    def __init__(self, *args: Any, mmd_weight: float, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.mmd_weight = mmd_weight
         self.register_buffer("reference", torch.zeros((), dtype=torch.long))
@@ -94,7 +96,7 @@ def saucie(
     mmd_weight: float = 1e-3,
     max_epochs: int = 50,
     progress: bool = True,
-    **settings,
+    **settings: Any,
 ) -> str:
     r"""SAUCIE's batch correction (Amodio et al., 2019), rebuilt: not the authors' program.
 
@@ -137,14 +139,22 @@ def saucie(
     SAUCIE has no maintained package. What its publication leaves open, or what the trunk brings,
     is ours: SELU with batch normalisation, tied weights, min-max scaling, minibatches of 512, a
     kernel of five widths, the unbiased estimate of the discrepancy.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.ext.saucie(adata, batch_key="donor", n_latent=5, max_epochs=2, progress=False)
+    'X_saucie'
+    >>> adata.obsm["X_saucie"].shape
+    (240, 5)
     """
     run = Run("saucie", adata, batch_key, None, splits, key_added, seed)
-    settings = {"mmd_weight": mmd_weight} | settings
+    settings = {"mmd_weight": mmd_weight, **settings}
     cells = run.own_cells()
     Saucie.setup_anndata(cells, batch_key=batch_key)
     with random_state(seed):
         model = Saucie(cells, **settings)
-        train(model, run.splits, progress=progress, max_epochs=max_epochs)
+        train(model, run.parts, progress=progress, max_epochs=max_epochs)
     latent = model.get_latent_representation()
     model.deregister_manager(cells)
     return run.write(latent, settings, epochs=model.trainer.current_epoch)

@@ -42,7 +42,7 @@ def scvi(
     batch_size: int = 512,
     patience: int = 30,
     progress: bool = True,
-    **settings,
+    **settings: Any,
 ) -> str:
     """Means of scVI's latent (Lopez et al., 2018).
 
@@ -83,6 +83,14 @@ def scvi(
     -----
     The encoder does not read the batch, so that cells of batches without training cells are
     embedded as all others are.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.ext.scvi(adata, batch_key="donor", n_latent=5, max_epochs=2, progress=False)
+    'X_scvi'
+    >>> adata.obsm["X_scvi"].shape
+    (240, 5)
     """
     run = Run("scvi", adata, batch_key, None, splits, key_added, seed)
     return _embed(run, layer, settings, max_epochs, batch_size, patience, progress)
@@ -101,7 +109,7 @@ def scanvi(
     batch_size: int = 512,
     patience: int = 30,
     progress: bool = True,
-    **settings,
+    **settings: Any,
 ) -> str:
     """Means of scANVI's latent (Xu et al., 2021), trained on from :func:`scvi`'s network.
 
@@ -124,6 +132,21 @@ def scanvi(
     ------
     ValueError
         As :func:`scvi`, and without ``labels_key``.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.ext.scanvi(
+    ...     adata,
+    ...     batch_key="donor",
+    ...     labels_key="cell_type",
+    ...     n_latent=5,
+    ...     max_epochs=2,
+    ...     progress=False,
+    ... )
+    'X_scanvi'
+    >>> adata.obsm["X_scanvi"].shape
+    (240, 5)
     """
     need_labels("scanvi", labels_key)
     run = Run("scanvi", adata, batch_key, labels_key, splits, key_added, seed)

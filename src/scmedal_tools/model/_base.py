@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class MedalModel(
         n_hidden: Sequence[int] = (512, 132),
         n_latent: int = 50,
         preset: str = "default",
-        **module_kwargs,
+        **module_kwargs: Any,
     ):
         super().__init__(adata, registry)
         name, settings = type(self).__name__, self._named_preset(preset).module
@@ -90,7 +90,7 @@ class MedalModel(
         validation_size: float | None = None,
         datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
-        **trainer_kwargs,
+        **trainer_kwargs: Any,
     ) -> None:
         """Train the model.
 
@@ -129,6 +129,20 @@ class MedalModel(
         -----
         Scaling is fitted on the training cells and saved with the model. Every term of the loss
         is in ``model.history``, for training and validation cells.
+
+        Examples
+        --------
+        >>> import scmedal_tools as smt
+        >>> smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="donor")
+        >>> model = smt.model.SCMEDAL_FE(adata)
+        >>> splits = smt.train.stratified_split(adata.obs, ["donor", "cell_type"])
+        >>> model.train(
+        ...     max_epochs=2,
+        ...     datasplitter_kwargs={"external_indexing": splits},
+        ...     enable_progress_bar=False,
+        ... )
+        >>> len(model.history["train_loss"])
+        2
         """
         preset = self._preset()
         settings_ = preset.train | trainer_kwargs
@@ -187,7 +201,9 @@ class MedalModel(
         )
 
 
-def _check_validation_cells(train_size, validation_size, datasplitter_kwargs) -> None:
+def _check_validation_cells(
+    train_size: float | None, validation_size: float | None, datasplitter_kwargs: dict | None
+) -> None:
     external = (datasplitter_kwargs or {}).get("external_indexing")
     if external is not None:
         none = len(external) < 2 or len(external[1]) == 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from scvi import settings
+from scvi.model.base import BaseModelClass
 
 from scmedal_tools.module._levels import POPULATION as POPULATION_LEVEL
 from scmedal_tools.module._levels import with_level
@@ -19,16 +20,19 @@ from ._streaming import stream
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from typing import TypeAlias
 
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
     from torch import Tensor
+    from typing_extensions import TypeIs
 
-    from ._inference import Minibatches
+    from ._inference import Indices, Minibatches
     from ._unseen import UnseenBatch
 
-    Expression = pd.DataFrame | np.ndarray
+    # Not a type statement, which the documentation would not resolve.
+    Expression: TypeAlias = pd.DataFrame | np.ndarray  # noqa: UP040
     Target = str | int | dict[str, str | int]
     Levels = dict[int, int]
 
@@ -39,14 +43,14 @@ POPULATION = "population"
 SUMMARIES = ("mean", "sd", "lower", "upper")
 
 
-class CounterfactualMixin:
+class CounterfactualMixin(BaseModelClass):
     """Swaps of the batch; subclasses give the module and the inference."""
 
     @torch.inference_mode()
     def get_counterfactual_expression(
         self,
         adata: AnnData | MuData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices | None = None,
         transform_batch: Target | Sequence[Target] | None = None,
         gene_list: Sequence[str] | None = None,
         n_samples: int | None = None,
@@ -125,6 +129,23 @@ class CounterfactualMixin:
         ValueError
             If a target is unknown or missing, the network has no content to hold, an interval
             is asked for without draws, or ``out`` cannot hold the result or holds another.
+
+        Examples
+        --------
+        What every cell would express in donor 2, beyond what it expresses in its own:
+
+        >>> swapped = model.get_counterfactual_expression(transform_batch="donor_02")
+        >>> shift = swapped - model.get_reconstruction()
+        >>> shift.shape
+        (240, 60)
+
+        Without the effects of any donor, with an interval from draws of the effects:
+
+        >>> mean = model.get_counterfactual_expression(
+        ...     transform_batch="population", gene_list=["gene_0003"], n_samples=20, interval=0.9
+        ... )
+        >>> list(mean)
+        ['mean', 'sd', 'lower', 'upper']
         """
         if aggregate not in (None, "mean"):
             raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")
@@ -153,7 +174,7 @@ class CounterfactualMixin:
         if dataloader is not None and len(parts) > 1:
             dataloader = list(dataloader)
 
-        def values_of(adata: AnnData | None, indices) -> np.ndarray:
+        def values_of(adata: AnnData | MuData | None, indices: Indices | None) -> np.ndarray:
             """Targets x cells x genes; draws or summaries before them."""
             values = [
                 self._collect(
@@ -186,10 +207,10 @@ class CounterfactualMixin:
             with self._check_once(adata):
                 return stream(out, of_cells, cells, expression, genes, self.module, settings_)
         values = values_of(adata, indices)
-        cells = None if dataloader is not None else self._cell_names(adata, indices)
+        names = None if dataloader is not None else self._cell_names(adata, indices)
 
         def as_table(x: np.ndarray) -> Expression:
-            return x if return_numpy else self._as_table(x, cells, genes)
+            return x if return_numpy else self._as_table(x, names, genes)
 
         def result(i: int) -> Expression | dict[str, Expression]:
             of_target = values[..., i, :, :]
@@ -210,7 +231,7 @@ class CounterfactualMixin:
     ) -> Iterator[Tensor]:
         """Expression of a minibatch with the levels that each of the targets names."""
         own = self.module._get_inference_input(tensors)["batch_index"]
-        inference = self._infer(tensors) if swap != "encoder_decoder" else None
+        inference = {} if swap == "encoder_decoder" else self._infer(tensors)
         for levels in targets:
             target = own
             for factor, level in levels.items():
@@ -237,20 +258,22 @@ class CounterfactualMixin:
         content = inference["content"]
         return self.module.express(content, batch.to(content.device), sample=False)
 
-    def _targets(self, transform_batch) -> dict[str, Levels]:
+    def _targets(self, transform_batch: Target | Sequence[Target] | None) -> dict[str, Levels]:
         """Levels that each target sets, by the name of the target."""
-        one = is_one_target(transform_batch)
-        targets = [transform_batch] if one else list(transform_batch or ())
+        if is_one_target(transform_batch):
+            targets = [transform_batch]
+        else:
+            targets = list(transform_batch or ())
         if not targets:
             raise ValueError("transform_batch names no batch: pass a target, or several.")
         batch_key = next(iter(self.factors))
-        named = {}
+        named: dict[Any, Levels] = {}  # a batch may have a number for a name
         for target in targets:
             if isinstance(target, dict):
                 name = ", ".join(f"{factor}={level}" for factor, level in target.items())
                 named[name] = self._levels(target)
             elif target == POPULATION and target not in self.batch_names:
-                named[target] = dict.fromkeys(range(len(self.factors)), POPULATION_LEVEL)
+                named[POPULATION] = dict.fromkeys(range(len(self.factors)), POPULATION_LEVEL)
             else:
                 named[target] = self._levels({batch_key: target})
         return named
@@ -322,6 +345,6 @@ def _seed() -> int:
     return settings.seed if settings.seed is not None else 0
 
 
-def is_one_target(transform_batch) -> bool:
+def is_one_target(transform_batch: Target | Sequence[Target] | None) -> TypeIs[Target]:
     """Whether this is a target, not several."""
     return isinstance(transform_batch, str | int | np.integer | dict)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from scvi.model.base import BaseModelClass
 
 from scmedal_tools.module._levels import POPULATION
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 GENES = "genes"
 
 
-class BatchEffectsMixin:
+class BatchEffectsMixin(BaseModelClass):
     """Tables of the random effects; subclasses give module, counterfactuals and draws."""
 
     @torch.inference_mode()
@@ -75,8 +76,17 @@ class BatchEffectsMixin:
 
         Examples
         --------
-        >>> effects = model.get_batch_effects()  # doctest: +SKIP
-        >>> effects.loc["donor_02"].nlargest(10, "z")  # doctest: +SKIP
+        >>> effects = model.get_batch_effects()
+        >>> list(effects.columns)
+        ['effect', 'sd', 'z']
+        >>> top = effects.loc["donor_02"].nlargest(10, "z")
+        >>> top.shape
+        (10, 3)
+
+        Slopes and biases of the layer that gives the genes:
+
+        >>> list(model.get_batch_effects("output").columns)
+        ['slope', 'slope_sd', 'bias', 'bias_sd']
         """
         self._check_if_trained(warn=False, message="Call `model.train()` first.")
         position = self._position(factor)
@@ -113,7 +123,7 @@ class BatchEffectsMixin:
                 f"{', '.join(map(repr, layers))}."
             )
         prefix = f"{layer}.crossed.{factor - 1}" if factor else layer
-        columns = {}
+        columns: dict[str, Tensor] = {}
         for kind in ("slope", "bias"):
             table = tables[f"{prefix}.{kind}"]
             columns |= {kind: table.loc, f"{kind}_sd": table.posterior_sd}
@@ -156,7 +166,7 @@ class BatchEffectsMixin:
         """
         swap = self._check_swap(None)
         targets = [*self._levels_alone(factor), self._population]
-        total = 0.0
+        total = torch.zeros(())
         for tensors in self._minibatches(None, cells, None, None):
             swapped = torch.stack([x.sum(0) for x in self._swap(tensors, targets, swap)])
             total = total + swapped.double().cpu()

@@ -44,4 +44,4 @@ class SCMEDAL_FE(MedalModel):
     True
     """
 
-    _module_cls = FEModule
+    _module_cls: type[FEModule] = FEModule

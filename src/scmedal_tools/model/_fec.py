@@ -13,13 +13,12 @@ from scmedal_tools.module import FEModule
 from ._base import MedalModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from anndata import AnnData
     from mudata import MuData
+    from torch import Tensor
 
-    from ._inference import Minibatches
+    from ._inference import Indices, Minibatches
     from ._unseen import UnseenBatch
 
 
@@ -40,6 +39,15 @@ class SCMEDAL_FEC(MedalModel):
     ------
     ValueError
         If no ``labels_key`` was registered.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.model.SCMEDAL_FEC.setup_anndata(adata, "donor", labels_key="cell_type")
+    >>> model = smt.model.SCMEDAL_FEC(adata, n_hidden=(32, 16), n_latent=5)
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> list(model.label_names)
+    ['type_1', 'type_2', 'type_3']
     """
 
     _module_cls = FEModule
@@ -65,7 +73,7 @@ class SCMEDAL_FEC(MedalModel):
     def predict(
         self,
         adata: AnnData | MuData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices | None = None,
         soft: bool = False,
         batch_size: int | None = None,
         dataloader: Minibatches | None = None,
@@ -84,9 +92,25 @@ class SCMEDAL_FEC(MedalModel):
         -------
         numpy.ndarray or pandas.DataFrame
             Names of shape ``(n_cells,)``; with ``soft`` a table ``(n_cells, n_labels)``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the cells do not fit the training data.
+
+        Examples
+        --------
+        >>> predicted = model.predict()
+        >>> predicted.shape
+        (240,)
+        >>> probabilities = model.predict(soft=True)
+        >>> list(probabilities.columns)
+        ['type_1', 'type_2', 'type_3']
         """
 
-        def probabilities(tensors):
+        def probabilities(tensors: dict[str, Tensor]) -> Tensor:
             return self.module.generative(self._infer(tensors)["z"])["label_logits"].softmax(1)
 
         minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)

@@ -69,7 +69,7 @@ class Groups:
         return GroupSums(len(self.levels), len(effects.centres), self._model.summary_stats.n_vars)
 
     @torch.inference_mode()
-    def parts(self, cells) -> Iterator[Parts]:
+    def parts(self, cells: np.ndarray | None) -> Iterator[Parts]:
         """What the network says, minibatch by minibatch."""
         if cells is None or not len(cells):
             return
@@ -106,17 +106,17 @@ def fit_gene_effects(model: SCMEDAL_RE) -> None:
         with_network.add(parts.x - parts.own, parts.group, parts.state)
         without.add(parts.x - parts.population, parts.group, parts.state)
     likeness = likeness_of(module.decode_in_population(gene_effects.centres))
-    with_network, without = (
+    of_network, alone = (
         fit_crossed_models(sums, groups.levels, module.n_levels, likeness)
         for sums in (with_network, without)
     )
-    predict = _Predictions(groups.levels, without, with_network)
+    predict = _Predictions(groups.levels, alone, of_network)
     quotient = np.zeros(2)
     for parts in groups.parts(model.validation_indices):
         quotient += stacking_weight(parts.x, *predict(parts))
     weight = float(np.clip(quotient[0] / quotient[1], 0, 1)) if quotient[1] else 1.0
     dispersion = _dispersion(groups, model.validation_indices, predict, weight)
-    gene_effects.set_models(without, with_network, weight, dispersion)
+    gene_effects.set_models(alone, of_network, weight, dispersion)
 
 
 @torch.inference_mode()
@@ -168,7 +168,9 @@ class _Predictions:
         ]
 
 
-def _dispersion(groups: Groups, cells, predict: _Predictions, weight: float) -> float:
+def _dispersion(
+    groups: Groups, cells: np.ndarray | None, predict: _Predictions, weight: float
+) -> float:
     """By how much the errors in validation cells exceed the variance that the draws would have.
 
     Of the means of groups, as shifts are differences of such; at least 1.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from scvi.model.base import BaseModelClass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -18,19 +19,20 @@ if TYPE_CHECKING:
 
     from ._unseen import UnseenBatch
 
-    Minibatches = Iterator[dict[str, Tensor]]
+    Indices = Sequence[int] | np.ndarray
+    Minibatches = Iterable[dict[str, Tensor]]
 
 UNTRAINED = "The model is not trained yet. Call `model.train()` first."
 
 
-class InferenceMixin:
+class InferenceMixin(BaseModelClass):
     """What a trained model says of cells; subclasses give the module and the registration."""
 
     @torch.inference_mode()
     def get_latent_representation(
         self,
         adata: AnnData | MuData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices | None = None,
         batch_size: int | None = None,
         n_samples: int | None = None,
         dataloader: Minibatches | None = None,
@@ -69,6 +71,14 @@ class InferenceMixin:
         ValueError
             If the cells do not fit the training data, or ``n_samples`` is asked of a network
             without random effects.
+
+        Examples
+        --------
+        >>> model.get_latent_representation().shape
+        (240, 4)
+        >>> control = model.adata.obs["condition"] == "control"
+        >>> model.get_latent_representation(indices=control).shape
+        (110, 4)
         """
         minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
         n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
@@ -80,7 +90,7 @@ class InferenceMixin:
     def get_reconstruction(
         self,
         adata: AnnData | MuData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices | None = None,
         gene_list: Sequence[str] | None = None,
         n_samples: int | None = None,
         return_mean: bool = True,
@@ -110,12 +120,27 @@ class InferenceMixin:
         pandas.DataFrame or numpy.ndarray
             Shape ``(n_cells, n_genes)``; an array ``(n_samples, n_cells, n_genes)`` with
             ``n_samples`` and ``return_mean=False``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If a gene is not in the model, the cells do not fit the training data, or
+            ``n_samples`` is asked of a network without random effects.
+
+        Examples
+        --------
+        >>> genes = ["gene_0003", "gene_0008"]
+        >>> reconstructed = model.get_reconstruction(gene_list=genes)
+        >>> reconstructed.shape, list(reconstructed.columns)
+        ((240, 2), ['gene_0003', 'gene_0008'])
         """
         genes = self._gene_positions(gene_list)
         minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
         n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
 
-        def reconstruct(tensors):
+        def reconstruct(tensors: dict[str, Tensor]) -> Tensor:
             outputs = self.module.generative(
                 **self.module._get_generative_input(tensors, self._infer(tensors))
             )
@@ -127,7 +152,12 @@ class InferenceMixin:
         return values if return_numpy else self._as_table(values, cells, genes)
 
     def _minibatches(
-        self, adata, indices, batch_size, dataloader, unseen_batch: UnseenBatch = "error"
+        self,
+        adata: AnnData | MuData | None,
+        indices: Indices | None,
+        batch_size: int | None,
+        dataloader: Minibatches | None,
+        unseen_batch: UnseenBatch = "error",
     ) -> Minibatches:
         if dataloader is not None:
             self._check_if_trained(warn=False, message=UNTRAINED)
@@ -136,26 +166,29 @@ class InferenceMixin:
             if unseen_batch != "error":
                 raise ValueError("unseen_batch needs `adata`: codes of a `dataloader` are taken.")
             return dataloader
-        adata, indices = self._cells(adata, indices, unseen_batch)
+        adata, cells = self._cells(adata, indices, unseen_batch)
         return self._make_data_loader(
             adata=adata,
-            indices=indices,
+            indices=cells,
             batch_size=batch_size,
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
 
     def _cells(
-        self, adata: AnnData | MuData | None, indices, unseen_batch: UnseenBatch = "error"
+        self,
+        adata: AnnData | MuData | None,
+        indices: Indices | None,
+        unseen_batch: UnseenBatch = "error",
     ) -> tuple[AnnData | MuData, np.ndarray]:
         """Data that fit the model, and the positions of the cells to use."""
         self._check_if_trained(warn=False, message=UNTRAINED)
         if adata is None and self.adata is None:
             raise ValueError("The model was loaded without data: pass `adata`.")
         adata = self._validate_anndata(adata, unseen_batch=unseen_batch)
-        indices = np.arange(adata.n_obs) if indices is None else _positions(indices)
-        if not indices.size:
+        cells = np.arange(adata.n_obs) if indices is None else _positions(indices)
+        if not cells.size:
             raise ValueError("`indices` selects no cell.")
-        return adata, indices
+        return adata, cells
 
     def _infer(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.module.inference(**self.module._get_inference_input(tensors))
@@ -183,8 +216,8 @@ class InferenceMixin:
             for draw in draws:
                 with self.module.effects_fixed_at(draw):
                     values.append(_to_cpu(compute(tensors)))
-            values = torch.stack(values)
-            parts.append(values if reduce is None else reduce(values))
+            drawn = torch.stack(values)
+            parts.append(drawn if reduce is None else reduce(drawn))
         return torch.cat(parts, dim=-2).numpy()
 
     def _draw_effects(
@@ -206,11 +239,13 @@ class InferenceMixin:
             )
         return names.get_indexer(gene_list)
 
-    def _cell_names(self, adata: AnnData | MuData | None, indices) -> pd.Index:
+    def _cell_names(self, adata: AnnData | MuData | None, indices: Indices | None) -> pd.Index:
         names = (self.adata if adata is None else adata).obs_names
         return names if indices is None else names[_positions(indices)]
 
-    def _as_table(self, values: np.ndarray, cells, genes: np.ndarray) -> pd.DataFrame | np.ndarray:
+    def _as_table(
+        self, values: np.ndarray, cells: pd.Index | None, genes: np.ndarray
+    ) -> pd.DataFrame | np.ndarray:
         if values.ndim == 3:
             return values
         return pd.DataFrame(values, index=cells, columns=self.gene_names[genes])
@@ -220,8 +255,6 @@ def _to_cpu(values: Tensor) -> Tensor:
     return values.detach().float().cpu()
 
 
-def _positions(indices) -> np.ndarray | None:
-    if indices is None:
-        return None
+def _positions(indices: Indices) -> np.ndarray:
     indices = np.asarray(indices)
     return np.flatnonzero(indices) if indices.dtype == bool else indices

@@ -18,7 +18,9 @@ LABELS = "labels_key"
 FACTORS = "random_effect_keys"
 
 
-def check_modalities(mdata: MuData, modalities: Mapping[str, str] | None, labels_key) -> None:
+def check_modalities(
+    mdata: MuData, modalities: Mapping[str, str] | None, labels_key: str | None
+) -> None:
     """Refuse a mapping that does not tell where the expression is.
 
     Raises

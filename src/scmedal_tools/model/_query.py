@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 QUERY_EPOCHS = 100
 
 
-class QueryMixin:
+class QueryMixin(MedalModel):
     """Adds batches to a trained model; subclasses give model, module and training."""
 
     @classmethod
@@ -66,9 +66,15 @@ class QueryMixin:
 
         Examples
         --------
-        >>> query = SCMEDAL_RE.load_query_data(new_cells, model)  # doctest: +SKIP
-        >>> query.train()  # doctest: +SKIP
-        >>> query.get_counterfactual_expression(transform_batch="donor_01")  # doctest: +SKIP
+        >>> import scmedal_tools as smt
+        >>> new_cells = adata[:40].copy()
+        >>> new_cells.obs["donor"] = "donor_05"
+        >>> query = smt.model.SCMEDAL_RE.load_query_data(new_cells, model)
+        >>> query.train(max_epochs=2, enable_progress_bar=False)
+        >>> query.batch_names[-1]
+        'donor_05'
+        >>> query.get_counterfactual_expression(transform_batch="donor_01").shape
+        (40, 60)
         """
         reference = reference_model
         if isinstance(reference, str | Path):
@@ -99,7 +105,7 @@ class QueryMixin:
         return any(self.module.n_new)
 
     @wraps(MedalModel.train)
-    def train(self, *args, **kwargs) -> None:
+    def train(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override] # mypy: wraps
         # An epoch is judged by the network alone: the effects on genes follow.
         self.module.learns_new_levels = self.is_query
         try:
@@ -119,7 +125,7 @@ class QueryMixin:
         )
 
     @property
-    def _training_plan_cls(self) -> type[RETrainingPlan]:
+    def _training_plan_cls(self) -> type[RETrainingPlan]:  # type: ignore[override] # only read
         return QueryTrainingPlan if self.is_query else RETrainingPlan
 
 

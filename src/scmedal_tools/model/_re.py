@@ -21,13 +21,11 @@ from ._finishing import fit_gene_effects, learn_new_effects
 from ._query import QueryMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
     from mudata import MuData
     from torch import Tensor
 
-    from ._inference import Minibatches
+    from ._inference import Indices, Minibatches
     from ._unseen import UnseenBatch
 
 # Swap gap under which the effects make no difference.
@@ -72,12 +70,12 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
     def get_latent_representation(
         self,
         adata: AnnData | MuData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices | None = None,
         batch_size: int | None = None,
         n_samples: int | None = None,
         dataloader: Minibatches | None = None,
-        kind: Literal["latent", "content"] = "latent",
         unseen_batch: UnseenBatch = "error",
+        kind: Literal["latent", "content"] = "latent",
     ) -> np.ndarray:
         """Latent of each cell.
 
@@ -105,6 +103,15 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         the axes hold them. Effects on single genes, which are not the network's, are left out.
         After training with a data module of your own there are no axes, and the network's latents
         are returned.
+
+        Examples
+        --------
+        The two latents have the same axes: their difference is what the batch does to each cell.
+
+        >>> r = model.get_latent_representation()
+        >>> u = model.get_latent_representation(kind="content")
+        >>> (r - u).shape
+        (240, 4)
         """
         if kind not in ("latent", "content"):
             raise ValueError(f"kind={kind!r} is neither 'latent' nor 'content'.")
@@ -131,7 +138,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
     def get_swap_gap(
         self,
         adata: AnnData | MuData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices | None = None,
         batch_size: int | None = None,
         seed: int = 0,
     ) -> float:
@@ -155,6 +162,11 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         ------
         RuntimeError
             If the model is not trained.
+
+        Examples
+        --------
+        >>> model.get_swap_gap() > 1  # the model uses the batch
+        True
         """
         generator = torch.Generator().manual_seed(seed)
         n_batch, errors = self.module.n_batch, np.zeros(2)

@@ -17,6 +17,7 @@ from scvi.data.fields import (
     MuDataLabelsWithUnlabeledObsField,
     MuDataLayerField,
 )
+from scvi.model.base import BaseModelClass
 from scvi.utils import setup_anndata_dsp
 
 from scmedal_tools._checks import (
@@ -53,7 +54,7 @@ MUDATA_TWINS = {
 }
 
 
-class RegistrationMixin:
+class RegistrationMixin(BaseModelClass):
     """What a model is told of the data, and the names it keeps of them."""
 
     @classmethod
@@ -66,7 +67,7 @@ class RegistrationMixin:
         layer: str | None = None,
         unlabeled_category: str = "unlabeled",
         random_effect_keys: Sequence[str] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         """Register log-normalised expression, batches and cell types.
 
@@ -88,12 +89,29 @@ class RegistrationMixin:
             One or two further columns of ``adata.obs`` that expression depends on (protocol,
             tissue). In ``SCMEDAL_RE`` their effects and those of the batch add up; the others
             hide them as they hide the batch.
+        **kwargs
+            Arguments of scvi-tools' ``AnnDataManager.register_fields``.
 
         Raises
         ------
         ValueError
             If the expression is not log-normalised, names are not unique, or a column is missing,
             incomplete or has a single level. The message has the line of code that mends it.
+
+        Examples
+        --------
+        >>> import scmedal_tools as smt
+        >>> smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
+        >>> model = smt.model.SCMEDAL_RE(adata)
+        >>> list(model.batch_names)
+        ['donor_01', 'donor_02', 'donor_03', 'donor_04']
+
+        With a second factor of random effects:
+
+        >>> adata.obs["protocol"] = ["v2", "v3"] * 120
+        >>> smt.model.SCMEDAL_RE.setup_anndata(adata, "donor", random_effect_keys=["protocol"])
+        >>> list(smt.model.SCMEDAL_RE(adata).factors)
+        ['donor', 'protocol']
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         cls._register(adata, setup_method_args, **kwargs)
@@ -109,7 +127,7 @@ class RegistrationMixin:
         modalities: dict[str, str] | None = None,
         unlabeled_category: str = "unlabeled",
         random_effect_keys: Sequence[str] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         """Register log-normalised expression, batches and cell types of a MuData.
 
@@ -127,6 +145,8 @@ class RegistrationMixin:
             Where each argument is found: ``"rna_layer"``, which is needed, ``"batch_key"``,
             ``"labels_key"`` and ``"random_effect_keys"``, each with the name of a modality. An
             argument that is left out is in ``mdata.obs``.
+        **kwargs
+            See :meth:`setup_anndata`.
 
         Raises
         ------
@@ -136,16 +156,20 @@ class RegistrationMixin:
 
         Examples
         --------
-        >>> SCMEDAL_RE.setup_mudata(  # doctest: +SKIP
-        ...     mdata, "donor", modalities={"rna_layer": "rna", "batch_key": "rna"}
-        ... )
+        >>> import mudata
+        >>> import scmedal_tools as smt
+        >>> mdata = mudata.MuData({"rna": adata})
+        >>> modalities = {"rna_layer": "rna", "batch_key": "rna"}
+        >>> smt.model.SCMEDAL_RE.setup_mudata(mdata, "donor", modalities=modalities)
+        >>> len(smt.model.SCMEDAL_RE(mdata).gene_names)
+        60
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         check_modalities(mdata, modalities, labels_key)
         cls._register(mdata, setup_method_args, **kwargs)
 
     @classmethod
-    def _register(cls, data: AnnData | MuData, setup_method_args: dict, **kwargs) -> None:
+    def _register(cls, data: AnnData | MuData, setup_method_args: dict, **kwargs: Any) -> None:
         setup = setup_method_args["setup_args"]
         if "source_registry" in kwargs:
             check_query(data, kwargs["source_registry"], kwargs.get("extend_categories", False))
@@ -195,7 +219,7 @@ def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> No
 
 
 def _fields(setup: Mapping[str, Any]) -> list[BaseAnnDataField]:
-    def field(kind: type, argument: str, *args, **kwargs) -> BaseAnnDataField:
+    def field(kind: type, argument: str, *args: Any, **kwargs: Any) -> BaseAnnDataField:
         if "modalities" not in setup:
             return kind(*args, **kwargs)
         return MUDATA_TWINS[kind](*args, mod_key=setup["modalities"].get(argument), **kwargs)

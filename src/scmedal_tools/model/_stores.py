@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import zarr
@@ -69,9 +69,10 @@ class ZarrStore:
     def read_record(self) -> dict | None:
         """Record of a store that is there; ``None`` if it was not made here."""
         try:
-            return zarr.open_group(self.path, mode="r").attrs.get(RECORD)
+            record = zarr.open_group(self.path, mode="r").attrs.get(RECORD)
         except FileNotFoundError:
             return None
+        return cast("dict | None", record)
 
     def create(self, n_block: int, record: dict) -> None:
         """Make a store with everything but the values."""
@@ -87,8 +88,8 @@ class ZarrStore:
             write_elem(zarr.open_group(made, mode="w", zarr_format=3), "/", cells)
             group = zarr.open_group(made, mode="r+")
             for layer in layers:
-                group["layers"].create_array(
-                    layer,
+                group.create_array(
+                    f"layers/{layer}",
                     shape=shape,
                     dtype="float32",
                     chunks=(min(n_block, shape[0]), min(GENES_PER_CHUNK, shape[1])),
@@ -104,7 +105,8 @@ class ZarrStore:
         stop = start + values.shape[-2]
         values = values.reshape(-1, *values.shape[-2:])
         for layer, of_layer in zip(self.contents.layers, values, strict=True):
-            group["layers"][layer][start:stop] = of_layer
+            array = cast("zarr.Array", group[f"layers/{layer}"])
+            array[start:stop] = of_layer
         group.attrs[RECORD] = record
 
     def result(self) -> Path:
@@ -151,7 +153,7 @@ class MemmapStore:
         os.replace(new, self.record_path)
 
 
-STORES = {".zarr": ZarrStore, ".npy": MemmapStore}
+STORES: dict[str, type[ZarrStore] | type[MemmapStore]] = {".zarr": ZarrStore, ".npy": MemmapStore}
 
 
 def store_at(path: Path, contents: Contents) -> ZarrStore | MemmapStore:

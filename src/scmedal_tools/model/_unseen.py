@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _assign_adata_uuid, _check_if_view
+from scvi.model.base import BaseModelClass
 
 from ._query_checks import check_query, levels_of_factors
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 UnseenBatch = Literal["error", "population", "prior"]
 
 
-class UnseenBatchMixin:
+class UnseenBatchMixin(BaseModelClass):
     """Registration of new cells; subclasses give the model."""
 
     _checked: AnnData | MuData | None = None

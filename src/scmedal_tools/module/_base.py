@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -15,6 +15,7 @@ from ._scaler import ExpressionScaler, Scaling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from torch import Tensor
 
     from scmedal_tools.train._statistics import ExpressionStatistics
@@ -50,6 +51,9 @@ class MedalModule(BaseModuleClass):
     reconstruction_weight, adversary_weight
         Weights of the two terms.
     """
+
+    batch_entropy: Tensor
+    is_fitted: Tensor
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class MedalModule(BaseModuleClass):
 
     def adversary_cross_entropy(self, features: Tensor, tensors: dict[str, Tensor]) -> Tensor:
         """Mean cross-entropy in nats of the adversary's guess."""
+        assert self.adversary is not None  # it is asked for its guess only where there is one
         return self.adversary.cross_entropy(features, batch_of(tensors)).mean()
 
     def adversarial_penalty(self, cross_entropy: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ class MedalModule(BaseModuleClass):
         return self.adversary_weight * torch.relu(self.batch_entropy - cross_entropy)
 
     def _get_inference_input(
-        self, tensors: dict[str, Tensor], **kwargs
+        self, tensors: dict[str, Tensor], **kwargs: Any
     ) -> dict[str, Tensor | None]:
         return {"x": tensors[REGISTRY_KEYS.X_KEY], "batch_index": batch_of(tensors)}
 
@@ -112,11 +117,13 @@ class MedalModule(BaseModuleClass):
         return per_cell, {"mse": mse}
 
     @auto_move_data
-    def reconstruct(self, generative_outputs: dict[str, Tensor], genes: Sequence[int] | slice):
+    def reconstruct(
+        self, generative_outputs: dict[str, Tensor], genes: Sequence[int] | np.ndarray | slice
+    ) -> Tensor:
         """Reconstruction in the units of the input, for some of the genes."""
         return self.scaler.inverse(generative_outputs["x_hat"])[:, genes]
 
-    def sample(self, *args, **kwargs):
+    def sample(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not offered: the networks model the mean of the expression."""
         raise AttributeError("scmedal modules do not sample expression; use `n_samples`.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -48,9 +48,11 @@ class TiedAutoencoder(nn.Module):
     ):
         super().__init__()
         widths = [n_input, *n_hidden, n_latent]
-        self.layers = nn.ModuleList(
+        layers = nn.ModuleList(
             nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths)
         )
+        # A ModuleList does not tell what it holds.
+        self.layers = cast("Sequence[nn.Linear]", layers)
         self.norms = nn.ModuleList(normalization_layer(normalization, n) for n in n_hidden)
         self.decoder_biases = nn.ParameterList(torch.zeros(n) for n in reversed(widths[:-1]))
         self.latent_activation = F.selu if latent_activation == "selu" else nn.Identity()
@@ -95,6 +97,18 @@ class FEModule(MedalModule):
     **kwargs
         See :class:`~scmedal_tools.module._base.MedalModule`. Without ``adversary_weight`` there is
         no adversary.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> import torch
+    >>> settings = smt.train.get_preset("SCMEDAL_FE", "default").module
+    >>> module = smt.module.FEModule(
+    ...     n_input=60, n_batch=4, n_hidden=(16, 8), n_latent=4, **settings
+    ... )
+    >>> outputs = module.inference(torch.rand(10, 60), batch_index=None)
+    >>> outputs["z"].shape
+    torch.Size([10, 4])
     """
 
     def __init__(
@@ -110,7 +124,7 @@ class FEModule(MedalModule):
         adversary_hidden: Sequence[int],
         label_hidden: Sequence[int] = (),
         label_weight: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(n_input, n_batch, **kwargs)
         self.n_labels = n_labels
@@ -127,14 +141,14 @@ class FEModule(MedalModule):
         self.label_classifier = Classifier(n_latent, label_hidden, n_labels) if n_labels else None
 
     @auto_move_data
-    def inference(self, x: Tensor, batch_index: Tensor) -> dict[str, Tensor]:
+    def inference(self, x: Tensor, batch_index: Tensor) -> dict[str, Any]:
         """Latent and the encoder's activations; the batch is not used."""
         x_scaled = self.scaler(x)
         activations = self.autoencoder.encode(x_scaled)
         return {"z": activations[-1], "activations": activations, "x_scaled": x_scaled}
 
     def _get_generative_input(
-        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **kwargs
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **kwargs: Any
     ) -> dict[str, Tensor]:
         return {"z": inference_outputs["z"]}
 
@@ -146,7 +160,7 @@ class FEModule(MedalModule):
             outputs["label_logits"] = self.label_classifier(z)
         return outputs
 
-    def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
+    def adversary_features(self, inference_outputs: dict[str, Any]) -> Tensor:
         """Concatenated activations of all encoder layers (scMEDAL, section 4.2.1)."""
         return torch.cat(inference_outputs["activations"], dim=1)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from ._mixed_effects import MixedEffects
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from torch import Tensor
 
     from scmedal_tools.train._mixed_model import MixedModel
@@ -54,6 +57,13 @@ class GeneEffects(nn.Module):
         See :class:`~scmedal_tools.module.RedenBlock`.
     """
 
+    centres: Tensor
+    network_weight: Tensor
+    dispersion: Tensor
+    is_fitted: Tensor
+    without_network: Sequence[MixedEffects]
+    with_network: Sequence[MixedEffects]
+
     def __init__(
         self,
         n_batch: int,
@@ -71,9 +81,13 @@ class GeneEffects(nn.Module):
         n_levels = (n_batch, *n_crossed)
         n_new = n_new or [0] * len(n_levels)
         self.without_network, self.with_network = (
-            nn.ModuleList(
-                MixedEffects(n, n_states, n_genes, new)
-                for n, new in zip(n_levels, n_new, strict=True)
+            # A ModuleList does not tell what it holds.
+            cast(
+                "Sequence[MixedEffects]",
+                nn.ModuleList(
+                    MixedEffects(n, n_states, n_genes, new)
+                    for n, new in zip(n_levels, n_new, strict=True)
+                ),
             )
             for _ in range(2)
         )
@@ -83,10 +97,10 @@ class GeneEffects(nn.Module):
         """Forget what was fitted."""
         self.is_fitted.fill_(False)
 
-    def set_centres(self, centres) -> None:
+    def set_centres(self, centres: np.ndarray) -> None:
         """Take over the centres of the states; fewer than there is room for are repeated."""
-        centres = torch.as_tensor(centres)
-        self.centres.copy_(centres[torch.arange(len(self.centres)) % len(centres)])
+        found = torch.as_tensor(centres)
+        self.centres.copy_(found[torch.arange(len(self.centres)) % len(found)])
 
     def set_models(
         self,
@@ -118,7 +132,7 @@ class GeneEffects(nn.Module):
         genes = self.without_network[0].common[0]
         uniform = torch.rand(genes.shape, generator=generator).to(genes.device)
         weight = (uniform < self.network_weight).to(genes)
-        spread, common, effects = self.dispersion.sqrt(), None, []
+        spread, commons, effects = self.dispersion.sqrt(), [], []
         for without, with_network, n in zip(
             self.without_network,
             self.with_network,
@@ -126,7 +140,7 @@ class GeneEffects(nn.Module):
             strict=True,
         ):
             of_common, deviations = without.draw_deviation(generator, n)
-            common = of_common if common is None else common
+            commons.append(of_common)
             trained = slice(len(without.loc))
             deviations[trained] *= spread
             if n:
@@ -134,7 +148,7 @@ class GeneEffects(nn.Module):
                 rest = with_network.draw_deviation(generator, n)[1][len(without.loc) :]
                 deviations[len(without.loc) :].lerp_(rest, weight)
             effects.append(deviations)
-        return Draw(weight, spread * common, effects)
+        return Draw(weight, spread * commons[0], effects)
 
     def forward(
         self,
@@ -170,7 +184,10 @@ def _effects(
     tables: Sequence[Tensor], batch_index: Tensor, state: Tensor, genes: Tensor | None
 ) -> Tensor:
     """Sum over the factors of the effects on cells in a state."""
-    return sum(
-        effects_of(table, level_of(batch_index, factor), state, units=genes)
-        for factor, table in enumerate(tables)
+    return reduce(
+        add,
+        (
+            effects_of(table, level_of(batch_index, factor), state, units=genes)
+            for factor, table in enumerate(tables)
+        ),
     )

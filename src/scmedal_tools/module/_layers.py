@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Literal
 
 from torch import nn
@@ -65,7 +67,10 @@ class Classifier(nn.Sequential):
     def cross_entropy(self, features: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy in nats of each cell's levels, summed over factors, ``(n_cells,)``."""
         logits = self(features).split(self.n_classes, dim=1)
-        return sum(
-            F.cross_entropy(of_factor, level_of(target, factor), reduction="none")
-            for factor, of_factor in enumerate(logits)
+        return reduce(
+            add,
+            (
+                F.cross_entropy(of_factor, level_of(target, factor), reduction="none")
+                for factor, of_factor in enumerate(logits)
+            ),
         )

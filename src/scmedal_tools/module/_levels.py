@@ -7,6 +7,8 @@ at their mean, 0; levels beyond those trained on are batches that the model has 
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ _MASK = 2**_BITS - 1
 
 def pack(levels: Sequence[Tensor]) -> Tensor:
     """Codes of cells from their levels of each factor, all of shape ``(n_cells,)``."""
-    return sum((level + 1) << (_BITS * factor) for factor, level in enumerate(levels)) - 1
+    shifted = ((level + 1) << (_BITS * factor) for factor, level in enumerate(levels))
+    return reduce(add, shifted) - 1
 
 
 def level_of(code: Tensor, factor: int = 0) -> Tensor:

@@ -12,6 +12,7 @@ from ._mixed_equations import VARIANCES, MixedEquations, covariances, posterior_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from torch import Tensor
 
     from scmedal_tools.train._mixed_model import MixedModel
@@ -27,6 +28,16 @@ class MixedEffects(nn.Module):
     n_new
         The last ones of the batches, added to a trained network: nothing else is learned of them.
     """
+
+    sizes: Tensor
+    scale: Tensor
+    means: Tensor
+    probabilities: Tensor
+    new_probabilities: Tensor
+    likeness: Tensor
+    common: Tensor
+    loc: Tensor
+    sd: Tensor
 
     def __init__(self, n_batch: int, n_states: int, n_genes: int, n_new: int = 0):
         super().__init__()
@@ -52,7 +63,7 @@ class MixedEffects(nn.Module):
         """Put the effects of the new batches at 0."""
         self.loc[self.n_fitted :] = 0.0
 
-    def learn_new(self, sizes, means) -> None:
+    def learn_new(self, sizes: np.ndarray, means: np.ndarray) -> None:
         """Find the effects of the new batches from their groups' sizes and means.
 
         The fixed effects stay as they are; each gene's probabilities of the variances are the
@@ -61,9 +72,9 @@ class MixedEffects(nn.Module):
         new = slice(self.n_fitted, None)
         self.sizes[new] = torch.as_tensor(sizes[new]).to(self.sizes)
         self.means[new] = torch.as_tensor(means[new]).to(self.means) / self.scale
-        sizes, means, likeness = self._known()
+        n_cells, scaled, likeness = self._known()
         common, fitted = (x.cpu().double() for x in (self.common / self.scale, self.probabilities))
-        posterior = posterior_of_new(sizes[new], means[new], likeness, common, fitted)
+        posterior = posterior_of_new(n_cells[new], scaled[new], likeness, common, fitted)
         self.new_probabilities.copy_(posterior.probabilities)
         self.loc[new] = self.scale * posterior.loc.to(self.scale)
         self.sd[new] = self.scale * posterior.sd.to(self.scale)

@@ -142,7 +142,7 @@ class Mixture(NamedTuple):
 
 def mixture(sizes: Tensor, means: Tensor, likeness: Tensor, probabilities: Tensor) -> Mixture:
     """Average the posteriors over ``VARIANCES``, with each gene's probabilities of these."""
-    common, loc, squares, squares_of_sum = 0.0, 0.0, 0.0, 0.0
+    common = loc = squares = squares_of_sum = means.new_zeros(())
     for covariance, weight in zip(covariances(likeness), probabilities.T, strict=True):
         if weight.max() < NEGLIGIBLE:
             continue

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from scvi.module.base import LossOutput, auto_move_data
@@ -18,7 +20,7 @@ from ._levels import POPULATION
 from ._reden import RandomEffects, RedenBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -35,8 +37,8 @@ class REModule(MedalModule):
 
     Parameters
     ----------
-    n_input, n_batch
-        Numbers of genes and batches.
+    n_input, n_batch, n_crossed
+        Numbers of genes, of batches, and of the levels of further factors.
     n_hidden, n_latent
         Widths of the encoder, which the decoder mirrors.
     content_code
@@ -76,6 +78,19 @@ class REModule(MedalModule):
         divergence.
     **kwargs
         See :class:`~scmedal_tools.module._base.MedalModule`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> import torch
+    >>> settings = smt.train.get_preset("SCMEDAL_RE", "default").module
+    >>> module = smt.module.REModule(
+    ...     n_input=60, n_batch=4, n_hidden=(16, 8), n_latent=4, **settings
+    ... )
+    >>> batch_index = torch.randint(4, (10,))
+    >>> outputs = module.inference(torch.rand(10, 60), batch_index)
+    >>> outputs["content"].shape, outputs["z"].shape
+    (torch.Size([10, 4]), torch.Size([10, 4]))
     """
 
     def __init__(
@@ -102,7 +117,7 @@ class REModule(MedalModule):
         kl_weight: float,
         n_crossed: Sequence[int] = (),
         n_new: Sequence[int] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(n_input, n_batch, n_crossed=n_crossed, **kwargs)
         self.n_new = tuple(n_new or [0] * len(self.n_levels))
@@ -118,7 +133,13 @@ class REModule(MedalModule):
         self.batch_weight = batch_weight
         self.kl_weight = kl_weight
 
-        def block(n_in, n_out, activation=F.selu, dense_activation="linear", **options):
+        def block(
+            n_in: int,
+            n_out: int,
+            activation: Callable[[Tensor], Tensor] = F.selu,
+            dense_activation: str = "linear",
+            **options: Any,
+        ) -> RedenBlock:
             return RedenBlock(
                 n_in,
                 n_out,
@@ -131,7 +152,8 @@ class REModule(MedalModule):
             )
 
         # By their distance from the latent.
-        next_to_latent, further = {}, {} if deep_effects else {"effects": None}
+        next_to_latent: dict[str, Any] = {}
+        further: dict[str, Any] = {} if deep_effects else {"effects": None}
         carries = [next_to_latent] + [further] * (len(n_hidden) - 1)
         widths = [n_input, *n_hidden]
         self.encoder = nn.ModuleList(
@@ -197,7 +219,7 @@ class REModule(MedalModule):
         return {"z": z, "content": content, "x_scaled": x_scaled}
 
     def _get_generative_input(
-        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **kwargs
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **kwargs: Any
     ) -> dict[str, Tensor]:
         return {
             "z": inference_outputs["z"],
@@ -220,9 +242,9 @@ class REModule(MedalModule):
         """
         sample = self.training if sample is None else sample
         x_hat = self.decode(z, batch_index, sample, genes)
-        if self.has_gene_effects:
+        if (gene_effects := self._fitted_gene_effects) is not None:
             population = self.decode_in_population(content, genes)
-            x_hat = self.gene_effects(population, x_hat, content, batch_index, genes)
+            x_hat = gene_effects(population, x_hat, content, batch_index, genes)
         return {"x_hat": x_hat}
 
     def decode(
@@ -249,9 +271,13 @@ class REModule(MedalModule):
     @property
     def has_gene_effects(self) -> bool:
         """Whether effects on single genes are fitted; the network is trained without them."""
+        return self._fitted_gene_effects is not None
+
+    @property
+    def _fitted_gene_effects(self) -> GeneEffects | None:
         if self.gene_effects is None or self.training or self.learns_new_levels:
-            return False
-        return bool(self.gene_effects.is_fitted)
+            return None
+        return self.gene_effects if self.gene_effects.is_fitted else None
 
     def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
         """Content, from which the batch has to go."""
@@ -265,20 +291,21 @@ class REModule(MedalModule):
     @property
     def random_effects(self) -> dict[str, RandomEffects | GeneEffects]:
         """All random effects by name: the network's tables, and those on single genes."""
-        on_genes = {"gene_effects": self.gene_effects} if self.has_gene_effects else {}
-        return self.effect_tables | on_genes
+        gene_effects = self._fitted_gene_effects
+        on_genes = {} if gene_effects is None else {"gene_effects": gene_effects}
+        return {**self.effect_tables, **on_genes}
 
     def draw_effects(
         self, generator: torch.Generator, n_unseen: Sequence[int] | None = None
     ) -> dict[str, Tensor | Draw]:
         """One posterior draw of all random effects; of unseen levels from the prior."""
         n_unseen = n_unseen or [0] * len(self.n_levels)
-        drawn = {
+        drawn: dict[str, Tensor | Draw] = {
             name: table.draw(generator, n_unseen[factor_of(name)])
             for name, table in self.effect_tables.items()
         }
-        if self.has_gene_effects:
-            drawn["gene_effects"] = self.gene_effects.draw(generator, n_unseen)
+        if (gene_effects := self._fitted_gene_effects) is not None:
+            drawn["gene_effects"] = gene_effects.draw(generator, n_unseen)
         return drawn
 
     @contextmanager
@@ -317,7 +344,7 @@ class REModule(MedalModule):
         sides: dict[bool, list[Tensor]] = {True: [], False: []}
         for name, table in self.effect_tables.items():
             sides[name.startswith("encoder")].append(table.kl_of_draw(noise.get(name)))
-        return sum(torch.stack(side).mean() for side in sides.values() if side)
+        return reduce(add, (torch.stack(side).mean() for side in sides.values() if side))
 
     def loss(
         self,

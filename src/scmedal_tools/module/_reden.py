@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -48,6 +50,18 @@ class RandomEffects(nn.Module):
         Standard deviation of the normal distribution that the posterior means start from.
     n_new
         The last ones of the batches, added to a trained network: only their effects are learned.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> import torch
+    >>> effects = smt.module.RandomEffects(
+    ...     n_batch=4, n_units=8, prior_sd=0.1, learn_prior=True, posterior_sd=0.05, mean_sd=0.0
+    ... )
+    >>> effects(torch.tensor([0, 0, 3]), sample=False).shape
+    torch.Size([3, 8])
+    >>> effects.kl() > 0
+    tensor(True)
     """
 
     def __init__(
@@ -153,7 +167,7 @@ class RandomEffects(nn.Module):
         of_data = of_data * self.loc.any(1, keepdim=True)
         common = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
         common = common.clamp(-MAX_COMMON, MAX_COMMON)
-        self.loc -= of_data * common
+        self.loc.sub_(of_data * common)
         return common
 
     def kl(self) -> Tensor:
@@ -196,6 +210,23 @@ class RedenBlock(nn.Module):
         Numbers of levels of further factors.
     n_new
         For each factor, the number of its last levels that were added to a trained network.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> import torch
+    >>> identity = torch.nn.Identity()
+    >>> block = smt.module.RedenBlock(
+    ...     n_input=8,
+    ...     n_output=16,
+    ...     n_batch=4,
+    ...     normalization="layer",
+    ...     activation=torch.nn.functional.selu,
+    ...     dense_activation=identity,
+    ...     effects={"prior_sd": 0.1, "learn_prior": True, "posterior_sd": 0.05, "mean_sd": 0.0},
+    ... )
+    >>> block(torch.rand(10, 8), torch.randint(4, (10,)), sample=True).shape
+    torch.Size([10, 16])
     """
 
     def __init__(
@@ -216,7 +247,8 @@ class RedenBlock(nn.Module):
         nn.init.normal_(self.dense.weight, std=n_input**-0.5)
         nn.init.zeros_(self.dense.bias)
         self.norm = normalization_layer(normalization, n_output)
-        self.slope = self.bias = None
+        self.slope: RandomEffects | None = None
+        self.bias: RandomEffects | None = None
         self.crossed = nn.ModuleList()
         if effects is not None:
             n_levels = (n_batch, *n_crossed)
@@ -237,15 +269,25 @@ class RedenBlock(nn.Module):
         With ``units`` only to these of the output.
         """
         h = self._before_effects(x, units)
-        if self.slope is not None:
-            level = level_of(batch_index)
-            slope, bias = self.slope(level, sample, units), self.bias(level, sample, units)
-            for factor, tables in enumerate(self.crossed, 1):
-                level = level_of(batch_index, factor)
-                slope = slope + tables["slope"](level, sample, units)
-                bias = bias + tables["bias"](level, sample, units)
+        if pairs := self._pairs:
+            effects = [
+                [table(level_of(batch_index, factor), sample, units) for table in pair]
+                for factor, pair in enumerate(pairs)
+            ]
+            slope, bias = (reduce(add, of_kind) for of_kind in zip(*effects, strict=True))
             h = h * (1 + slope) + bias
         return self.activation(h)
+
+    @property
+    def _pairs(self) -> list[tuple[RandomEffects, RandomEffects]]:
+        """Slopes and biases of each factor; none of a block without effects."""
+        if self.slope is None or self.bias is None:
+            return []
+        crossed = [tuple(pair.values()) for pair in cast("Sequence[nn.ModuleDict]", self.crossed)]
+        return [
+            (self.slope, self.bias),
+            *cast("list[tuple[RandomEffects, RandomEffects]]", crossed),
+        ]
 
     def _before_effects(self, x: Tensor, units: Tensor | None) -> Tensor:
         if units is not None and isinstance(self.norm, nn.Identity):
@@ -261,15 +303,16 @@ class RedenBlock(nn.Module):
         fixed = self.norm if hasattr(self.norm, "weight") else self.dense
         if fixed is self.dense and not isinstance(self.dense_activation, nn.Identity):
             return  # a function between them and the effects
-        pairs = [(self.slope, self.bias)] + [tuple(pair.values()) for pair in self.crossed]
+        fixed_weight, fixed_bias = fixed.get_parameter("weight"), fixed.get_parameter("bias")
+        pairs = self._pairs
         for slope, bias in pairs:
             factor = 1 + slope.take_out_common()
-            fixed.weight *= factor[:, None] if fixed.weight.ndim == 2 else factor
-            fixed.bias *= factor
+            fixed_weight.mul_(factor[:, None] if fixed_weight.ndim == 2 else factor)
+            fixed_bias.mul_(factor)
             for other, _ in pairs:
-                other.loc /= factor
+                other.loc.div_(factor)
             common = bias.take_out_common()
-            fixed.bias += common
+            fixed_bias.add_(common)
             # The slopes act on it there.
             for own_slope, own_bias in pairs:
-                own_bias.loc -= common * own_slope.loc
+                own_bias.loc.sub_(common * own_slope.loc)

@@ -28,6 +28,9 @@ class ExpressionScaler(nn.Module):
         (scMEDAL, supplement 2.2).
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, n_genes: int, scaling: Scaling):
         super().__init__()
         self.scaling = scaling
@@ -37,11 +40,11 @@ class ExpressionScaler(nn.Module):
     def fit(self, statistics: ExpressionStatistics) -> None:
         """Take over the statistics of the training cells."""
         if self.scaling == "centred":
-            shift, scale = statistics.mean, statistics.variance.mean() ** 0.5
+            self.shift.copy_(torch.as_tensor(statistics.mean))
+            self.scale.fill_(statistics.variance.mean() ** 0.5)
         else:
-            shift, scale = statistics.minimum, statistics.maximum - statistics.minimum
-        self.shift.copy_(torch.as_tensor(shift))
-        self.scale.copy_(torch.as_tensor(scale))
+            self.shift.fill_(statistics.minimum)
+            self.scale.fill_(statistics.maximum - statistics.minimum)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale ``(n_cells, n_genes)`` expression, which may arrive sparse."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._batches import batch_colors, batch_tree, draw_tree
-from ._common import axes_of, save_figure
+from ._common import axes_of, figure_of, save_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def batch_dendrogram(
     factor: str | None = None,
     ax: Axes | None = None,
     save: str | Path | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> Axes:
     """Draw a tree of the batches by what they do to all genes.
 
@@ -63,7 +63,10 @@ def batch_dendrogram(
 
     Examples
     --------
-    >>> ax = batch_dendrogram(model)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> ax = smt.pl.batch_dendrogram(model, n_samples=10)
+    >>> sorted(label.get_text() for label in ax.get_yticklabels())
+    ['donor_01', 'donor_02', 'donor_03', 'donor_04']
     """
     tree, order = batch_tree(model, factor=factor, **kwargs)
     colors = batch_colors(model, factor)
@@ -79,5 +82,5 @@ def batch_dendrogram(
     ax.tick_params("y", length=0, pad=6)
     ax.tick_params("x", labelsize=7)
     ax.set_xlabel("distance of effects", fontsize=8)
-    save_figure(ax.figure, save)
+    save_figure(figure_of(ax), save)
     return ax

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import norm
@@ -35,7 +35,7 @@ def batch_effects_forest(
     factor: str | None = None,
     interval: float = 0.9,
     save: str | Path | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> Figure:
     """Draw the effect of every batch on genes with its interval, a panel for each gene.
 
@@ -81,7 +81,10 @@ def batch_effects_forest(
 
     Examples
     --------
-    >>> figure = batch_effects_forest(model, ["XIST", "RPS4Y1"])  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> figure = smt.pl.batch_effects_forest(model, ["gene_0003", "gene_0008"], n_samples=10)
+    >>> [ax.get_title() for ax in figure.axes]
+    ['gene_0003', 'gene_0008']
     """
     if not 0 < interval < 1:
         raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
@@ -119,7 +122,7 @@ def _draw_gene(
     lower, upper = effects - half_widths, effects + half_widths
     line_colors = np.where((lower > 0) | (upper < 0), SURE, UNSURE)
     ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)
-    ax.hlines(rows, lower, upper, colors=line_colors, linewidth=1.1)
+    ax.hlines(rows, lower, upper, colors=list(line_colors), linewidth=1.1)
     ax.scatter(effects, rows, c=point_colors, s=16, edgecolors="0.2", linewidths=0.4, zorder=3)
     ax.set_title(effects.name, fontsize=9)
     ax.tick_params(labelsize=7, length=2)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import CenteredNorm
 
 from ._batches import batch_tree, draw_tree, effects_on
-from ._common import axes_of, draw_matrix, save_figure
+from ._common import axes_of, draw_matrix, figure_of, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ def batch_effects_heatmap(
     factor: str | None = None,
     ax: Axes | None = None,
     save: str | Path | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> Axes:
     """Draw the effects of all batches on genes as a heat map, like batches beside each other.
 
@@ -73,7 +73,10 @@ def batch_effects_heatmap(
 
     Examples
     --------
-    >>> ax = batch_effects_heatmap(model, ["XIST", "RPS4Y1"])  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> ax = smt.pl.batch_effects_heatmap(model, ["gene_0003", "gene_0008"], n_samples=10)
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['gene_0003', 'gene_0008']
     """
     effects, _ = effects_on(model, genes, n_genes, factor=factor, **kwargs)
     tree, order = batch_tree(model, factor=factor, **kwargs)
@@ -94,5 +97,5 @@ def batch_effects_heatmap(
     bar.ax.tick_params(labelsize=7)
     bar.ax.set_title("effect (units of the input)", fontsize=8, loc="left")
     bar.outline.set_visible(False)
-    save_figure(ax.figure, save)
+    save_figure(figure_of(ax), save)
     return ax

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ WITHOUT_CELLS = "lightgrey"
 
 
 def effects_on(
-    model: SCMEDAL_RE, genes: str | Sequence[str] | None, n_genes: int, **kwargs
+    model: SCMEDAL_RE, genes: str | Sequence[str] | None, n_genes: int, **kwargs: Any
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Effects and their standard deviations, batches x genes, by default the most affected."""
     check_has_draws(model, 1)
@@ -50,7 +50,7 @@ def batch_colors(model: SCMEDAL_RE, factor: str | None) -> dict[str, str]:
     return {str(name): colors.get(str(name), WITHOUT_CELLS) for name in model.factors[column]}
 
 
-def batch_tree(model: SCMEDAL_RE, **kwargs) -> tuple[NDArray[np.floating], list[str]]:
+def batch_tree(model: SCMEDAL_RE, **kwargs: Any) -> tuple[NDArray[np.floating], list[str]]:
     """Average linkage of the batches by their posterior distances, and their order in it."""
     distances = batch_similarity(model, progress=False, **kwargs)
     condensed = squareform(distances.to_numpy())

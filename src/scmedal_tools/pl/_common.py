@@ -40,6 +40,11 @@ def axes_of(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return plt.figure(figsize=size, layout="constrained").add_subplot() if ax is None else ax
 
 
+def figure_of(ax: Axes) -> Figure:
+    """Return the whole figure that the axes are in."""
+    return ax.figure.figure
+
+
 def save_figure(figure: Figure, save: str | Path | None) -> None:
     """Write the figure to a file, if there is one."""
     if save is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.colors import LogNorm
 
-from ._common import axes_of, draw_matrix, save_figure
+from ._common import axes_of, draw_matrix, figure_of, save_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,13 +57,12 @@ def confounding(
 
     Examples
     --------
-    >>> from scmedal_tools import bm, datasets
-    >>> adata = datasets.simulated(n_donors=4, n_genes=20)
-    >>> ax = confounding(bm.confounding(adata, "donor", ["condition"]))
+    >>> import scmedal_tools as smt
+    >>> ax = smt.pl.confounding(smt.bm.confounding(adata, "donor", ["condition"]))
     >>> ax.get_title()
     "Cramér's V 1.00, donor in condition"
     """
-    pair = next(iter(result.tables)) if pair is None else tuple(pair)
+    pair = next(iter(result.tables)) if pair is None else (pair[0], pair[1])
     if pair not in result.tables:
         raise KeyError(f"{pair} is not a pair of the result, which has {list(result.tables)}.")
     table = result.tables[pair]
@@ -78,13 +78,13 @@ def confounding(
     ax.set_ylabel(pair[0], fontsize=9)
     ax.set_xlabel(pair[1], fontsize=9)
     ax.set_title(f"Cramér's V {summary['cramers_v']:.2f}, {summary['nesting']}", fontsize=9)
-    save_figure(ax.figure, save)
+    save_figure(figure_of(ax), save)
     return ax
 
 
 def _write_counts(ax: Axes, table: pd.DataFrame, image: AxesImage) -> None:
-    style = {"ha": "center", "va": "center", "fontsize": 7}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
+    dark = np.asarray(image.norm(table.to_numpy())) > 0.6
     for row, column in zip(*table.to_numpy().nonzero(), strict=True):
-        count = table.iat[row, column]
-        dark = image.norm(count) > 0.6
-        ax.text(column, row, f"{count:,}", color="white" if dark else "black", **style)
+        color = "white" if dark[row, column] else "black"
+        ax.text(column, row, f"{table.iat[row, column]:,}", color=color, **style)

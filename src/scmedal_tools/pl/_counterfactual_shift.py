@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -26,13 +26,20 @@ NAMES = {"slope": "slope (measured on predicted)", "error": "error (1: as no eff
 ROW_INCHES = 0.28
 PANEL_INCHES = 2.0
 JITTER = 0.25  # rows
-POINTS = {"ls": "", "color": BLUE, "alpha": 0.5, "mew": 0}
+POINTS: dict[str, Any] = {"ls": "", "color": BLUE, "alpha": 0.5, "mew": 0}
 INSIDE = POINTS | {"marker": "o", "ms": 3.5, "label": "combination"}
 BELOW = POINTS | {"marker": "<", "ms": 6, "label": "_below"}
 ABOVE = POINTS | {"marker": ">", "ms": 6, "label": "_above"}
-MEDIAN = {"ls": "", "marker": "|", "color": "black", "ms": 13, "mew": 1.8, "label": "median"}
-CEILING = {"color": VERMILLION, "ls": "--", "lw": 1.2, "label": "ceiling (median)"}
-BEST = {"color": "0.5", "ls": ":", "lw": 1.2, "label": "perfect"}
+MEDIAN: dict[str, Any] = {
+    "ls": "",
+    "marker": "|",
+    "color": "black",
+    "ms": 13,
+    "mew": 1.8,
+    "label": "median",
+}
+CEILING: dict[str, Any] = {"color": VERMILLION, "ls": "--", "lw": 1.2, "label": "ceiling (median)"}
+BEST: dict[str, Any] = {"color": "0.5", "ls": ":", "lw": 1.2, "label": "perfect"}
 
 
 def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None) -> Figure:
@@ -66,8 +73,13 @@ def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None
 
     Examples
     --------
-    >>> shifts = bm.counterfactual_shift(model, adata, "donor", "cell_type")  # doctest: +SKIP
-    >>> figure = counterfactual_shift(shifts)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> shifts = smt.bm.counterfactual_shift(
+    ...     model, adata, "donor", "cell_type", min_cells=5, baselines=False, progress=False
+    ... )
+    >>> figure = smt.pl.counterfactual_shift(shifts)
+    >>> [ax.get_xlabel() for ax in figure.axes]
+    ['correlation', 'slope (measured on predicted)', 'error (1: as no effect)']
     """
     needed = {"method", "regime", "cell_type", "target", "ceiling", *PERFECT}
     if missing := sorted(needed - set(shifts.columns)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,11 @@ TITLES |= {_keys.FE: "scMEDAL FE", _keys.FEC: "scMEDAL FEC", _keys.RE: "scMEDAL 
 MISSING_COLOR = "lightgrey"
 PANEL_INCHES = 2.6
 LEGEND_ROWS = 15  # As many entries as fit beside a panel.
-LEGEND_STYLE = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "alignment": "left"}
+LEGEND_STYLE: dict[str, Any] = {
+    "loc": "center left",
+    "bbox_to_anchor": (1.0, 0.5),
+    "alignment": "left",
+}
 LEGEND_STYLE |= {"frameon": False, "fontsize": 8, "title_fontsize": 9, "labelspacing": 0.3}
 LEGEND_STYLE |= {"handletextpad": 0.1, "columnspacing": 0.8}
 
@@ -82,12 +86,12 @@ def embeddings(
 
     Examples
     --------
-    >>> import scanpy as sc
-    >>> import scmedal_tools as scmedal
-    >>> adata = sc.datasets.pbmc68k_reduced()
-    >>> figure = scmedal.pl.embeddings(adata, ["X_pca", "X_umap"], ["bulk_labels", "n_genes"])
+    >>> import scmedal_tools as smt
+    >>> pca = smt.ext.pca(adata, batch_key="donor", n_latent=10)
+    >>> re = smt.tl.embed(adata, model)
+    >>> figure = smt.pl.embeddings(adata, [pca, re], ["donor", "cell_type"])
     >>> [ax.get_title() for ax in figure.axes]
-    ['PCA', 'UMAP', '', '']
+    ['PCA', 'scMEDAL RE', '', '']
     """
     keys = checked_names(keys, "keys", "adata.obsm", adata.obsm.keys())
     color = checked_names(color, "color", "adata.obs", adata.obs.columns)
@@ -95,9 +99,8 @@ def embeddings(
     order = np.random.default_rng(0).permutation(adata.n_obs)
     size = np.clip(15_000 / adata.n_obs, 0.5, 20) if point_size is None else point_size
 
-    shape = np.array([len(color), len(keys)])
-    figure = new_figure(PANEL_INCHES * shape[::-1])
-    axes = figure.subplots(*shape, squeeze=False)
+    figure = new_figure((PANEL_INCHES * len(keys), PANEL_INCHES * len(color)))
+    axes = figure.subplots(len(color), len(keys), squeeze=False)
     for row, column in zip(axes, color, strict=True):
         colors = _draw_key(row[-1], adata, column, max_legend)
         has_value = adata.obs[column].notna().to_numpy()
@@ -156,7 +159,7 @@ def _draw_legend(ax: Axes, adata: AnnData, column: str, limit: int) -> NDArray[n
 
 def _scatter(ax: Axes, plane: NDArray, colors: NDArray, size: float) -> None:
     # Rasterised: a vector file of many thousand points is slow to open.
-    ax.scatter(*plane.T, c=colors, s=size, linewidths=0, rasterized=True)
+    ax.scatter(plane[:, 0], plane[:, 1], c=colors, s=size, linewidths=0, rasterized=True)
     ax.set(xticks=[], yticks=[], box_aspect=1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from scmedal_tools._checks import check_obs
 from scmedal_tools.bm._recovery import agreement
 from scmedal_tools.bm._shift import as_counterfactual, combinations_of, known_cells
 
-from ._common import BLUE, axes_of, save_figure
+from ._common import BLUE, axes_of, figure_of, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scmedal_tools.bm._baselines import Counterfactual
     from scmedal_tools.model import SCMEDAL_RE
 
-IDENTITY = {"color": "0.5", "linestyle": "--", "linewidth": 1, "zorder": 0}
+IDENTITY: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1, "zorder": 0}
 # Beside a point, away from the identity line first: there it is emptier.
 UPPER_LEFT = {"xytext": (-3, 3), "ha": "right", "va": "bottom"}
 LOWER_RIGHT = {"xytext": (3, -3), "ha": "left", "va": "top"}
@@ -43,8 +43,8 @@ def gene_shifts(
     cell_type: str,
     source: str,
     target: str,
-    train: Sequence[int] | None = None,
-    test: Sequence[int] | None = None,
+    train: Sequence[int] | np.ndarray | None = None,
+    test: Sequence[int] | np.ndarray | None = None,
     n_names: int = 8,
     ax: Axes | None = None,
     save: str | Path | None = None,
@@ -90,26 +90,37 @@ def gene_shifts(
 
     Examples
     --------
-    >>> ax = gene_shifts(  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> ax = smt.pl.gene_shifts(
     ...     model,
     ...     adata,
     ...     "donor",
     ...     "cell_type",
-    ...     cell_type="B",
-    ...     source="AML707B",
-    ...     target="AML328",
+    ...     cell_type="type_1",
+    ...     source="donor_01",
+    ...     target="donor_02",
     ... )
+    >>> ax.get_title()
+    'donor_01 → donor_02 (type_1)...correlation ...'
     """
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
-    train, test = known_cells({"model": model}, train, test)
+    parts = known_cells({"model": model}, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
-    cells = _cells(batches, labels, train, test, str(cell_type), str(source), str(target))
+    cells = _cells(batches, labels, *parts, str(cell_type), str(source), str(target))
     shifts = _shifts(as_counterfactual(model, adata), adata, str(source), str(target), *cells)
 
     ax = axes_of(ax, (4.0, 4.0))
     ax.axline((0, 0), slope=1, **IDENTITY)
-    ax.scatter(*shifts.to_numpy().T, s=10, color=BLUE, alpha=0.6, linewidths=0, rasterized=True)
+    ax.scatter(
+        shifts["predicted"],
+        shifts["measured"],
+        s=10,
+        color=BLUE,
+        alpha=0.6,
+        linewidths=0,
+        rasterized=True,
+    )
     correlation = agreement(*shifts.to_numpy().T)["correlation"]
     ax.set_title(f"{source} → {target} ({cell_type})\ncorrelation {correlation:.2f}", fontsize=9)
     ax.set_xlabel("predicted shift", fontsize=8)
@@ -117,7 +128,7 @@ def gene_shifts(
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)
     _name_genes(ax, shifts, n_names)
-    save_figure(ax.figure, save)
+    save_figure(figure_of(ax), save)
     return ax
 
 
@@ -165,7 +176,7 @@ def _shifts(
 
 
 def _name_genes(ax: Axes, shifts: pd.DataFrame, n_names: int) -> None:
-    ax.figure.draw_without_rendering()  # Only now it is known where a name would be.
+    figure_of(ax).draw_without_rendering()  # Only now it is known where a name would be.
     named = shifts.loc[shifts.abs().max(axis=1).nlargest(n_names).index]
     points = ax.transData.transform(named.to_numpy())
     taken = [Bbox.from_extents(*(point - 3), *(point + 3)) for point in points]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from scmedal_tools.bm._embedders import RE
 from scmedal_tools.bm._mixing_classifier import CHANCE, SEPARATOR
 
-from ._common import BLUE, VERMILLION, new_figure, save_figure
+from ._common import BLUE, VERMILLION, figure_of, new_figure, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ STYLES = {
     "with RE": Style(VERMILLION, "D", VERMILLION),
     "control": Style("0.5", "o", "white"),
 }
-CHANCE_STYLE = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
+CHANCE_STYLE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 PANEL_WIDTH, ROW_HEIGHT = 2.6, 0.2  # inches
 CHARACTER_WIDTH, MARGINS = 0.062, 0.95  # inches: of the names, and around the panel
 
@@ -85,14 +85,10 @@ def scores(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scmedal_tools as scmedal
-    >>> scores = {"mean": [0.6, 0.8], "lower": [0.5, 0.7], "upper": [0.7, 0.9]}
-    >>> summary = pd.DataFrame({"embedding": ["pca", "pca + RE"], **scores})
-    >>> summary = summary.assign(of="sex", metric="accuracy")
-    >>> figure = scmedal.pl.scores(summary, "accuracy")
-    >>> figure.axes[0].get_title()
-    'sex'
+    >>> import scmedal_tools as smt
+    >>> figure = smt.pl.scores(result, "ASW")
+    >>> [ax.get_title() for ax in figure.axes]
+    ['batch', 'batch within label', 'label']
     """
     summary = _summary_of(result)
     panels = _panels(summary, metric, of)
@@ -100,7 +96,7 @@ def scores(
     if ax is None:
         figure, axes = _new_figure(rows["label"], len(panels))
     elif len(panels) == 1:
-        figure, axes = ax.figure, [ax]
+        figure, axes = figure_of(ax), [ax]
     else:
         raise ValueError(f"One ax cannot hold panels for {panels}: choose one with `of`.")
     for panel, each in zip(axes, panels, strict=True):
@@ -179,8 +175,12 @@ def _draw(ax: Axes, rows: pd.DataFrame, scores: pd.DataFrame) -> None:
 
 def _legend(figure: Figure, axes: list[Axes]) -> None:
     # The same label in several panels is one entry.
-    entries = {line.get_label(): line for ax in axes for line in ax.lines}
-    style = {"frameon": False, "fontsize": 8, "handletextpad": 0.3, "columnspacing": 1.2}
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries), **style
-    )
+    entries = {str(line.get_label()): line for ax in axes for line in ax.lines}
+    style: dict[str, Any] = {
+        "frameon": False,
+        "fontsize": 8,
+        "handletextpad": 0.3,
+        "columnspacing": 1.2,
+    }
+    style |= {"loc": "outside lower center", "ncols": len(entries)}
+    figure.legend(list(entries.values()), list(entries), **style)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TOTAL_LOSS = "total_loss"
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": BLUE, "linestyle": "-"},
     "validation": {"color": VERMILLION, "linestyle": "--"},
 }
-BEST_EPOCH_STYLE = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
+BEST_EPOCH_STYLE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 WORDS = {"ce": "cross-entropy", "kl": "KL", "mse": "MSE"}
 # scvi-tools logs it for every model: these objectives are no bound on the evidence.
 NOT_DRAWN = "elbo"
@@ -60,13 +60,8 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scmedal_tools as scmedal
-    >>> history = {
-    ...     "train_loss": pd.DataFrame({"train_loss": [3.0, 2.0, 1.5]}),
-    ...     "validation_loss": pd.DataFrame({"validation_loss": [3.1, 2.2, 1.9]}),
-    ... }
-    >>> figure = scmedal.pl.training(history)
+    >>> import scmedal_tools as smt
+    >>> figure = smt.pl.training(model)
     >>> figure.axes[0].get_title()
     'total loss'
     """
@@ -77,10 +72,10 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
     for ax, (term, curves) in zip(axes, terms.items(), strict=True):
         _draw_term(ax, term, curves, best_epoch)
     # The same label in several panels is one entry.
-    handles = {line.get_label(): line for ax in axes for line in ax.lines}
+    handles = {str(line.get_label()): line for ax in axes for line in ax.lines}
     figure.legend(
-        handles.values(),
-        handles.keys(),
+        list(handles.values()),
+        list(handles),
         loc="outside lower center",
         ncols=len(handles),
         frameon=False,
@@ -152,7 +147,7 @@ def _draw_term(ax: Axes, term: str, curves: dict[str, pd.Series], best_epoch: in
         ax.set_yscale("log")
     ax.set_title(_readable(term), fontsize=9)
     ax.set_xlabel("epoch", fontsize=8)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params("x", integer=True)
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ._common import (
     YELLOW,
     axes_of,
     chosen_genes,
+    figure_of,
     save_figure,
 )
 
@@ -70,9 +71,9 @@ def variance_components(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> shares = {"content_share": [0.6], "batch_share": [0.3], "residual_share": [0.1]}
-    >>> ax = variance_components(pd.DataFrame(shares, ["XIST"]))
+    >>> import scmedal_tools as smt
+    >>> components = smt.tl.variance_components(model, n_samples=10, progress=False)
+    >>> ax = smt.pl.variance_components(components, n_genes=10)
     >>> [container.get_label() for container in ax.containers]
     ['batch', 'content', 'residual']
     """
@@ -88,7 +89,7 @@ def variance_components(
 
     ax = axes_of(ax, (5.0, 0.9 + ROW_INCHES * len(shares)))
     rows, start = np.arange(len(shares)), np.zeros(len(shares))
-    style = {"height": 0.8, "edgecolor": "white", "linewidth": 0.5}
+    style: dict[str, Any] = {"height": 0.8, "edgecolor": "white", "linewidth": 0.5}
     for name, color in colors.items():
         ax.barh(rows, shares[name], left=start, color=color, label=name, **style)
         start = start + shares[name]
@@ -101,5 +102,5 @@ def variance_components(
     ax.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=len(colors), frameon=False, fontsize=8
     )
-    save_figure(ax.figure, save)
+    save_figure(figure_of(ax), save)
     return ax

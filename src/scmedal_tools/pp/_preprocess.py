@@ -15,6 +15,8 @@ from scmedal_tools import _keys
 from scmedal_tools._checks import check_counts, check_names, check_obs
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from numpy.typing import NDArray
 
 MIN_CELLS_PER_BATCH: Final = 50
@@ -99,14 +101,16 @@ def preprocess(
 
     Examples
     --------
-    >>> import anndata, numpy as np
+    >>> import anndata
+    >>> import numpy as np
+    >>> import scmedal_tools as smt
     >>> counts = np.random.default_rng(0).poisson(1.0, size=(100, 40))
     >>> adata = anndata.AnnData(counts.astype("float32"))
-    >>> preprocess(adata, n_top_genes=20)
+    >>> smt.pp.preprocess(adata, n_top_genes=20)
     >>> adata.shape
     (100, 20)
     """
-    parameters = {
+    parameters: dict[str, Any] = {
         "layer": layer,
         "batch_key": batch_key,
         "n_top_genes": n_top_genes,
@@ -129,7 +133,7 @@ def preprocess(
         keep = table["highly_variable"].to_numpy()
         genes, counts, x, table = genes[keep], counts[:, keep], x[:, keep], table[keep]
         if batches is not None:
-            parameters["batches_without_vote"] = sorted(set(batches) - set(voting))
+            parameters["batches_without_vote"] = sorted(set(batches) - set(voting or ()))
 
     result = adata[cells, genes].copy()
     result.X, result.layers[_keys.COUNTS_LAYER] = x, counts
@@ -230,7 +234,7 @@ def _log_normalise(counts: Any, sizes: NDArray[np.float64], target_sum: float) -
     return np.log1p(counts * scale)
 
 
-def _has_to_select(n_top_genes: int | None, n_genes: int) -> bool:
+def _has_to_select(n_top_genes: int | None, n_genes: int) -> TypeGuard[int]:
     if n_top_genes is not None and n_top_genes > n_genes:
         warnings.warn(
             f"n_top_genes={n_top_genes:,}, but {n_genes:,} genes pass the filters: all are kept.",

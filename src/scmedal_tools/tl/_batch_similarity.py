@@ -80,11 +80,17 @@ def batch_similarity(
 
     Examples
     --------
-    >>> distances = batch_similarity(model)  # doctest: +SKIP
-    >>> from scipy.cluster.hierarchy import dendrogram, linkage  # doctest: +SKIP
-    >>> from scipy.spatial.distance import squareform  # doctest: +SKIP
-    >>> tree = linkage(squareform(distances.to_numpy()), "average")  # doctest: +SKIP
-    >>> dendrogram(tree, labels=distances.index)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> distances = smt.tl.batch_similarity(model, progress=False, n_samples=10)
+    >>> distances.shape, list(distances.columns[:2])
+    ((4, 4), ['donor_01', 'donor_02'])
+
+    As a tree (:func:`scmedal_tools.pl.batch_dendrogram` draws it):
+
+    >>> from scipy.cluster.hierarchy import linkage
+    >>> from scipy.spatial.distance import squareform
+    >>> linkage(squareform(distances.to_numpy()), "average").shape
+    (3, 4)
     """
     check_has_draws(model, n_samples)
     cells = random_cells(model.train_indices, n_cells, seed)

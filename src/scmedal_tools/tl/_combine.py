@@ -64,15 +64,20 @@ def combine(
 
     Examples
     --------
-    >>> key = combine(adata, ["X_scmedal_fe", "X_scmedal_re"])  # doctest: +SKIP
-    >>> sc.pp.neighbors(adata, use_rep=key)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> pca = smt.ext.pca(adata, batch_key="donor", n_latent=10)
+    >>> re = smt.tl.embed(adata, model)
+    >>> smt.tl.combine(adata, [pca, re])
+    'X_combined'
+    >>> adata.obsm["X_combined"].shape
+    (240, 14)
     """
     check_embeddings(adata, keys, "keys")
     if len(keys) < 2:
         raise ValueError(f"keys={list(keys)!r}: name two embeddings or more to combine.")
     if key_added in keys:
         raise ValueError(f"key_added={key_added!r} would overwrite an embedding that is combined.")
-    train = slice(None)
+    train: np.ndarray | slice = slice(None)
     if splits is not None:
         train, _, _ = splits
     parts = [_standardised(embedding_of(adata, key), train) for key in keys]
@@ -89,7 +94,7 @@ def combine(
     return key_added
 
 
-def _standardised(x: np.ndarray, train) -> np.ndarray:
+def _standardised(x: np.ndarray, train: np.ndarray | slice) -> np.ndarray:
     fitted = x[train].astype(np.float64)
     # Not by the s.d.: that of a constant is rounding noise, not always zero.
     varies = np.ptp(fitted, axis=0) > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -95,8 +95,16 @@ def counterfactual_means(
 
     Examples
     --------
-    >>> shifts = counterfactual_means(model, adata, ["donor_02"])  # doctest: +SKIP
-    >>> shifts.to_df().T["donor_01 -> donor_02"].nlargest(10)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> shifts = smt.tl.counterfactual_means(model, adata, ["donor_02"])
+    >>> shifts.obs
+                            source  n_cells    target
+    donor_01 -> donor_02  donor_01       67  donor_02
+    donor_02 -> donor_02  donor_02       43  donor_02
+    donor_03 -> donor_02  donor_03       67  donor_02
+    donor_04 -> donor_02  donor_04       63  donor_02
+    >>> shifts.to_df().loc["donor_01 -> donor_02"].nlargest(10).shape
+    (10,)
     """
     models = list(model) if isinstance(model, Sequence) else [model]
     _check_alike(models)
@@ -123,9 +131,9 @@ def counterfactual_means(
     if n_samples is not None:
         shifts = np.empty((n_samples, *result.shape), dtype=np.float32)
         bar = tqdm(_draws(models, n_samples), total=n_samples, disable=not progress, desc="Draws")
-        for shift, (model, draw) in zip(shifts, bar, strict=True):
-            with model.module.effects_fixed_at(draw):
-                drawn = _means(model, adata, *options)
+        for shift, (drawn_of, draw) in zip(shifts, bar, strict=True):
+            with drawn_of.module.effects_fixed_at(draw):
+                drawn = _means(drawn_of, adata, *options)
             shift[:] = np.concatenate([drawn[target] - drawn[None] for target in targets])
         _, *uncertainty = summarise(torch.from_numpy(shifts), interval).numpy()
         for name, values in zip(SUMMARIES[1:], uncertainty, strict=True):
@@ -172,12 +180,13 @@ def _means(
     means = {name: np.zeros((membership.shape[0], n_genes)) for name in names}
     for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
         cells = np.arange(start, min(start + CELLS_PER_CHUNK, adata.n_obs))
-        options = {"adata": adata, "indices": cells, "return_numpy": True}
+        options: dict[str, Any] = {"adata": adata, "indices": cells, "return_numpy": True}
         options["unseen_batch"] = unseen_batch
-        expression = model.get_counterfactual_expression(
+        swapped = model.get_counterfactual_expression(
             transform_batch=targets, swap=swap, **options
         )
-        expression[None] = model.get_reconstruction(**options)
+        expression = cast("dict[str | None, np.ndarray]", swapped)
+        expression[None] = np.asarray(model.get_reconstruction(**options))
         for name, values in expression.items():
             means[name] += membership[:, cells] @ values
     return means

@@ -12,6 +12,9 @@ from scmedal_tools.module._re import factor_of
 from ._models import held_back_cells
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     from anndata import AnnData
     from mudata import MuData
 
@@ -25,7 +28,15 @@ HAS_EFFECT = 1e-3
 
 @dataclass(frozen=True)
 class EffectsDiagnostics:
-    """Result of :func:`effects_diagnostics`."""
+    """Result of :func:`effects_diagnostics`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> diagnostics = smt.tl.effects_diagnostics(model)
+    >>> diagnostics.tables.index.unique("layer").tolist()
+    ['encoder.1', 'bottleneck', 'decoder.0', 'output', 'genes']
+    """
 
     tables: pd.DataFrame
     """A row for each table of effects."""
@@ -37,7 +48,9 @@ class EffectsDiagnostics:
 
 
 def effects_diagnostics(
-    model: SCMEDAL_RE, adata: AnnData | MuData | None = None, indices=None
+    model: SCMEDAL_RE,
+    adata: AnnData | MuData | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
 ) -> EffectsDiagnostics:
     """Report per layer what the random effects have learned.
 
@@ -72,7 +85,12 @@ def effects_diagnostics(
 
     Examples
     --------
-    >>> effects_diagnostics(model).swap_gap  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> diagnostics = smt.tl.effects_diagnostics(model)
+    >>> diagnostics.tables.loc["output", ["prior_sd", "start_prior_sd", "n_units"]].shape
+    (2, 3)
+    >>> diagnostics.swap_gap > 1
+    True
     """
     if adata is None and indices is None:
         indices = held_back_cells(model)

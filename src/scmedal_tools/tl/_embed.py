@@ -53,6 +53,13 @@ def embed(
         The name, for ``sc.pp.neighbors(adata, use_rep=...)``, of a MuData
         ``sc.pp.neighbors(mdata["rna"], use_rep=...)``.
 
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    ValueError
+        If the cells do not fit the training data.
+
     Notes
     -----
     Writes ``adata.obsm[key]`` of shape ``(n_cells, n_latent)`` and a record of the model's class,
@@ -62,8 +69,13 @@ def embed(
 
     Examples
     --------
-    >>> key = embed(adata, model)  # doctest: +SKIP
-    >>> sc.pp.neighbors(adata, use_rep=key)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> smt.tl.embed(adata, model)
+    'X_scmedal_re'
+    >>> adata.obsm["X_scmedal_re"].shape
+    (240, 4)
+    >>> adata.uns["scmedal"]["X_scmedal_re"]["batch_key"]
+    'donor'
     """
     key = key_added or OBSM_KEYS[type(model).__name__]
     latent = model.get_latent_representation(adata, unseen_batch=unseen_batch)

@@ -65,14 +65,11 @@ def umap(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from anndata import AnnData
-    >>> import scmedal_tools as scmedal
-    >>> latent = np.random.default_rng(0).normal(size=(50, 4))
-    >>> adata = AnnData(obsm={"X_scmedal_fe": latent})
-    >>> scmedal.tl.umap(adata, "X_scmedal_fe")
-    >>> adata.obsm["X_umap_scmedal_fe"].shape
-    (50, 2)
+    >>> import scmedal_tools as smt
+    >>> key = smt.tl.embed(adata, model)
+    >>> smt.tl.umap(adata, key)
+    >>> adata.obsm["X_umap_scmedal_re"].shape
+    (240, 2)
     """
     check_embeddings(adata, [key], "key")
     key_out = umap_key(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,8 +89,13 @@ def variance_components(
 
     Examples
     --------
-    >>> components = variance_components(model)  # doctest: +SKIP
-    >>> components["batch_share"].nlargest(10)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> components = smt.tl.variance_components(model, n_samples=10, progress=False)
+    >>> components.filter(like="share").columns.tolist()
+    ['content_share', 'batch_share', 'residual_share']
+    >>> most = components["batch_share"].nlargest(5)
+    >>> most.between(0, 1).all()
+    np.True_
     """
     check_has_draws(model, n_samples)
     cells = held_back_cells(model) if adata is None else None
@@ -133,14 +140,14 @@ def _between_levels(
     draws = tqdm(
         model._draw_effects(n_samples), total=n_samples, disable=not progress, desc="Draws"
     )
-    total = 0.0
+    total = torch.zeros(())
     for draw in draws:
         with model.module.effects_fixed_at(draw):
             for tensors in model._minibatches(adata, cells, None, None):
                 # One after the other, as all batches at once may not fit in memory.
                 swapped = model._swap(tensors, targets, swap)
                 population = next(swapped)
-                squares = sum((in_batch - population).square().sum(0) for in_batch in swapped)
+                squares = reduce(add, ((x - population).square().sum(0) for x in swapped))
                 total = total + squares.cpu().double()
     return (total / (n_samples * (len(targets) - 1) * len(cells))).numpy()
 
@@ -149,9 +156,9 @@ def _residual(
     model: SCMEDAL_RE, adata: AnnData | None, cells: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean square of what the reconstruction misses, and whether each gene varies."""
-    total, low, high = 0.0, torch.inf, -torch.inf
+    total, low, high = (torch.tensor(start) for start in (0.0, torch.inf, -torch.inf))
     for tensors in model._minibatches(adata, cells, None, None):
         total = total + model._residual(tensors, None).square().sum(0).cpu().double()
         x = tensors[REGISTRY_KEYS.X_KEY]
-        low, high = x.amin(0).clamp(max=low), x.amax(0).clamp(min=high)
+        low, high = torch.minimum(x.amin(0), low), torch.maximum(x.amax(0), high)
     return (total / len(cells)).numpy(), (high > low).cpu().numpy()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lightning.pytorch.callbacks import Callback
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    import torch
 
 
 class BestWeights(Callback):
@@ -26,7 +27,7 @@ class BestWeights(Callback):
         self.warmup_epochs = warmup_epochs
         self.best_epoch: int | None = None
         self._best = float("inf")
-        self._weights = None
+        self._weights: dict[str, torch.Tensor] | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the weights if the epoch is the best so far."""
@@ -36,11 +37,11 @@ class BestWeights(Callback):
         if float(value) < self._best:
             self._best = float(value)
             self.best_epoch = trainer.current_epoch
-            state = pl_module.module.state_dict()
+            state = cast("torch.nn.Module", pl_module.module).state_dict()
             self._weights = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the best weights."""
         if self._weights is not None:
-            pl_module.module.load_state_dict(self._weights)
+            cast("torch.nn.Module", pl_module.module).load_state_dict(self._weights)
         self._weights = None

@@ -23,7 +23,19 @@ VALIDATION_SIZE = 0.25
 
 
 class Folds(NamedTuple):
-    """Result of :func:`cross_validation_folds`."""
+    """Result of :func:`cross_validation_folds`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> folds = smt.train.cross_validation_folds(adata, "donor", "cell_type")
+    >>> folds.rare
+    donor     cell_type
+    donor_01  type_3       3
+    donor_02  type_3       2
+    donor_04  type_1       3
+    dtype: int64
+    """
 
     splits: list[list[np.ndarray]]
     """Positions of the training, validation and test cells of each fold."""
@@ -77,10 +89,9 @@ def cross_validation_folds(
     Examples
     --------
     >>> import scmedal_tools as smt
-    >>> adata = smt.datasets.simulated(n_donors=4, n_genes=20)[:100]
-    >>> folds = cross_validation_folds(adata, "donor", "cell_type")
+    >>> folds = smt.train.cross_validation_folds(adata, "donor", "cell_type")
     >>> [len(cells) for cells in folds.splits[0]]
-    [60, 20, 20]
+    [144, 48, 48]
     """
     if scheme not in get_args(Scheme):
         raise ValueError(f"scheme={scheme!r} is not one of {get_args(Scheme)}.")
@@ -174,5 +185,5 @@ def _check_training(batches: np.ndarray, splits: list[list[np.ndarray]]) -> None
         )
 
 
-def _some(names) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")

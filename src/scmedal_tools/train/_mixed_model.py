@@ -115,16 +115,12 @@ def fit_crossed_models(
         One for each factor. The fixed effects are those of the first.
     """
     scale = np.sqrt(groups.noise())
-    models: list[MixedModel | None] = [None] * len(n_levels)
+    models: dict[int, MixedModel] = {}
     for factor in rounds(n_levels):
-        others = sum(
-            model.loc[levels[:, other]]
-            for other, model in enumerate(models)
-            if other != factor and model is not None
-        )
+        others = sum(model.loc[levels[:, other]] for other, model in sorted(models.items()))
         left = groups.without(others).over(levels[:, factor], n_levels[factor])
         models[factor] = fit_mixed_model(left, likeness, scale)
-    return models
+    return [models[factor] for factor in range(len(n_levels))]
 
 
 def rounds(n_levels: Sequence[int]) -> list[int]:

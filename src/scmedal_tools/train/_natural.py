@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import torch
 
@@ -78,8 +78,13 @@ class NaturalGradient(torch.optim.Optimizer):
         for table in self.tables:
             table.averages_squares = table in of_genes
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure=None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Move all tables that have a gradient by one step."""
         loss = None
         if closure is not None:
@@ -87,24 +92,25 @@ class NaturalGradient(torch.optim.Optimizer):
                 loss = closure()
         self.n_steps += 1
         for table in self.tables:
-            if table.loc.grad is not None:
-                self._move_posterior(table)
+            by_loc, by_rho = table.loc.grad, table.rho.grad
+            if by_loc is not None and by_rho is not None:
+                self._move_posterior(table, by_loc, by_rho)
                 self._follow_squares(table)
                 if table.log_prior_sd.requires_grad:
                     self._move_prior(table)
         return loss
 
-    def _move_posterior(self, table: RandomEffects) -> None:
+    def _move_posterior(self, table: RandomEffects, by_loc: Tensor, by_rho: Tensor) -> None:
         rate, learned = self.param_groups[0]["lr"], table.learned
         sd = table.posterior_sd[learned]
-        change = rate * sd.square() * self.n_obs * table.loc.grad[learned]
+        change = rate * sd.square() * self.n_obs * by_loc[learned]
         table.loc[learned] -= change.clamp(-sd, sd)
-        by_log_sd = self.n_obs * table.rho.grad[learned] * sd / torch.sigmoid(table.rho[learned])
+        by_log_sd = self.n_obs * by_rho[learned] * sd / torch.sigmoid(table.rho[learned])
         change = (0.5 * rate * by_log_sd).clamp(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
         table.set_posterior_sd(sd * torch.exp(-change))
 
     def _follow_squares(self, table: RandomEffects) -> None:
-        if table.averages_squares:
+        if table.averages_squares and table.mean_square is not None:
             state = self.state[table.loc]
             # Of the sum over a batch's cells, in the mean over batches.
             square = table.mean_square * self.n_obs / len(table.loc)
@@ -120,7 +126,7 @@ class NaturalGradient(torch.optim.Optimizer):
         of_data = (precision - prior_precision).clamp_min(0)
         pull = precision * table.loc
         state = self.state[table.loc]
-        noise = 1.0
+        noise: Tensor | float = 1.0
         if "square" in state:
             noise = state["square"] / state["weight"] / of_data.mean().clamp_min(1e-12)
         change = marginal_change(pull, of_data, prior_precision.reciprocal(), noise)
@@ -147,7 +153,9 @@ def best_prior_variance(table: RandomEffects) -> Tensor:
     return (n_batch * seen + missing * table.start["prior_sd"] ** 2) / (n_batch + missing)
 
 
-def marginal_change(pull: Tensor, precision: Tensor, variance: Tensor, noise=1.0) -> Tensor:
+def marginal_change(
+    pull: Tensor, precision: Tensor, variance: Tensor, noise: Tensor | float = 1.0
+) -> Tensor:
     r"""Change of the log prior variance by one step of Fisher scoring.
 
     The data say of each effect that it is :math:`y = h / \lambda` with variance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from scvi.train import TrainingPlan
@@ -53,6 +53,18 @@ class MedalTrainingPlan(TrainingPlan):
         Names of the batches, for messages.
     **kwargs
         See :class:`scvi.train.TrainingPlan`.
+
+    Examples
+    --------
+    Models use it by themselves; its arguments are passed through ``train``:
+
+    >>> import scmedal_tools as smt
+    >>> smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="donor")
+    >>> model = smt.model.SCMEDAL_FE(adata)
+    >>> plan = {"adversary_steps": 1, "lr": 5e-4}
+    >>> model.train(max_epochs=1, plan_kwargs=plan, enable_progress_bar=False)
+    >>> model.trainer.lightning_module.adversary_steps
+    1
     """
 
     def __init__(
@@ -66,7 +78,7 @@ class MedalTrainingPlan(TrainingPlan):
         weight_decay: float = 0.0,
         lr_decay: float = 0.0,
         batch_names: Sequence[str] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         if kwargs.get("reduce_lr_on_plateau"):
             raise ValueError("reduce_lr_on_plateau is not offered: two optimisers take turns.")
@@ -75,7 +87,7 @@ class MedalTrainingPlan(TrainingPlan):
         self.adversary_lr = adversary_lr
         self.adversary_steps = adversary_steps
         self.lr_decay = lr_decay
-        self.batch_names = batch_names or range(module.n_batch)
+        self.batch_names = batch_names or [str(k) for k in range(module.n_batch)]
 
     @property
     def adversary(self) -> Classifier | None:
@@ -193,7 +205,7 @@ class RETrainingPlan(MedalTrainingPlan):
     effects_lr
         Step size of the posteriors: a share of the way to their optimum with ``"natural"``,
         a learning rate with ``"adam"``.
-    **kwargs
+    module, **kwargs
         See :class:`MedalTrainingPlan`.
 
     Notes
@@ -201,6 +213,18 @@ class RETrainingPlan(MedalTrainingPlan):
     The natural gradient learns the scales of the effects for good in the second half of
     ``max_epochs``: a training that stops before, or whose best epoch lies before, leaves effects
     that the data do not support near their start.
+
+    Examples
+    --------
+    Models use it by themselves; its arguments are passed through ``train``:
+
+    >>> import scmedal_tools as smt
+    >>> smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
+    >>> model = smt.model.SCMEDAL_RE(adata, n_hidden=(16, 8), n_latent=4)
+    >>> plan = {"effects_optimizer": "adam", "effects_lr": 1e-2}
+    >>> model.train(max_epochs=1, plan_kwargs=plan, enable_progress_bar=False)
+    >>> model.trainer.lightning_module.effects_optimizer
+    'adam'
     """
 
     def __init__(
@@ -209,7 +233,7 @@ class RETrainingPlan(MedalTrainingPlan):
         *,
         effects_optimizer: Literal["natural", "adam"] = "natural",
         effects_lr: float = 5e-3,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(module, **kwargs)
         if effects_optimizer not in ("natural", "adam"):

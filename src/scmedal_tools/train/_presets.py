@@ -10,14 +10,40 @@ PAPER_DATA_SETS = ("heart", "asd", "aml")
 
 @dataclass(frozen=True)
 class Preset:
-    """Arguments of the module, the training plan and ``train()`` that a preset stands for."""
+    """Arguments of the module, the training plan and ``train()`` that a preset stands for.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> preset = smt.train.get_preset("SCMEDAL_RE", "paper")
+    >>> preset.plan["effects_optimizer"]
+    'adam'
+    """
 
     module: dict[str, Any]
     plan: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
 
     def with_module(self, **module: Any) -> Preset:
-        """Preset with some arguments of the module replaced."""
+        """Preset with some arguments of the module replaced.
+
+        Parameters
+        ----------
+        **module
+            Arguments of the module and their values.
+
+        Returns
+        -------
+        Preset
+            A new one; this one stays as it is.
+
+        Examples
+        --------
+        >>> import scmedal_tools as smt
+        >>> preset = smt.train.get_preset("SCMEDAL_FE", "default")
+        >>> preset.with_module(adversary_weight=20.0).module["adversary_weight"]
+        20.0
+        """
         return replace(self, module=self.module | module)
 
 
@@ -154,10 +180,29 @@ PRESETS: dict[str, dict[str, Preset]] = {
 def get_preset(model: str, name: str) -> Preset:
     """Look a preset up.
 
+    Parameters
+    ----------
+    model
+        Name of the class, for example ``"SCMEDAL_FE"``.
+    name
+        ``"default"``, or the paper's (supplementary Tables S2 to S4): ``"paper"`` (as for AML),
+        ``"paper-aml"``, ``"paper-asd"``, ``"paper-heart"``.
+
+    Returns
+    -------
+    Preset
+        Arguments of the module, the training plan and ``train()``.
+
     Raises
     ------
     ValueError
         If the model has no preset of that name; the message lists those it has.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.train.get_preset("SCMEDAL_FE", "paper-heart").module["reconstruction_weight"]
+    600.0
     """
     presets = PRESETS[model]
     if name not in presets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -11,6 +11,8 @@ from ._plans import MedalTrainingPlan, RETrainingPlan
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from scmedal_tools.module._base import MedalModule
 
 
 # Steps are large, as nothing but a few rows of effects moves.
@@ -36,11 +38,11 @@ class QueryTrainingPlan(RETrainingPlan):
 
     def __init__(
         self,
-        module,
+        module: MedalModule,
         *,
-        effects_optimizer: str = "natural",
+        effects_optimizer: Literal["natural", "adam"] = "natural",
         effects_lr: float | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         if kwargs.get("weight_decay"):
             raise ValueError("weight_decay would move effects that are to stay: leave it out.")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,9 @@ from scvi.dataloaders import DataSplitter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from scvi.data import AnnDataManager
+    from torch.utils.data import DataLoader
 
 # Random orders in which combinations are tried, as one order may get stuck.
 MAX_DRAWS = 20
@@ -54,8 +56,9 @@ def stratified_split(
     Examples
     --------
     >>> import pandas as pd
+    >>> import scmedal_tools as smt
     >>> obs = pd.DataFrame({"donor": ["A"] * 50 + ["B"] * 10})
-    >>> [len(cells) for cells in stratified_split(obs, ["donor"])]
+    >>> [len(cells) for cells in smt.train.stratified_split(obs, ["donor"])]
     [36, 12, 12]
     """
     if min(sizes) < 0 or not np.isclose(sum(sizes), 1):
@@ -118,22 +121,24 @@ def hold_out_combinations(
     Examples
     --------
     >>> import pandas as pd
+    >>> import scmedal_tools as smt
     >>> obs = pd.DataFrame({"donor": list("ABC") * 60, "type": ["T"] * 90 + ["B"] * 90})
-    >>> parts, held_out = hold_out_combinations(obs, "donor", "type", [("A", "T")])
+    >>> parts, held_out = smt.train.hold_out_combinations(obs, "donor", "type", [("A", "T")])
     >>> obs.iloc[parts[0]].value_counts(sort=False).loc["A"].to_dict()
     {'B': 18}
     """
     pairs = pd.MultiIndex.from_frame(obs[[batch_key, labels_key]].astype(str))
-    if isinstance(combinations, Integral):
-        combinations = _draw_combinations(pairs, combinations, min_cells, seed)
-    combinations = [(str(batch), str(label)) for batch, label in combinations]
-    held_out = pairs.isin(combinations)
-    missing = [pair for pair in combinations if pair not in pairs]
+    named = combinations
+    if isinstance(named, int | np.integer):
+        named = _draw_combinations(pairs, int(named), min_cells, seed)
+    chosen = [(str(batch), str(label)) for batch, label in named]
+    held_out = pairs.isin(chosen)
+    missing = [pair for pair in chosen if pair not in pairs]
     if missing:
         raise ValueError(f"No cell is of the combinations {missing}.")
     parts = stratified_split(obs, [batch_key, labels_key], sizes, seed)
     train, validation, test = (part[~held_out[part]] for part in parts)
-    return [train, validation, np.union1d(test, np.flatnonzero(held_out))], combinations
+    return [train, validation, np.union1d(test, np.flatnonzero(held_out))], chosen
 
 
 def _draw_combinations(
@@ -166,9 +171,43 @@ class MedalDataSplitter(DataSplitter):
     """scvi-tools' splitter, which never leaves a training minibatch of a single cell.
 
     Batch normalisation cannot use one cell; the cell that is left out changes with every epoch.
+
+    Parameters
+    ----------
+    adata_manager
+        Manager of the registered data, ``model.adata_manager``.
+    external_indexing
+        Positions of the training, validation and test cells, which hold every cell once; see
+        :func:`stratified_split`.
+    *args, **kwargs
+        See :class:`scvi.dataloaders.DataSplitter`.
+
+    Raises
+    ------
+    ValueError
+        If ``external_indexing`` names a cell twice, not at all, or one that is not there.
+
+    Examples
+    --------
+    Models use it by themselves; its arguments are passed through ``train``:
+
+    >>> import scmedal_tools as smt
+    >>> splits = smt.train.stratified_split(adata.obs, ["donor"])
+    >>> splitter = smt.train.MedalDataSplitter(
+    ...     model.adata_manager, external_indexing=splits, batch_size=64
+    ... )
+    >>> splitter.setup()
+    >>> splitter.n_train
+    144
     """
 
-    def __init__(self, adata_manager, *args, external_indexing=None, **kwargs):
+    def __init__(
+        self,
+        adata_manager: AnnDataManager,
+        *args: Any,
+        external_indexing: Sequence[np.ndarray] | None = None,
+        **kwargs: Any,
+    ):
         if external_indexing is not None:
             external_indexing = [np.asarray(cells, dtype=int) for cells in external_indexing]
             check_external_indexing(external_indexing, adata_manager.adata.n_obs)
@@ -177,7 +216,7 @@ class MedalDataSplitter(DataSplitter):
         if self.n_train % kwargs["batch_size"] == 1 and self.n_train > 1:
             self.drop_last = True
 
-    def val_dataloader(self):
+    def val_dataloader(self) -> DataLoader | list:
         """Minibatches of the validation cells; none if there are no such cells."""
         return super().val_dataloader() or []
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy import stats
 from scvi import REGISTRY_KEYS
-from scvi.dataloaders import AnnDataLoader
+from scvi.dataloaders import AnnDataLoader, DataSplitter
 
 from scmedal_tools.module._base import batch_of
 from scmedal_tools.module._levels import level_of
@@ -56,7 +56,7 @@ def training_statistics(
 
 
 def _training_minibatches(datamodule: LightningDataModule) -> Iterable[dict[str, Tensor]]:
-    if not hasattr(datamodule, "train_idx"):
+    if not isinstance(datamodule, DataSplitter):
         return datamodule.train_dataloader()
     return AnnDataLoader(
         datamodule.adata_manager,
@@ -69,7 +69,7 @@ def _training_minibatches(datamodule: LightningDataModule) -> Iterable[dict[str,
 def _accumulate(
     minibatches: Iterable[dict[str, Tensor]], n_levels: Sequence[int]
 ) -> ExpressionStatistics:
-    total = squares = 0.0
+    total = squares = torch.zeros(())
     low, high, origin = np.inf, -np.inf, None
     cells = [np.zeros(n, dtype=int) for n in n_levels]
     for tensors in minibatches:
