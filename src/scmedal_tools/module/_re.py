@@ -264,7 +264,7 @@ class REModule(MedalModule):
 
     @property
     def random_effects(self) -> dict[str, RandomEffects | GeneEffects]:
-        """All random effects by name: the network's tables, and those on single genes."""
+        """All random effects by name, the network's tables and those on single genes."""
         on_genes = {"gene_effects": self.gene_effects} if self.has_gene_effects else {}
         return self.effect_tables | on_genes
 
