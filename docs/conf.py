@@ -35,8 +35,10 @@ templates_path = ["_templates"]
 # Notebooks are run where their data are, and shown with the output they were saved with.
 nb_execution_mode = "off"
 nb_output_stderr = "remove"
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "html_image"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+suppress_warnings = ["toc.empty_glob"]
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
