@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from importlib.metadata import metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docutils import nodes
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
 
 _metadata = metadata("scmedal-tools")
 
@@ -19,14 +27,21 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
 
 # Notebooks are run where their data are, and shown with the output they were saved with.
 nb_execution_mode = "off"
 nb_output_stderr = "remove"
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+suppress_warnings = ["toc.empty_glob"]
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
 
 autodoc_member_order = "bysource"
 autosummary_generate = True
@@ -37,15 +52,51 @@ napoleon_use_rtype = False
 typehints_defaults = "braces"
 always_use_bars_union = True
 
-intersphinx_mapping = {
-    "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
-    "numpy": ("https://numpy.org/doc/stable/", None),
-    "pandas": ("https://pandas.pydata.org/docs/", None),
-    "python": ("https://docs.python.org/3/", None),
-    "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
-    "scvi-tools": ("https://docs.scvi-tools.org/en/stable/", None),
-    "torch": ("https://docs.pytorch.org/docs/stable/", None),
+# Every reference has to lead somewhere. Without a network, those to other packages are let pass.
+nitpicky = True
+_others = {
+    "anndata": "https://anndata.readthedocs.io/en/stable/",
+    "lightning": "https://lightning.ai/docs/pytorch/stable/",
+    "matplotlib": "https://matplotlib.org/stable/",
+    "mudata": "https://mudata.readthedocs.io/en/latest/",
+    "numpy": "https://numpy.org/doc/stable/",
+    "pandas": "https://pandas.pydata.org/docs/",
+    "python": "https://docs.python.org/3/",
+    "scanpy": "https://scanpy.readthedocs.io/en/stable/",
+    "scipy": "https://docs.scipy.org/doc/scipy/",
+    "scvi": "https://docs.scvi-tools.org/en/stable/",
+    "torch": "https://docs.pytorch.org/docs/stable/",
 }
+if os.environ.get("SCMEDAL_DOCS_OFFLINE"):
+    intersphinx_mapping = {}
+    nitpick_ignore_regex = [
+        ("py:.*", rf"({'|'.join(_others)}|collections|pathlib|typing)\..*"),
+    ]
+else:
+    intersphinx_mapping = {name: (url, None) for name, url in _others.items()}
 
 html_theme = "sphinx_book_theme"
 html_title = project
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+
+
+def drop_mixins(app: Sphinx, name: str, obj: type, options: object, bases: list) -> None:
+    """Leave out base classes that only divide a class into files."""
+    bases[:] = [base for base in bases if "Mixin" not in str(base)]
+
+
+def public_name(app: Sphinx, env: object, node: pending_xref, child: nodes.TextElement) -> None:
+    """Look up a class of another package where it is documented, not where it is defined.
+
+    ``mudata._core.mudata.MuData`` is ``mudata.MuData``, ``torch.nn.modules.module.Module`` is
+    ``torch.nn.Module``.
+    """
+    if not node["reftarget"].startswith("scmedal_tools"):
+        defined = node["reftarget"].replace(".nn.modules.", ".nn._modules.")
+        node["reftarget"] = re.sub(r"\._[\w.]*\.(?=\w+$)", ".", defined)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-bases", drop_mixins)
+    app.connect("missing-reference", public_name, priority=100)  # intersphinx comes at 500

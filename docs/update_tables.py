@@ -23,9 +23,14 @@ BENCHMARKS = DOCS.parent / "benchmarks"
 BLOCK = re.compile(r"(<!-- table: (\w+)\.(\w+) -->\n)(.*?)(<!-- end table -->)", re.DOTALL)
 
 
+def sources() -> list[Path]:
+    """Pages of the documentation, without the copies in a built one."""
+    return [page for page in sorted(DOCS.rglob("*.md")) if DOCS / "_build" not in page.parents]
+
+
 def pages() -> list[Path]:
     """Pages with a table."""
-    return [page for page in sorted(DOCS.rglob("*.md")) if "<!-- table:" in page.read_text()]
+    return [page for page in sources() if "<!-- table:" in page.read_text()]
 
 
 @cache

@@ -49,7 +49,7 @@ class CrossValidation:
     rare: pd.Series
     """Cells of the combinations of batch and cell type that are not in every test set."""
     settings: dict[str, Any]
-    """What the results depend on: folds, seeds, genes, models and versions."""
+    """What the results depend on, as folds, seeds, genes, models and versions."""
 
     def summary(self) -> pd.DataFrame:
         """Mean and 95% interval over the folds; see :func:`summarise_folds`.

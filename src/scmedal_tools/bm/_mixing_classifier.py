@@ -47,7 +47,7 @@ class Mixing(NamedTuple):
     table: pd.DataFrame
     """Columns ``embedding``, ``of``, ``metric`` and ``value``."""
     votes: pd.DataFrame
-    """A row for each embedding and batch with test cells: the mean vote of its cells."""
+    """A row for each embedding and batch with test cells, with the mean vote of its cells."""
 
 
 def mixing_classifier(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Draw(NamedTuple):
-    """One posterior draw of :class:`GeneEffects`."""
+    """One posterior draw of :class:`~scmedal_tools.module._gene_effects.GeneEffects`."""
 
     weight: Tensor
     """Whether a gene follows the model with the network's effects, 0 or 1."""

@@ -290,7 +290,7 @@ class REModule(MedalModule):
 
     @property
     def random_effects(self) -> dict[str, RandomEffects | GeneEffects]:
-        """All random effects by name: the network's tables, and those on single genes."""
+        """All random effects by name, the network's tables and those on single genes."""
         gene_effects = self._fitted_gene_effects
         on_genes = {} if gene_effects is None else {"gene_effects": gene_effects}
         return {**self.effect_tables, **on_genes}

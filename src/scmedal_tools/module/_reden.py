@@ -96,7 +96,7 @@ class RandomEffects(nn.Module):
 
     @property
     def learned(self) -> slice:
-        """Batches whose effects are learned: all, or the new ones."""
+        """Batches whose effects are learned, all or only the new ones."""
         return slice(len(self.loc) - self.n_new if self.n_new else 0, None)
 
     @torch.no_grad()

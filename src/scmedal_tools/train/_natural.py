@@ -38,7 +38,7 @@ class NaturalGradient(torch.optim.Optimizer):
     The prior's scale first follows :math:`\tau^2 = \overline{m^2 + s^2}`, the optimum for the
     present posteriors, which never lets go of effects that the first noisy steps have made. After
     ``settle_after`` steps it moves to the maximum of the marginal likelihood
-    (:func:`marginal_change`), which is zero for effects that are not there.
+    (``marginal_change``), which is zero for effects that are not there.
 
     Parameters
     ----------
