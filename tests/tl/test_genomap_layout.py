@@ -88,7 +88,7 @@ class TestEveryLayout:
 
     def test_changes_nothing_else(self, groups, layout):
         before = groups.copy()
-        pixels(groups, layout=layout, key_added="map", indices=range(100))
+        tl.genomap_layout(groups, layout=layout, key_added="map", indices=range(100), **QUIET)
         assert set(groups.uns) == {"map"}
         assert groups.uns["map"]["n_cells"] == 100
         np.testing.assert_array_equal(groups.X, before.X)
