@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import scanpy as sc
 import scvi
 
-from . import _keys, model, pl, tl
+from . import _keys, bm, model, pl, tl
 from ._checks import check_labels, check_names, check_obs
+from ._report import report_run
 from ._steps import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
 from .tl._umap import umap_key
 from .train import get_preset
@@ -25,11 +27,17 @@ if TYPE_CHECKING:
 
 PAPER_GENES = 2916
 
+# For a first look at the effects of batches, in seconds: draws, and cells over all batches.
+N_DRAWS, N_CELLS = 25, 4_000
+
 NETWORKS = ("fe", "fec", "re")
 # Every file that a job may write, in the order in which to look at them.
 OUTPUTS = {
+    "report.html": "all that follows on one page: open this first",
     "figures/embeddings.png": "UMAPs of PCA, the fixed and the random effects",
     **{f"figures/training_{name}.png": "loss curves" for name in NETWORKS},
+    "figures/batch_effects.png": "what each batch does to genes",
+    "figures/confounding.png": "cells of each batch and cell type",
     "effect_recovery.csv": "predicted and true effects compared",
     "counterfactual_means.h5ad": "mean expression as predicted for another batch",
     "adata.h5ad": "the cells, embeddings in obsm",
@@ -78,6 +86,9 @@ class Run:
         self.steps = Steps(announce)
         self.models: dict[str, MedalModel] = {}
         self.embeddings: list[str] = []
+        self.confounding: bm.Confounding | None = None
+        self.figures = out / "figures"
+        self.colors = [key for key in (job.batch_key, job.labels_key) if key]
 
     def execute(self) -> None:
         """Do the whole job."""
@@ -107,6 +118,7 @@ class Run:
         check_obs(adata, job.batch_key)
         if job.labels_key is not None:
             check_labels(adata, job.labels_key)
+            self.confounding = bm.confounding(adata, job.batch_key, [job.labels_key])
         self._check_targets()
 
     def _check_targets(self) -> None:
@@ -164,16 +176,21 @@ class Run:
         means.write_h5ad(self.out / "counterfactual_means.h5ad", compression="gzip")
 
     def _draw(self) -> None:
-        figures = self.out / "figures"
+        figures = self.figures
         figures.mkdir(exist_ok=True)
-        color = [key for key in (self.job.batch_key, self.job.labels_key) if key]
-        pl.embeddings(self.adata, self.embeddings, color, save=figures / "embeddings.png")
+        pl.embeddings(self.adata, self.embeddings, self.colors, save=figures / "embeddings.png")
         for name, trained in self.models.items():
             if len(trained.history["train_loss"]) > 1:
                 pl.training(trained, save=figures / f"training_{name}.png")
+        if self.confounding is not None:
+            pl.confounding(self.confounding, save=figures / "confounding.png")
+        random_effects = self.models["re"]
+        n_cells = int(np.clip(N_CELLS / len(random_effects.batch_names), 20, 200))
+        few = {"n_samples": N_DRAWS, "n_cells": n_cells}
+        pl.batch_effects(random_effects, save=figures / "batch_effects.png", **few)
 
-    def write_record(self, **extra) -> None:
-        """Write ``run.json``: parameters, versions, seed and timings."""
+    def conclude(self, **extra) -> None:
+        """Write ``run.json``: parameters, versions, seed and timings; and ``report.html``."""
         models = {
             name: {
                 "class": type(trained).__name__,
@@ -184,4 +201,5 @@ class Run:
             for name, trained in self.models.items()
         }
         file, parameters = self.out / "run.json", asdict(self.job)
-        write_record(file, parameters, self.adata, self.steps, models=models, **extra)
+        record = write_record(file, parameters, self.adata, self.steps, models=models, **extra)
+        report_run(self, record)
