@@ -124,12 +124,12 @@ class TestContributions:
         assert total.get_subplotspec().colspan == range(1)
 
     def test_are_magnitudes(self, weighted):
-        curves = _curves(training(weighted).axes[1])
-        assert list(curves["reconstruction"].get_ydata()) == [400, 300, 20, 30]
-        validation = curves["_weighted_reconstruction validation"]
+        train, validation, named, *_ = training(weighted).axes[1].lines
+        assert list(train.get_ydata()) == [400, 300, 20, 30]
         assert list(validation.get_ydata()) == [410, 310, 30, 40]
-        assert validation.get_linestyle() == "--"
-        assert validation.get_color() == curves["reconstruction"].get_color()
+        assert [line.get_linestyle() for line in (train, validation)] == ["-", "--"]
+        assert train.get_color() == validation.get_color() == named.get_color()
+        assert named.get_label() == "reconstruction"
 
     def test_of_terms_that_are_there_are_named(self, weighted):
         ax = training(weighted).axes[1]

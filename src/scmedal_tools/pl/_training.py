@@ -35,7 +35,7 @@ OTHER_COLOR = "0.3"
 BAND = {"alpha": 0.2, "linewidth": 0}
 BEST_EPOCH_STYLE = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 WORDS = {"ce": "cross-entropy", "kl": "KL", "mse": "MSE", "mmd": "MMD"}
-WORDS |= {"selection": "judged by (reconstruction, adversary)"}
+WORDS |= {"selection": "criterion of the best epoch"}
 # scvi-tools logs it for every model: these objectives are no bound on the evidence.
 NOT_DRAWN = "elbo"
 N_COLUMNS = 4
@@ -202,11 +202,11 @@ def _draw_contributions(ax: Axes, weighted: Curves) -> None:
         term = name.removeprefix(WEIGHTED)
         color = TERM_COLORS.get(term, OTHER_COLOR)
         for split, of_split in curves.items():
-            label = _readable(term) if split == next(iter(curves)) else f"_{name} {split}"
             linestyle = STYLES[split]["linestyle"]
-            _draw_curve(ax, of_split.abs(), label=label, color=color, linestyle=linestyle)
+            _draw_curve(ax, of_split.abs(), label=f"_{split}", color=color, linestyle=linestyle)
+        ax.plot([], [], color=color, label=_readable(term))
     ax.set_title("weighted contributions (magnitude)", fontsize=9)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+    ax.legend(loc="best", fontsize=7, frameon=False)
 
 
 def _draw_curve(ax: Axes, folds: pd.DataFrame, *, color: str, **style) -> None:
