@@ -59,7 +59,8 @@ def draw(folder: Path) -> None:
     keys = ["X_pca", "X_scmedal_fe", "X_scmedal_re"]
     colors = [AML.batch_key, "cell_type"]
     smt.pl.embeddings(adata, keys, colors, save=FIGURES / "embeddings.png")
-    smt.pl.batch_effects(models["RE"], n_cells=200, save=FIGURES / "batch_effects.png")
+    few = {"n_samples": 25, "n_cells": 200}
+    smt.pl.batch_effects(models["RE"], save=FIGURES / "batch_effects.png", **few)
 
 
 if __name__ == "__main__":
