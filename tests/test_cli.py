@@ -62,6 +62,9 @@ def one_thread():
 @pytest.fixture
 def no_umaps(monkeypatch):
     """Take the time out of the figures, which other tests look at."""
+    from scmedal_tools import _pipeline
+
+    monkeypatch.setattr(_pipeline.Run, "_draw_genomaps", lambda _: None)
     for slow in ("embeddings", "batch_effects"):
         monkeypatch.setattr(pl, slow, lambda *_, save, **__: save.touch())
 
@@ -119,7 +122,7 @@ class TestRun:
             "run.json",
             "report.html",
         }
-        expected |= {f"figures/{name}.png" for name in ("embeddings", "batch_effects")}
+        expected |= {f"figures/{name}.png" for name in ("embeddings", "batch_effects", "genomaps")}
         expected.add("figures/confounding.png")
         for name in ("fec", "re"):
             expected |= {f"figures/training_{name}.png", f"models/{name}/model.pt"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,8 @@ PAPER_GENES = 2916
 
 # For a first look at the effects of batches, in seconds: draws, and cells over all batches.
 N_DRAWS, N_CELLS = 25, 4_000
+# Of the genomaps: cells of the layout, and its genes; cells and batches that are drawn.
+N_STACKED, N_MAPPED, N_DRAWN = 60, 900, 3
 
 NETWORKS = ("fe", "fec", "re")
 # Every file that a job may write, in the order in which to look at them.
@@ -37,6 +40,7 @@ OUTPUTS = {
     "figures/embeddings.png": "UMAPs of PCA, the fixed and the random effects",
     **{f"figures/training_{name}.png": "loss curves" for name in NETWORKS},
     "figures/batch_effects.png": "what each batch does to genes",
+    "figures/genomaps.png": "a few cells, and what they would be in other batches",
     "figures/confounding.png": "cells of each batch and cell type",
     "effect_recovery.csv": "predicted and true effects compared",
     "counterfactual_means.h5ad": "mean expression as predicted for another batch",
@@ -188,6 +192,23 @@ class Run:
         n_cells = int(np.clip(N_CELLS / len(random_effects.batch_names), 20, 200))
         few = {"n_samples": N_DRAWS, "n_cells": n_cells}
         pl.batch_effects(random_effects, save=figures / "batch_effects.png", **few)
+        if find_spec("ot") is None:
+            self.steps.announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
+        else:
+            self._draw_genomaps()
+
+    def _draw_genomaps(self) -> None:
+        job, batches = self.job, self.adata.obs[self.job.batch_key].astype(str)
+        largest = list(batches.value_counts().index[:N_DRAWN])
+        fixed, random = self.models.values()
+        stack = tl.projection_stack(
+            self.adata, fixed, random, N_STACKED, labels_key=job.labels_key, batches=largest
+        )
+        # The layout takes as long as the cube of the number of genes.
+        most_variable = np.argsort(-stack.var["sd"].to_numpy(), kind="stable")[:N_MAPPED]
+        stack = stack[:, np.sort(most_variable)].copy()
+        tl.genomap_layout(stack, progress=False)
+        pl.genomap_panel(stack, N_DRAWN, save=self.figures / "genomaps.png")
 
     def conclude(self, **extra) -> None:
         """Write ``run.json``: parameters, versions, seed and timings; and ``report.html``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,13 +66,15 @@ class TestRun:
             "Training",
             "Embeddings",
             "Effects of donor",
+            "Genomaps",
             "Parameters",
             "Versions and times",
         ]
 
     def test_shows_the_figures_of_the_folder(self, run_report, read_page):
         shown = [image["src"].split(",")[1] for image in read_page(run_report).all("img")]
-        names = ["confounding", "training_fec", "training_re", "embeddings", "batch_effects"]
+        names = ["confounding", "training_fec", "training_re", "embeddings"]
+        names += ["batch_effects", "genomaps"]
         figures = [run_report.parent / "figures" / f"{name}.png" for name in names]
         assert [base64.b64decode(data) for data in shown] == [f.read_bytes() for f in figures]
 
@@ -80,6 +83,14 @@ class TestRun:
         row = n_cells[SCRIPT]
         expected = f"{SCRIPT} {row[IMAGE]} {row['type_2']} {row['type_3']}"
         assert expected in read_page(run_report).text
+
+    def test_without_pot_there_is_a_note(self, tmp_path):
+        from scmedal_tools._report import _of_run
+
+        run = SimpleNamespace(figures=tmp_path, job=None)
+        section = _of_run._genomaps(run)
+        assert section.pictures == ()
+        assert "scmedal-tools[genomap]" in section.text[0]
 
     def test_epochs(self, run_report, read_page):
         assert "SCMEDAL_RE 2 " in read_page(run_report).text

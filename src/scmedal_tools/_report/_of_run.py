@@ -32,6 +32,14 @@ READING_EFFECTS = (
     "of it. If batch and condition go together, an effect holds both. No effect is causal."
 )
 
+READING_GENOMAPS = (
+    "A pixel is a gene, and genes that are correlated are near each other. A row is a cell: as "
+    "measured, without batch effects (FE), and by the random effects in its own batch (framed in "
+    "red) and in others. Compare the others with the frame, not with the measured cell, whose "
+    "noise no reconstruction has. A few cells show no more than what to look at: they are no "
+    "evidence about a batch. Where a gene lies has no meaning by itself."
+)
+
 
 def report_run(run: Run, record: Mapping[str, Any]) -> None:
     """Write ``report.html`` of a run that has been executed, from the figures in its folder."""
@@ -44,6 +52,7 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
         _training(run, record),
         _embeddings(run),
         _effects(run),
+        _genomaps(run),
         *parameter_sections(record),
     ]
     write_page(run.out / "report.html", "scMEDAL: what the batches share, and what they add", lead,
@@ -89,6 +98,15 @@ def _effects(run: Run) -> Section:
         "model draws more."
     )
     return Section(f"Effects of {run.job.batch_key}", [text], [picture])
+
+
+def _genomaps(run: Run) -> Section:
+    file = run.figures / "genomaps.png"
+    if not file.is_file():
+        return Section("Genomaps", ["Not drawn: they need POT, the extra scmedal-tools[genomap]."])
+    alt = f"Genomaps of cells as measured, without batch effects, and in each {run.job.batch_key}."
+    text = "Cells of the largest batches, and the most variable genes: pl.genomap_panel draws all."
+    return Section("Genomaps", [text], [Picture(file, alt, READING_GENOMAPS)])
 
 
 def _name(network: str) -> str:
