@@ -62,7 +62,11 @@ def one_thread():
 @pytest.fixture
 def no_umaps(monkeypatch):
     """Take the time out of the figures, which other tests look at."""
-    monkeypatch.setattr(pl, "embeddings", lambda *_, save, **__: save.touch())
+    from scmedal_tools import _pipeline
+
+    monkeypatch.setattr(_pipeline.Run, "_draw_genomaps", lambda _: None)
+    for slow in ("embeddings", "batch_effects"):
+        monkeypatch.setattr(pl, slow, lambda *_, save, **__: save.touch())
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +120,10 @@ class TestRun:
             "adata.h5ad",
             "counterfactual_means.h5ad",
             "run.json",
-            "figures/embeddings.png",
+            "report.html",
         }
+        expected |= {f"figures/{name}.png" for name in ("embeddings", "batch_effects", "genomaps")}
+        expected.add("figures/confounding.png")
         for name in ("fec", "re"):
             expected |= {f"figures/training_{name}.png", f"models/{name}/model.pt"}
             expected |= {f"history/{name}.csv"}
@@ -125,7 +131,8 @@ class TestRun:
         listing = output.split("Written to")[1]
         assert str(out) in listing
         assert all(name in listing for name in expected)
-        assert "Open figures/embeddings.png first" in listing
+        assert "Open report.html first" in listing
+        assert listing.split()[1] == "report.html"
 
     def test_shows_progress_and_no_chatter(self, labelled):
         _, output, records = labelled
@@ -315,6 +322,7 @@ class TestOptions:
         monkeypatch.setattr(_pipeline, "PAPER_GENES", 40)
         monkeypatch.setattr(_pipeline.Run, "_train", lambda *_: None)
         monkeypatch.setattr(_pipeline.Run, "_draw", lambda *_: None)
+        monkeypatch.setattr(_pipeline, "report_run", lambda *_: None)
         output = succeed("run", files["counts"], *BATCH, "--preset", preset, "--out", tmp_path)
         adata = ad.read_h5ad(tmp_path / "adata.h5ad")
         if preset == "default":
@@ -475,14 +483,16 @@ class TestEvaluate:
         out, output = judged
         names = ["clustering", "classification_condition"]
         expected = {f"tables/{name}.{ending}" for name in names for ending in ("csv", "md", "tex")}
+        names += [f"confounding_{name}" for name in ("cell_type", "condition")]
         expected |= {f"figures/{name}.png" for name in names}
-        expected |= {"tables/confounding.csv", "run.json"}
+        expected |= {"tables/confounding.csv", "run.json", "report.html"}
         assert {name for name in files_in(out) if not name.startswith("folds/")} == expected
         listing = output.split("Written to")[1]
         for name in expected:
             path, ending = name.rsplit(".", 1)
             assert any(path in line and ending in line for line in listing.splitlines())
         assert "folds/" in listing
+        assert listing.split()[1] == "report.html"
 
     def test_confounding_comes_first_and_the_conclusion_last(self, judged, counts):
         out, output = judged

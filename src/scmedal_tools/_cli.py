@@ -93,7 +93,7 @@ def run(
         )
         job_run = Run(read(path), job, out, announce=announce)
         job_run.execute()
-        job_run.write_record(input=str(path))
+        job_run.conclude(input=str(path))
     _conclude(out)
 
 
@@ -123,7 +123,7 @@ def demo(
         recovery = bm.effect_recovery(job_run.models["re"], job_run.adata)
         recovery.to_csv(out / "effect_recovery.csv", index=False)
         medians = recovery.groupby("method").median(numeric_only=True)
-        job_run.write_record(input="datasets.simulated", effect_recovery=medians.T.to_dict())
+        job_run.conclude(input="datasets.simulated", effect_recovery=medians.T.to_dict())
     _conclude(out)
     _show_recovery(medians, len(recovery) // len(medians))
 
@@ -133,8 +133,8 @@ def _conclude(out: Path) -> None:
 
     list_written(out, {name: text for name, text in OUTPUTS.items() if (out / name).exists()})
     announce(
-        "\nOpen figures/embeddings.png first. Fixed effects: batches should mix, cell types stay "
-        "apart.\nRandom effects: what each batch adds. Then the loss curves: have they settled?"
+        "\nOpen report.html first. Fixed effects: batches should mix, cell types stay apart.\n"
+        "Random effects: what each batch adds. Then the loss curves: have they settled?"
     )
 
 

@@ -109,7 +109,7 @@ def evaluate(
         evaluation = Evaluation(read(path), job, out, announce)
         with parallel_config(backend="loky", initializer=quiet_worker):
             evaluation.execute()
-        evaluation.write_record(input=str(path))
+        evaluation.conclude(input=str(path))
     list_written(out, evaluation.written)
     announce(
         "\nA gain from RE is one only beyond what the batch label alone gives: look at the "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import bm, pl
 from ._checks import check_names
+from ._report import report_evaluation
 from ._steps import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
 from .bm._checkpoints import SETTINGS
 from .bm._embedders import COMPARATORS, OWN_MODELS
@@ -72,14 +73,15 @@ class Evaluation:
         self.adata = adata
         self.job = job
         self.out = out
+        self.figures = out / "figures"
         self.steps = Steps(announce)
-        self.written: dict[str, str] = {}
+        self.written = {"report.html": "all that follows on one page: open this first"}
 
     def execute(self) -> None:
         """Do the whole job."""
         check_names(self.adata)
         with self.steps.step("confounding", "Confounding"):
-            confounding = self._confounding()
+            self.confounding = self._find_confounding()
         with self.steps.step("preprocess", "Preprocess"):
             n_top_genes = self._preprocess()
         title = "Cross-validation (if interrupted, the same command goes on from there)"
@@ -94,25 +96,28 @@ class Evaluation:
             self.steps.announce("Conclusions")
         for sentence in self.result.conclusions.values():
             self.steps.announce(f"  {sentence}")
-        tables = bm.paper_tables(self.result)
+        self.tables = bm.paper_tables(self.result)
         with self.steps.step("figures", "Figures"):
-            self._draw(tables)
+            self._draw()
         with self.steps.step("tables", "Tables"):
-            self._write_tables(tables, confounding)
+            self._write_tables()
         self.written[f"{FOLDS}/"] = "embeddings of each fold, and all scores in table.csv"
 
-    def write_record(self, **extra: Any) -> None:
-        """Write ``run.json``: parameters, versions, seed and timings of this call."""
+    @property
+    def claims(self) -> list[str]:
+        """Columns about which something may be claimed: cell types and targets."""
+        return list(dict.fromkeys([self.job.labels_key, *self.job.target_keys]))
+
+    def conclude(self, **extra) -> None:
+        """Write ``run.json``: parameters, versions, seed and timings; and ``report.html``."""
         file, parameters = self.out / "run.json", asdict(self.job)
         found = {"conclusions": self.result.conclusions, "cross_validation": self.result.settings}
-        write_record(file, parameters, self.adata, self.steps, **found, **extra)
+        record = write_record(file, parameters, self.adata, self.steps, **found, **extra)
         self.written["run.json"] = "parameters, conclusions, seed, versions and timings"
+        report_evaluation(self, record)
 
-    def _confounding(self) -> bm.Confounding:
-        job = self.job
-        found = bm.confounding(
-            self.adata, job.batch_key, list(dict.fromkeys([job.labels_key, *job.target_keys]))
-        )
+    def _find_confounding(self) -> bm.Confounding:
+        found = bm.confounding(self.adata, self.job.batch_key, self.claims)
         for line in str(found).splitlines():
             self.steps.announce(f"  {line}")
         return found
@@ -149,29 +154,31 @@ class Evaluation:
             out=self.out / FOLDS,
         )
 
-    def _draw(self, tables: dict) -> None:
-        figures = self.out / "figures"
-        figures.mkdir(exist_ok=True)
-        metrics: dict[str, tuple[str, str | None, str]] = {
-            "clustering": ("ASW", None, "silhouettes of batches and cell types")
-        }
+    def _draw(self) -> None:
+        self.figures.mkdir(exist_ok=True)
+        metrics = {"clustering": ("ASW", None, "silhouettes of batches and cell types")}
         for target in self.job.target_keys:
             description = f"balanced accuracy for {target}"
             metrics[f"classification_{target}"] = ("balanced_accuracy", target, description)
-        for name in tables:
+        for name in self.tables:
             metric, of, description = metrics[name]
             file = f"{file_stem(name)}.png"
-            pl.scores(self.result, metric, of, save=figures / file)
+            pl.scores(self.result, metric, of, save=self.figures / file)
             self.written[f"figures/{file}"] = description
+        for target in self.claims:
+            file = f"confounding_{file_stem(target)}.png"
+            pair = (self.job.batch_key, target)
+            pl.confounding(self.confounding, pair, save=self.figures / file)
+            self.written[f"figures/{file}"] = f"cells of each {self.job.batch_key} and {target}"
 
-    def _write_tables(self, tables: dict, confounding: bm.Confounding) -> None:
+    def _write_tables(self) -> None:
         folder = self.out / "tables"
-        bm.write_tables(tables, folder)
-        for name in tables:
+        bm.write_tables(self.tables, folder)
+        for name in self.tables:
             shape = "Tables S6 to S11" if name == "clustering" else "Table 1 and S12"
             files = f"tables/{file_stem(name)}.csv, .md, .tex"
             self.written[files] = f"in the shape of the paper's {shape}"
-        others = {"confounding": (confounding.summary, "which columns go together")}
+        others = {"confounding": (self.confounding.summary, "which columns go together")}
         if len(self.result.votes):
             votes = self.result.votes_summary()
             others["votes"] = (votes, "accuracy over whole batches that were held out")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import scanpy as sc
 import scvi
 
-from . import _keys, model, pl, tl
+from . import _keys, bm, model, pl, tl
 from ._checks import check_labels, check_names, check_obs
+from ._report import report_run
 from ._steps import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
 from .tl._umap import umap_key
 from .train import get_preset
@@ -25,11 +28,20 @@ if TYPE_CHECKING:
 
 PAPER_GENES = 2916
 
+# For a first look at the effects of batches, in seconds: draws, and cells over all batches.
+N_DRAWS, N_CELLS = 25, 4_000
+# Of the genomaps: cells of the layout, and its genes; cells and batches that are drawn.
+N_STACKED, N_MAPPED, N_DRAWN = 60, 900, 3
+
 NETWORKS = ("fe", "fec", "re")
 # Every file that a job may write, in the order in which to look at them.
 OUTPUTS = {
+    "report.html": "all that follows on one page: open this first",
     "figures/embeddings.png": "UMAPs of PCA, the fixed and the random effects",
     **{f"figures/training_{name}.png": "loss curves" for name in NETWORKS},
+    "figures/batch_effects.png": "what each batch does to genes",
+    "figures/genomaps.png": "a few cells, and what they would be in other batches",
+    "figures/confounding.png": "cells of each batch and cell type",
     "effect_recovery.csv": "predicted and true effects compared",
     "counterfactual_means.h5ad": "mean expression as predicted for another batch",
     "adata.h5ad": "the cells, embeddings in obsm",
@@ -78,6 +90,9 @@ class Run:
         self.steps = Steps(announce)
         self.models: dict[str, MedalModel] = {}
         self.embeddings: list[str] = []
+        self.confounding: bm.Confounding | None = None
+        self.figures = out / "figures"
+        self.colors = [key for key in (job.batch_key, job.labels_key) if key]
 
     def execute(self) -> None:
         """Do the whole job."""
@@ -107,6 +122,7 @@ class Run:
         check_obs(adata, job.batch_key)
         if job.labels_key is not None:
             check_labels(adata, job.labels_key)
+            self.confounding = bm.confounding(adata, job.batch_key, [job.labels_key])
         self._check_targets()
 
     def _check_targets(self) -> None:
@@ -164,16 +180,38 @@ class Run:
         means.write_h5ad(self.out / "counterfactual_means.h5ad", compression="gzip")
 
     def _draw(self) -> None:
-        figures = self.out / "figures"
+        figures = self.figures
         figures.mkdir(exist_ok=True)
-        color = [key for key in (self.job.batch_key, self.job.labels_key) if key]
-        pl.embeddings(self.adata, self.embeddings, color, save=figures / "embeddings.png")
+        pl.embeddings(self.adata, self.embeddings, self.colors, save=figures / "embeddings.png")
         for name, trained in self.models.items():
             if len(trained.history["train_loss"]) > 1:
                 pl.training(trained, save=figures / f"training_{name}.png")
+        if self.confounding is not None:
+            pl.confounding(self.confounding, save=figures / "confounding.png")
+        random_effects = self.models["re"]
+        n_cells = int(np.clip(N_CELLS / len(random_effects.batch_names), 20, 200))
+        few = {"n_samples": N_DRAWS, "n_cells": n_cells}
+        pl.batch_effects(random_effects, save=figures / "batch_effects.png", **few)
+        if find_spec("ot") is None:
+            self.steps.announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
+        else:
+            self._draw_genomaps()
 
-    def write_record(self, **extra: Any) -> None:
-        """Write ``run.json``: parameters, versions, seed and timings."""
+    def _draw_genomaps(self) -> None:
+        job, batches = self.job, self.adata.obs[self.job.batch_key].astype(str)
+        largest = list(batches.value_counts().index[:N_DRAWN])
+        fixed, random = self.models.values()
+        stack = tl.projection_stack(
+            self.adata, fixed, random, N_STACKED, labels_key=job.labels_key, batches=largest
+        )
+        # The layout takes as long as the cube of the number of genes.
+        most_variable = np.argsort(-stack.var["sd"].to_numpy(), kind="stable")[:N_MAPPED]
+        stack = stack[:, np.sort(most_variable)].copy()
+        tl.genomap_layout(stack, progress=False)
+        pl.genomap_panel(stack, N_DRAWN, save=self.figures / "genomaps.png")
+
+    def conclude(self, **extra) -> None:
+        """Write ``run.json``: parameters, versions, seed and timings; and ``report.html``."""
         models = {
             name: {
                 "class": type(trained).__name__,
@@ -184,4 +222,5 @@ class Run:
             for name, trained in self.models.items()
         }
         file, parameters = self.out / "run.json", asdict(self.job)
-        write_record(file, parameters, self.adata, self.steps, models=models, **extra)
+        record = write_record(file, parameters, self.adata, self.steps, models=models, **extra)
+        report_run(self, record)

@@ -94,8 +94,8 @@ def announce_size(adata: AnnData, batch_key: str, announce: Callable[[str], None
 
 def write_record(
     file: Path, parameters: dict[str, Any], adata: AnnData, steps: Steps, **extra: Any
-) -> None:
-    """Write ``run.json``: parameters, versions, seed and timings."""
+) -> dict[str, Any]:
+    """Write ``run.json``: parameters, versions, seed and timings; return what it holds."""
     record = {
         "parameters": parameters,
         "seed": parameters["seed"],
@@ -106,3 +106,4 @@ def write_record(
         | {name: version(name) for name in REPORTED_VERSIONS},
     } | extra
     file.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    return record

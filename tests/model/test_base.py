@@ -34,6 +34,22 @@ class TestTraining:
             assert len(values) == 2
             assert np.isfinite(values).all()
 
+    def test_weighted_contributions_add_up_to_the_loss(self, trained):
+        for part in ("train", "validation"):
+            names = [name for name in trained.history if name.startswith("weighted_")]
+            terms = [trained.history[name] for name in names if name.endswith(f"_{part}")]
+            assert len(terms) == len(LOSS_TERMS[type(trained).__name__]) - 1  # mse is no term
+            total = sum(term.to_numpy(dtype=float) for term in terms)
+            close(total, trained.history[f"{part}_loss"].to_numpy(dtype=float))
+
+    def test_contributions_are_terms_times_the_weights_of_the_preset(self, fit, adata):
+        history = fit("SCMEDAL_RE", adata, model={"preset": "paper"}).history
+        weights = {"reconstruction_loss": 110, "kl_per_table": 1e-5, "batch_ce": 0.1}
+        for term, weight in weights.items():
+            name = term.removesuffix("_loss").partition("_per")[0].removesuffix("_ce")
+            contribution = history[f"weighted_{name}_train"].to_numpy(dtype=float)
+            close(contribution, weight * history[f"{term}_train"].to_numpy(dtype=float))
+
     @pytest.mark.parametrize("weight", [0.0, 2.0])
     def test_history_has_the_batch_classifier_if_there_is_one(self, fit, adata, weight):
         model = fit("SCMEDAL_RE", adata, model={"batch_weight": weight})

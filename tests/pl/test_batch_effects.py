@@ -13,12 +13,18 @@ from scipy.spatial.distance import squareform
 from scipy.stats import norm
 
 from scmedal_tools import tl
-from scmedal_tools.pl import batch_dendrogram, batch_effects_forest, batch_effects_heatmap
+from scmedal_tools.pl import (
+    batch_dendrogram,
+    batch_effects,
+    batch_effects_forest,
+    batch_effects_heatmap,
+)
 from scmedal_tools.pl._batches import batch_colors
 
 QUICK = {"n_samples": 5, "n_cells": 20}
-FIGURES = [batch_effects_forest, batch_effects_heatmap, batch_dendrogram]
-OF_GENES = FIGURES[:2]
+FIGURES = [batch_effects, batch_effects_forest, batch_effects_heatmap, batch_dendrogram]
+FIGURES_OF_PANELS, FIGURES_OF_ONE = FIGURES[:2], FIGURES[2:]
+OF_GENES = FIGURES[:3]
 COLORS = {f"donor_0{i}": f"#00000{i}" for i in range(1, 5)}
 
 
@@ -143,11 +149,49 @@ class TestDendrogram:
         assert dict(zip(names(ax.yaxis), drawn, strict=True)) == COLORS
 
 
+class TestTogether:
+    @pytest.fixture(scope="class")
+    def panels(self, model):
+        """Axes of the whole figure: those of two genes, the tree and the heat map."""
+        figure = batch_effects(model, model.gene_names[:2], interval=0.8, **QUICK)
+        figure.draw_without_rendering()
+        return figure.axes
+
+    def test_genes_of_the_forest_are_those_of_the_heat_map(self, model, panels):
+        *forest, _, heatmap = panels
+        assert [ax.get_title() for ax in forest] == list(model.gene_names[:2])
+        assert names(heatmap.xaxis) == list(model.gene_names[:2])
+
+    def test_heat_map_has_the_order_of_the_tree_beside_it(self, model, panels, effects):
+        *_, tree, heatmap = panels
+        rows = names(heatmap.yaxis)
+        drawn = [to_hex(color) for color in tree.collections[0].get_facecolors()]
+        assert drawn == [COLORS[name] for name in rows]
+        assert rows == names(batch_dendrogram(model, **QUICK).yaxis)
+        expected = effects["effect"].unstack().loc[rows, names(heatmap.xaxis)]
+        np.testing.assert_allclose(heatmap.images[0].get_array(), expected)
+        assert tree.get_ylim() == heatmap.get_ylim()
+        assert names(tree.yaxis) == []
+        boxes = [ax.get_position() for ax in (tree, heatmap)]
+        assert boxes[0].y0 == pytest.approx(boxes[1].y0)
+        assert boxes[0].y1 == pytest.approx(boxes[1].y1)
+
+    def test_interval_is_that_of_the_forest(self, panels, effects):
+        gene = panels[0].get_title()
+        ends = np.array([line[:, 0] for line in panels[0].collections[0].get_segments()])
+        expected = 2 * norm.ppf(0.9) * effects.xs(gene, level="gene")["sd"]
+        np.testing.assert_allclose(np.diff(ends).ravel(), expected, rtol=1e-6)
+
+    def test_interval_that_is_no_share(self, model):
+        with pytest.raises(ValueError, match="interval=2 is outside its range"):
+            batch_effects(model, interval=2)
+
+
 @pytest.mark.parametrize("draw", FIGURES)
 class TestAll:
     def test_further_factor(self, model, draw):
         drawn = draw(model, factor="protocol", **QUICK)
-        ax = drawn if draw is not batch_effects_forest else drawn.axes[0]
+        ax = drawn.axes[0] if draw in FIGURES_OF_PANELS else drawn
         assert sorted(names(ax.yaxis)) == ["v2", "v3"]
         if draw is not batch_effects_heatmap:
             assert len(model.adata.uns["protocol_colors"]) == 2
@@ -171,8 +215,8 @@ class TestGenes:
         squares = np.square(effects["effect"].unstack())
         expected = list(squares.mean().nlargest(3).index)
         drawn = draw(model, n_genes=3, **QUICK)
-        if draw is batch_effects_forest:
-            assert [ax.get_title() for ax in drawn.axes] == expected
+        if draw in FIGURES_OF_PANELS:
+            assert [ax.get_title() for ax in drawn.axes][:3] == expected
         else:
             assert names(drawn.xaxis) == expected
 
@@ -187,7 +231,7 @@ class TestGenes:
             draw(model, n_genes=0, **QUICK)
 
 
-@pytest.mark.parametrize("draw", FIGURES[1:])
+@pytest.mark.parametrize("draw", FIGURES_OF_ONE)
 def test_axes_of_the_caller_are_drawn_on(model, draw):
     figure, (left, right) = plt.subplots(1, 2)
     assert draw(model, ax=right, **QUICK) is right

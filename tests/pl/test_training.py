@@ -101,6 +101,94 @@ def test_model_without_best_epoch_has_no_marker(history, best_epoch):
     assert set(_curves(training(model).axes[0])) == {"train", "validation"}
 
 
+@pytest.fixture
+def weighted(history):
+    return (
+        history
+        | _entry("weighted_reconstruction_train", [-400.0, -300.0, 20.0, 30.0])
+        | _entry("weighted_reconstruction_validation", [410.0, 310.0, 30.0, 40.0])
+        | _entry("weighted_adversary_train", [2.0, 0.0, 1.0, 1.0])
+        | _entry("weighted_kl_train", [0.0, 0.0, 0.0, 0.0])
+    )
+
+
+class TestContributions:
+    def test_share_one_logarithmic_axis_beside_the_total_loss(self, weighted):
+        figure = training(weighted)
+        titles = [ax.get_title() for ax in figure.axes]
+        assert titles[:2] == ["total loss", "weighted contributions (magnitude)"]
+        assert titles[2:] == ["reconstruction loss", "KL local"]
+        total, ax, *_ = figure.axes
+        assert ax.get_yscale() == "log"
+        assert ax.get_subplotspec().colspan == range(1, 3)
+        assert total.get_subplotspec().colspan == range(1)
+
+    def test_are_magnitudes(self, weighted):
+        train, validation, named, *_ = training(weighted).axes[1].lines
+        assert list(train.get_ydata()) == [400, 300, 20, 30]
+        assert list(validation.get_ydata()) == [410, 310, 30, 40]
+        assert [line.get_linestyle() for line in (train, validation)] == ["-", "--"]
+        assert train.get_color() == validation.get_color() == named.get_color()
+        assert named.get_label() == "reconstruction"
+
+    def test_of_terms_that_are_there_are_named(self, weighted):
+        ax = training(weighted).axes[1]
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+            "reconstruction",
+            "adversary",
+        ]
+        assert len({line.get_color() for line in ax.lines}) == 2
+
+    def test_limits_are_finite_where_one_is_zero(self, weighted):
+        figure = training(weighted)
+        figure.draw_without_rendering()
+        low, high = figure.axes[1].get_ylim()
+        assert 0 < low <= 1
+        assert 410 <= high < np.inf
+
+
+class TestFolds:
+    @pytest.fixture
+    def folds(self, history):
+        lower = {name: 0.5 * values.iloc[:3] for name, values in history.items()}
+        return [history, lower, history]
+
+    def test_mean_and_range_over_folds_up_to_the_shortest(self, folds):
+        ax = training(folds).axes[0]
+        curve = _curves(ax)["train"]
+        np.testing.assert_array_equal(curve.get_xdata(), [0, 1, 2])
+        np.testing.assert_allclose(curve.get_ydata(), np.array([4, 3, 2]) * 2.5 / 3)
+        band = ax.collections[0].get_paths()[0].vertices
+        assert {tuple(point) for point in band} >= {(0, 4), (0, 2), (2, 2), (2, 1)}
+
+    def test_legend_says_what_is_drawn(self, folds):
+        (legend,) = training(folds).legends
+        assert [text.get_text() for text in legend.get_texts()] == [
+            "train (mean and range of 3 folds)",
+            "validation (mean and range of 3 folds)",
+        ]
+
+    def test_every_fold_has_its_best_epoch(self, folds):
+        models = [SimpleNamespace(history=h, best_epoch_=i) for i, h in enumerate(folds)]
+        figure = training(models)
+        marked = [line for line in figure.axes[0].lines if line.get_label() == "best epoch"]
+        assert [line.get_xdata()[0] for line in marked] == [0, 1, 2]
+        assert len(figure.legends[0].get_texts()) == 3
+
+    def test_one_is_drawn_as_it_is(self, history):
+        ax = training([history]).axes[0]
+        assert not ax.collections
+        assert list(_curves(ax)["train"].get_ydata()) == [4, 3, 2, 1]
+
+    def test_of_different_terms_are_refused(self, folds):
+        with pytest.raises(ValueError, match="Some folds have no 'extra_train'"):
+            training([*folds, folds[0] | _entry("extra_train", [1.0, 2.0])])
+
+    def test_none_are_refused(self):
+        with pytest.raises(ValueError, match="list is empty"):
+            training([])
+
+
 def test_many_terms_wrap_into_rows():
     history = {}
     for i in range(6):

@@ -80,12 +80,18 @@ def _csv(table: pd.DataFrame) -> str:
 def markdown(table: pd.DataFrame) -> str:
     """Markdown with the limits in brackets, below the caption."""
     groups = _groups(table)
+    rows = [_row([_in_markdown(cell) for cell in line]) for line in text_rows(table)]
+    rule = _row(["---"] * table.index.nlevels + ["---:"] * len(groups))
+    return "\n".join([_in_markdown(table.attrs["caption"]), "", rows[0], rule, *rows[1:], ""])
+
+
+def text_rows(table: pd.DataFrame) -> list[list[str]]:
+    """Header and rows as text, with the limits in brackets."""
+    groups = _groups(table)
     lines = [[*table.index.names, *(" ".join(group) for group in groups)]]
     for names, row in table.iterrows():
         lines.append([*names, *(_with_limits(*numbers) for numbers in _numbers(row, groups))])
-    rows = [_row([_in_markdown(cell) for cell in line]) for line in lines]
-    rule = _row(["---"] * table.index.nlevels + ["---:"] * len(groups))
-    return "\n".join([_in_markdown(table.attrs["caption"]), "", rows[0], rule, *rows[1:], ""])
+    return lines
 
 
 def latex(table: pd.DataFrame) -> str:

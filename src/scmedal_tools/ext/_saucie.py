@@ -9,7 +9,7 @@ import torch
 
 from scmedal_tools.model import SCMEDAL_FE
 from scmedal_tools.module import FEModule
-from scmedal_tools.module._base import batch_of
+from scmedal_tools.module._base import WEIGHTED, batch_of
 from scmedal_tools.train import get_preset
 
 from ._common import Run, random_state, train
@@ -62,10 +62,12 @@ class SaucieModule(FEModule):
         output = super().loss(tensors, inference_outputs, generative_outputs)
         z, batch = inference_outputs["z"], batch_of(tensors)
         mmd = mmd_to_reference(z, batch, self.n_batch, self.reference)
+        contribution = self.mmd_weight * mmd
+        metrics = {"mmd": mmd, f"{WEIGHTED}mmd": contribution}
         return replace(
             output,
-            loss=output.loss + self.mmd_weight * mmd,
-            extra_metrics=output.extra_metrics | {"mmd": mmd},
+            loss=output.loss + contribution,
+            extra_metrics=output.extra_metrics | metrics,
         )
 
 

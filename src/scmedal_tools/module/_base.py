@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 AdversarialObjective = Literal["bounded", "unbounded"]
 
+WEIGHTED = "weighted_"
+"""Prefix under which what each term contributes to the loss is logged."""
+
 
 class MedalModule(BaseModuleClass):
     """Autoencoder on scaled expression, with an optional adversary that reads the batch.
@@ -115,6 +118,12 @@ class MedalModule(BaseModuleClass):
         per_cell = self.reconstruction(x, x_hat)
         mse = (x.detach() - x_hat.detach()).square().mean() * self.scaler.scale.square()
         return per_cell, {"mse": mse}
+
+    @staticmethod
+    def total_of(contributions: dict[str, Tensor], metrics: dict[str, Tensor]) -> Tensor:
+        """Loss: the sum of its weighted terms, each of which is added to the logged metrics."""
+        metrics |= {f"{WEIGHTED}{term}": value for term, value in contributions.items()}
+        return sum(contributions.values())
 
     @auto_move_data
     def reconstruct(

@@ -172,14 +172,15 @@ class FEModule(MedalModule):
     ) -> LossOutput:
         """Loss of the autoencoder; the adversary's own loss belongs to the training plan."""
         per_cell, metrics = self._reconstruction_loss(inference_outputs, generative_outputs)
-        loss = self.reconstruction_weight * per_cell.mean()
+        contributions = {"reconstruction": self.reconstruction_weight * per_cell.mean()}
         if self.adversary is not None:
             features = self.adversary_features(inference_outputs)
             metrics["adversary_ce"] = self.adversary_cross_entropy(features, tensors)
-            loss = loss + self.adversarial_penalty(metrics["adversary_ce"])
+            contributions["adversary"] = self.adversarial_penalty(metrics["adversary_ce"])
         if self.label_classifier is not None:
             metrics["label_ce"] = self._label_cross_entropy(tensors, generative_outputs)
-            loss = loss + self.label_weight * metrics["label_ce"]
+            contributions["label"] = self.label_weight * metrics["label_ce"]
+        loss = self.total_of(contributions, metrics)
         return LossOutput(loss=loss, reconstruction_loss=per_cell, extra_metrics=metrics)
 
     def _label_cross_entropy(

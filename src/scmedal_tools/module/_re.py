@@ -360,17 +360,21 @@ class REModule(MedalModule):
             kl_term = kl / n_obs
         else:
             kl_term = metrics["kl_per_table"] = self.kl_per_table()
-        loss = self.reconstruction_weight * per_cell.mean() + self.kl_weight * kl_term
+        contributions = {
+            "reconstruction": self.reconstruction_weight * per_cell.mean(),
+            "kl": self.kl_weight * kl_term,
+        }
         if self.batch_classifier is not None and not any(self.n_new):
             batch_ce = self.batch_classifier.cross_entropy(
                 inference_outputs["z"], batch_of(tensors)
             )
             metrics["batch_ce"] = batch_ce.mean()
-            loss = loss + self.batch_weight * metrics["batch_ce"]
+            contributions["batch"] = self.batch_weight * metrics["batch_ce"]
         if self.adversary is not None and not any(self.n_new):
             features = self.adversary_features(inference_outputs)
             metrics["adversary_ce"] = self.adversary_cross_entropy(features, tensors)
-            loss = loss + self.adversarial_penalty(metrics["adversary_ce"])
+            contributions["adversary"] = self.adversarial_penalty(metrics["adversary_ce"])
+        loss = self.total_of(contributions, metrics)
         return LossOutput(
             loss=loss, reconstruction_loss=per_cell, kl_global=kl, extra_metrics=metrics
         )

@@ -7,6 +7,7 @@ pyplot's, which notebooks show. Those of many panels return their figure.
 from __future__ import annotations
 
 from scmedal_tools.pl._batch_dendrogram import batch_dendrogram
+from scmedal_tools.pl._batch_effects import batch_effects
 from scmedal_tools.pl._batch_effects_forest import batch_effects_forest
 from scmedal_tools.pl._batch_effects_heatmap import batch_effects_heatmap
 from scmedal_tools.pl._confounding import confounding
@@ -20,6 +21,7 @@ from scmedal_tools.pl._variance_components import variance_components
 
 __all__ = [
     "batch_dendrogram",
+    "batch_effects",
     "batch_effects_forest",
     "batch_effects_heatmap",
     "confounding",

@@ -10,9 +10,11 @@ from ._batches import batch_colors, batch_tree, draw_tree
 from ._common import axes_of, figure_of, save_figure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
     from scmedal_tools.model import SCMEDAL_RE
 
@@ -69,8 +71,16 @@ def batch_dendrogram(
     ['donor_01', 'donor_02', 'donor_03', 'donor_04']
     """
     tree, order = batch_tree(model, factor=factor, **kwargs)
-    colors = batch_colors(model, factor)
     ax = axes_of(ax, (4.0, 0.8 + ROW_INCHES * len(order)))
+    draw_dendrogram(ax, tree, order, batch_colors(model, factor))
+    save_figure(ax.figure, save)
+    return ax
+
+
+def draw_dendrogram(
+    ax: Axes, tree: NDArray[np.floating], order: Sequence[str], colors: dict[str, str]
+) -> None:
+    """Draw the tree with its axis, and its leaves with their colours and names."""
     draw_tree(ax, tree)
     rows = np.arange(len(order))
     leaves = [colors[str(name)] for name in order]
@@ -82,5 +92,3 @@ def batch_dendrogram(
     ax.tick_params("y", length=0, pad=6)
     ax.tick_params("x", labelsize=7)
     ax.set_xlabel("distance of effects", fontsize=8)
-    save_figure(figure_of(ax), save)
-    return ax

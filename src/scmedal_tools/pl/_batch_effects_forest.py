@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
     from scmedal_tools.model import SCMEDAL_RE
 
@@ -86,33 +86,54 @@ def batch_effects_forest(
     >>> [ax.get_title() for ax in figure.axes]
     ['gene_0003', 'gene_0008']
     """
+    check_interval(interval)
+    effects, sds = effects_on(model, genes, n_genes, factor=factor, **kwargs)
+    figure = new_figure(forest_size(*effects.shape))
+    draw_forest(figure, effects, sds, interval, batch_colors(model, factor))
+    save_figure(figure, save)
+    return figure
+
+
+def check_interval(interval: float) -> None:
+    """Refuse an interval that is not a share."""
     if not 0 < interval < 1:
         raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
-    effects, sds = effects_on(model, genes, n_genes, factor=factor, **kwargs)
+
+
+def forest_size(n_batches: int, n_genes: int) -> tuple[float, float]:
+    """Width and height of all panels in inches."""
+    n_columns = min(n_genes, MAX_COLUMNS)
+    height = 0.5 + ROW_INCHES * n_batches
+    return 0.8 + PANEL_INCHES * n_columns, 0.3 + height * -(-n_genes // n_columns)
+
+
+def draw_forest(
+    figure: FigureBase,
+    effects: pd.DataFrame,
+    sds: pd.DataFrame,
+    interval: float,
+    colors: dict[str, str],
+) -> None:
+    """Draw a panel for each gene, a column of the tables, into a figure or a part of one."""
     half_widths = norm.ppf((1 + interval) / 2) * sds
-    colors = batch_colors(model, factor)
     point_colors = [colors[str(name)] for name in effects.index]
-    figure, axes = _grid(*effects.shape)
+    axes = _panels(figure, effects.shape[1])
     for ax, gene in zip(axes, effects.columns, strict=True):
         _draw_gene(ax, effects[gene], half_widths[gene], point_colors)
     axes[0].set_yticks(np.arange(len(effects)), effects.index.astype(str))
     axes[0].set_ylim(len(effects) - 0.4, -0.6)
     figure.supxlabel(f"effect, {100 * interval:g} % interval (units of the input)", fontsize=9)
-    save_figure(figure, save)
-    return figure
 
 
-def _grid(n_batches: int, n_genes: int) -> tuple[Figure, list[Axes]]:
+def _panels(figure: FigureBase, n_genes: int) -> list[Axes]:
     n_columns = min(n_genes, MAX_COLUMNS)
     n_rows = -(-n_genes // n_columns)
-    height = 0.5 + ROW_INCHES * n_batches
-    figure = new_figure((0.8 + PANEL_INCHES * n_columns, 0.3 + height * n_rows))
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax in axes[n_genes:]:
         ax.remove()
     for ax in axes[max(n_genes - n_columns, 0) : n_genes]:
         ax.tick_params(labelbottom=True)
-    return figure, list(axes[:n_genes])
+    return list(axes[:n_genes])
 
 
 def _draw_gene(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from scmedal_tools.model import SCMEDAL_RE
@@ -80,16 +81,25 @@ def batch_effects_heatmap(
     """
     effects, _ = effects_on(model, genes, n_genes, factor=factor, **kwargs)
     tree, order = batch_tree(model, factor=factor, **kwargs)
-    effects = effects.loc[order]
-    n_rows, n_columns = effects.shape
-    size = (max(2.6 + CELL_INCHES * n_columns, 4.0), max(1.6 + CELL_INCHES * n_rows, 3.0))
-    ax = axes_of(ax, size)
-    largest = np.abs(effects.to_numpy()).max()
-    image = draw_matrix(ax, effects, "RdBu_r", CenteredNorm(0, largest or 1.0))
-    ax.yaxis.tick_right()
+    ax = axes_of(ax, heatmap_size(*effects.shape))
+    draw_heatmap(ax, effects.loc[order])
     beside = ax.inset_axes((-0.2, 0, 0.19, 1))
     draw_tree(beside, tree)
     beside.axis("off")
+    save_figure(ax.figure, save)
+    return ax
+
+
+def heatmap_size(n_batches: int, n_genes: int) -> tuple[float, float]:
+    """Width and height in inches, with a tree beside."""
+    return max(2.6 + CELL_INCHES * n_genes, 4.0), max(1.6 + CELL_INCHES * n_batches, 3.0)
+
+
+def draw_heatmap(ax: Axes, effects: pd.DataFrame) -> None:
+    """Draw effects, batches x genes in this order, with a colour bar above."""
+    largest = np.abs(effects.to_numpy()).max()
+    image = draw_matrix(ax, effects, "RdBu_r", CenteredNorm(0, largest or 1.0))
+    ax.yaxis.tick_right()
     bar = ax.figure.colorbar(
         image, cax=ax.inset_axes((0, 1.04, 0.5, 0.04)), orientation="horizontal"
     )
@@ -97,5 +107,3 @@ def batch_effects_heatmap(
     bar.ax.tick_params(labelsize=7)
     bar.ax.set_title("effect (units of the input)", fontsize=8, loc="left")
     bar.outline.set_visible(False)
-    save_figure(figure_of(ax), save)
-    return ax

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Of Okabe and Ito: told apart with every common colour vision deficiency.
 BLUE, VERMILLION, YELLOW, PURPLE = "#0072B2", "#D55E00", "#F0E442", "#CC79A7"
+GREEN, ORANGE = "#009E73", "#E69F00"
 MAX_NAMED = 30
 
 

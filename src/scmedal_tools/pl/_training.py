@@ -1,50 +1,69 @@
-"""Loss curves of a trained model."""
+"""Loss curves of a trained model, or of the folds of a cross-validation."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 
-from ._common import BLUE, VERMILLION, new_figure, save_figure
+from scmedal_tools.module._base import WEIGHTED
+
+from ._common import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    # Of each term and part of the cells, a frame of epochs x folds.
+    Curves = dict[str, dict[str, pd.DataFrame]]
 
 TOTAL_LOSS = "total_loss"
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": BLUE, "linestyle": "-"},
     "validation": {"color": VERMILLION, "linestyle": "--"},
 }
-BEST_EPOCH_STYLE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
-WORDS = {"ce": "cross-entropy", "kl": "KL", "mse": "MSE"}
+# The same term has the same colour in the figures of all models.
+TERM_COLORS = {"reconstruction": BLUE, "adversary": VERMILLION, "kl": GREEN}
+TERM_COLORS |= {"label": PURPLE, "batch": ORANGE}
+OTHER_COLOR = "0.3"
+BAND = {"alpha": 0.2, "linewidth": 0}
+BEST_EPOCH_STYLE = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
+WORDS = {"ce": "cross-entropy", "kl": "KL", "mse": "MSE", "mmd": "MMD"}
+WORDS |= {"selection": "criterion of the best epoch"}
 # scvi-tools logs it for every model: these objectives are no bound on the evidence.
 NOT_DRAWN = "elbo"
-MAX_COLUMNS = 4
+N_COLUMNS = 4
 PANEL_SIZE = (2.5, 2.0)  # inches
 LEGEND_HEIGHT = 0.35  # inches
+LEGEND_STYLE = {"loc": "outside lower center", "ncols": 3, "frameon": False, "fontsize": 9}
 LOG_RANGE = 100.0
 
 
 def training(history: Any, *, save: str | Path | None = None) -> Figure:
-    """Draw the loss curves of a training, one panel for each loss term.
+    """Draw the loss curves of a training, or of several folds.
 
-    Training is a solid line, validation a dashed one. The vertical axis is logarithmic where a
-    term is positive throughout and spans more than two orders of magnitude.
+    The first panel is the total loss, the second what each weighted term contributes to it, on
+    one logarithmic axis: do the terms balance (scMEDAL, section 4.5)? The others are the terms
+    without their weights, a panel each. Training is a solid line, validation a dashed one. The
+    vertical axis of a term is logarithmic where it is positive throughout and spans more than two
+    orders of magnitude.
 
     Parameters
     ----------
     history
         A trained model, or its ``history``: a dictionary of one-column data frames of shape
-        ``(n_epochs, 1)`` indexed by epoch. Drawn are ``train_loss`` and ``validation_loss``, as
-        "total loss", and the names that end in ``_train`` or ``_validation``. Entries without at
-        least two values, terms that are zero throughout and scvi-tools' ELBO are left out. Where
-        a model has the attribute ``best_epoch_``, a dotted line marks that epoch.
+        ``(n_epochs, 1)`` indexed by epoch. Or a list of these, the folds of a cross-validation:
+        lines are then means over the folds, bands go from the lowest to the highest, and both end
+        with the shortest training. Drawn are ``train_loss`` and ``validation_loss``, as "total
+        loss", and the names that end in ``_train`` or ``_validation``. Entries without at least
+        two values, terms that are zero throughout and scvi-tools' ELBO are left out. Where a
+        model has the attribute ``best_epoch_``, a dotted line marks that epoch.
     save
         File to write the figure to; its ending gives the format.
 
@@ -56,7 +75,15 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
     Raises
     ------
     ValueError
-        If the model is not trained, or nothing in the history is a curve.
+        If a model is not trained, nothing in the history is a curve, or the folds have different
+        terms.
+
+    Notes
+    -----
+    Contributions are magnitudes: the paper's adversary is subtracted from the loss, and a
+    reconstruction in nats can be negative. One that is zero, as that of an adversary which cannot
+    read the batch, has no place on a logarithmic axis and leaves a gap. In nats, as by default,
+    the reconstruction has an offset that trains nothing, and is meant to be the largest.
 
     Examples
     --------
@@ -65,24 +92,32 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
     >>> figure.axes[0].get_title()
     'total loss'
     """
-    terms = _curves_by_term(_history_of(history))
-    best_epoch = getattr(history, "best_epoch_", None)
+    sources = _sources(history)
+    terms = _curves_by_term([_history_of(source) for source in sources])
+    weighted = {term: curves for term, curves in terms.items() if term.startswith(WEIGHTED)}
+    alone = {term: curves for term, curves in terms.items() if term not in weighted}
+    best_epochs = [getattr(source, "best_epoch_", None) for source in sources]
+    best_epochs = [epoch for epoch in best_epochs if epoch is not None]
 
-    figure, axes = _grid(len(terms))
-    for ax, (term, curves) in zip(axes, terms.items(), strict=True):
-        _draw_term(ax, term, curves, best_epoch)
-    # The same label in several panels is one entry.
-    handles = {str(line.get_label()): line for ax in axes for line in ax.lines}
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside lower center",
-        ncols=len(handles),
-        frameon=False,
-        fontsize=9,
-    )
+    figure, axes, wide = _grid(len(alone), bool(weighted))
+    for ax, (term, curves) in zip(axes, alone.items(), strict=True):
+        _draw_term(ax, term, curves)
+    if wide is not None:
+        _draw_contributions(wide, weighted)
+    for ax in figure.axes:
+        _finish(ax, best_epochs)
+    figure.legend(handles=_entries(terms, len(sources), best_epochs), **LEGEND_STYLE)
     save_figure(figure, save)
     return figure
+
+
+def _sources(history: Any) -> list:
+    """Models or histories, one for each fold."""
+    is_one = isinstance(history, Mapping) or hasattr(history, "history")
+    sources = [history] if is_one else list(history)
+    if not sources:
+        raise ValueError("The list is empty: give at least one trained model or its history.")
+    return sources
 
 
 def _history_of(source: Any) -> Mapping[str, Any]:
@@ -92,19 +127,24 @@ def _history_of(source: Any) -> Mapping[str, Any]:
     return history
 
 
-def _curves_by_term(history: Mapping[str, Any]) -> dict[str, dict[str, pd.Series]]:
-    """Group the curves as ``{term: {"train" or "validation": curve}}``, total loss first."""
-    terms: dict[str, dict[str, pd.Series]] = {TOTAL_LOSS: {}}
-    for name, values in history.items():
+def _curves_by_term(histories: Sequence[Mapping[str, Any]]) -> Curves:
+    """Group the curves as ``{term: {"train" or "validation": epochs x folds}}``, total first."""
+    terms: Curves = {TOTAL_LOSS: {}}
+    for name in dict.fromkeys(name for history in histories for name in history):
         term, split = _term_and_split(name)
-        curve = _as_curve(values)
-        if split and term != NOT_DRAWN and len(curve) > 1 and curve.any():
-            terms.setdefault(term, {})[split] = curve
+        if not split or term == NOT_DRAWN:
+            continue
+        if not all(name in history for history in histories):
+            raise ValueError(f"Some folds have no {name!r}: pass trainings of the same kind.")
+        folds = [_as_curve(history[name]) for history in histories]
+        curves = pd.concat(folds, axis=1, join="inner")
+        if len(curves) > 1 and curves.to_numpy().any():
+            terms.setdefault(term, {})[split] = curves
     drawn = {term: curves for term, curves in terms.items() if curves}
     if not drawn:
+        names = sorted(set().union(*histories))
         raise ValueError(
-            "No loss curve of two epochs or more among the entries of the history: "
-            f"{sorted(history)}."
+            f"No loss curve of two epochs or more among the entries of the history: {names}."
         )
     return drawn
 
@@ -127,29 +167,72 @@ def _as_curve(values: Any) -> pd.Series:
     return curve[np.isfinite(curve)]
 
 
-def _grid(n_panels: int) -> tuple[Figure, list[Axes]]:
-    n_columns = min(n_panels, MAX_COLUMNS)
-    n_rows = -(-n_panels // n_columns)
+def _grid(n_terms: int, has_contributions: bool) -> tuple[Figure, list[Axes], Axes | None]:
+    """Panels of the terms, and between the first two a wide one for the contributions."""
+    n_slots = n_terms + 2 * has_contributions
+    n_columns = min(n_slots, N_COLUMNS)
+    n_rows = -(-n_slots // n_columns)
     width, height = PANEL_SIZE
     figure = new_figure((n_columns * width, n_rows * height + LEGEND_HEIGHT))
-    return figure, [figure.add_subplot(n_rows, n_columns, i + 1) for i in range(n_panels)]
+    grid = figure.add_gridspec(n_rows, n_columns)
+    slots = [grid[divmod(slot, n_columns)] for slot in range(n_slots)]
+    first = [figure.add_subplot(slots[0])] if n_terms else []
+    wide = figure.add_subplot(grid[0, 1:3]) if has_contributions else None
+    others = slots[len(first) + 2 * has_contributions :]
+    return figure, first + [figure.add_subplot(slot) for slot in others], wide
 
 
-def _draw_term(ax: Axes, term: str, curves: dict[str, pd.Series], best_epoch: int | None) -> None:
-    for split, style in STYLES.items():
-        if split in curves:
-            curve = curves[split]
-            ax.plot(curve.index, curve.to_numpy(), label=split, linewidth=1.4, **style)
-    if best_epoch is not None:
-        ax.axvline(best_epoch, label="best epoch", **BEST_EPOCH_STYLE)
-    values = pd.concat(list(curves.values()))
+def _draw_term(ax: Axes, term: str, curves: dict[str, pd.DataFrame]) -> None:
+    for split, of_split in curves.items():
+        _draw_curve(ax, of_split, label=split, **STYLES[split])
+    values = np.concatenate([of_split.to_numpy().ravel() for of_split in curves.values()])
     if values.min() > 0 and values.max() > LOG_RANGE * values.min():
         ax.set_yscale("log")
     ax.set_title(_readable(term), fontsize=9)
+
+
+def _draw_contributions(ax: Axes, weighted: Curves) -> None:
+    ax.set_yscale("log", nonpositive="mask")
+    for name, curves in weighted.items():
+        term = name.removeprefix(WEIGHTED)
+        color = TERM_COLORS.get(term, OTHER_COLOR)
+        for split, of_split in curves.items():
+            linestyle = STYLES[split]["linestyle"]
+            _draw_curve(ax, of_split.abs(), label=f"_{split}", color=color, linestyle=linestyle)
+        ax.plot([], [], color=color, label=_readable(term))
+    ax.set_title("weighted contributions (magnitude)", fontsize=9)
+    ax.legend(loc="best", fontsize=7, frameon=False)
+
+
+def _draw_curve(ax: Axes, folds: pd.DataFrame, *, color: str, **style) -> None:
+    """Mean over the folds and, of several, a band from the lowest to the highest."""
+    ax.plot(folds.index, folds.mean(axis=1), color=color, linewidth=1.4, **style)
+    if folds.shape[1] > 1:
+        low, high = folds.min(axis=1), folds.max(axis=1)
+        ax.fill_between(folds.index, low, high, color=color, **BAND)
+
+
+def _finish(ax: Axes, best_epochs: list[int]) -> None:
+    for epoch in best_epochs:
+        ax.axvline(epoch, label="best epoch", **BEST_EPOCH_STYLE)
     ax.set_xlabel("epoch", fontsize=8)
     ax.locator_params("x", integer=True)
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _entries(terms: Curves, n_folds: int, best_epochs: list[int]) -> list[Line2D]:
+    """Legend of all panels."""
+    of_folds = f" (mean and range of {n_folds} folds)" if n_folds > 1 else ""
+    drawn = {split for curves in terms.values() for split in curves}
+    entries = [
+        Line2D([], [], label=f"{split}{of_folds}", **style)
+        for split, style in STYLES.items()
+        if split in drawn
+    ]
+    if best_epochs:
+        entries.append(Line2D([], [], label="best epoch", **BEST_EPOCH_STYLE))
+    return entries
 
 
 def _readable(term: str) -> str:

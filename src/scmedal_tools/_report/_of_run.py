@@ -1,0 +1,117 @@
+"""Report of ``scmedal run``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._page import Picture, Section, Table, write_page
+from ._sections import confounding_section, parameter_sections, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scmedal_tools._pipeline import Run
+
+READING_CURVES = (
+    "Have the curves settled, and do training and validation agree? A gap that opens is "
+    "overfitting; the dotted line is the epoch whose weights were kept. In the panel of weighted "
+    "contributions no term other than the reconstruction should dwarf all the others. A low loss "
+    "does not show that the batch is gone, nor that the cell types are kept."
+)
+READING_EMBEDDINGS = (
+    "PCA shows how large the batch effects are. In the fixed effects batches should mix and cell "
+    "types stay apart. In the random effects batches separate; that alone says little, because RE "
+    "is told the batch. Distances between groups and their sizes on a UMAP have no meaning: "
+    "scmedal evaluate measures what it only suggests."
+)
+READING_EFFECTS = (
+    "Above: the effect of each batch on the genes with the largest effects, with its 90% "
+    "interval, black where all of it is on one side of zero. As these genes were picked for their "
+    "effects, some intervals exclude zero by that choice. Below: batches that do alike to all "
+    "genes are joined early in the tree; a batch of few cells joins late because little is known "
+    "of it. If batch and condition go together, an effect holds both. No effect is causal."
+)
+
+READING_GENOMAPS = (
+    "A pixel is a gene, and genes that are correlated are near each other. A row is a cell: as "
+    "measured, without batch effects (FE), and by the random effects in its own batch (framed in "
+    "red) and in others. Compare the others with the frame, not with the measured cell, whose "
+    "noise no reconstruction has. A few cells show no more than what to look at: they are no "
+    "evidence about a batch. Where a gene lies has no meaning by itself."
+)
+
+
+def report_run(run: Run, record: Mapping[str, Any]) -> None:
+    """Write ``report.html`` of a run that has been executed, from the figures in its folder."""
+    lead = (
+        f"{size_of(record)} of {record.get('input', 'the data')}: fixed effects, which hide the "
+        f"batch ({run.job.batch_key}), and random effects, which hold it."
+    )
+    sections = [
+        *_confounding(run),
+        _training(run, record),
+        _embeddings(run),
+        _effects(run),
+        _genomaps(run),
+        *parameter_sections(record),
+    ]
+    write_page(run.out / "report.html", "scMEDAL: what the batches share, and what they add", lead,
+               sections)  # fmt: skip
+
+
+def _confounding(run: Run) -> list[Section]:
+    if run.confounding is None:
+        return []
+    pair = (run.job.batch_key, run.job.labels_key)
+    return [confounding_section(run.confounding, {pair: run.figures / "confounding.png"})]
+
+
+def _training(run: Run, record: Mapping[str, Any]) -> Section:
+    pictures = [
+        Picture(file, f"Curves of every term of the loss of {_name(name)}.",
+                f"{_name(name)}. {READING_CURVES}")
+        for name in run.models
+        if (file := run.figures / f"training_{name}.png").is_file()
+    ]  # fmt: skip
+    rows = [
+        [model["class"], str(model["epochs"]), _epoch(model["best_epoch"])]
+        for model in record["models"].values()
+    ]
+    table = Table("Epochs, counted from 0", ["model", "trained", "kept"], rows)
+    text = [] if pictures else ["One epoch gives no curve."]
+    return Section("Training", text, pictures, [table])
+
+
+def _embeddings(run: Run) -> Section:
+    colors = " and ".join(run.colors)
+    alt = f"UMAPs of PCA, fixed and random effects, coloured by {colors}."
+    picture = Picture(run.figures / "embeddings.png", alt, READING_EMBEDDINGS)
+    return Section("Embeddings", pictures=[picture])
+
+
+def _effects(run: Run) -> Section:
+    alt = f"Forest plot, tree and heat map of the effects of {run.job.batch_key} on genes."
+    picture = Picture(run.figures / "batch_effects.png", alt, READING_EFFECTS)
+    text = (
+        "What each batch does to expression, in the units of the input, by the random effects. "
+        "Intervals are from few posterior draws, for a first look: pl.batch_effects of the saved "
+        "model draws more."
+    )
+    return Section(f"Effects of {run.job.batch_key}", [text], [picture])
+
+
+def _genomaps(run: Run) -> Section:
+    file = run.figures / "genomaps.png"
+    if not file.is_file():
+        return Section("Genomaps", ["Not drawn: they need POT, the extra scmedal-tools[genomap]."])
+    alt = f"Genomaps of cells as measured, without batch effects, and in each {run.job.batch_key}."
+    text = "Cells of the largest batches, and the most variable genes: pl.genomap_panel draws all."
+    return Section("Genomaps", [text], [Picture(file, alt, READING_GENOMAPS)])
+
+
+def _name(network: str) -> str:
+    return f"SCMEDAL_{network.upper()}"
+
+
+def _epoch(best: int | None) -> str:
+    return "the last" if best is None else str(best)

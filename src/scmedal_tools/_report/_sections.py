@@ -1,0 +1,70 @@
+"""Sections that the reports of all jobs share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._page import Picture, Section, Table, as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from scmedal_tools.bm import Confounding
+
+READING_CONFOUNDING = (
+    "Number of cells in every combination; white where there are none. Look for empty rows and "
+    "columns: what never occurs together cannot be compared. That all are filled does not show "
+    "that the design is balanced, nor that there are enough donors."
+)
+
+
+def confounding_section(found: Confounding, pictures: Mapping[tuple[str, str], Path]) -> Section:
+    """What the design can tell apart, with a picture for some pairs of columns."""
+    return Section(
+        "Confounding",
+        str(found).splitlines(),
+        [
+            Picture(
+                file, f"Heat map of the number of cells by {group} and {target}.",
+                f"{group} and {target}. {READING_CONFOUNDING}",
+            )
+            for (group, target), file in pictures.items()
+        ],
+        [
+            Table.of_frame(
+                f"Cells by {group} and {target}", found.tables[group, target].reset_index(),
+                folded=True,
+            )
+            for group, target in pictures
+        ],
+    )  # fmt: skip
+
+
+def parameter_sections(record: Mapping[str, Any], **others: Any) -> list[Section]:
+    """Parameters, times and versions, from the record of a job."""
+    parameters = {"input": record.get("input"), **record["parameters"], **others}
+    return [
+        Section(
+            "Parameters",
+            ["All of it, with the settings of the models, is in run.json."],
+            tables=[_pairs("Parameters", "parameter", parameters)],
+        ),
+        Section(
+            "Versions and times",
+            tables=[
+                _pairs("Versions", "package", record["versions"]),
+                _pairs("Seconds of each step", "step", record["seconds"]),
+            ],
+        ),
+    ]
+
+
+def size_of(record: Mapping[str, Any]) -> str:
+    """Numbers of cells and genes, in words."""
+    return f"{record['cells']:,} cells and {record['genes']:,} genes"
+
+
+def _pairs(caption: str, name: str, values: Mapping[str, Any]) -> Table:
+    rows = [[str(key), as_text(value)] for key, value in values.items()]
+    return Table(caption, [name, "value"], rows)

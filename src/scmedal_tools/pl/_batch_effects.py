@@ -1,0 +1,99 @@
+"""What batches do to genes, all of it in one figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._batch_dendrogram import draw_dendrogram
+from ._batch_effects_forest import check_interval, draw_forest, forest_size
+from ._batch_effects_heatmap import draw_heatmap, heatmap_size
+from ._batches import batch_colors, batch_tree, effects_on
+from ._common import new_figure, save_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+TREE_INCHES = 2.6
+
+
+def batch_effects(
+    model: SCMEDAL_RE,
+    genes: str | Sequence[str] | None = None,
+    *,
+    n_genes: int = 10,
+    factor: str | None = None,
+    interval: float = 0.9,
+    save: str | Path | None = None,
+    **kwargs,
+) -> Figure:
+    """Draw how sure the effects of batches on genes are, all at a glance, and who is alike.
+
+    Above, :func:`batch_effects_forest`: a panel for each gene with the interval of every batch,
+    black where all of it is on one side of zero. Below, :func:`batch_dendrogram`, the tree of the
+    batches by what they do to *all* genes; and, in its order, :func:`batch_effects_heatmap` of
+    the genes above.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`. Its data are modified: where
+        ``uns["<column>_colors"]`` has no colours of the batches, scanpy's defaults are written.
+    genes
+        Genes to draw, in this order; by default those with the largest root mean square effect
+        over the batches, largest first.
+    n_genes
+        Number of genes if `genes` are not given.
+    factor
+        Factor whose levels are drawn, one of ``model.factors``; ``None`` for the batch.
+    interval
+        Probability that an interval holds, of one batch and gene at a time.
+    save
+        File to write the figure to; its ending gives the format.
+    **kwargs
+        ``n_samples``, ``n_cells`` and ``seed`` of
+        :meth:`~scmedal_tools.model.SCMEDAL_RE.get_batch_effects` and
+        :func:`scmedal_tools.tl.batch_similarity`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+
+    Raises
+    ------
+    KeyError
+        If one of `genes` is not a gene of the model.
+    TypeError
+        If the model is not a ``SCMEDAL_RE``.
+    ValueError
+        If there are no genes to draw, `interval` is not a share, or the model has no such factor.
+    RuntimeError
+        If the model is not trained.
+
+    Examples
+    --------
+    >>> figure = batch_effects(model, ["XIST", "RPS4Y1"])  # doctest: +SKIP
+    """
+    check_interval(interval)
+    effects, sds = effects_on(model, genes, n_genes, factor=factor, **kwargs)
+    tree, order = batch_tree(model, factor=factor, **kwargs)
+    colors = batch_colors(model, factor)
+
+    forest_width, forest_height = forest_size(*effects.shape)
+    heatmap_width, heatmap_height = heatmap_size(*effects.shape)
+    width = max(forest_width, TREE_INCHES + heatmap_width)
+    figure = new_figure((width, forest_height + heatmap_height))
+    above, below = figure.subfigures(2, 1, height_ratios=(forest_height, heatmap_height))
+    draw_forest(above, effects, sds, interval, colors)
+    ratios = (TREE_INCHES, width - TREE_INCHES)
+    left, right = below.subplots(1, 2, width_ratios=ratios)
+    draw_dendrogram(left, tree, order, colors)
+    left.set_yticks([])  # the heat map names the same rows
+    draw_heatmap(right, effects.loc[order])
+    save_figure(figure, save)
+    return figure

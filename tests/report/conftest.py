@@ -1,0 +1,172 @@
+"""Reports of a tiny run and a tiny evaluation whose names try to break out of the page."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from scmedal_tools import datasets
+
+SCRIPT, IMAGE = "<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+OPTIONS = [
+    "--headless",
+    "--no-sandbox",  # tests may run as root
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-extensions",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--allow-file-access-from-files",  # to look into the frames
+    "--enable-logging=stderr",
+    "--virtual-time-budget=20000",
+    "--dump-dom",
+]
+WIDTHS = (400, 1400)
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+# Opens the page at each width, and writes what it finds into itself.
+CHECKER = """<!DOCTYPE html>
+<html lang="en"><title>checker</title><body>
+{frames}
+<script>
+addEventListener("load", () => {{
+  const found = [...document.querySelectorAll("iframe")].map((frame) => {{
+    const page = frame.contentDocument, root = page.documentElement;
+    const missing = [...page.images].filter((image) => !(image.complete && image.naturalWidth));
+    return {{
+      width: frame.contentWindow.innerWidth,
+      beyond: root.scrollWidth - root.clientWidth,
+      images: page.images.length,
+      missing: missing.map((image) => image.alt),
+    }};
+  }});
+  const text = document.createElement("pre");
+  text.id = "found";
+  text.textContent = JSON.stringify(found);
+  document.body.append(text);
+}});
+</script></body></html>
+"""
+
+
+class Page(HTMLParser):
+    """Elements of a page with their attributes, its text, and whether all tags are closed."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.elements, self.open, self.styles, self._pieces = [], [], [], []
+        self.source = file.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        (self.styles if self.open[-1:] == ["style"] else self._pieces).append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self._pieces).split())
+
+
+@pytest.fixture(scope="session")
+def read_page():
+    return Page
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory):
+    """Give a function that opens a page in a browser without a window.
+
+    It returns what is found at each width, and the lines of the browser's console.
+    """
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+
+    def browse(file):
+        folder = tmp_path_factory.mktemp("browser")
+        frame = '<iframe src="{}" width="{}" height="900" style="border: 0"></iframe>'
+        frames = "\n".join(frame.format(file.as_uri(), width) for width in WIDTHS)
+        (folder / "checker.html").write_text(CHECKER.format(frames=frames))
+        options = [*OPTIONS, f"--user-data-dir={folder / 'user'}"]
+        done = subprocess.run(
+            [program, *options, (folder / "checker.html").as_uri()],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+        assert found, done.stderr
+        console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+        return json.loads(html.unescape(found[1])), console
+
+    return browse
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    """Log-normalised cells with hostile names of a donor, a cell type and a column."""
+    adata = datasets.simulated(n_donors=4, n_genes=120, n_cell_types=3, seed=3)[:250].copy()
+    adata.obs["donor"] = adata.obs["donor"].cat.rename_categories({"donor_01": SCRIPT})
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"type_1": IMAGE})
+    adata.obs[f"condition {SCRIPT}"] = adata.obs["condition"]
+    adata.obsm["X_mine"] = np.random.default_rng(0).normal(size=(250, 3)).astype("f")
+    for name in ("pca", "scmedal_fec", "scmedal_re"):
+        # So that no UMAP has to be computed.
+        adata.obsm[f"X_umap_{name}"] = adata.obsm["X_mine"][:, :2].copy()
+    return adata
+
+
+@pytest.fixture(scope="session")
+def run_report(hostile, tmp_path_factory):
+    """File of the report of a run."""
+    from scmedal_tools._pipeline import Job, Run
+
+    out = tmp_path_factory.mktemp("run")
+    run = Run(hostile.copy(), Job("donor", "cell_type", max_epochs=2), out, lambda line: None)
+    run.execute()
+    run.conclude(input="cells <b>.h5ad")
+    return out / "report.html"
+
+
+@pytest.fixture(scope="session")
+def evaluation(hostile, tmp_path_factory):
+    """An evaluation of one fold, concluded."""
+    from scmedal_tools._evaluation import Evaluation, EvaluationJob
+
+    targets = (f"condition {SCRIPT}", "cell_type")
+    models = ("X_mine", "RE")
+    job = EvaluationJob("donor", "cell_type", targets, models, n_folds=3, quick=True, max_epochs=1)
+    out = tmp_path_factory.mktemp("evaluation")
+    evaluation = Evaluation(hostile.copy(), job, out, lambda line: None)
+    evaluation.execute()
+    evaluation.conclude(input="cells.h5ad")
+    return evaluation
+
+
+@pytest.fixture(scope="session")
+def evaluation_report(evaluation):
+    return evaluation.out / "report.html"
+
+
+@pytest.fixture(params=["run_report", "evaluation_report"])
+def report(request):
+    """File of either report."""
+    return request.getfixturevalue(request.param)
