@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_results_say_what_made_them(path):
     assert len(record["commit"]) == 40
     assert {"scmedal-tools", "scvi-tools", "torch"} <= set(record["versions"])
     assert record["results"]
+
+
+def test_directions_of_the_paper_hold_in_its_own_numbers():
+    """A number that was copied wrongly would most likely turn one of them."""
+    update_tables.tables_of("paper_directions")
+    claimed = sys.modules["paper_directions"].directions()
+    printed = [claim for claim in claimed if None not in claim.paper()]
+    assert len(printed) > 80
+    for claim in printed:
+        a, b = claim.paper()
+        assert a > b if claim.relation == ">" else a < b, claim
 
 
 def test_there_are_results():

@@ -1,7 +1,10 @@
-"""Data sets with a known truth."""
+"""Data sets with a known truth, and readers of those of the paper."""
 
 from __future__ import annotations
 
+from scmedal_tools.datasets._aml import aml
+from scmedal_tools.datasets._asd import asd
+from scmedal_tools.datasets._healthy_heart import healthy_heart
 from scmedal_tools.datasets._simulated import simulated, true_shift
 
-__all__ = ["simulated", "true_shift"]
+__all__ = ["aml", "asd", "healthy_heart", "simulated", "true_shift"]
