@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._batches import batch_colors, batch_tree, draw_tree
-from ._common import axes_of, figure_of, save_figure
+from ._common import axes_of, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

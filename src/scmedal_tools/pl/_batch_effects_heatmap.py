@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import CenteredNorm
 
 from ._batches import batch_tree, draw_tree, effects_on
-from ._common import axes_of, draw_matrix, figure_of, save_figure
+from ._common import axes_of, draw_matrix, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
