@@ -2,6 +2,7 @@
 
 from ._batch_similarity import batch_similarity
 from ._combine import combine
+from ._counterfactual_de import counterfactual_de
 from ._counterfactual_means import counterfactual_means
 from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
@@ -12,6 +13,7 @@ __all__ = [
     "EffectsDiagnostics",
     "batch_similarity",
     "combine",
+    "counterfactual_de",
     "counterfactual_means",
     "effects_diagnostics",
     "embed",
