@@ -29,7 +29,7 @@ OWN = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
 SIMILAR = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
 CIRCLE = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
 MAP_INCHES = 1.25
-NAMES_INCHES = 1.3
+NAMES_INCHES = 1.8
 QUANTILE = 0.99
 
 
@@ -137,7 +137,8 @@ def genomap_panel(
         if n_genes > 0:
             strongest = _strongest(shifts[i], n_genes)
             names = _names(strongest, stack.uns[key]["pixels"], shifts[i], batches)
-            of_cell[0, -1].text(0, 1, "\n".join(names), fontsize=7, va="top")
+            # Not in the layout: long lists would push the rows apart.
+            of_cell[0, -1].text(0, 1, "\n".join(names), fontsize=7, va="top", in_layout=False)
             for ax in of_cell[:, 2 : len(columns)].flat:
                 _circle(ax, strongest)
     titles = ["original", "FE", *(f"RE: {name}" for name in batches)]
@@ -204,13 +205,13 @@ def _names(
     for i, (row, column) in enumerate(strongest, start=1):
         values = shifts[:, row, column]
         at = np.abs(values).argmax()
-        lines.append(f"{i} {genes[row, column]}\n    {values[at]:+.1f} ({batches[at]})")
+        lines.append(f"{i} {genes[row, column]} {values[at]:+.1f} ({batches[at]})")
     return lines
 
 
 def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
     rows, columns = np.array(strongest).T
-    ax.plot(columns, rows, ls="", **CIRCLE)
+    ax.plot(columns, rows, ls="", clip_on=False, **CIRCLE)
     for i, (row, column) in enumerate(strongest, start=1):
         place = {"xytext": (2, 2), "textcoords": "offset points", "annotation_clip": False}
         ax.annotate(str(i), (column, row), fontsize=6, **place)
@@ -238,5 +239,5 @@ def _explain(
         label = f"correlation with own batch ≥ {similar:g}"
         entries.append(Patch(facecolor="none", label=label, **SIMILAR))
     if named:
-        entries.append(Line2D([], [], ls="", label="named", **CIRCLE))
+        entries.append(Line2D([], [], ls="", label="gene named on the right", **CIRCLE))
     figure.legend(handles=entries, loc="outside upper right", ncols=3, frameon=False, fontsize=7)
