@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from scmedal_tools import _keys
 from scmedal_tools.tl._genomap_images import genomap_images, layout_of
@@ -28,6 +29,7 @@ CMAP = "RdBu_r"  # told apart with every common colour vision deficiency
 OWN = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
 SIMILAR = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
 CIRCLE = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
+HALO = [withStroke(linewidth=1.6, foreground="white")]  # dark pixels lie under it
 MAP_INCHES = 1.25
 NAMES_INCHES = 1.8
 QUANTILE = 0.99
@@ -137,8 +139,7 @@ def genomap_panel(
         if n_genes > 0:
             strongest = _strongest(shifts[i], n_genes)
             names = _names(strongest, stack.uns[key]["pixels"], shifts[i], batches)
-            # Not in the layout: long lists would push the rows apart.
-            of_cell[0, -1].text(0, 1, "\n".join(names), fontsize=7, va="top", in_layout=False)
+            of_cell[0, -1].text(0, 1, "\n".join(names), fontsize=7, va="top")
             for ax in of_cell[:, 2 : len(columns)].flat:
                 _circle(ax, strongest)
     titles = ["original", "FE", *(f"RE: {name}" for name in batches)]
@@ -211,10 +212,10 @@ def _names(
 
 def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
     rows, columns = np.array(strongest).T
-    ax.plot(columns, rows, ls="", clip_on=False, **CIRCLE)
+    ax.plot(columns, rows, ls="", clip_on=False, path_effects=HALO, **CIRCLE)
     for i, (row, column) in enumerate(strongest, start=1):
         place = {"xytext": (2, 2), "textcoords": "offset points", "annotation_clip": False}
-        ax.annotate(str(i), (column, row), fontsize=6, **place)
+        ax.annotate(str(i), (column, row), fontsize=6, path_effects=HALO, **place)
 
 
 def _explain(
