@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from scmedal_tools import _keys
 from scmedal_tools.tl._genomap_images import genomap_images, layout_of
@@ -28,8 +29,9 @@ CMAP = "RdBu_r"  # told apart with every common colour vision deficiency
 OWN = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
 SIMILAR = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
 CIRCLE = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
+HALO = [withStroke(linewidth=1.6, foreground="white")]  # dark pixels lie under it
 MAP_INCHES = 1.25
-NAMES_INCHES = 1.3
+NAMES_INCHES = 1.8
 QUANTILE = 0.99
 
 
@@ -204,16 +206,16 @@ def _names(
     for i, (row, column) in enumerate(strongest, start=1):
         values = shifts[:, row, column]
         at = np.abs(values).argmax()
-        lines.append(f"{i} {genes[row, column]}\n    {values[at]:+.1f} ({batches[at]})")
+        lines.append(f"{i} {genes[row, column]} {values[at]:+.1f} ({batches[at]})")
     return lines
 
 
 def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
     rows, columns = np.array(strongest).T
-    ax.plot(columns, rows, ls="", **CIRCLE)
+    ax.plot(columns, rows, ls="", clip_on=False, path_effects=HALO, **CIRCLE)
     for i, (row, column) in enumerate(strongest, start=1):
         place = {"xytext": (2, 2), "textcoords": "offset points", "annotation_clip": False}
-        ax.annotate(str(i), (column, row), fontsize=6, **place)
+        ax.annotate(str(i), (column, row), fontsize=6, path_effects=HALO, **place)
 
 
 def _explain(
@@ -238,5 +240,5 @@ def _explain(
         label = f"correlation with own batch ≥ {similar:g}"
         entries.append(Patch(facecolor="none", label=label, **SIMILAR))
     if named:
-        entries.append(Line2D([], [], ls="", label="named", **CIRCLE))
+        entries.append(Line2D([], [], ls="", label="gene named on the right", **CIRCLE))
     figure.legend(handles=entries, loc="outside upper right", ncols=3, frameon=False, fontsize=7)
