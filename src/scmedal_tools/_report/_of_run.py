@@ -63,7 +63,7 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
 def _confounding(run: Run) -> Section:
     if run.confounding is None:
         text = (
-            "No cell types were named (--labels-key), so that it was not looked at whether they go "
+            "No cell types were named (--labels-key): it was not looked at whether they go "
             f"together with {run.job.batch_key}."
         )
         return Section("Confounding", [text])
