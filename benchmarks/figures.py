@@ -55,6 +55,8 @@ def draw(folder: Path) -> None:
     scores = pd.DataFrame(load("evaluation_cells")["results"])
     smt.pl.scores(scores, "balanced_accuracy", save=FIGURES / "scores.png")
     adata, models = trained(folder)
+    found = smt.bm.confounding(adata, AML.batch_key, ["cell_type"])
+    smt.pl.confounding(found, save=FIGURES / "confounding.png")
     smt.pl.training(models["RE"], save=FIGURES / "training.png")
     keys = ["X_pca", "X_scmedal_fe", "X_scmedal_re"]
     colors = [AML.batch_key, "cell_type"]

@@ -461,6 +461,8 @@ def test_demo_compares_with_the_truth(tmp_path, monkeypatch):
     assert record["effect_recovery"]["additive"]["correlation"] == pytest.approx(
         medians["additive"]
     )
+    report = (tmp_path / "report.html").read_text()
+    assert f'<th scope="row">additive</th><td>{medians["additive"]:.3g}</td>' in report
 
 
 TARGET, THREE_FOLDS = ["--target-key", "condition"], ["--n-folds", 3]

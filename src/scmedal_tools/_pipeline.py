@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PAPER_GENES = 2916
 
 # For a first look at the effects of batches, in seconds: draws, and cells over all batches.
-N_DRAWS, N_CELLS = 25, 4_000
+N_DRAWS, N_CELLS = 20, 1_500
 # Of the genomaps: cells of the layout, and its genes; cells and batches that are drawn.
 N_STACKED, N_MAPPED, N_DRAWN = 60, 900, 3
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -128,20 +129,21 @@ def hostile():
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"type_1": IMAGE})
     adata.obs[f"condition {SCRIPT}"] = adata.obs["condition"]
     adata.obsm["X_mine"] = np.random.default_rng(0).normal(size=(250, 3)).astype("f")
-    for name in ("pca", "scmedal_fec", "scmedal_re"):
-        # So that no UMAP has to be computed.
-        adata.obsm[f"X_umap_{name}"] = adata.obsm["X_mine"][:, :2].copy()
     return adata
 
 
 @pytest.fixture(scope="session")
 def run_report(hostile, tmp_path_factory):
     """File of the report of a run."""
+    from scmedal_tools import pl
     from scmedal_tools._pipeline import Job, Run
 
     out = tmp_path_factory.mktemp("run")
     run = Run(hostile.copy(), Job("donor", "cell_type", max_epochs=2), out, lambda line: None)
-    run.execute()
+    with pytest.MonkeyPatch.context() as patch:
+        # UMAPs take long, and other tests look at them.
+        patch.setattr(pl, "embeddings", lambda *_, save, **__: plt.figure().savefig(save))
+        run.execute()
     run.conclude(input="cells <b>.h5ad")
     return out / "report.html"
 

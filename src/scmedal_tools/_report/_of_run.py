@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._page import Picture, Section, Table, write_page
+from ._page import Picture, Section, Table, as_text, write_page
 from ._sections import confounding_section, parameter_sections, size_of
 
 if TYPE_CHECKING:
@@ -48,22 +48,27 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
         f"batch ({run.job.batch_key}), and random effects, which hold it."
     )
     sections = [
-        *_confounding(run),
+        _confounding(run),
         _training(run, record),
         _embeddings(run),
         _effects(run),
         _genomaps(run),
+        *_recovery(record),
         *parameter_sections(record),
     ]
     write_page(run.out / "report.html", "scMEDAL: what the batches share, and what they add", lead,
                sections)  # fmt: skip
 
 
-def _confounding(run: Run) -> list[Section]:
+def _confounding(run: Run) -> Section:
     if run.confounding is None:
-        return []
+        text = (
+            "No cell types were named (--labels-key): it was not looked at whether they go "
+            f"together with {run.job.batch_key}."
+        )
+        return Section("Confounding", [text])
     pair = (run.job.batch_key, run.job.labels_key)
-    return [confounding_section(run.confounding, {pair: run.figures / "confounding.png"})]
+    return confounding_section(run.confounding, {pair: run.figures / "confounding.png"})
 
 
 def _training(run: Run, record: Mapping[str, Any]) -> Section:
@@ -107,6 +112,23 @@ def _genomaps(run: Run) -> Section:
     alt = f"Genomaps of cells as measured, without batch effects, and in each {run.job.batch_key}."
     text = "Cells of the largest batches, and the most variable genes: pl.genomap_panel draws all."
     return Section("Genomaps", [text], [Picture(file, alt, READING_GENOMAPS)])
+
+
+def _recovery(record: Mapping[str, Any]) -> list[Section]:
+    """Of simulated data, how well the true effects are found."""
+    if "effect_recovery" not in record:
+        return []
+    methods = record["effect_recovery"]
+    metrics = list(next(iter(methods.values())))
+    rows = [[name, *(as_text(of[metric]) for metric in metrics)] for name, of in methods.items()]
+    caption = "Effect of moving a cell type to another donor: medians over all such cases"
+    table = Table(caption, ["estimated by", *(m.replace("_", " ") for m in metrics)], rows)
+    text = (
+        "Correlation with the truth over genes, slope (1 is calibrated), and squared error "
+        "relative to the true effect. That simulated effects are found does not show that those "
+        "of your data are."
+    )
+    return [Section("Compared with the truth", [text], tables=[table])]
 
 
 def _name(network: str) -> str:
