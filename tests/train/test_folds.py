@@ -95,6 +95,60 @@ class TestOverDonors:
             )
 
 
+def layout(seed: int) -> AnnData:
+    """Cells of a random design: donors and types of any size, types absent from some donors."""
+    rng = np.random.default_rng(seed)
+    n_donors, n_types = rng.integers(4, 12), rng.integers(1, 7)
+    sizes = rng.negative_binomial(0.5, 0.03, (n_donors, n_types)) * rng.integers(0, 2, n_types)
+    sizes[:, 0] += rng.integers(6, 12, n_donors)  # enough to train on
+    sides = rng.permutation(n_donors) % 2
+    return cells(
+        {
+            (f"{'ac'[sides[i]]}{i}", f"type {j}"): size
+            for (i, j), size in np.ndenumerate(sizes)
+            if size
+        }
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+class TestAnyDesign:
+    """What holds whatever the design."""
+
+    def check(self, adata, splits):
+        tested = np.sort(np.concatenate([test for *_, test in splits]))
+        assert np.array_equal(tested, np.arange(adata.n_obs))
+        for split in splits:
+            assert np.array_equal(np.sort(np.concatenate(split)), np.arange(adata.n_obs))
+            assert all(len(part) for part in split)
+
+    def test_no_fold_leaks_a_cell(self, seed):
+        adata = layout(seed)
+        n_folds = 3 + seed % 4
+        folds = cross_validation_folds(adata, "donor", "type", n_folds=n_folds, seed=seed)
+        self.check(adata, folds.splits)
+        sizes = adata.obs.groupby(["donor", "type"]).size()
+        for *_, test in folds.splits:
+            here = adata.obs.iloc[test].groupby(["donor", "type"]).size()
+            here = here.reindex(sizes.index, fill_value=0)
+            assert ((here - sizes / n_folds).abs() < 1).all()
+            # Only combinations that are reported may be absent.
+            assert set(here.index[here == 0]) <= set(folds.rare.index)
+
+    def test_no_fold_leaks_a_donor(self, seed):
+        adata = layout(seed)
+        donors = adata.obs["donor"].to_numpy()
+        n_folds = 2 + seed % (len(np.unique(donors)) // 2 - 1)
+        folds = cross_validation_folds(
+            adata, "donor", "type", n_folds=n_folds, scheme="donors",
+            condition_keys=["condition"], seed=seed,
+        )  # fmt: skip
+        self.check(adata, folds.splits)
+        for *known, test in folds.splits:
+            assert not set(donors[test]) & set(donors[np.concatenate(known)])
+            assert {donor[0] for donor in donors[test]} == {"a", "c"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
