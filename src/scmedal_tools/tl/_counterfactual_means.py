@@ -130,7 +130,9 @@ def counterfactual_means(
     result = _as_anndata(means, groups, targets, cells.var_names)
     if n_samples is not None:
         shifts = np.empty((n_samples, *result.shape), dtype=np.float32)
-        bar = tqdm(draws_of(models, n_samples), total=n_samples, disable=not progress, desc="Draws")
+        bar = tqdm(
+            draws_of(models, n_samples), total=n_samples, disable=not progress, desc="Draws"
+        )
         for shift, (drawn_of, draw) in zip(shifts, bar, strict=True):
             with drawn_of.module.effects_fixed_at(draw):
                 drawn = group_means(drawn_of, adata, *options)
