@@ -108,7 +108,7 @@ class Evaluation:
         """Columns about which something may be claimed: cell types and targets."""
         return list(dict.fromkeys([self.job.labels_key, *self.job.target_keys]))
 
-    def conclude(self, **extra) -> None:
+    def conclude(self, **extra: Any) -> None:
         """Write ``run.json``: parameters, versions, seed and timings; and ``report.html``."""
         file, parameters = self.out / "run.json", asdict(self.job)
         found = {"conclusions": self.result.conclusions, "cross_validation": self.result.settings}
@@ -156,7 +156,9 @@ class Evaluation:
 
     def _draw(self) -> None:
         self.figures.mkdir(exist_ok=True)
-        metrics = {"clustering": ("ASW", None, "silhouettes of batches and cell types")}
+        metrics: dict[str, tuple[str, str | None, str]] = {
+            "clustering": ("ASW", None, "silhouettes of batches and cell types")
+        }
         for target in self.job.target_keys:
             description = f"balanced accuracy for {target}"
             metrics[f"classification_{target}"] = ("balanced_accuracy", target, description)

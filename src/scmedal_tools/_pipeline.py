@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -190,8 +190,12 @@ class Run:
             pl.confounding(self.confounding, save=figures / "confounding.png")
         random_effects = self.models["re"]
         n_cells = int(np.clip(N_CELLS / len(random_effects.batch_names), 20, 200))
-        few = {"n_samples": N_DRAWS, "n_cells": n_cells}
-        pl.batch_effects(random_effects, save=figures / "batch_effects.png", **few)
+        pl.batch_effects(
+            random_effects,
+            save=figures / "batch_effects.png",
+            n_samples=N_DRAWS,
+            n_cells=n_cells,
+        )
         if find_spec("ot") is None:
             self.steps.announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
         else:
@@ -210,7 +214,7 @@ class Run:
         tl.genomap_layout(stack, progress=False)
         pl.genomap_panel(stack, N_DRAWN, save=self.figures / "genomaps.png")
 
-    def conclude(self, **extra) -> None:
+    def conclude(self, **extra: Any) -> None:
         """Write ``run.json``: parameters, versions, seed and timings; and ``report.html``."""
         models = {
             name: {

@@ -61,7 +61,7 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
 
 
 def _confounding(run: Run) -> Section:
-    if run.confounding is None:
+    if run.confounding is None or run.job.labels_key is None:
         text = (
             "No cell types were named (--labels-key): it was not looked at whether they go "
             f"together with {run.job.batch_key}."

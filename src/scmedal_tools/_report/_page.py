@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
@@ -44,7 +44,7 @@ class Table:
     """Whether it is shown only on demand."""
 
     @classmethod
-    def of_frame(cls, caption: str, frame: pd.DataFrame, **options) -> Table:
+    def of_frame(cls, caption: str, frame: pd.DataFrame, **options: Any) -> Table:
         """Table of a data frame without its index; numbers have three digits."""
         rows = [[as_text(value) for value in row] for row in frame.itertuples(index=False)]
         return cls(caption, list(map(str, frame.columns)), rows, **options)

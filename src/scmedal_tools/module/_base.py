@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
@@ -123,7 +125,7 @@ class MedalModule(BaseModuleClass):
     def total_of(contributions: dict[str, Tensor], metrics: dict[str, Tensor]) -> Tensor:
         """Loss: the sum of its weighted terms, each of which is added to the logged metrics."""
         metrics |= {f"{WEIGHTED}{term}": value for term, value in contributions.items()}
-        return sum(contributions.values())
+        return reduce(add, contributions.values())
 
     @auto_move_data
     def reconstruct(

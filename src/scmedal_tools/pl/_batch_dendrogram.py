@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._batches import batch_colors, batch_tree, draw_tree
-from ._common import axes_of, save_figure
+from ._common import axes_of, figure_of, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def batch_dendrogram(
     tree, order = batch_tree(model, factor=factor, **kwargs)
     ax = axes_of(ax, (4.0, 0.8 + ROW_INCHES * len(order)))
     draw_dendrogram(ax, tree, order, batch_colors(model, factor))
-    save_figure(ax.figure, save)
+    save_figure(figure_of(ax), save)
     return ax
 
 

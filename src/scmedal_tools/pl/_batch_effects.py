@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ._batch_dendrogram import draw_dendrogram
 from ._batch_effects_forest import check_interval, draw_forest, forest_size
@@ -29,7 +31,7 @@ def batch_effects(
     factor: str | None = None,
     interval: float = 0.9,
     save: str | Path | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> Figure:
     """Draw how sure the effects of batches on genes are, all at a glance, and who is alike.
 
@@ -88,7 +90,8 @@ def batch_effects(
     heatmap_width, heatmap_height = heatmap_size(*effects.shape)
     width = max(forest_width, TREE_INCHES + heatmap_width)
     figure = new_figure((width, forest_height + heatmap_height))
-    above, below = figure.subfigures(2, 1, height_ratios=(forest_height, heatmap_height))
+    heights = (forest_height, heatmap_height)
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=heights))
     draw_forest(above, effects, sds, interval, colors)
     ratios = (TREE_INCHES, width - TREE_INCHES)
     left, right = below.subplots(1, 2, width_ratios=ratios)

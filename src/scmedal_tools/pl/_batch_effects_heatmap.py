@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import CenteredNorm
 
 from ._batches import batch_tree, draw_tree, effects_on
-from ._common import axes_of, draw_matrix, save_figure
+from ._common import axes_of, draw_matrix, figure_of, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ def batch_effects_heatmap(
     beside = ax.inset_axes((-0.2, 0, 0.19, 1))
     draw_tree(beside, tree)
     beside.axis("off")
-    save_figure(ax.figure, save)
+    save_figure(figure_of(ax), save)
     return ax
 
 

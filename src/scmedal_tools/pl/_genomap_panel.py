@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CMAP = "RdBu_r"  # told apart with every common colour vision deficiency
-OWN = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
-SIMILAR = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
-CIRCLE = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
+OWN: dict[str, Any] = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
+SIMILAR: dict[str, Any] = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
+CIRCLE: dict[str, Any] = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
 HALO = [withStroke(linewidth=1.6, foreground="white")]  # dark pixels lie under it
 MAP_INCHES = 1.25
 NAMES_INCHES = 1.8
@@ -214,7 +215,11 @@ def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
     rows, columns = np.array(strongest).T
     ax.plot(columns, rows, ls="", clip_on=False, path_effects=HALO, **CIRCLE)
     for i, (row, column) in enumerate(strongest, start=1):
-        place = {"xytext": (2, 2), "textcoords": "offset points", "annotation_clip": False}
+        place: dict[str, Any] = {
+            "xytext": (2, 2),
+            "textcoords": "offset points",
+            "annotation_clip": False,
+        }
         ax.annotate(str(i), (column, row), fontsize=6, path_effects=HALO, **place)
 
 
@@ -235,7 +240,7 @@ def _explain(
         )
         bar.set_label(label, fontsize=7)
         bar.ax.tick_params(labelsize=6)
-    entries = [Patch(facecolor="none", label="own batch", **OWN)]
+    entries: list[Artist] = [Patch(facecolor="none", label="own batch", **OWN)]
     if similar is not None:
         label = f"correlation with own batch ≥ {similar:g}"
         entries.append(Patch(facecolor="none", label=label, **SIMILAR))

@@ -32,8 +32,8 @@ STYLES: dict[str, dict[str, Any]] = {
 TERM_COLORS = {"reconstruction": BLUE, "adversary": VERMILLION, "kl": GREEN}
 TERM_COLORS |= {"label": PURPLE, "batch": ORANGE}
 OTHER_COLOR = "0.3"
-BAND = {"alpha": 0.2, "linewidth": 0}
-BEST_EPOCH_STYLE = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
+BAND: dict[str, Any] = {"alpha": 0.2, "linewidth": 0}
+BEST_EPOCH_STYLE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 WORDS = {"ce": "cross-entropy", "kl": "KL", "mse": "MSE", "mmd": "MMD"}
 WORDS |= {"selection": "criterion of the best epoch"}
 # scvi-tools logs it for every model: these objectives are no bound on the evidence.
@@ -41,7 +41,12 @@ NOT_DRAWN = "elbo"
 N_COLUMNS = 4
 PANEL_SIZE = (2.5, 2.0)  # inches
 LEGEND_HEIGHT = 0.35  # inches
-LEGEND_STYLE = {"loc": "outside lower center", "ncols": 3, "frameon": False, "fontsize": 9}
+LEGEND_STYLE: dict[str, Any] = {
+    "loc": "outside lower center",
+    "ncols": 3,
+    "frameon": False,
+    "fontsize": 9,
+}
 LOG_RANGE = 100.0
 
 
@@ -96,8 +101,8 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
     terms = _curves_by_term([_history_of(source) for source in sources])
     weighted = {term: curves for term, curves in terms.items() if term.startswith(WEIGHTED)}
     alone = {term: curves for term, curves in terms.items() if term not in weighted}
-    best_epochs = [getattr(source, "best_epoch_", None) for source in sources]
-    best_epochs = [epoch for epoch in best_epochs if epoch is not None]
+    found = [getattr(source, "best_epoch_", None) for source in sources]
+    best_epochs = [epoch for epoch in found if epoch is not None]
 
     figure, axes, wide = _grid(len(alone), bool(weighted))
     for ax, (term, curves) in zip(axes, alone.items(), strict=True):
@@ -204,7 +209,7 @@ def _draw_contributions(ax: Axes, weighted: Curves) -> None:
     ax.legend(loc="best", fontsize=7, frameon=False)
 
 
-def _draw_curve(ax: Axes, folds: pd.DataFrame, *, color: str, **style) -> None:
+def _draw_curve(ax: Axes, folds: pd.DataFrame, *, color: str, **style: Any) -> None:
     """Mean over the folds and, of several, a band from the lowest to the highest."""
     ax.plot(folds.index, folds.mean(axis=1), color=color, linewidth=1.4, **style)
     if folds.shape[1] > 1:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,6 @@ from ._counterfactual_means import check_alike, draws_of, group_means
 from ._group_tests import cohens_d, differ, mann_whitney, mixed_models, rubin, student
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
     from mudata import MuData
 
@@ -162,7 +161,7 @@ def counterfactual_de(
     >>> genes = counterfactual_de(model, adata, "condition")  # doctest: +SKIP
     >>> genes[genes["adj_p_value"] < 0.05].sort_values("p_value")  # doctest: +SKIP
     """
-    models = list(model) if isinstance(model, (list, tuple)) else [model]
+    models = list(model) if isinstance(model, Sequence) else [model]
     check_alike(models)
     if method not in get_args(Method):
         raise ValueError(f"method={method!r} is not one of {get_args(Method)}.")
@@ -172,8 +171,8 @@ def counterfactual_de(
         )
     if method == "lme":
         _check_statsmodels()
-    model = models[0]
-    setup = model.registry["setup_args"]
+    first = models[0]
+    setup = first.registry["setup_args"]
     with checked_part(adata, setup, BATCH) as part:
         check_obs(part, groups, what="groups")
         of_donors = _group_of_each(part.obs[setup["batch_key"]], part.obs[groups])
@@ -182,7 +181,7 @@ def counterfactual_de(
     donors, in_group = list(of_donors.index), (of_donors == group).to_numpy()
     _check_numbers(in_group, group, reference, method)
     if layout is not None:
-        layout = _checked(layout, model.gene_names)
+        layout = _checked(layout, first.gene_names)
     projected = adata[_drawn(adata, setup, cells, labels_key, label, seed)].copy()
 
     means = np.mean([_donor_means(m, projected, donors, swap) for m in models], axis=0)
@@ -200,7 +199,7 @@ def counterfactual_de(
         expression = np.mean([_projections(m, projected, donors, swap) for m in models], axis=0)
         tested = mixed_models(expression, in_group, varies, n_jobs, progress)
         tested["cohens_d"] = cohens_d(means, in_group)
-    table = _table(model.gene_names, means, draws, in_group, varies, tested, layout)
+    table = _table(first.gene_names, means, draws, in_group, varies, tested, layout)
     table.insert(0, "group", group)
     table.insert(1, "reference", reference)
     return table
@@ -348,6 +347,7 @@ def _projections(
     projected = model.get_counterfactual_expression(
         cells, transform_batch=donors, swap=swap, return_numpy=True
     )
+    projected = cast("dict[str, np.ndarray]", projected)
     return np.stack([projected[donor] for donor in donors])
 
 

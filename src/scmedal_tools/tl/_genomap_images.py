@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,7 +55,8 @@ def genomap_images(
     ((54, 54), (10, 54, 54))
     """
     layout = layout_of(adata, key) if layout is None else layout
-    return GenomapImages(adata, layer, layout["pixels"], tuple(map(int, layout["shape"])))
+    n_rows, n_columns = map(int, layout["shape"])
+    return GenomapImages(adata, layer, layout["pixels"], (n_rows, n_columns))
 
 
 def layout_of(adata: AnnData, key: str) -> dict:
@@ -92,7 +93,7 @@ class GenomapImages:
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, cells) -> np.ndarray:
+    def __getitem__(self, cells: Any) -> np.ndarray:
         one = isinstance(cells, str | int | np.integer)
         positions = self._positions([cells] if one else cells)
         values = self._values[positions]
@@ -101,7 +102,7 @@ class GenomapImages:
         images[:, *self._at] = values[:, self._genes]
         return images[0] if one else images
 
-    def _positions(self, cells) -> np.ndarray:
+    def _positions(self, cells: Any) -> np.ndarray:
         if isinstance(cells, slice):
             return np.arange(len(self))[cells]
         cells = np.asarray(cells)

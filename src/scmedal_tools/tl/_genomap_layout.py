@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -134,7 +134,7 @@ def genomap_layout(
     }
 
 
-def gene_dissimilarity(x) -> Floats:
+def gene_dissimilarity(x: Any) -> Floats:
     """1 - Pearson correlation of the columns; that of a constant one with any other is 1."""
     n_cells, n_genes = x.shape
     if min(n_cells, n_genes) < 2:
@@ -177,7 +177,7 @@ def _principal_coordinates(dissimilarity: Floats, random_state: int) -> Floats:
     return scaling.fit_transform(1 - dissimilarity)
 
 
-def _on_grid(dissimilarity: Floats, coordinates: Floats, pixels: Places, **options) -> Places:
+def _on_grid(dissimilarity: Floats, coordinates: Floats, pixels: Places, **options: Any) -> Places:
     """Pixel of each gene by distances in the plane."""
     # In each direction the genes take the pixels' positions in the order of their coordinates.
     ranks = coordinates.argsort(axis=0).argsort(axis=0)
@@ -188,7 +188,9 @@ def _on_grid(dissimilarity: Floats, coordinates: Floats, pixels: Places, **optio
     return assign(dissimilarity, distance, one, start=start, **options)
 
 
-def _on_rings(dissimilarity: Floats, coordinates: Floats, pixels: Places, **options) -> Places:
+def _on_rings(
+    dissimilarity: Floats, coordinates: Floats, pixels: Places, **options: Any
+) -> Places:
     """Pixel of each gene by differences of radii."""
     radii, ring_of_pixel, capacity = np.unique(
         np.hypot(*pixels.T), return_inverse=True, return_counts=True
@@ -205,8 +207,8 @@ def _on_rings(dissimilarity: Floats, coordinates: Floats, pixels: Places, **opti
     return result
 
 
-def _differences(a: Floats, b: Floats) -> Floats:
-    return a[:, None, :] - b[None, :, :]
+def _differences(a: Floats | Places, b: Floats | Places) -> Floats:
+    return np.subtract(a[:, None, :], b[None, :, :], dtype=np.float64)
 
 
 def _grid_objective(dissimilarity: Floats, positions: Floats) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ LICENCE = (
 )
 
 
-def reference_pixels(x, shape: tuple[int, int], n_iter: int) -> np.ndarray:
+def reference_pixels(x: Any, shape: tuple[int, int], n_iter: int) -> np.ndarray:
     """Pixel of each gene, row by row, in the layout of the original package.
 
     Parameters

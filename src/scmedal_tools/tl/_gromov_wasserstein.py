@@ -13,6 +13,7 @@ differ from :math:`-\sum_{ij} d_{ij} w_{p_i p_j}` only by a factor and what no a
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,10 +54,9 @@ def kl_loss(dissimilarity: Floats, distance: Floats) -> float:
 
 def stress(dissimilarity: Floats, distance: Floats) -> float:
     """Kruskal's stress-1 of distances at the scale that suits the dissimilarities best."""
-    cosine = np.vdot(dissimilarity, distance) / (
-        np.linalg.norm(dissimilarity) * np.linalg.norm(distance) or 1.0
-    )
-    return float(np.sqrt(max(0.0, 1 - cosine**2)))
+    norms = float(np.linalg.norm(dissimilarity) * np.linalg.norm(distance))
+    cosine = float(np.vdot(dissimilarity, distance)) / (norms or 1.0)
+    return math.sqrt(max(0.0, 1 - cosine**2))
 
 
 def transport(gain: Floats, capacity: Places) -> Places:
@@ -113,12 +113,12 @@ def assign(
 def _by_transport(
     d: Floats, w: Floats, capacity: Places, start: Places | None, max_iter: int, progress: bool
 ) -> Places:
-    places, total = start, -np.inf
-    for _ in tqdm(range(max_iter), disable=not progress, desc="Transport", leave=False):
-        # Of the product coupling every point is in equal parts at all places.
-        at = w[places] if places is not None else np.tile(capacity @ w / len(d), (len(d), 1))
-        gain = d @ at
-        proposed = transport(gain, capacity)
+    # Of the product coupling every point is in equal parts at all places.
+    at = w[start] if start is not None else np.tile(capacity @ w / len(d), (len(d), 1))
+    places = transport(d @ at, capacity)
+    total = _total(d, w, places)
+    for _ in tqdm(range(max_iter - 1), disable=not progress, desc="Transport", leave=False):
+        proposed = transport(d @ w[places], capacity)
         reached = _total(d, w, proposed)
         if reached <= total:
             break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -105,17 +105,22 @@ def projection_stack(
     else:
         chosen = _named(obs, cells, batches)
 
-    setup, options = re.registry["setup_args"], {"indices": chosen, "return_numpy": True}
+    setup = re.registry["setup_args"]
     expression = part_of(adata, setup, EXPRESSION)
     genes = expression.var_names.get_indexer(re.gene_names)
     measured = expression_of(expression, layer_of(setup))[chosen]
     measured = measured.toarray() if sparse.issparse(measured) else np.asarray(measured)
     swapped = re.get_counterfactual_expression(
-        adata, transform_batch=[targets[name] for name in batches], swap=swap, **options
+        adata,
+        indices=chosen,
+        transform_batch=[targets[name] for name in batches],
+        swap=swap,
+        return_numpy=True,
     )
+    swapped = cast("dict[str, np.ndarray]", swapped)
     parts = {
         ("original", ""): measured[:, genes],
-        ("FE", ""): fe.get_reconstruction(adata, **options),
+        ("FE", ""): np.asarray(fe.get_reconstruction(adata, indices=chosen, return_numpy=True)),
         **{("RE", name): swapped[targets[name]] for name in batches},
     }
     return _stacked(parts, obs.iloc[chosen], re.gene_names)
