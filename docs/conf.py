@@ -38,8 +38,6 @@ nb_output_stderr = "remove"
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-suppress_warnings = ["toc.empty_glob"]
-
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 
@@ -77,6 +75,7 @@ else:
 
 html_theme = "sphinx_book_theme"
 html_title = project
+html_theme_options = {"navbar_persistent": []}  # the search is in the sidebar
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 
