@@ -56,8 +56,12 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
         *_recovery(record),
         *parameter_sections(record),
     ]
-    write_page(run.out / "report.html", "scMEDAL: what the batches share, and what they add", lead,
-               sections)  # fmt: skip
+    write_page(
+        run.out / "report.html",
+        "scMEDAL: what the batches share, and what they add",
+        lead,
+        sections,
+    )
 
 
 def _confounding(run: Run) -> Section:
@@ -73,11 +77,14 @@ def _confounding(run: Run) -> Section:
 
 def _training(run: Run, record: Mapping[str, Any]) -> Section:
     pictures = [
-        Picture(file, f"Curves of every term of the loss of {_name(name)}.",
-                f"{_name(name)}. {READING_CURVES}")
+        Picture(
+            file,
+            f"Curves of every term of the loss of {_name(name)}.",
+            f"{_name(name)}. {READING_CURVES}",
+        )
         for name in run.models
         if (file := run.figures / f"training_{name}.png").is_file()
-    ]  # fmt: skip
+    ]
     rows = [
         [model["class"], str(model["epochs"]), _epoch(model["best_epoch"])]
         for model in record["models"].values()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -57,7 +57,7 @@ class Section:
     title: str
     text: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = field(default=())
+    tables: Sequence[Table] = ()
 
 
 def write_page(file: Path, title: str, lead: str, sections: Iterable[Section]) -> None:

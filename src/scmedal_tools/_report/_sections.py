@@ -26,19 +26,21 @@ def confounding_section(found: Confounding, pictures: Mapping[tuple[str, str], P
         str(found).splitlines(),
         [
             Picture(
-                file, f"Heat map of the number of cells by {group} and {target}.",
+                file,
+                f"Heat map of the number of cells by {group} and {target}.",
                 f"{group} and {target}. {READING_CONFOUNDING}",
             )
             for (group, target), file in pictures.items()
         ],
         [
             Table.of_frame(
-                f"Cells by {group} and {target}", found.tables[group, target].reset_index(),
+                f"Cells by {group} and {target}",
+                found.tables[group, target].reset_index(),
                 folded=True,
             )
             for group, target in pictures
         ],
-    )  # fmt: skip
+    )
 
 
 def parameter_sections(record: Mapping[str, Any], **others: Any) -> list[Section]:
