@@ -79,7 +79,8 @@ def batch_effects(
 
     Examples
     --------
-    >>> figure = batch_effects(model, ["XIST", "RPS4Y1"])  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> figure = smt.pl.batch_effects(model, ["gene_0003", "gene_0008"], n_samples=10)
     """
     check_interval(interval)
     effects, sds = effects_on(model, genes, n_genes, factor=factor, **kwargs)

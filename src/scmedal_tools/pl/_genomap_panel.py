@@ -96,7 +96,10 @@ def genomap_panel(
 
     Examples
     --------
-    >>> figure = genomap_panel(stack, batches=["BM3", "AML328"])  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> stack = smt.tl.projection_stack(adata, fe, model, 3, batches=["donor_01", "donor_02"])
+    >>> smt.tl.genomap_layout(stack, progress=False)
+    >>> figure = smt.pl.genomap_panel(stack)
     """
     if missing := {"cell", "projection", "target", "batch"} - set(stack.obs):
         raise ValueError(f"stack.obs has no {sorted(missing)}: pass tl.projection_stack's result.")

@@ -158,8 +158,12 @@ def counterfactual_de(
 
     Examples
     --------
-    >>> genes = counterfactual_de(model, adata, "condition")  # doctest: +SKIP
-    >>> genes[genes["adj_p_value"] < 0.05].sort_values("p_value")  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> genes = smt.tl.counterfactual_de(model, adata, "condition", 100, n_samples=10)
+    >>> genes[["group", "reference", "n_group", "n_reference"]].drop_duplicates().to_numpy()
+    array([['disease', 'control', 2, 2]], dtype=object)
+    >>> genes.sort_values("p_value").head(10)[["log_fc", "p_value", "adj_p_value"]].shape
+    (10, 3)
     """
     models = list(model) if isinstance(model, Sequence) else [model]
     check_alike(models)

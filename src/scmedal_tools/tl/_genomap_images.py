@@ -50,9 +50,11 @@ def genomap_images(
 
     Examples
     --------
-    >>> images = genomap_images(stack)  # doctest: +SKIP
-    >>> images[0].shape, images[:10].shape  # doctest: +SKIP
-    ((54, 54), (10, 54, 54))
+    >>> import scmedal_tools as smt
+    >>> smt.tl.genomap_layout(adata, progress=False)
+    >>> images = smt.tl.genomap_images(adata)
+    >>> images[0].shape, images[:10].shape
+    ((8, 8), (10, 8, 8))
     """
     layout = layout_of(adata, key) if layout is None else layout
     n_rows, n_columns = map(int, layout["shape"])
@@ -72,6 +74,27 @@ class GenomapImages:
     Made by :func:`genomap_images`. ``images[i]`` is one image, of shape
     ``(n_rows, n_columns)``; with several cells the result has shape
     ``(n, n_rows, n_columns)``. Pixels without a gene are NaN.
+
+    Parameters
+    ----------
+    adata, layer
+        Cells, and the layer with their expression.
+    pixels
+        ``row`` and ``column`` of each gene, by name.
+    shape
+        Rows and columns of an image.
+
+    Raises
+    ------
+    ValueError
+        If genes of the layout are not in `adata`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> smt.tl.genomap_layout(adata, progress=False)
+    >>> len(smt.tl.genomap_images(adata))
+    240
     """
 
     def __init__(

@@ -88,8 +88,10 @@ def projection_stack(
 
     Examples
     --------
-    >>> stack = projection_stack(adata, fe, re, cell_type="Mono")  # doctest: +SKIP
-    >>> smt.tl.genomap_layout(stack)  # doctest: +SKIP
+    >>> import scmedal_tools as smt
+    >>> stack = smt.tl.projection_stack(adata, fe, model, 3, batches=["donor_01", "donor_02"])
+    >>> stack.obs["projection"].value_counts().to_dict()
+    {'RE': 6, 'original': 3, 'FE': 3}
     """
     if not hasattr(re, "get_counterfactual_expression"):
         raise TypeError(f"re is {type(re).__name__}, which has no random effects.")
