@@ -21,5 +21,8 @@ PROVENANCE: Final = "scmedal"
 PREPROCESSING: Final = "scmedal_preprocess"
 """``uns`` entry: the parameters of :func:`scmedal_tools.pp.preprocess`."""
 
+GENOMAP: Final = "genomap"
+"""``uns`` entry: the layout of :func:`scmedal_tools.tl.genomap_layout`."""
+
 TRUE_EXPRESSION: Final = "true_expression"
 """``varm`` entry of simulated data: expected log-normalised expression, a column per scenario."""

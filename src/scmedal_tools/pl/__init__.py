@@ -13,6 +13,7 @@ from scmedal_tools.pl._confounding import confounding
 from scmedal_tools.pl._counterfactual_shift import counterfactual_shift
 from scmedal_tools.pl._embeddings import embeddings
 from scmedal_tools.pl._gene_shifts import gene_shifts
+from scmedal_tools.pl._genomap_panel import genomap_panel
 from scmedal_tools.pl._scores import scores
 from scmedal_tools.pl._training import training
 from scmedal_tools.pl._variance_components import variance_components
@@ -25,6 +26,7 @@ __all__ = [
     "counterfactual_shift",
     "embeddings",
     "gene_shifts",
+    "genomap_panel",
     "scores",
     "training",
     "variance_components",

@@ -5,16 +5,23 @@ from ._combine import combine
 from ._counterfactual_means import counterfactual_means
 from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
+from ._genomap_images import GenomapImages, genomap_images
+from ._genomap_layout import genomap_layout
+from ._projection_stack import projection_stack
 from ._umap import umap
 from ._variance_components import variance_components
 
 __all__ = [
     "EffectsDiagnostics",
+    "GenomapImages",
     "batch_similarity",
     "combine",
     "counterfactual_means",
     "effects_diagnostics",
     "embed",
+    "genomap_images",
+    "genomap_layout",
+    "projection_stack",
     "umap",
     "variance_components",
 ]

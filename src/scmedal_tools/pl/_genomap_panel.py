@@ -1,0 +1,239 @@
+"""Genomaps of cells as measured, without batch effects, and in each batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from scmedal_tools import _keys
+from scmedal_tools.tl._genomap_images import genomap_images, layout_of
+
+from ._common import PURPLE, checked_names, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CMAP = "RdBu_r"  # told apart with every common colour vision deficiency
+OWN = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
+SIMILAR = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
+MAP_INCHES = 1.25
+NAMES_INCHES = 1.3
+QUANTILE = 0.99
+
+
+def genomap_panel(
+    stack: AnnData,
+    cells: int | Sequence[str] = 4,
+    batches: Sequence[str] | None = None,
+    *,
+    similar: float | None = None,
+    differences: bool = False,
+    n_genes: int = 5,
+    vmax: float | None = None,
+    key: str = _keys.GENOMAP,
+    save: str | Path | None = None,
+) -> Figure:
+    """Draw cells as genomaps: as measured, FE's reconstruction, and RE's in each batch.
+
+    The figure of the paper (scMEDAL, Figures 5 to 7). All maps have one layout and one colour
+    scale. Compare the counterfactuals with RE's reconstruction in the own batch, framed in red,
+    not with the measured cell, whose noise no reconstruction has.
+
+    Parameters
+    ----------
+    stack
+        Result of :func:`scmedal_tools.tl.projection_stack`, with the layout of
+        :func:`scmedal_tools.tl.genomap_layout`.
+    cells
+        Number of cells, the first of each batch in turn; or their names.
+    batches
+        Batches to draw, in this order; ``None`` for all.
+    similar
+        Correlation with RE's reconstruction in the own batch from which on a counterfactual is
+        framed in dashed purple, for example 0.95; ``None`` for no such frames.
+    differences
+        Draw below each cell what the counterfactuals add to RE's reconstruction in the own batch,
+        with a colour scale of its own.
+    n_genes
+        Number of genes to name for each cell: those in which the counterfactuals that are drawn
+        are farthest from RE's reconstruction in the own batch. They are circled and numbered;
+        the signed difference and its batch stand beside the name. 0 for none.
+    vmax
+        Value, in standard deviations, at which the colours end; ``None`` for the 99th percentile
+        of the absolute values that are drawn.
+    key
+        Name of the layout in ``stack.uns``.
+    save
+        File to write the figure to; its ending gives the format.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row for each cell, two with `differences`. Pixels without a gene are blank. It shows
+        itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+
+    Raises
+    ------
+    KeyError
+        If there is no layout, or cells or batches are not in the stack.
+    ValueError
+        If this is no projection stack, or there is nothing to draw.
+
+    Examples
+    --------
+    >>> figure = genomap_panel(stack, batches=["BM3", "AML328"])  # doctest: +SKIP
+    """
+    if missing := {"cell", "projection", "target", "batch"} - set(stack.obs):
+        raise ValueError(f"stack.obs has no {sorted(missing)}: pass tl.projection_stack's result.")
+    layout_of(stack, key)
+    rows = pd.Series(
+        np.arange(stack.n_obs),
+        pd.MultiIndex.from_arrays(
+            [
+                stack.obs["cell"].astype(str),
+                stack.obs["projection"].astype(str),
+                stack.obs["target"].astype(object).where(stack.obs["target"].notna(), ""),
+            ]
+        ),
+    )
+    about = stack.obs[(stack.obs["projection"] == "original").to_numpy()].set_index("cell")
+    known = [str(name) for name in stack.obs["target"].cat.categories]
+    batches = known if batches is None else checked_names(batches, "batches", "the stack", known)
+    cells = _chosen(about, cells)
+    columns = [("original", ""), ("FE", ""), *(("RE", name) for name in batches)]
+    images = genomap_images(stack, key=key)
+    maps = np.stack([images[[rows[cell, *column] for column in columns]] for cell in cells])
+    own = images[[rows[cell, "RE", str(about.loc[cell, "batch"])] for cell in cells]]
+    shifts = maps[:, 2:] - own[:, None]
+
+    figure, axes = _axes(len(cells), len(columns), differences, n_genes > 0)
+    norms = [_symmetric(maps, vmax), _symmetric(shifts, None)]
+    for i, cell in enumerate(cells):
+        of_cell = axes[i * (1 + differences) : (i + 1) * (1 + differences)]
+        batch = str(about.loc[cell, "batch"])
+        _draw(of_cell[0], maps[i], norms[0])
+        if differences:
+            _draw(of_cell[1, 2:], shifts[i], norms[1])
+            of_cell[1, 2].set_ylabel("minus own", fontsize=7)
+        for ax, target, image in zip(of_cell[0, 2:], batches, maps[i, 2:], strict=False):
+            if target == batch:
+                _frame(ax, OWN)
+            elif similar is not None and _correlation(image, own[i]) >= similar:
+                _frame(ax, SIMILAR)
+        label = [str(about.loc[cell, c]) for c in ("cell_type", "batch") if c in about]
+        of_cell[0, 0].set_ylabel("\n".join(label), fontsize=8)
+        if n_genes > 0:
+            strongest = _strongest(shifts[i], n_genes)
+            names = _names(strongest, stack.uns[key]["pixels"], shifts[i], batches)
+            of_cell[0, -1].text(0, 1, "\n".join(names), fontsize=7, va="top")
+            for ax in of_cell[:, 2 : len(columns)].flat:
+                _circle(ax, strongest)
+    titles = ["original", "FE", *(f"RE: {name}" for name in batches)]
+    for ax, title in zip(axes[0], titles, strict=False):
+        ax.set_title(title, fontsize=8)
+    _explain(figure, axes, norms, differences, similar)
+    save_figure(figure, save)
+    return figure
+
+
+def _chosen(about: pd.DataFrame, cells: int | Sequence[str]) -> list[str]:
+    if not isinstance(cells, int | np.integer):
+        return checked_names(cells, "cells", "the stack", about.index)
+    if cells < 1:
+        raise ValueError(f"cells={cells} leaves nothing to draw: pass 1 or more.")
+    turn = about.groupby("batch", observed=True).cumcount().to_numpy()
+    return list(about.index[np.argsort(turn, kind="stable")[:cells]])
+
+
+def _axes(n_cells: int, n_maps: int, differences: bool, names: bool) -> tuple[Figure, np.ndarray]:
+    n_rows = n_cells * (1 + differences)
+    widths = [MAP_INCHES] * n_maps + [NAMES_INCHES] * names
+    figure = new_figure((sum(widths) + 0.4, MAP_INCHES * n_rows + 0.9))
+    axes = figure.subplots(n_rows, len(widths), squeeze=False, width_ratios=widths)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    return figure, axes
+
+
+def _symmetric(values: np.ndarray, vmax: float | None) -> Normalize:
+    if vmax is None:
+        vmax = float(np.nanquantile(np.abs(values), QUANTILE)) or 1.0
+    return Normalize(-vmax, vmax)
+
+
+def _draw(axes: np.ndarray, images: np.ndarray, norm: Normalize) -> None:
+    cmap = mpl.colormaps[CMAP].with_extremes(bad="none")
+    for ax, image in zip(axes, images, strict=False):
+        ax.imshow(image, cmap=cmap, norm=norm)
+
+
+def _frame(ax: Axes, style: dict) -> None:
+    ax.spines[:].set(visible=True, **style)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    drawn = np.isfinite(a)
+    return float(np.corrcoef(a[drawn], b[drawn])[0, 1])
+
+
+def _strongest(shifts: np.ndarray, n_genes: int) -> list[tuple[int, int]]:
+    """Pixels with the largest absolute difference in any of the batches."""
+    largest = np.nan_to_num(np.abs(shifts).max(axis=0), nan=-1)
+    order = np.argsort(-largest, axis=None, kind="stable")[: min(n_genes, (largest >= 0).sum())]
+    return list(zip(*np.unravel_index(order, largest.shape), strict=True))
+
+
+def _names(
+    strongest: list[tuple[int, int]], pixels: pd.DataFrame, shifts: np.ndarray, batches: list[str]
+) -> list[str]:
+    genes = pd.Series(pixels.index, pd.MultiIndex.from_frame(pixels[["row", "column"]]))
+    lines = []
+    for i, (row, column) in enumerate(strongest, start=1):
+        values = shifts[:, row, column]
+        at = np.abs(values).argmax()
+        lines.append(f"{i} {genes[row, column]}\n    {values[at]:+.1f} ({batches[at]})")
+    return lines
+
+
+def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
+    rows, columns = np.array(strongest).T
+    ax.plot(columns, rows, "o", ms=4, mfc="none", mec="black", mew=0.6)
+    for i, (row, column) in enumerate(strongest, start=1):
+        place = {"xytext": (2, 2), "textcoords": "offset points", "annotation_clip": False}
+        ax.annotate(str(i), (column, row), fontsize=6, **place)
+
+
+def _explain(
+    figure: Figure,
+    axes: np.ndarray,
+    norms: list[Normalize],
+    differences: bool,
+    similar: float | None,
+) -> None:
+    labels = ["expression, standard deviations from the gene's mean", "difference to own batch"]
+    drawn = list(zip(norms, labels, strict=True))[: 1 + differences]
+    for norm, label in reversed(drawn):
+        colours = mpl.cm.ScalarMappable(norm, CMAP)
+        bar = figure.colorbar(
+            colours, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.01, extend="both"
+        )
+        bar.set_label(label, fontsize=7)
+        bar.ax.tick_params(labelsize=6)
+    entries = [Patch(facecolor="none", label="own batch", **OWN)]
+    if similar is not None:
+        label = f"correlation with own batch ≥ {similar:g}"
+        entries.append(Patch(facecolor="none", label=label, **SIMILAR))
+    entries.append(Line2D([], [], ls="", marker="o", ms=4, mfc="none", mec="black", label="named"))
+    figure.legend(handles=entries, loc="outside upper right", ncols=3, frameon=False, fontsize=7)

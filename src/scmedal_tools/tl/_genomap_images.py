@@ -1,0 +1,113 @@
+"""Images of cells: expression at the pixels of a layout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scmedal_tools import _keys
+from scmedal_tools._checks import expression_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+    from anndata import AnnData
+
+
+def genomap_images(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    key: str = _keys.GENOMAP,
+    layout: dict | None = None,
+) -> GenomapImages:
+    """Images of cells, each made when it is asked for.
+
+    Parameters
+    ----------
+    adata
+        Cells, in memory or backed, with the genes of the layout; others are not drawn.
+    layer
+        Layer with the values; ``None`` for ``adata.X``.
+    key
+        Name of the layout in ``adata.uns``, see :func:`genomap_layout`.
+    layout
+        A layout of other cells to use instead: ``stack.uns["genomap"]``.
+
+    Returns
+    -------
+    GenomapImages
+        Indexed by position, slice, mask, or names of cells.
+
+    Raises
+    ------
+    KeyError
+        If there is no layout.
+    ValueError
+        If genes of the layout are not in `adata`.
+
+    Examples
+    --------
+    >>> images = genomap_images(stack)  # doctest: +SKIP
+    >>> images[0].shape, images[:10].shape  # doctest: +SKIP
+    ((54, 54), (10, 54, 54))
+    """
+    layout = layout_of(adata, key) if layout is None else layout
+    return GenomapImages(adata, layer, layout["pixels"], tuple(map(int, layout["shape"])))
+
+
+def layout_of(adata: AnnData, key: str) -> dict:
+    """Return a layout that is kept in ``uns``."""
+    if key not in adata.uns:
+        raise KeyError(f"adata.uns has no {key!r}. Run first:\nsmt.tl.genomap_layout(adata)")
+    return adata.uns[key]
+
+
+class GenomapImages:
+    """Images of cells, of shape ``(n_cells, n_rows, n_columns)``, none of which is held.
+
+    Made by :func:`genomap_images`. ``images[i]`` is one image, of shape
+    ``(n_rows, n_columns)``; with several cells the result has shape
+    ``(n, n_rows, n_columns)``. Pixels without a gene are NaN.
+    """
+
+    def __init__(
+        self, adata: AnnData, layer: str | None, pixels: pd.DataFrame, shape: tuple[int, int]
+    ):
+        self._genes = adata.var_names.get_indexer(pixels.index)
+        if missing := list(pixels.index[self._genes < 0]):
+            raise ValueError(
+                f"{len(missing):,} genes of the layout are not in adata: "
+                f"{', '.join(map(str, missing[:5]))}. Fit a layout to the genes that there are."
+            )
+        self._values, self._names = expression_of(adata, layer), adata.obs_names
+        self._at = pixels["row"].to_numpy(), pixels["column"].to_numpy()
+        self.shape = (adata.n_obs, *shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, cells) -> np.ndarray:
+        one = isinstance(cells, str | int | np.integer)
+        positions = self._positions([cells] if one else cells)
+        values = self._values[positions]
+        values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+        images = np.full((len(positions), *self.shape[1:]), np.nan, dtype=np.float32)
+        images[:, *self._at] = values[:, self._genes]
+        return images[0] if one else images
+
+    def _positions(self, cells) -> np.ndarray:
+        if isinstance(cells, slice):
+            return np.arange(len(self))[cells]
+        cells = np.asarray(cells)
+        if cells.dtype.kind in "OUTS":
+            positions = self._names.get_indexer(cells)
+            if (positions < 0).any():
+                raise KeyError(f"{list(cells[positions < 0][:5])} are not cells of adata.")
+            return positions
+        return np.arange(len(self))[cells]  # masks and negative positions become positions

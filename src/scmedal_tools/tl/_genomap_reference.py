@@ -1,0 +1,65 @@
+"""The original genomap package, run as it is."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+
+import numpy as np
+
+LICENCE = (
+    "The original genomap package is licensed under CC BY-NC-ND: for non-commercial use only. "
+    "layout='rings' has the same objective and no such limit."
+)
+
+
+def reference_pixels(x, shape: tuple[int, int], n_iter: int) -> np.ndarray:
+    """Pixel of each gene, row by row, in the layout of the original package.
+
+    Parameters
+    ----------
+    x
+        Expression, cells x genes.
+    shape
+        Rows and columns; as many pixels as genes.
+    n_iter
+        Iterations of the package.
+
+    Raises
+    ------
+    ImportError
+        If the package is not installed.
+    ValueError
+        If genes are constant, there are more pixels than genes, or the result is no layout.
+    """
+    try:
+        from genomap import construct_genomap
+    except ImportError as error:
+        raise ImportError(
+            "layout='genomap' needs the original package, for non-commercial use only. Run:\n"
+            'pip install "scmedal-tools[genomap-reference]"'
+        ) from error
+    warnings.warn(LICENCE, UserWarning, stacklevel=3)
+    x = np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)
+    if (sd := x.std(axis=0)).min() == 0:
+        raise ValueError(
+            f"{(sd == 0).sum()} genes are the same in all cells, which layout='genomap' cannot "
+            "take: drop them, or use another layout."
+        )
+    if x.shape[1] != math.prod(shape):
+        raise ValueError(
+            f"layout='genomap' fills all pixels, and {shape} has not {x.shape[1]:,}: choose as "
+            "many genes as pixels, or another layout."
+        )
+    x = (x - x.mean(axis=0)) / sd
+    images = np.asarray(construct_genomap(x, *shape, epsilon=0.0, num_iter=n_iter))
+    # It gives images only, and leaves the last one empty: genes are known by their values.
+    values = np.ascontiguousarray(images.reshape(len(x), -1)[:-1].T)
+    pixels = defaultdict(list)
+    for pixel, of_pixel in enumerate(values):
+        pixels[of_pixel.tobytes()].append(pixel)
+    try:
+        return np.array([pixels[of_gene.tobytes()].pop() for of_gene in x[:-1].T.copy()])
+    except IndexError as error:
+        raise ValueError("The images of the genomap package do not show every gene.") from error
