@@ -2,6 +2,7 @@
 
 from ._batch_similarity import batch_similarity
 from ._combine import combine
+from ._counterfactual_de import counterfactual_de
 from ._counterfactual_means import counterfactual_means
 from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
@@ -16,6 +17,7 @@ __all__ = [
     "GenomapImages",
     "batch_similarity",
     "combine",
+    "counterfactual_de",
     "counterfactual_means",
     "effects_diagnostics",
     "embed",

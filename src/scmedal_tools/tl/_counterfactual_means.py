@@ -99,7 +99,7 @@ def counterfactual_means(
     >>> shifts.to_df().T["donor_01 -> donor_02"].nlargest(10)  # doctest: +SKIP
     """
     models = list(model) if isinstance(model, Sequence) else [model]
-    _check_alike(models)
+    check_alike(models)
     if unseen_batch == "prior":
         raise ValueError("unseen_batch='prior' is not offered here: pass 'population'.")
     model = models[0]
@@ -117,15 +117,17 @@ def counterfactual_means(
     groups, membership = _groups(batches, None if labels_key is None else cells.obs[labels_key])
     membership = membership / groups["n_cells"].to_numpy()[:, None]
     options = (requested, membership, swap, unseen_batch)
-    of_models = [_means(model, adata, *options) for model in models]
+    of_models = [group_means(model, adata, *options) for model in models]
     means = {name: np.mean([m[name] for m in of_models], axis=0) for name in (None, *targets)}
     result = _as_anndata(means, groups, targets, cells.var_names)
     if n_samples is not None:
         shifts = np.empty((n_samples, *result.shape), dtype=np.float32)
-        bar = tqdm(_draws(models, n_samples), total=n_samples, disable=not progress, desc="Draws")
+        bar = tqdm(
+            draws_of(models, n_samples), total=n_samples, disable=not progress, desc="Draws"
+        )
         for shift, (model, draw) in zip(shifts, bar, strict=True):
             with model.module.effects_fixed_at(draw):
-                drawn = _means(model, adata, *options)
+                drawn = group_means(model, adata, *options)
             shift[:] = np.concatenate([drawn[target] - drawn[None] for target in targets])
         _, *uncertainty = summarise(torch.from_numpy(shifts), interval).numpy()
         for name, values in zip(SUMMARIES[1:], uncertainty, strict=True):
@@ -133,7 +135,7 @@ def counterfactual_means(
     return result
 
 
-def _check_alike(models: Sequence[SCMEDAL_RE]) -> None:
+def check_alike(models: Sequence[SCMEDAL_RE]) -> None:
     """Refuse an ensemble of models that say something about different genes or batches."""
     if not models:
         raise ValueError("There is no model: pass a trained SCMEDAL_RE, or several.")
@@ -150,7 +152,7 @@ def _check_alike(models: Sequence[SCMEDAL_RE]) -> None:
             )
 
 
-def _draws(models: Sequence[SCMEDAL_RE], n_samples: int) -> Iterator[tuple[SCMEDAL_RE, dict]]:
+def draws_of(models: Sequence[SCMEDAL_RE], n_samples: int) -> Iterator[tuple[SCMEDAL_RE, dict]]:
     """Posterior draws, as many of each model as of the others, give or take one."""
     shares = np.array_split(np.arange(n_samples), len(models))
     for model, share in zip(models, shares, strict=True):
@@ -158,7 +160,7 @@ def _draws(models: Sequence[SCMEDAL_RE], n_samples: int) -> Iterator[tuple[SCMED
             yield model, draw
 
 
-def _means(
+def group_means(
     model: SCMEDAL_RE,
     adata: AnnData | MuData,
     targets: list,

@@ -1,0 +1,301 @@
+"""Gene tests on counterfactuals: p-values without a difference of groups, power, and AML.
+
+python benchmarks/gene_tests.py run null    # writes results/gene_tests_null.json as it goes
+python benchmarks/gene_tests.py run power   # writes results/gene_tests_power.json
+python benchmarks/gene_tests.py run aml     # writes results/gene_tests_aml.json
+python benchmarks/gene_tests.py figure      # draws docs/_static/gene_tests_qq.svg
+python benchmarks/gene_tests.py             # prints the tables
+
+Every simulation has its own data and its own network. Null: the 12 controls of 24 simulated
+donors, who differ from each other but have all the same condition, put into two groups at random,
+at random of unequal size, or by their number of cells. Power: 12 donors, six with a condition.
+Training is shorter and the data are smaller than usual, so that 30 can be run. Mixed models are
+fitted to a random part of the genes.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+from _record import RESULTS, ROOT, SOURCE, data_folder, load, markdown, save, saved
+from joblib import Parallel, delayed
+from scipy import stats
+
+import scmedal_tools as smt
+from scmedal_tools.model._effects import random_cells
+from scmedal_tools.tl import _group_tests
+from scmedal_tools.tl._counterfactual_de import _donor_means, _projections
+
+N_NULL, N_POWER = 30, 10
+SIMULATED = {"n_genes": 300, "n_cell_types": 4, "cell_scale": 0.3}
+N_EPOCHS, N_CELLS, N_DRAWS, N_MIXED_MODELS = 50, 300, 10, 30
+LEVEL = 0.05
+LEVELS = np.round(np.geomspace(1e-3, 1, 31), 6)
+FIGURE = ROOT / "docs" / "_static" / "gene_tests_qq.svg"
+METHODS = {
+    "donor": "`donor`",
+    "mannwhitney": "`mannwhitney`",
+    "lme": "`lme`",
+    "rubin": "`donor`, Rubin's rules",
+    "pseudobulk": "Welch, means of each donor's own cells",
+    "cells": "t-test, own cells as replicates",
+}
+DESIGNS = {"random": "6 and 6", "unequal": "3 and 9", "by_size": "6 smallest and 6 largest"}
+# Okabe-Ito colours, told apart with every common colour vision deficiency.
+STYLES = {
+    "donor": ("#0072B2", "o"),
+    "mannwhitney": ("#009E73", "s"),
+    "lme": ("#D55E00", "^"),
+    "rubin": ("#56B4E9", "v"),
+    "cells": ("#CC79A7", "D"),
+}
+AML = {
+    "file": "aml_vangalen2019_d0.h5ad",
+    "genes": 2916,
+    "epochs": 40,
+    "drop": ("AML314", "AML371", "AML722B", "AML997"),  # scMEDAL, supplement 2.2
+}
+
+
+def train(adata: ad.AnnData, seed: int, epochs: int):
+    scvi.settings.seed = seed
+    smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
+    model = smt.model.SCMEDAL_RE(adata)
+    model.train(max_epochs=epochs, enable_progress_bar=False, enable_model_summary=False)
+    return model
+
+
+def p_values(model, designs: dict[str, np.ndarray], mixed: bool = True) -> dict:
+    """P-values of each design and method, by the functions of ``tl.counterfactual_de``."""
+    adata = model.adata
+    cells = adata[random_cells(np.arange(adata.n_obs), N_CELLS, 0)].copy()
+    donors = list(model.batch_names)
+    means = _donor_means(model, cells, donors, None)
+    draws = []
+    for draw in model._draw_effects(N_DRAWS):
+        with model.module.effects_fixed_at(draw):
+            draws.append(_donor_means(model, cells, donors, None))
+    measured = adata.X.toarray().astype(np.float64)
+    own = adata.obs["donor"].cat.codes.to_numpy()
+    own_means = np.stack([measured[own == k].mean(0) for k in range(len(donors))])
+    found = {}
+    for name, in_group in designs.items():
+        tested = {
+            "donor": _group_tests.welch(means, in_group)["p_value"],
+            "rubin": _group_tests.rubin(np.array(draws), in_group),
+            "mannwhitney": _group_tests.mann_whitney(means, in_group)["p_value"],
+            "pseudobulk": _group_tests.welch(own_means, in_group)["p_value"],
+            "cells": stats.ttest_ind(measured[in_group[own]], measured[~in_group[own]]).pvalue,
+        }
+        found[name] = {k: np.where(np.isnan(p), 1.0, p) for k, p in tested.items()}
+    if mixed:
+        first = next(iter(designs))
+        genes = np.random.default_rng(0).permutation(adata.n_vars) < N_MIXED_MODELS
+        genes &= _group_tests.differ(means)
+        expression = _projections(model, cells, donors, None)[:, :, genes]
+        fitted = _group_tests.mixed_models(expression, designs[first], n_jobs=1, progress=False)
+        found[first]["lme"] = fitted["p_value"]
+    return found
+
+
+def prepare() -> None:
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+
+
+def null(seed: int) -> dict:
+    prepare()
+    adata = smt.datasets.simulated(n_donors=24, seed=seed, **SIMULATED)
+    adata = adata[adata.obs["condition"] == "control"].copy()
+    adata.obs["donor"] = adata.obs["donor"].cat.remove_unused_categories()
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    model = train(adata, seed, N_EPOCHS)
+    sizes = adata.obs["donor"].value_counts()[list(model.batch_names)]
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    designs = {"random": order < 6, "unequal": order < 3}
+    designs["by_size"] = sizes.rank(method="first").to_numpy() <= 6
+    shares = {
+        design: {
+            method: [float(f"{np.mean(p <= level):.4g}") for level in LEVELS]
+            for method, p in tested.items()
+        }
+        for design, tested in p_values(model, designs).items()
+    }
+    return {"seed": seed, "cells": adata.n_obs, "genes": adata.n_vars, "shares": shares}
+
+
+def power(seed: int) -> dict:
+    prepare()
+    adata = smt.datasets.simulated(n_donors=12, seed=seed, **SIMULATED)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    model = train(adata, seed, N_EPOCHS)
+    condition = adata.obs.groupby("donor", observed=True)["condition"].first()
+    in_group = (condition[list(model.batch_names)] == "disease").to_numpy()
+    tested = p_values(model, {"condition": in_group}, mixed=False)["condition"]
+    has_effect = adata.var["has_effect"].to_numpy()
+    shares = {}
+    for method, p in tested.items():
+        found = stats.false_discovery_control(p) < LEVEL
+        shares[method] = {
+            "with_effect": float(np.mean(p[has_effect] < LEVEL)),
+            "without_effect": float(np.mean(p[~has_effect] < LEVEL)),
+            "found": int(found.sum()),
+            "false": int(found[~has_effect].sum()),
+        }
+    return {"seed": seed, "cells": adata.n_obs, "genes": adata.n_vars, "methods": shares}
+
+
+def run(part: str) -> None:
+    if part == "aml":
+        return aml()
+    simulate, number = {"null": (null, N_NULL), "power": (power, N_POWER)}[part]
+    file = f"gene_tests_{part}"
+    results = [row for row in saved(file) if row["commit"] == SOURCE["commit"]]
+    seeds = sorted(set(range(number)) - {row["seed"] for row in results})
+    tasks = (delayed(simulate)(seed) for seed in seeds)
+    for row in Parallel(2, return_as="generator_unordered")(tasks):
+        results.append({"commit": SOURCE["commit"]} | row)
+        results.sort(key=lambda row: row["seed"])
+        save(file, results, epochs=N_EPOCHS, simulated=SIMULATED)
+        print(part, row["seed"], flush=True)
+
+
+def aml() -> None:
+    """Numbers of genes in real data: 300 monocytes, patients against healthy donors."""
+    prepare()
+    adata = ad.read_h5ad(data_folder() / AML["file"])
+    adata = adata[~adata.obs["donor"].isin(AML["drop"])].copy()
+    adata.obs["donor"] = adata.obs["donor"].cat.remove_unused_categories()
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=AML["genes"])
+    model = train(adata, 0, AML["epochs"])
+    groups = adata.obs.groupby("donor", observed=True)["patient_group"].first().astype(str)
+    adata.obs["group"] = np.where(adata.obs["patient_group"] == "AML", "AML", "healthy")
+    results = []
+    for method in ("donor", "mannwhitney"):
+        table = smt.tl.counterfactual_de(model, adata, "group", method=method, progress=False)
+        results.append(counts(method, table["p_value"]))
+        if method == "donor":
+            results.append(counts("rubin", table["p_value_rubin"]))
+    measured = adata.X.toarray()
+    in_group = (adata.obs["group"] == "AML").to_numpy()
+    p = stats.ttest_ind(measured[in_group], measured[~in_group]).pvalue
+    results.append(counts("cells", p))
+    save("gene_tests_aml", results, data=AML, groups=groups.to_dict())
+
+
+def counts(method: str, p) -> dict:
+    p = np.where(np.isnan(p), 1.0, p)
+    adjusted = stats.false_discovery_control(p)
+    return {
+        "commit": SOURCE["commit"],
+        "method": method,
+        "genes": len(p),
+        "below": int((p < LEVEL).sum()),
+        "found": int((adjusted < LEVEL).sum()),
+    }
+
+
+def at_level(design: str, method: str) -> np.ndarray:
+    """Share of p-values of at most .05 in each simulation."""
+    of = [row["shares"][design] for row in load("gene_tests_null")["results"]]
+    position = int(np.abs(LEVELS - LEVEL).argmin())
+    return np.array([shares[method][position] for shares in of])
+
+
+def tables() -> dict[str, str]:
+    calibration = []
+    for design, groups in DESIGNS.items():
+        for method, name in METHODS.items():
+            if method == "lme" and design != "random":
+                continue
+            shares = at_level(design, method)
+            calibration.append(
+                {
+                    "groups": groups,
+                    "method": name,
+                    "mean": shares.mean(),
+                    "se": stats.sem(shares),
+                    "n": len(shares),
+                }
+            )
+    columns = {
+        "donors": "{groups}",
+        "method": "{method}",
+        "share of p-values below .05": "{mean:.3f}",
+        "s.e.": "{se:.3f}",
+        "simulations": "{n}",
+    }
+    result = {"calibration": markdown(calibration, columns)}
+    if (RESULTS / "gene_tests_power.json").exists():
+        of = pd.DataFrame(
+            [
+                {"method": method} | values
+                for row in load("gene_tests_power")["results"]
+                for method, values in row["methods"].items()
+            ]
+        )
+        means = of.groupby("method").mean()
+        rows = [{"name": METHODS[m], **means.loc[m]} for m in METHODS if m in means.index]
+        columns = {
+            "method": "{name}",
+            "p < .05, genes with effect": "{with_effect:.3f}",
+            "p < .05, genes without": "{without_effect:.3f}",
+            "genes with adjusted p < .05": "{found:.1f}",
+            "of these without effect": "{false:.1f}",
+        }
+        result["power"] = markdown(rows, columns)
+    if (RESULTS / "gene_tests_aml.json").exists():
+        rows = [
+            row | {"name": METHODS[row["method"]]} for row in load("gene_tests_aml")["results"]
+        ]
+        columns = {
+            "method": "{name}",
+            "genes": "{genes:,}",
+            "p < .05": "{below:,}",
+            "adjusted p < .05": "{found:,}",
+        }
+        result["aml"] = markdown(rows, columns)
+    return result
+
+
+def figure() -> None:
+    """Share of p-values below each level, mean and twice its s.e. over simulations."""
+    results = load("gene_tests_null")["results"]
+    drawing, ax = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    ax.plot([LEVELS[0], 1], [LEVELS[0], 1], color="0.6", linewidth=0.9, linestyle=":")
+    for method, (colour, marker) in STYLES.items():
+        shares = np.array([row["shares"]["random"][method] for row in results])
+        mean, se = shares.mean(0), stats.sem(shares)
+        label = METHODS[method].replace("`", "")
+        style = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.9}
+        ax.plot(LEVELS, np.where(mean > 0, mean, np.nan), label=label, **style)
+        low = np.maximum(mean - 2 * se, LEVELS[0] / 3)
+        ax.fill_between(LEVELS, low, mean + 2 * se, color=colour, alpha=0.15, linewidth=0)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_ylim(LEVELS[0] / 3, 1.15)
+    ax.set_xlabel("level")
+    ax.set_ylabel("share of p-values at or below the level")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=8)
+    # The same bytes at every run.
+    with plt.rc_context({"svg.hashsalt": FIGURE.stem}):
+        drawing.savefig(FIGURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    if sys.argv[1:2] == ["run"]:
+        for chosen in sys.argv[2:]:
+            run(chosen)
+    if sys.argv[1:2] == ["figure"]:
+        figure()
+    for name, table in tables().items():
+        print(f"{name}\n{table}\n")

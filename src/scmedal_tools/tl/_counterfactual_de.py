@@ -1,0 +1,376 @@
+"""Which genes differ between groups of donors, in the same cells projected to all of them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+from tqdm.auto import tqdm
+
+from scmedal_tools._checks import check_obs
+from scmedal_tools.model._effects import random_cells
+from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part
+
+from ._counterfactual_means import check_alike, draws_of, group_means
+from ._group_tests import cohens_d, differ, mann_whitney, mixed_models, rubin, welch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from scmedal_tools.model import SCMEDAL_RE
+    from scmedal_tools.model._counterfactual import Swap
+
+Method = Literal["donor", "lme", "mannwhitney"]
+LEVEL = 0.05
+PIXEL = ["row", "column"]
+
+
+def counterfactual_de(
+    model: SCMEDAL_RE | Sequence[SCMEDAL_RE],
+    adata: AnnData | MuData,
+    groups: str,
+    cells: int = 300,
+    method: Method = "donor",
+    *,
+    group: str | None = None,
+    reference: str | None = None,
+    labels_key: str | None = None,
+    label: str | None = None,
+    layout: pd.DataFrame | None = None,
+    swap: Swap | None = None,
+    n_samples: int = 50,
+    n_jobs: int = -1,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    r"""Test every gene for a difference between two groups of donors, by counterfactuals.
+
+    The same random cells are projected to every donor (batch), so that the donors' mixtures of
+    cells make no difference; then the donors of one group are compared with those of the other.
+    The unit is the donor: more cells make a donor's value more precise, but no further donors.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`, or several, trained on the same cells
+        from different seeds: an ensemble, whose projections are averaged and whose draws are
+        pooled.
+    adata
+        Cells, in a MuData if the model was registered with one. Donors without a cell in it are
+        left out.
+    groups
+        Column of ``obs`` with the group of each donor, such as a diagnosis; in a MuData where the
+        batches are.
+    cells
+        Number of cells that are projected, drawn at random from all donors.
+    method
+        ``"donor"``: Welch's t-test of one value for each donor, the mean of the projected cells.
+        ``"mannwhitney"``: Mann-Whitney's test of the same values, as in the paper's analysis of
+        AML. ``"lme"``: a linear mixed model of the projected cells, with a random intercept for
+        each donor, as in the paper's analysis of ASD; it needs statsmodels, takes minutes, and its
+        p-values are too small when there are few donors, which it warns of.
+    group, reference
+        Groups to compare; effects are those of ``group`` against ``reference``. Of two groups the
+        first is the reference by default; of more, both have to be named.
+    labels_key, label
+        Column of ``obs`` with cell types, and the type of the cells that are projected; all cells
+        by default.
+    layout
+        Pixel of each gene, with the columns ``"row"`` and ``"column"`` and genes as the index.
+    swap
+        See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
+    n_samples
+        Number of posterior draws of the random effects, seeded by ``scvi.settings.seed``. An
+        ensemble shares them out.
+    n_jobs
+        Number of processes that fit mixed models; -1 for one on each core.
+    seed
+        Seed of the choice of the cells.
+    progress
+        Show progress bars over draws and mixed models.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each gene, in the model's order:
+
+        - ``group`` and ``reference``, their numbers of donors ``n_group`` and ``n_reference``,
+          their means ``mean_group`` and ``mean_reference``, in the units of the input.
+        - ``log_fc``: difference of the means. Of log-normalised input it is in natural
+          logarithms, not the base 2 of scanpy's ``logfoldchanges``.
+        - ``posterior_sd``: posterior standard deviation of ``log_fc``, how uncertain the model is
+          about these very donors.
+        - ``se``: standard error of ``log_fc``, for other donors of the same kind (not of
+          ``"mannwhitney"``).
+        - ``statistic``: t, U of ``group`` or z, and with ``"donor"`` the degrees of freedom
+          ``df``.
+        - ``cohens_d``, the difference in units of the pooled standard deviation between donors, or
+          ``rank_biserial`` with ``"mannwhitney"``.
+        - ``p_value``, and ``adj_p_value``, adjusted by Benjamini and Hochberg's procedure; 1 where
+          all donors are alike.
+        - ``p_value_rubin`` with ``"donor"``: with the posterior variance added to that between
+          donors, see below.
+        - ``row`` and ``column`` with ``layout``.
+
+    Raises
+    ------
+    TypeError
+        If a model is not a ``SCMEDAL_RE``.
+    ValueError
+        If the method is unknown, the group varies within a donor, there are fewer than two donors
+        in a group, more than two groups and none chosen, no cells to project, or too few draws.
+    ImportError
+        If statsmodels is not installed and needed.
+
+    Warns
+    -----
+    UserWarning
+        If there are fewer cells than asked for, so few donors that no p-value of Mann-Whitney's
+        test is below 0.05, or with ``"lme"``.
+
+    Notes
+    -----
+    With the mean :math:`m_k` of donor :math:`k` at the posterior mean of the effects, ``"donor"``
+    has
+
+    .. math::
+
+        t = \frac{\bar m_1 - \bar m_0}{\sqrt{s_1^2 / K_1 + s_0^2 / K_0}}
+
+    and the degrees of freedom of Welch and Satterthwaite. A donor's estimation error is part of
+    :math:`m_k`, and so of the spread :math:`s^2` between donors. Rubin's rules add the posterior
+    variance once more, in every draw and between draws, so that ``p_value_rubin`` errs on the
+    safe side.
+
+    A difference is one between donors as the model describes them. It is not causal.
+
+    References
+    ----------
+    scMEDAL, supplement, on Tables S13 and S14. Barnard and Rubin, Biometrika 86 (1999) 948.
+
+    Examples
+    --------
+    >>> genes = counterfactual_de(model, adata, "condition")  # doctest: +SKIP
+    >>> genes[genes["adj_p_value"] < 0.05].sort_values("p_value")  # doctest: +SKIP
+    """
+    models = list(model) if isinstance(model, (list, tuple)) else [model]
+    check_alike(models)
+    if method not in get_args(Method):
+        raise ValueError(f"method={method!r} is not one of {get_args(Method)}.")
+    if n_samples < max(2, len(models)):
+        raise ValueError(
+            f"n_samples={n_samples} is too few: pass at least 2, and one for each model."
+        )
+    if method == "lme":
+        _check_statsmodels()
+    model = models[0]
+    setup = model.registry["setup_args"]
+    with checked_part(adata, setup, BATCH) as part:
+        check_obs(part, groups, what="groups")
+        of_donors = _group_of_each(part.obs[setup["batch_key"]], part.obs[groups])
+    group, reference = _chosen(of_donors, groups, group, reference)
+    of_donors = of_donors[of_donors.isin([group, reference])]
+    donors, in_group = list(of_donors.index), (of_donors == group).to_numpy()
+    _check_numbers(in_group, group, reference, method)
+    if layout is not None:
+        layout = _checked(layout, model.gene_names)
+    projected = adata[_drawn(adata, setup, cells, labels_key, label, seed)].copy()
+
+    means = np.mean([_donor_means(m, projected, donors, swap) for m in models], axis=0)
+    draws = np.empty((n_samples, *means.shape))
+    bar = tqdm(draws_of(models, n_samples), total=n_samples, disable=not progress, desc="Draws")
+    for drawn, (m, draw) in zip(draws, bar, strict=True):
+        with m.module.effects_fixed_at(draw):
+            drawn[:] = _donor_means(m, projected, donors, swap)
+    varies = differ(means)
+    if method == "donor":
+        tested = welch(means, in_group) | {"p_value_rubin": rubin(draws, in_group)}
+    elif method == "mannwhitney":
+        tested = mann_whitney(means, in_group)
+    else:
+        expression = np.mean([_projections(m, projected, donors, swap) for m in models], axis=0)
+        tested = mixed_models(expression, in_group, varies, n_jobs, progress)
+        tested["cohens_d"] = cohens_d(means, in_group)
+    table = _table(model.gene_names, means, draws, in_group, varies, tested, layout)
+    table.insert(0, "group", group)
+    table.insert(1, "reference", reference)
+    return table
+
+
+def _check_statsmodels() -> None:
+    try:
+        import statsmodels  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "method='lme' needs statsmodels. Run:\npip install \"scmedal-tools[genes]\""
+        ) from error
+
+
+def _group_of_each(batches: pd.Series, groups: pd.Series) -> pd.Series:
+    """Group of each batch that has cells."""
+    pairs = pd.DataFrame({"batch": batches.to_numpy(), "group": groups.to_numpy()})
+    pairs = pairs.drop_duplicates()
+    mixed = pairs["batch"][pairs["batch"].duplicated()].unique()
+    if len(mixed):
+        raise ValueError(
+            f"groups={groups.name!r} varies within {len(mixed)} of the batches "
+            f"({', '.join(map(str, mixed[:5]))}{', ...' if len(mixed) > 5 else ''}): a batch has "
+            "to be of one group. Choose a column that is the same for all cells of a batch."
+        )
+    return pairs.set_index("batch")["group"].sort_index()
+
+
+def _chosen(
+    of_donors: pd.Series, groups: str, group: str | None, reference: str | None
+) -> tuple[str, str]:
+    """Group and reference, of which one or both may be left out when there are two."""
+    column = of_donors.astype("category").cat.remove_unused_categories()
+    levels = list(column.cat.categories)
+    named = ", ".join(map(repr, levels[:20]))
+    for what, name in (("group", group), ("reference", reference)):
+        if name is not None and name not in levels:
+            raise ValueError(f"{what}={name!r} is not a level of {groups!r}. Choose from {named}.")
+    if len(levels) != 2 and (group is None or reference is None):
+        raise ValueError(
+            f"groups={groups!r} has {len(levels)} levels ({named}), and two are compared: name "
+            "them with group=... and reference=..."
+        )
+    if reference is None:
+        reference = next(level for level in levels if level != group)
+    if group is None:
+        group = next(level for level in levels if level != reference)
+    if group == reference:
+        raise ValueError(f"group and reference are both {group!r}: name two groups.")
+    return group, reference
+
+
+def _check_numbers(in_group: np.ndarray, group: str, reference: str, method: Method) -> None:
+    """Refuse groups of a single donor, and warn of p-values that mean little with so few."""
+    numbers = int(in_group.sum()), int((~in_group).sum())
+    for name, number in zip((group, reference), numbers, strict=True):
+        if number < 2:
+            raise ValueError(
+                f"Group {name!r} has {number} donor: at least two are needed in each group, as "
+                "the test compares the difference of groups with that of donors in a group."
+            )
+    n_donors = len(in_group)
+    if method == "mannwhitney":
+        smallest = 2 / math.comb(n_donors, numbers[0])
+        if smallest >= LEVEL:
+            warnings.warn(
+                f"With {numbers[0]} against {numbers[1]} donors no p-value of Mann-Whitney's test "
+                f"can be below {smallest:.2g}: use method='donor'.",
+                UserWarning,
+                stacklevel=3,
+            )
+    if method == "lme":
+        share = 2 * stats.t.sf(stats.norm.isf(LEVEL / 2), n_donors - 2)
+        warnings.warn(
+            "The p-values of method='lme' are not calibrated. They take the variance between "
+            f"donors as known, so that with {n_donors} donors and no difference up to {share:.1%} "
+            f"are below {LEVEL}; and genes whose donors differ little get p-values that are too "
+            "large, as all donors have the same cells. Use method='donor'.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _checked(layout: pd.DataFrame, genes: pd.Index) -> pd.DataFrame:
+    """Pixels of the genes."""
+    absent = [column for column in PIXEL if column not in layout]
+    if absent:
+        raise ValueError(f"layout has no column {absent[0]!r}: it needs 'row' and 'column'.")
+    without = genes.difference(layout.index)
+    if len(without):
+        raise ValueError(
+            f"layout has no pixel for {len(without):,} of {len(genes):,} genes "
+            f"({', '.join(map(repr, without[:3]))}{', ...' if len(without) > 3 else ''}): its "
+            "index holds names of genes, all that the model has."
+        )
+    return layout.loc[genes, PIXEL]
+
+
+def _drawn(
+    adata: AnnData | MuData,
+    setup: dict,
+    n_cells: int,
+    labels_key: str | None,
+    label: str | None,
+    seed: int,
+) -> np.ndarray:
+    """Positions of the cells to project."""
+    if (labels_key is None) != (label is None):
+        raise ValueError("labels_key and label go together: pass both, or neither.")
+    if n_cells < 1:
+        raise ValueError(f"cells={n_cells} is no number of cells: pass 1 or more.")
+    candidates, of_type = np.arange(adata.n_obs), ""
+    if labels_key is not None:
+        with checked_part(adata, setup, EXPRESSION) as part:
+            check_obs(part, labels_key, what="labels_key", min_levels=1)
+            labels = part.obs[labels_key]
+        candidates, of_type = np.flatnonzero(labels == label), f" of {label!r}"
+        if not len(candidates):
+            raise ValueError(
+                f"label={label!r}: no cell has it in {labels_key!r}. Choose from "
+                f"{', '.join(map(repr, labels.unique()[:20]))}."
+            )
+    if len(candidates) < n_cells:
+        warnings.warn(
+            f"There are only {len(candidates):,} cells{of_type}: all are projected.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return random_cells(candidates, n_cells, seed)
+
+
+def _donor_means(
+    model: SCMEDAL_RE, cells: AnnData | MuData, donors: list, swap: Swap | None
+) -> np.ndarray:
+    """Mean of the cells projected to each donor, donors x genes."""
+    everything = sparse.csc_array(np.full((1, cells.n_obs), 1 / cells.n_obs))
+    means = group_means(model, cells, donors, everything, swap, "error")
+    return np.concatenate([means[donor] for donor in donors])
+
+
+def _projections(
+    model: SCMEDAL_RE, cells: AnnData | MuData, donors: list, swap: Swap | None
+) -> np.ndarray:
+    """Every cell projected to each donor, donors x cells x genes."""
+    projected = model.get_counterfactual_expression(
+        cells, transform_batch=donors, swap=swap, return_numpy=True
+    )
+    return np.stack([projected[donor] for donor in donors])
+
+
+def _table(
+    genes: pd.Index,
+    means: np.ndarray,
+    draws: np.ndarray,
+    in_group: np.ndarray,
+    varies: np.ndarray,
+    tested: dict[str, np.ndarray],
+    layout: pd.DataFrame | None,
+) -> pd.DataFrame:
+    mean_group, mean_reference = means[in_group].mean(0), means[~in_group].mean(0)
+    drawn = draws[:, in_group].mean(1) - draws[:, ~in_group].mean(1)
+    columns = {
+        "n_group": in_group.sum(),
+        "n_reference": (~in_group).sum(),
+        "mean_group": mean_group,
+        "mean_reference": mean_reference,
+        "log_fc": mean_group - mean_reference,
+        "posterior_sd": drawn.std(0, ddof=1),
+    }
+    table = pd.DataFrame(columns | tested, genes)
+    p_values = [name for name in table if name.startswith("p_value")]
+    table.loc[~varies, p_values] = 1.0
+    adjusted = stats.false_discovery_control(table["p_value"])
+    table.insert(table.columns.get_loc("p_value") + 1, "adj_p_value", adjusted)
+    return table if layout is None else table.join(layout)
