@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 CMAP = "RdBu_r"  # told apart with every common colour vision deficiency
 OWN = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
 SIMILAR = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
+CIRCLE = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
 MAP_INCHES = 1.25
-NAMES_INCHES = 1.3
+NAMES_INCHES = 1.8
 QUANTILE = 0.99
 
 
@@ -136,13 +137,14 @@ def genomap_panel(
         if n_genes > 0:
             strongest = _strongest(shifts[i], n_genes)
             names = _names(strongest, stack.uns[key]["pixels"], shifts[i], batches)
-            of_cell[0, -1].text(0, 1, "\n".join(names), fontsize=7, va="top")
+            # Not in the layout: long lists would push the rows apart.
+            of_cell[0, -1].text(0, 1, "\n".join(names), fontsize=7, va="top", in_layout=False)
             for ax in of_cell[:, 2 : len(columns)].flat:
                 _circle(ax, strongest)
     titles = ["original", "FE", *(f"RE: {name}" for name in batches)]
     for ax, title in zip(axes[0], titles, strict=False):
         ax.set_title(title, fontsize=8)
-    _explain(figure, axes, norms, differences, similar)
+    _explain(figure, axes, norms, differences, similar, n_genes > 0)
     save_figure(figure, save)
     return figure
 
@@ -203,13 +205,13 @@ def _names(
     for i, (row, column) in enumerate(strongest, start=1):
         values = shifts[:, row, column]
         at = np.abs(values).argmax()
-        lines.append(f"{i} {genes[row, column]}\n    {values[at]:+.1f} ({batches[at]})")
+        lines.append(f"{i} {genes[row, column]} {values[at]:+.1f} ({batches[at]})")
     return lines
 
 
 def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
     rows, columns = np.array(strongest).T
-    ax.plot(columns, rows, "o", ms=4, mfc="none", mec="black", mew=0.6)
+    ax.plot(columns, rows, ls="", clip_on=False, **CIRCLE)
     for i, (row, column) in enumerate(strongest, start=1):
         place = {"xytext": (2, 2), "textcoords": "offset points", "annotation_clip": False}
         ax.annotate(str(i), (column, row), fontsize=6, **place)
@@ -221,6 +223,7 @@ def _explain(
     norms: list[Normalize],
     differences: bool,
     similar: float | None,
+    named: bool,
 ) -> None:
     labels = ["expression, standard deviations from the gene's mean", "difference to own batch"]
     drawn = list(zip(norms, labels, strict=True))[: 1 + differences]
@@ -235,5 +238,6 @@ def _explain(
     if similar is not None:
         label = f"correlation with own batch ≥ {similar:g}"
         entries.append(Patch(facecolor="none", label=label, **SIMILAR))
-    entries.append(Line2D([], [], ls="", marker="o", ms=4, mfc="none", mec="black", label="named"))
+    if named:
+        entries.append(Line2D([], [], ls="", label="gene named on the right", **CIRCLE))
     figure.legend(handles=entries, loc="outside upper right", ncols=3, frameon=False, fontsize=7)

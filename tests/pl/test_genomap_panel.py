@@ -1,0 +1,141 @@
+"""The panel: maps, frames, one colour scale, and the genes that it names."""
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from scmedal_tools.pl import genomap_panel
+from scmedal_tools.pl._genomap_panel import OWN, SIMILAR
+
+BATCHES = ["A", "B", "C"]
+N_GENES = 11
+NAMED = "gene named on the right"
+
+
+@pytest.fixture
+def stack():
+    """Two cells, of A and B: to C all genes get something, to B hardly any; gene_4 the most."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(2, N_GENES))
+    add = {"A": 0, "B": 0.01 * rng.normal(size=N_GENES), "C": rng.normal(size=N_GENES)}
+    add["C"][4] = -9
+    parts = [("original", None, base + rng.normal(size=base.shape)), ("FE", None, base)]
+    parts += [("RE", name, base + add[name]) for name in BATCHES]
+    own = pd.DataFrame({"cell": ["x", "y"], "batch": ["A", "B"], "cell_type": ["T", "B"]})
+    obs = pd.concat([own.assign(projection=p, target=t) for p, t, _ in parts], ignore_index=True)
+    obs.index = [f"row_{i}" for i in obs.index]
+    obs["target"] = pd.Categorical(obs["target"], BATCHES)
+    stack = ad.AnnData(np.concatenate([values for *_, values in parts]), obs=obs)
+    stack.var_names = [f"gene_{i}" for i in range(N_GENES)]
+    grid = np.stack(np.divmod(np.arange(N_GENES), 4), axis=1)
+    pixels = pd.DataFrame(grid, stack.var_names, ["row", "column"])
+    stack.uns["genomap"] = {"pixels": pixels, "shape": np.array([3, 4])}
+    return stack
+
+
+def maps(figure):
+    """Axes with an image, by row."""
+    axes = [ax for ax in figure.axes if ax.images]
+    rows = {}
+    for ax in axes:
+        rows.setdefault(ax.get_subplotspec().rowspan.start, []).append(ax)
+    return list(rows.values())
+
+
+def frame(ax):
+    spine = ax.spines["left"]
+    return to_hex(spine.get_edgecolor()) if spine.get_visible() else None
+
+
+def names(figure):
+    texts = [ax.texts[0].get_text() for ax in figure.axes if not ax.images and ax.texts]
+    return [" ".join(text.split("\n")[0].split()[:2]) for text in texts]
+
+
+def test_rows_are_cells_and_columns_projections(stack):
+    figure = genomap_panel(stack)
+    titles = [ax.get_title() for ax in maps(figure)[0]]
+    assert titles == ["original", "FE", "RE: A", "RE: B", "RE: C"]
+    assert [row[0].get_ylabel() for row in maps(figure)] == ["T\nA", "B\nB"]
+    for row, cell in zip(maps(figure), "xy", strict=True):
+        expected = stack[stack.obs["cell"] == cell].X
+        for ax, values in zip(row, expected, strict=True):
+            image = ax.images[0].get_array()
+            np.testing.assert_allclose(image.compressed(), values, rtol=1e-6)
+            assert image.mask[2, 3]
+
+
+def test_all_maps_have_one_colour_scale_and_blank_spare_pixels(stack):
+    figure = genomap_panel(stack, vmax=2.5)
+    images = [ax.images[0] for row in maps(figure) for ax in row]
+    assert {image.get_clim() for image in images} == {(-2.5, 2.5)}
+    assert images[0].get_cmap().get_bad()[3] == 0
+    low, high = maps(genomap_panel(stack))[0][0].images[0].get_clim()
+    assert low == -high
+    assert 0 < high < np.abs(stack.X).max()
+
+
+def test_own_batch_is_red_and_similar_ones_purple_on_request(stack):
+    red, purple = to_hex(OWN["edgecolor"]), to_hex(SIMILAR["edgecolor"])
+    frames = [[frame(ax) for ax in row] for row in maps(genomap_panel(stack))]
+    assert frames == [[None, None, red, None, None], [None, None, None, red, None]]
+    figure = genomap_panel(stack, similar=0.99)
+    frames = [[frame(ax) for ax in row] for row in maps(figure)]
+    assert frames == [[None, None, red, purple, None], [None, None, purple, red, None]]
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries == ["own batch", "correlation with own batch ≥ 0.99", NAMED]
+
+
+def test_differences_are_to_the_own_batch(stack):
+    rows = maps(genomap_panel(stack, differences=True, n_genes=0))
+    assert [len(row) for row in rows] == [5, 3, 5, 3]
+    x = stack[(stack.obs["cell"] == "x").to_numpy()].X
+    np.testing.assert_allclose(rows[1][0].images[0].get_array().compressed(), 0)
+    shown = rows[1][2].images[0].get_array().compressed()
+    np.testing.assert_allclose(shown, x[4] - x[2], rtol=1e-5, atol=1e-6)
+    assert rows[1][0].images[0].get_clim() == rows[3][2].images[0].get_clim()
+
+
+def test_the_strongest_genes_are_named_and_circled(stack):
+    figure = genomap_panel(stack, n_genes=3)
+    assert names(figure) == ["1 gene_4", "1 gene_4"]
+    assert "-9.0 (C)" in next(ax.texts[0].get_text() for ax in figure.axes if not ax.images)
+    for row in maps(figure):
+        for ax in row[2:]:
+            (x, *_), (y, *_) = ax.lines[0].get_data()
+            assert (y, x) == (1, 0)
+            assert len(ax.lines[0].get_xdata()) == 3
+        assert not row[0].lines
+    without = genomap_panel(stack, n_genes=0)
+    assert names(without) == []
+    assert NAMED not in [text.get_text() for text in without.legends[0].get_texts()]
+
+
+def test_own_batch_counts_where_it_is_not_drawn(stack):
+    figure = genomap_panel(stack, ["x"], ["C"])
+    (row,) = maps(figure)
+    assert [ax.get_title() for ax in row] == ["original", "FE", "RE: C"]
+    assert names(figure) == ["1 gene_4"]
+
+
+def test_figure_is_saved_and_pyplot_keeps_nothing(stack, tmp_path):
+    genomap_panel(stack, differences=True, save=tmp_path / "panel.png")
+    assert (tmp_path / "panel.png").read_bytes().startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
+
+
+def test_errors(stack):
+    with pytest.raises(KeyError, match=r"\['z'\] not in the stack"):
+        genomap_panel(stack, ["z"])
+    with pytest.raises(KeyError, match=r"\['D'\] not in the stack"):
+        genomap_panel(stack, batches=["D"])
+    with pytest.raises(KeyError, match="genomap_layout"):
+        genomap_panel(stack, key="other")
+    with pytest.raises(ValueError, match="cells=0"):
+        genomap_panel(stack, 0)
+    del stack.obs["target"]
+    with pytest.raises(ValueError, match="projection_stack"):
+        genomap_panel(stack)
