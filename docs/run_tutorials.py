@@ -20,7 +20,8 @@ FOLDER = Path(__file__).resolve().parent / "tutorials"
 def run(notebook: nbformat.NotebookNode, folder: Path, timeout: int = 3600) -> None:
     """Execute a notebook in a folder, and keep of it what the next run would give again."""
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=timeout, resources=resources).execute()
+    options = {"timeout": timeout, "startup_timeout": 600, "resources": resources}
+    NotebookClient(notebook, **options).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
