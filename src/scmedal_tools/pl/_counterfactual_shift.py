@@ -96,7 +96,8 @@ def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None
             _draw_score(ax, score, of_regime, methods)
         row[0].axvline(of_regime["ceiling"].median(), zorder=1, **CEILING)
         n_combinations = len(of_regime.groupby(["cell_type", "target"]))
-        row[0].set_title(f"{regime} ({n_combinations} combinations)", fontsize=9, loc="left")
+        combinations = "combination" if n_combinations == 1 else "combinations"
+        row[0].set_title(f"{regime} ({n_combinations} {combinations})", fontsize=9, loc="left")
         row[0].set_yticks(np.arange(len(methods)), methods, fontsize=8)
         row[0].set_ylim(len(methods) - 0.5, -0.5)
     for ax, score in zip(axes[-1], PERFECT, strict=True):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TITLES = {_keys.PCA: "PCA", "X_umap": "UMAP"}
+TITLES |= {"X_harmony": "Harmony", "X_pca_harmony": "Harmony", "X_scanorama": "Scanorama"}
+TITLES |= {"X_scvi": "scVI", "X_scVI": "scVI", "X_scanvi": "scANVI", "X_scANVI": "scANVI"}
 TITLES |= {_keys.FE: "scMEDAL FE", _keys.FEC: "scMEDAL FEC", _keys.RE: "scMEDAL RE"}
 MISSING_COLOR = "lightgrey"
 PANEL_INCHES = 2.6

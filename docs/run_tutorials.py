@@ -1,0 +1,42 @@
+"""Run the tutorials and keep their outputs.
+
+    SCMEDAL_DATA=folder python docs/run_tutorials.py 1_quickstart
+
+Without names all are run; without ``SCMEDAL_DATA``, on simulated cells. ``SCMEDAL_QUICK=1`` trains
+on few cells for two epochs, which is for tests: do not keep such outputs.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).resolve().parent / "tutorials"
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path, timeout: int = 3600) -> None:
+    """Execute a notebook in a folder, and keep of it what the next run would give again."""
+    resources = {"metadata": {"path": str(folder)}}
+    options = {"timeout": timeout, "startup_timeout": 600, "resources": resources}
+    NotebookClient(notebook, **options).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            for output in cell.outputs:
+                output.pop("execution_count", None)
+                if output.output_type == "execute_result":
+                    output.execution_count = None
+    notebook.metadata.language_info = {"name": "python"}
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.ipynb")):
+        path = FOLDER / f"{name}.ipynb"
+        print(path.name, flush=True)
+        notebook = nbformat.read(path, as_version=4)
+        run(notebook, FOLDER)
+        nbformat.write(notebook, path)
