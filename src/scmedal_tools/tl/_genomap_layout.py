@@ -95,11 +95,9 @@ def genomap_layout(
     Examples
     --------
     >>> import scmedal_tools as smt
-    >>> adata = smt.datasets.simulated(n_donors=2, n_genes=50)
-    >>> smt.pp.preprocess(adata, batch_key="donor", n_top_genes=30)
     >>> smt.tl.genomap_layout(adata, progress=False)
     >>> adata.uns["genomap"]["pixels"].shape
-    (30, 2)
+    (60, 2)
     """
     if layout not in get_args(Layout):
         raise ValueError(f"layout={layout!r} is not one of {get_args(Layout)}.")

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
+<<<<<<< HEAD
 from collections import defaultdict
 from typing import Any
+=======
+>>>>>>> 2e611b716f38f831d648b3734f805d3c5f5c26aa
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import pairwise_distances
 
 LICENCE = (
     "The original genomap package is licensed under CC BY-NC-ND: for non-commercial use only. "
@@ -55,12 +60,14 @@ def reference_pixels(x: Any, shape: tuple[int, int], n_iter: int) -> np.ndarray:
         )
     x = (x - x.mean(axis=0)) / sd
     images = np.asarray(construct_genomap(x, *shape, epsilon=0.0, num_iter=n_iter))
-    # It gives images only, and leaves the last one empty: genes are known by their values.
-    values = np.ascontiguousarray(images.reshape(len(x), -1)[:-1].T)
-    pixels = defaultdict(list)
-    for pixel, of_pixel in enumerate(values):
-        pixels[of_pixel.tobytes()].append(pixel)
-    try:
-        return np.array([pixels[of_gene.tobytes()].pop() for of_gene in x[:-1].T.copy()])
-    except IndexError as error:
-        raise ValueError("The images of the genomap package do not show every gene.") from error
+    # It gives images only, and leaves the last one empty: genes are known by their values, which
+    # may be rounded.
+    values = images.reshape(len(x), -1)[:-1]
+    squared = pairwise_distances(x[:-1].T, values.T, metric="sqeuclidean")
+    _, pixels = linear_sum_assignment(squared)
+    if not np.allclose(x[:-1], values[:, pixels], atol=1e-6):
+        raise ValueError(
+            "The genomap package has mixed genes in its images: its last transport problem did "
+            "not end. Try another max_iter, or layout='rings'."
+        )
+    return pixels

@@ -117,7 +117,11 @@ def fit_crossed_models(
     scale = np.sqrt(groups.noise())
     models: dict[int, MixedModel] = {}
     for factor in rounds(n_levels):
-        others = sum(model.loc[levels[:, other]] for other, model in sorted(models.items()))
+        others = sum(
+            model.loc[levels[:, other]]
+            for other, model in sorted(models.items())
+            if other != factor
+        )
         left = groups.without(others).over(levels[:, factor], n_levels[factor])
         models[factor] = fit_mixed_model(left, likeness, scale)
     return [models[factor] for factor in range(len(n_levels))]
