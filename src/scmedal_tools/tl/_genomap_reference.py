@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-<<<<<<< HEAD
-from collections import defaultdict
 from typing import Any
-=======
->>>>>>> 2e611b716f38f831d648b3734f805d3c5f5c26aa
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
