@@ -12,6 +12,7 @@ import pytest
 from scmedal_tools._report._page import Picture, Section, Table, as_text, write_page
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>"
+COLUMN = "condition <svg onload=alert(3)>"
 
 
 class TestBoth:
@@ -101,7 +102,7 @@ class TestEvaluation:
         text = read_page(evaluation_report).text
         titles = [
             "Confounding",
-            f"Prediction of condition {SCRIPT}",
+            f"Prediction of {COLUMN}",
             "Prediction of cell_type",
             "Separation of batches and cell types",
             "Parameters",

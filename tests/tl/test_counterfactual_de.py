@@ -220,7 +220,9 @@ class TestErrors:
 
     def test_more_than_two_groups(self, model):
         adata = model.adata.copy()
-        adata.obs["site"] = adata.obs["donor"].map({"donor_01": "a", "donor_02": "b"}).astype(str)
+        adata.obs["site"] = [
+            {"donor_01": "a", "donor_02": "b"}.get(donor, "c") for donor in adata.obs["donor"]
+        ]
         with pytest.raises(ValueError, match=r"has 3 levels .* name them with group="):
             tl.counterfactual_de(model, adata, "site")
 
