@@ -34,7 +34,12 @@ MODELS = {
 N_GENES = 2916
 # The paper's 500 epochs are too many for two processor cores.
 SETTINGS = {"scvi": {"max_epochs": 100}, "scanvi": {"max_epochs": 100}}
-KEYS = ["embedding", "of", "metric"]
+# What a table has beside each embedding, and the rows below.
+ADDED = ("", " + RE", " + RE, permuted labels", " + batch label")
+CONTROLS = (
+    *("chance", "batch label", "RE, permuted labels", "RE, wrong labels at test"),
+    *("RE, one epoch", "RE, own effects in training cells"),
+)
 
 
 def run(scheme: str, folder: Path) -> None:
@@ -67,7 +72,9 @@ def run(scheme: str, folder: Path) -> None:
 def tables() -> dict[str, str]:
     made = {"votes": votes(), "conclusions": conclusions()}
     for scheme in SCHEMES:
-        made |= {f"{target}_{scheme}": predicted(scheme, target) for target in TARGETS}
+        for target in TARGETS:
+            made[f"{target}_{scheme}"] = predicted(scheme, target)
+            made[f"{target}_{scheme}_controls"] = controls(scheme, target)
         made[f"scores_{scheme}"] = separation(scheme)
     return made
 
@@ -76,15 +83,43 @@ def _summary(scheme: str) -> pd.DataFrame:
     return pd.DataFrame(load(f"evaluation_{scheme}")["results"])
 
 
+def _compared(scheme: str) -> list[str]:
+    models = load(f"evaluation_{scheme}")["settings"]["models"]
+    return [name for name in models if name not in CONTROLS]
+
+
+def _accuracies(scheme: str, target: str) -> dict[str, str]:
+    rows = _summary(scheme).query("of == @target and metric == 'balanced_accuracy'")
+    return {row["embedding"]: _with_limits(row, 2) for _, row in rows.iterrows()}
+
+
 def predicted(scheme: str, target: str) -> str:
-    frame = _summary(scheme).query("of == @target")
+    """Every embedding alone, and with each of what is put beside it."""
+    return _beside(_accuracies(scheme, target), _compared(scheme), ADDED)
+
+
+def controls(scheme: str, target: str) -> str:
+    accuracies = _accuracies(scheme, target)
+    rows = [{"name": n, "value": accuracies[n]} for n in CONTROLS if n in accuracies]
+    return markdown(rows, {"": "{name}", "balanced accuracy (95%)": "{value}"})
+
+
+def votes() -> str:
+    of_target = [row for row in load("evaluation_donors")["votes"] if row["of"] == TARGETS[0]]
+    text = "{balanced_accuracy:.2f} ({p_value:.2f})"
+    values = {row["embedding"]: text.format(**row) for row in of_target}
+    return _beside(values, _compared("donors"), ADDED[:3])
+
+
+def _beside(values: dict[str, str], models: list[str], added: tuple[str, ...]) -> str:
+    """Table with a row for each embedding and a column for each of what is put beside it."""
+    titles = [title.strip() or "alone" for title in added]
     rows = [
         {"embedding": name}
-        | {row["metric"]: _with_limits(row, 2) for _, row in of_name.iterrows()}
-        for name, of_name in frame.groupby("embedding", sort=False)
+        | {t: values.get(name + a, "") for t, a in zip(titles, added, strict=True)}
+        for name in models
     ]
-    columns = {"embedding": "{embedding}", "balanced accuracy (95%)": "{balanced_accuracy}"}
-    return markdown(rows, columns | {"accuracy (95%)": "{accuracy}"})
+    return markdown(rows, {title: f"{{{title}}}" for title in ["embedding", *titles]})
 
 
 def separation(scheme: str) -> str:
@@ -96,19 +131,6 @@ def separation(scheme: str) -> str:
     columns = {"embedding": "{embedding}", "silhouette: batch": "{batch}"}
     columns |= {"batch within label": "{batch within label}", "label": "{label}"}
     return markdown(rows, columns)
-
-
-def votes() -> str:
-    rows = [row for row in load("evaluation_donors")["votes"] if row["of"] == TARGETS[0]]
-    return markdown(
-        rows,
-        {
-            "embedding": "{embedding}",
-            "donors": "{n_batches}",
-            "balanced accuracy of the votes": "{balanced_accuracy:.2f}",
-            "p": "{p_value:.3f}",
-        },
-    )
 
 
 def conclusions() -> str:
