@@ -63,7 +63,7 @@ def run(
         typer.Option(help="Column of obs with total counts, if the file has some genes only."),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="default, paper (its AML weights), paper-asd or paper-heart.")
+        str, typer.Option(help="default, paper or paper-aml, paper-asd, paper-heart.")
     ] = "default",
     max_epochs: MaxEpochs = None,
     seed: Seed = 0,

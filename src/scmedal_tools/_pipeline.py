@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from .model._base import MedalModel
 
-PAPER_GENES = 2916
+PAPER_GENES = {"paper-heart": 3000}  # scMEDAL, Table S1
+PAPER_GENES |= dict.fromkeys(("paper", "paper-aml", "paper-asd"), 2916)
 
 # For a first look at the effects of batches, in seconds: draws, and cells over all batches.
 N_DRAWS, N_CELLS = 20, 1_500
@@ -138,7 +139,7 @@ class Run:
     def _preprocess(self) -> None:
         """Raw counts are preprocessed; log-normalised expression is taken as it is."""
         job, adata, announce = self.job, self.adata, self.steps.announce
-        n_top_genes = PAPER_GENES if job.preset.startswith("paper") else DEFAULT_GENES
+        n_top_genes = PAPER_GENES.get(job.preset, DEFAULT_GENES)
         had_counts = prepare_expression(
             adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, announce
         )

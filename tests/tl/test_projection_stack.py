@@ -80,7 +80,7 @@ def test_draw_is_even_over_batches_and_of_training_cells(models, stack):
     assert (stack.obs["batch"][:12].value_counts() == 3).all()
     trained_on = set(adata.obs_names[re.train_indices])
     assert set(stack.obs["cell"]) <= trained_on
-    other = tl.projection_stack(*models, cells=12, random_state=1)
+    other = tl.projection_stack(*models, cells=12, seed=1)
     assert set(other.obs["cell"]) != set(stack.obs["cell"])
     all_of_them = tl.projection_stack(*models, cells=10_000)
     assert set(all_of_them.obs["cell"]) == trained_on

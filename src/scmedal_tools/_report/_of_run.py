@@ -44,8 +44,8 @@ READING_GENOMAPS = (
 def report_run(run: Run, record: Mapping[str, Any]) -> None:
     """Write ``report.html`` of a run that has been executed, from the figures in its folder."""
     lead = (
-        f"{size_of(record)} of {record.get('input', 'the data')}: fixed effects, which hide the "
-        f"batch ({run.job.batch_key}), and random effects, which hold it."
+        f"{size_of(record)} of {record.get('input', 'the data')}: fixed effects, trained to hide "
+        f"the batch ({run.job.batch_key}), and random effects, trained to hold it."
     )
     sections = [
         _confounding(run),

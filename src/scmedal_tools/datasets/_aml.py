@@ -177,7 +177,7 @@ def _obs(cells: list[str], annotation: Path, sample: _Sample) -> pd.DataFrame:
         raise ValueError(f"{annotation.name} has no column {sorted(missing)[0]!r}. {DOWNLOAD}")
     table = table.set_index("Cell")
     known = [column for column in COLUMNS if column in table]
-    if not table.index.is_unique or not table.index.isin(cells).any():
+    if not table.index.is_unique or not pd.Index(cells).isin(table.index).all():
         raise ValueError(f"{annotation.name} is not about the cells of its counts. {DOWNLOAD}")
     obs = table[known].rename(columns=COLUMNS).reindex(cells)
     undefined = obs["cell_type"].astype(str).str.strip().str.lower().isin(UNDEFINED)

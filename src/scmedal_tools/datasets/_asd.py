@@ -117,6 +117,8 @@ def _var(genes: list[str]) -> pd.DataFrame:
 
 def _to_counts(x: sparse.csr_matrix) -> np.ndarray:
     """Turn log2-transformed counts into counts, in place, and return the unit of each cell."""
+    if x.nnz and x.data.max() > 1 and not (x.data % 1).any():
+        raise ValueError(f"exprMatrix has whole numbers, which are no logarithms. {DOWNLOAD}")
     unit = np.ones(x.shape[0])
     n_judged = n_whole = n_odd_cells = 0
     for cell, (start, stop) in enumerate(zip(x.indptr[:-1], x.indptr[1:], strict=True)):

@@ -85,7 +85,10 @@ def healthy_heart(path: str | Path, *, columns: Mapping[str, str] | None = None)
     check_counts(adata)
     if without := int(adata.obs[sources["batch"]].isna().sum()):
         raise ValueError(f"{without:,} cells have no {sources['batch']!r}.")
-    taken = {role: adata.obs[name].astype(str) for role, name in sources.items()}
+    taken = {
+        role: adata.obs[name].astype(str).where(adata.obs[name].notna())
+        for role, name in sources.items()
+    }
     for role, values in taken.items():
         if role in adata.obs and sources[role] != role:
             adata.obs[f"{role}_in_file"] = adata.obs[role]

@@ -34,7 +34,7 @@ def genomap_layout(
     layer: str | None = None,
     indices: Sequence[int] | None = None,
     max_iter: int = 100,
-    random_state: int = 0,
+    seed: int = 0,
     key_added: str = _keys.GENOMAP,
     progress: bool = True,
 ) -> None:
@@ -67,7 +67,7 @@ def genomap_layout(
     max_iter
         Largest number of transport problems, and of sweeps of exchanges. Of ``"genomap"`` the
         number of its iterations, all of which it usually takes.
-    random_state
+    seed
         Seed of the principal coordinates.
     key_added
         Name in ``adata.uns``.
@@ -118,7 +118,7 @@ def genomap_layout(
         pixels = reference_pixels(x, shape, max_iter)
         inner = np.arange(math.prod(shape))
     else:
-        coordinates = _principal_coordinates(dissimilarity, random_state)
+        coordinates = _principal_coordinates(dissimilarity, seed)
         place = _on_grid if layout == "grid" else _on_rings
         pixels = inner[place(dissimilarity, coordinates, centred[inner], **options)]
     measure = _grid_objective if layout == "grid" else _rings_objective
@@ -169,9 +169,9 @@ def _checked_shape(shape: tuple[int, int] | None, n_genes: int) -> tuple[int, in
     return int(shape[0]), int(shape[1])
 
 
-def _principal_coordinates(dissimilarity: Floats, random_state: int) -> Floats:
+def _principal_coordinates(dissimilarity: Floats, seed: int) -> Floats:
     """First two of classical scaling: 1 - correlation is half a squared Euclidean distance."""
-    scaling = KernelPCA(2, kernel="precomputed", random_state=random_state)
+    scaling = KernelPCA(2, kernel="precomputed", random_state=seed)
     return scaling.fit_transform(1 - dissimilarity)
 
 

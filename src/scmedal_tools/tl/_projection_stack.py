@@ -38,7 +38,7 @@ def projection_stack(
     labels_key: str | None = None,
     batches: Sequence[str] | None = None,
     swap: Swap | None = None,
-    random_state: int = 0,
+    seed: int = 0,
 ) -> AnnData:
     """Stack cells as measured, FE's reconstruction, and RE's counterfactual to each batch.
 
@@ -66,7 +66,7 @@ def projection_stack(
         Batches to draw from and to project to; ``None`` for all of `re`.
     swap
         See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
-    random_state
+    seed
         Seed of the draw.
 
     Returns
@@ -103,7 +103,7 @@ def projection_stack(
         list(targets) if batches is None else list(map(str, batches)), "batches", targets
     )
     if isinstance(cells, int | np.integer):
-        chosen = _draw(obs, _candidates(adata, re, obs, cell_type), batches, cells, random_state)
+        chosen = _draw(obs, _candidates(adata, re, obs, cell_type), batches, cells, seed)
     else:
         chosen = _named(obs, cells, batches)
 
@@ -168,6 +168,8 @@ def _draw(
     obs: pd.DataFrame, candidates: np.ndarray, batches: Sequence[str], n_cells: int, seed: int
 ) -> np.ndarray:
     """Positions of randomly drawn cells: the batches take turns as long as they have cells."""
+    if n_cells < 1:
+        raise ValueError(f"cells={n_cells} is no number of cells: pass 1 or more.")
     order = np.random.default_rng(seed).permutation(len(obs))
     candidates = candidates & obs["batch"].isin(batches).to_numpy()
     order = order[candidates[order]]
@@ -183,6 +185,8 @@ def _draw(
 
 def _named(obs: pd.DataFrame, cells: Sequence[str], batches: Sequence[str]) -> np.ndarray:
     cells = _checked_names([cells] if isinstance(cells, str) else list(cells), "cells", obs.index)
+    if len(set(cells)) < len(cells):
+        raise ValueError("cells names some cells twice: name each once.")
     own = obs.loc[cells, "batch"]
     if (elsewhere := ~own.isin(batches)).any():
         raise ValueError(
