@@ -314,13 +314,15 @@ class TestOptions:
         assert model.module.bottleneck is None  # the paper's network has no content code
 
     @pytest.mark.parametrize(
-        ("preset", "n_genes"), [("default", 150), ("paper", 40)], ids=["all fit", "selected"]
+        ("preset", "n_genes"),
+        [("default", 150), ("paper", 40), ("paper-heart", 50)],
+        ids=["all fit", "selected", "of the heart"],
     )
     def test_number_of_genes(self, files, tmp_path, monkeypatch, preset, n_genes):
         from scmedal_tools import _pipeline
 
         monkeypatch.setattr(_pipeline, "DEFAULT_GENES", 150)
-        monkeypatch.setattr(_pipeline, "PAPER_GENES", 40)
+        monkeypatch.setattr(_pipeline, "PAPER_GENES", {"paper": 40, "paper-heart": 50})
         monkeypatch.setattr(_pipeline.Run, "_train", lambda *_: None)
         monkeypatch.setattr(_pipeline.Run, "_draw", lambda *_: None)
         monkeypatch.setattr(_pipeline, "report_run", lambda *_: None)

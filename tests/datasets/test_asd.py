@@ -120,3 +120,9 @@ def test_negative_values(tmp_path, counts):
     write(tmp_path, x)
     with pytest.raises(ValueError, match="below zero"):
         asd(tmp_path, progress=False)
+
+
+def test_counts_are_refused(tmp_path, counts):
+    write(tmp_path, counts)
+    with pytest.raises(ValueError, match="whole numbers, which are no logarithms"):
+        asd(tmp_path, progress=False)
