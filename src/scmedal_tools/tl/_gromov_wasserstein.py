@@ -14,6 +14,7 @@ differ from :math:`-\sum_{ij} d_{ij} w_{p_i p_j}` only by a factor and what no a
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,10 @@ ENOUGH = 5e-3
 def import_ot() -> ModuleType:
     """Import POT, or say how to get it."""
     try:
-        import ot
+        with warnings.catch_warnings():
+            # Of its docstrings, when Python compiles them for the first time.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            import ot
     except ImportError as error:
         raise ImportError(
             'Layouts of genomaps need POT. Run:\npip install "scmedal-tools[genomap]"'
