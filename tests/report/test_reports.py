@@ -151,3 +151,7 @@ def test_attributes_are_escaped(tmp_path, read_page):
     page = read_page(tmp_path / "page.html")
     assert page.all("img") == [{"src": "data:image/png;base64,iVBORw==", "alt": alt}]
     assert page.all("div")[0]["aria-label"] == alt
+
+
+def test_a_network_that_was_told_the_types_is_named(run_report, read_page):
+    assert "SCMEDAL_FEC was told the cell types" in read_page(run_report).text

@@ -24,6 +24,10 @@ READING_EMBEDDINGS = (
     "is told the batch. Distances between groups and their sizes on a UMAP have no meaning: "
     "scmedal evaluate measures what it only suggests."
 )
+TOLD_THE_TYPES = (
+    "SCMEDAL_FEC was told the cell types: that they stay apart in its embedding shows nothing. "
+    "scmedal evaluate judges it on cells that it was not fitted to."
+)
 READING_EFFECTS = (
     "Above: the effect of each batch on the genes with the largest effects, with its 90% "
     "interval, black where all of it is on one side of zero. As these genes were picked for their "
@@ -98,7 +102,8 @@ def _embeddings(run: Run) -> Section:
     colors = " and ".join(run.colors)
     alt = f"UMAPs of PCA, fixed and random effects, coloured by {colors}."
     picture = Picture(run.figures / "embeddings.png", alt, READING_EMBEDDINGS)
-    return Section("Embeddings", pictures=[picture])
+    text = [TOLD_THE_TYPES] if "fec" in run.models else []
+    return Section("Embeddings", text, pictures=[picture])
 
 
 def _effects(run: Run) -> Section:
