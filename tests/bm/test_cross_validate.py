@@ -1,5 +1,12 @@
 """Cross-validation: what is fitted to what, controls, resumption, and the sentence."""
 
+import os
+import signal
+import subprocess
+import sys
+
+import anndata
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +41,35 @@ class Recorder:
         return np.asarray(adata.X[:, :3].todense() if hasattr(adata.X, "todense") else adata.X)[
             :, :3
         ]
+
+
+TRAINED = {
+    "models": ["pca", "RE"],
+    "settings": {"pca": {"n_latent": 5}, "RE": RE_QUICK},
+    "n_top_genes": 30,
+    "folds": [0, 1],
+}
+KILLED = f"""
+import os, signal, sys
+from pathlib import Path
+import anndata
+from scmedal_tools.bm import cross_validate
+
+written, replace = [], Path.replace
+
+def replace_or_die(self, target):
+    written.append(target)
+    if len(written) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+
+Path.replace = replace_or_die
+folder = Path(sys.argv[1])
+cross_validate(
+    anndata.read_h5ad(folder / "cells.h5ad"), "donor", "cell_type", ["condition"],
+    **{TRAINED | QUICK | {"n_folds": 3}}, out=folder / "out",
+)
+"""
 
 
 def run(adata, models=("X_mine",), targets=("condition",), **options):
@@ -257,6 +293,24 @@ class TestResumption:
         expected = run(adata, {"mine": first})
         pd.testing.assert_frame_equal(result.table, expected.table)
 
+    def test_a_killed_process_loses_only_the_part_it_was_writing(self, adata, tmp_path):
+        """Killed between writing the fifth file and giving it its name; the models are trained."""
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        left = [file.name for file in (tmp_path / "out").rglob("*.npz")]
+        finished = {name for name in left if not name.startswith("unfinished")}
+        assert finished == {"genes.npz", "embedding pca.npz", "embedding RE.npz"}
+        assert len(left) == len(finished) + 1
+
+        cells = anndata.read_h5ad(tmp_path / "cells.h5ad")
+        resumed = run(cells, **TRAINED, out=tmp_path / "out")
+        whole = run(cells, **TRAINED, out=tmp_path / "whole")
+        pd.testing.assert_frame_equal(resumed.table, whole.table)
+        assert resumed.conclusions == whole.conclusions
+
     def test_results_are_written(self, adata, tmp_path):
         result = run(adata, folds=[0, 1], out=tmp_path / "out")
         table = pd.read_csv(tmp_path / "out" / "table.csv")
@@ -292,6 +346,21 @@ class TestResumption:
     def test_side_by_side_gives_the_same(self, adata):
         alone, together = (run(adata, ["X_mine"], n_jobs=n) for n in (1, 2))
         pd.testing.assert_frame_equal(alone.table, together.table)
+
+    def test_the_workers_of_a_dask_cluster_do_the_work(self, adata, tmp_path):
+        distributed = pytest.importorskip("distributed")
+
+        def traced(adata, **_):
+            (tmp_path / str(os.getpid())).touch()
+            return adata.X[:, :3].toarray()
+
+        cluster = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+        with distributed.Client(**cluster), joblib.parallel_config("dask"):
+            there = run(adata, {"mine": traced}, n_jobs=2)
+        assert str(os.getpid()) not in {file.name for file in tmp_path.iterdir()}
+        here = run(adata, {"mine": traced})
+        pd.testing.assert_frame_equal(there.table, here.table)
+        assert str(os.getpid()) in {file.name for file in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,11 @@ class TestOverDonors:
             assert not set(donors[test]) & (set(donors[train]) | set(donors[validation]))
             assert set(donors[train]) == set(donors[validation])
 
+    def test_a_donor_whose_only_cells_are_for_validation_is_named(self):
+        adata = cells(DONORS | {("a-tiny", "T"): 1, ("a-small", "T"): 2})
+        with pytest.raises(ValueError, match=r"batches are too small .*a-tiny"):
+            cross_validation_folds(adata, "donor", "type", scheme="donors")
+
     def test_every_fold_tests_both_conditions_and_every_donor_is_tested_once(self):
         obs = cells(DONORS).obs
         tested = [obs.iloc[test]["donor"].unique() for *_, test in self.folds().splits]

@@ -109,9 +109,9 @@ def cross_validation_folds(
     sizes = strata.size()
     if scheme == "cells":
         splits = _over_cells(strata.ngroup().to_numpy(), n_folds, seed)
-        _check_training(obs[batch_key].astype(str).to_numpy(), splits)
     else:
         splits = _over_batches(obs, [batch_key, labels_key], condition_keys, n_folds, seed)
+    _check_training(obs[batch_key].astype(str).to_numpy(), splits, scheme)
     return Folds(splits, sizes[sizes < n_folds])
 
 
@@ -175,9 +175,11 @@ def _divide(classes: np.ndarray, n_folds: int, seed: int) -> list[np.ndarray]:
     return [np.sort(order[i::n_folds]) for i in range(n_folds)]
 
 
-def _check_training(batches: np.ndarray, splits: list[list[np.ndarray]]) -> None:
-    names = np.unique(batches)
-    missing = {n for train, _, _ in splits for n in np.setdiff1d(names, batches[train])}
+def _check_training(batches: np.ndarray, splits: list[list[np.ndarray]], scheme: Scheme) -> None:
+    names, missing = set(batches), set()
+    for train, _, test in splits:
+        held_out = set(batches[test]) if scheme == "donors" else set()
+        missing |= names - held_out - set(batches[train])
     if missing:
         raise ValueError(
             f"{len(missing)} batches are too small to have training cells in every fold "
