@@ -3,6 +3,7 @@
 python benchmarks/gene_tests.py run null    # writes results/gene_tests_null.json as it goes
 python benchmarks/gene_tests.py run power   # writes results/gene_tests_power.json
 python benchmarks/gene_tests.py run aml     # writes results/gene_tests_aml.json
+python benchmarks/gene_tests.py run times   # writes results/gene_tests_times.json
 python benchmarks/gene_tests.py figure      # draws docs/_static/gene_tests_qq.svg
 python benchmarks/gene_tests.py             # prints the tables
 
@@ -15,7 +16,9 @@ fitted to a random part of the genes.
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 import warnings
 
 import anndata as ad
@@ -24,7 +27,7 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _record import RESULTS, ROOT, SOURCE, data_folder, load, markdown, save, saved
+from _record import ROOT, SOURCE, data_folder, load, markdown, save, saved
 from joblib import Parallel, delayed
 from scipy import stats
 
@@ -63,6 +66,8 @@ AML = {
     "epochs": 40,
     "drop": ("AML314", "AML371", "AML722B", "AML997"),  # scMEDAL, supplement 2.2
 }
+# As many donors and genes as in the paper's ASD data.
+ASD = {"n_donors": 31, "n_genes": 2916, "cell_scale": 0.3}
 
 
 def train(adata: ad.AnnData, seed: int, epochs: int):
@@ -155,8 +160,8 @@ def power(seed: int) -> dict:
 
 
 def run(part: str) -> None:
-    if part == "aml":
-        return aml()
+    if part in ALONE:
+        return ALONE[part]()
     simulate, number = {"null": (null, N_NULL), "power": (power, N_POWER)}[part]
     file = f"gene_tests_{part}"
     results = [row for row in saved(file) if row["commit"] == SOURCE["commit"]]
@@ -196,6 +201,27 @@ def aml() -> None:
     save("gene_tests_aml", results, data=AML, groups=groups.to_dict())
 
 
+def times() -> None:
+    """Time of each method with all cores, on projections as many as the paper's of ASD."""
+    prepare()
+    adata = smt.datasets.simulated(**ASD)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None, min_cells=0)
+    model = train(adata, 0, 1)
+    torch.set_num_threads(os.cpu_count() or 1)
+    results = []
+    for method in ("donor", "mannwhitney", "lme"):
+        start = time.perf_counter()
+        table = smt.tl.counterfactual_de(model, adata, "condition", N_CELLS, method)
+        seconds = time.perf_counter() - start
+        row = {"method": method, "genes": len(table), "donors": adata.obs["donor"].nunique()}
+        results.append(row | {"cells": N_CELLS, "seconds": seconds})
+        print(results[-1], flush=True)
+        save("gene_tests_times", results, simulated=ASD)
+
+
+ALONE = {"aml": aml, "times": times}
+
+
 def counts(method: str, p) -> dict:
     p = np.where(np.isnan(p), 1.0, p)
     adjusted = stats.false_discovery_control(p)
@@ -216,21 +242,23 @@ def at_level(design: str, method: str) -> np.ndarray:
 
 
 def tables() -> dict[str, str]:
-    calibration = []
+    return {
+        "calibration": calibration_table(),
+        "power": power_table(),
+        "aml": aml_table(),
+        "times": times_table(),
+    }
+
+
+def calibration_table() -> str:
+    rows = []
     for design, groups in DESIGNS.items():
         for method, name in METHODS.items():
             if method == "lme" and design != "random":
                 continue
             shares = at_level(design, method)
-            calibration.append(
-                {
-                    "groups": groups,
-                    "method": name,
-                    "mean": shares.mean(),
-                    "se": stats.sem(shares),
-                    "n": len(shares),
-                }
-            )
+            about = {"groups": groups, "method": name, "n": len(shares)}
+            rows.append(about | {"mean": shares.mean(), "se": stats.sem(shares)})
     columns = {
         "donors": "{groups}",
         "method": "{method}",
@@ -238,37 +266,50 @@ def tables() -> dict[str, str]:
         "s.e.": "{se:.3f}",
         "simulations": "{n}",
     }
-    result = {"calibration": markdown(calibration, columns)}
-    if (RESULTS / "gene_tests_power.json").exists():
-        of = pd.DataFrame(
-            [
-                {"method": method} | values
-                for row in load("gene_tests_power")["results"]
-                for method, values in row["methods"].items()
-            ]
-        )
-        means = of.groupby("method").mean()
-        rows = [{"name": METHODS[m], **means.loc[m]} for m in METHODS if m in means.index]
-        columns = {
-            "method": "{name}",
-            "p < .05, genes with effect": "{with_effect:.3f}",
-            "p < .05, genes without": "{without_effect:.3f}",
-            "genes with adjusted p < .05": "{found:.1f}",
-            "of these without effect": "{false:.1f}",
-        }
-        result["power"] = markdown(rows, columns)
-    if (RESULTS / "gene_tests_aml.json").exists():
-        rows = [
-            row | {"name": METHODS[row["method"]]} for row in load("gene_tests_aml")["results"]
+    return markdown(rows, columns)
+
+
+def power_table() -> str:
+    of = pd.DataFrame(
+        [
+            {"method": method} | values
+            for row in load("gene_tests_power")["results"]
+            for method, values in row["methods"].items()
         ]
-        columns = {
-            "method": "{name}",
-            "genes": "{genes:,}",
-            "p < .05": "{below:,}",
-            "adjusted p < .05": "{found:,}",
-        }
-        result["aml"] = markdown(rows, columns)
-    return result
+    )
+    means = of.groupby("method").mean()
+    rows = [{"name": METHODS[m], **means.loc[m]} for m in METHODS if m in means.index]
+    columns = {
+        "method": "{name}",
+        "p < .05, genes with effect": "{with_effect:.3f}",
+        "p < .05, genes without": "{without_effect:.3f}",
+        "genes with adjusted p < .05": "{found:.1f}",
+        "of these without effect": "{false:.1f}",
+    }
+    return markdown(rows, columns)
+
+
+def aml_table() -> str:
+    rows = [row | {"name": METHODS[row["method"]]} for row in load("gene_tests_aml")["results"]]
+    columns = {
+        "method": "{name}",
+        "genes": "{genes:,}",
+        "p < .05": "{below:,}",
+        "adjusted p < .05": "{found:,}",
+    }
+    return markdown(rows, columns)
+
+
+def times_table() -> str:
+    rows = [row | {"name": METHODS[row["method"]]} for row in load("gene_tests_times")["results"]]
+    columns = {
+        "method": "{name}",
+        "genes": "{genes:,}",
+        "donors": "{donors}",
+        "cells": "{cells}",
+        "seconds": "{seconds:.0f}",
+    }
+    return markdown(rows, columns)
 
 
 def figure() -> None:
@@ -298,10 +339,12 @@ def figure() -> None:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    if sys.argv[1:2] == ["run"]:
-        for chosen in sys.argv[2:]:
-            run(chosen)
-    if sys.argv[1:2] == ["figure"]:
-        figure()
-    for name, table in tables().items():
-        print(f"{name}\n{table}\n")
+    match sys.argv[1:]:
+        case ["run", *parts]:
+            for chosen in parts:
+                run(chosen)
+        case ["figure"]:
+            figure()
+        case _:
+            for name, table in tables().items():
+                print(f"{name}\n{table}\n")

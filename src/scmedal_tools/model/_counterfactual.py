@@ -231,7 +231,11 @@ class CounterfactualMixin(BaseModelClass):
     ) -> Iterator[Tensor]:
         """Expression of a minibatch with the levels that each of the targets names."""
         own = self.module._get_inference_input(tensors)["batch_index"]
-        inference = {} if swap == "encoder_decoder" else self._infer(tensors)
+        inference, population = {}, None
+        if swap != "encoder_decoder":
+            inference = self._infer(tensors)
+            if self.module.has_gene_effects:  # the same in all targets
+                population = self.module.decode_in_population(inference["content"], genes)
         for levels in targets:
             target = own
             for factor, level in levels.items():
@@ -240,7 +244,9 @@ class CounterfactualMixin(BaseModelClass):
                 inputs = self.module._get_inference_input(tensors) | {"batch_index": target}
                 inference = self.module.inference(**inputs)
             z = self._latent_in(inference, target) if swap == "content" else inference["z"]
-            swapped = self.module.generative(z, target, inference["content"], genes=genes)
+            swapped = self.module.generative(
+                z, target, inference["content"], genes=genes, population=population
+            )
             yield self.module.scaler.inverse(swapped["x_hat"], genes)
 
     def _residual(self, tensors: dict[str, Tensor], genes: Tensor | None) -> Tensor:

@@ -235,15 +235,18 @@ class REModule(MedalModule):
         content: Tensor,
         sample: bool | None = None,
         genes: Tensor | None = None,
+        population: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Scaled expression of a latent under a batch, of all genes or those at some positions.
 
-        Once the effects on single genes are fitted, they are part of it.
+        Once the effects on single genes are fitted, they are part of it. ``population`` is what
+        :meth:`decode_in_population` makes of the content, if it is known already.
         """
         sample = self.training if sample is None else sample
         x_hat = self.decode(z, batch_index, sample, genes)
         if (gene_effects := self._fitted_gene_effects) is not None:
-            population = self.decode_in_population(content, genes)
+            if population is None:
+                population = self.decode_in_population(content, genes)
             x_hat = gene_effects(population, x_hat, content, batch_index, genes)
         return {"x_hat": x_hat}
 

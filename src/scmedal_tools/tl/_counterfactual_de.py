@@ -44,7 +44,7 @@ def counterfactual_de(
     label: str | None = None,
     layout: pd.DataFrame | None = None,
     swap: Swap | None = None,
-    n_samples: int = 50,
+    n_samples: int = 20,
     n_jobs: int = -1,
     seed: int = 0,
     progress: bool = True,
