@@ -488,7 +488,7 @@ class TestEvaluate:
         out, output = judged
         names = ["clustering", "classification_condition"]
         expected = {f"tables/{name}.{ending}" for name in names for ending in ("csv", "md", "tex")}
-        names += [f"confounding_{name}" for name in ("cell_type", "condition")]
+        names += ["embeddings", *(f"confounding_{name}" for name in ("cell_type", "condition"))]
         expected |= {f"figures/{name}.png" for name in names}
         expected |= {"tables/confounding.csv", "run.json", "report.html"}
         assert {name for name in files_in(out) if not name.startswith("folds/")} == expected

@@ -167,6 +167,10 @@ class Evaluation:
             file = f"{file_stem(name)}.png"
             pl.scores(self.result, metric, of, save=self.figures / file)
             self.written[f"figures/{file}"] = description
+        colors = [self.job.batch_key, *self.claims]
+        cells = self.result.test_cells
+        pl.embeddings(cells, list(cells.obsm), colors, save=self.figures / "embeddings.png")
+        self.written["figures/embeddings.png"] = "UMAPs of the first fold's test cells"
         for target in self.claims:
             file = f"confounding_{file_stem(target)}.png"
             pair = (self.job.batch_key, target)

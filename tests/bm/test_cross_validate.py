@@ -311,6 +311,18 @@ class TestResumption:
         pd.testing.assert_frame_equal(resumed.table, whole.table)
         assert resumed.conclusions == whole.conclusions
 
+    def test_test_cells_have_the_embeddings_of_their_fold(self, adata, tmp_path):
+        options = {"settings": {"RE": RE_QUICK}, "folds": [1], "out": tmp_path / "out"}
+        cells = run(adata, ["X_mine", "RE"], **options).test_cells
+        folds = cross_validation_folds(adata, "donor", "cell_type", n_folds=3)
+        test = folds.splits[1][2]
+        pd.testing.assert_frame_equal(cells.obs, adata.obs.iloc[test])
+        assert set(cells.obsm) == {"X_mine", "RE"}  # not the controls
+        assert np.array_equal(cells.obsm["X_mine"], adata.obsm["X_mine"][test])
+        saved = np.load(tmp_path / "out" / "fold 1" / "embedding RE.npz")
+        re = saved["array_" + str(list(saved["names"]).index("RE"))]
+        assert np.array_equal(cells.obsm["RE"], re[test])
+
     def test_results_are_written(self, adata, tmp_path):
         result = run(adata, folds=[0, 1], out=tmp_path / "out")
         table = pd.read_csv(tmp_path / "out" / "table.csv")

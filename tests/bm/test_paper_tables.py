@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from markdown_it import MarkdownIt
 from scipy import stats
 
@@ -44,7 +45,7 @@ def cross_validation(n_folds=3, targets=("sex",), awkward=None, scheme="cells"):
     if awkward:
         table["embedding"] = table["embedding"].replace("pca", awkward)
     about = {"target_keys": list(targets), "folds": [*range(n_folds)], "scheme": scheme}
-    return CrossValidation(table, pd.DataFrame(), pd.Series(dtype=int), about)
+    return CrossValidation(table, pd.DataFrame(), pd.Series(dtype=int), about, AnnData())
 
 
 def values_of(result, embedding, of, metric):

@@ -133,6 +133,11 @@ def hostile():
     return adata
 
 
+def _no_umap(*_, save, **__):
+    """In place of UMAPs, which take long, and which other tests look at."""
+    plt.figure().savefig(save)
+
+
 @pytest.fixture(scope="session")
 def run_report(hostile, tmp_path_factory):
     """File of the report of a run."""
@@ -142,8 +147,7 @@ def run_report(hostile, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
     run = Run(hostile.copy(), Job("donor", "cell_type", max_epochs=2), out, lambda line: None)
     with pytest.MonkeyPatch.context() as patch:
-        # UMAPs take long, and other tests look at them.
-        patch.setattr(pl, "embeddings", lambda *_, save, **__: plt.figure().savefig(save))
+        patch.setattr(pl, "embeddings", _no_umap)
         run.execute()
     run.conclude(input="cells <b>.h5ad")
     return out / "report.html"
@@ -152,6 +156,7 @@ def run_report(hostile, tmp_path_factory):
 @pytest.fixture(scope="session")
 def evaluation(hostile, tmp_path_factory):
     """An evaluation of one fold, concluded."""
+    from scmedal_tools import pl
     from scmedal_tools._evaluation import Evaluation, EvaluationJob
 
     targets = (COLUMN, "cell_type")
@@ -159,7 +164,9 @@ def evaluation(hostile, tmp_path_factory):
     job = EvaluationJob("donor", "cell_type", targets, models, n_folds=3, quick=True, max_epochs=1)
     out = tmp_path_factory.mktemp("evaluation")
     evaluation = Evaluation(hostile.copy(), job, out, lambda line: None)
-    evaluation.execute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pl, "embeddings", _no_umap)
+        evaluation.execute()
     evaluation.conclude(input="cells.h5ad")
     return evaluation
 

@@ -102,6 +102,7 @@ class TestEvaluation:
         text = read_page(evaluation_report).text
         titles = [
             "Confounding",
+            "Embeddings",
             f"Prediction of {COLUMN}",
             "Prediction of cell_type",
             "Separation of batches and cell types",

@@ -23,6 +23,12 @@ READING_CLUSTERING = (
     "high. A low silhouette of batches does not show that the batch cannot be read from the "
     "embedding."
 )
+READING_EMBEDDINGS = (
+    "Test cells of the first fold, to which no model was fitted unless it is marked as joint "
+    "below. An embedding without batch effects has batches mixed and cell types apart; RE is told "
+    "the batch, and shows it. Distances between groups and their sizes on a UMAP have no meaning: "
+    "the scores below measure what it only suggests."
+)
 READING_CLASSIFICATION = (
     "Compare an embedding beside RE (diamond) with its controls: RE is told the batch, so that a "
     "gain counts only beyond what the batch label alone gives. Where the batch determines the "
@@ -47,11 +53,18 @@ def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None
         lead,
         [
             confounding_section(evaluation.confounding, pictures),
+            _embeddings(evaluation),
             *_scores(evaluation),
             *_votes(evaluation),
             *parameter_sections(record),
         ],
     )
+
+
+def _embeddings(evaluation: Evaluation) -> Section:
+    alt = f"UMAPs of {', '.join(evaluation.result.test_cells.obsm)}, coloured by the columns."
+    picture = Picture(evaluation.figures / "embeddings.png", alt, READING_EMBEDDINGS)
+    return Section("Embeddings", pictures=[picture])
 
 
 def _scores(evaluation: Evaluation) -> list[Section]:

@@ -50,6 +50,9 @@ class CrossValidation:
     """Cells of the combinations of batch and cell type that are not in every test set."""
     settings: dict[str, Any]
     """What the results depend on, as folds, seeds, genes, models and versions."""
+    test_cells: AnnData
+    """Test cells of the first fold that was run, each model's embedding of them in ``obsm``; for
+    pictures, as by :func:`scmedal_tools.pl.embeddings`."""
 
     def summary(self) -> pd.DataFrame:
         """Mean and 95% interval over the folds; see :func:`summarise_folds`.
@@ -261,7 +264,8 @@ def cross_validate(
         run.execute([*run.judgements()], n_jobs, progress, "Scores")
         table, votes = run.collect()
         rare = made.rare if scheme == "cells" else made.rare.iloc[:0]
-        result = CrossValidation(table, votes, rare, about | {"folds": chosen})
+        about |= {"folds": chosen}
+        result = CrossValidation(table, votes, rare, about, run.test_cells())
         if out is not None:
             for name in ("table", "votes"):
                 store.save_table(f"{name}.csv", getattr(result, name))

@@ -128,6 +128,13 @@ class Run:
         votes = pd.concat(votes, ignore_index=True) if votes else pd.DataFrame()
         return table[list(COLUMNS)], votes
 
+    def test_cells(self) -> AnnData:
+        """Test cells of the first fold, with the embeddings of all models but the controls."""
+        first, (*_, test) = next(iter(self.splits.items()))
+        latents = self._latents(first)
+        shown = {name: x[test] for name, x in latents.items() if name not in RE_CONTROLS}
+        return AnnData(obs=self.adata.obs.iloc[test].copy(), obsm=shown)
+
     def _fold(self, i: int, cells: AnnData) -> Fold:
         about = self.about
         keys = (about["batch_key"], about["labels_key"])
