@@ -63,6 +63,17 @@ def draw(folder: Path) -> None:
     smt.pl.embeddings(adata, keys, colors, save=FIGURES / "embeddings.png")
     few = {"n_samples": 25, "n_cells": 200}
     smt.pl.batch_effects(models["RE"], save=FIGURES / "batch_effects.png", **few)
+    genomaps(adata, models, FIGURES / "genomap_panel.png")
+
+
+def genomaps(adata: ad.AnnData, models: dict, file: Path) -> None:
+    """Monocytes as measured, without effects, and as of healthy and ill donors."""
+    stack = smt.tl.projection_stack(adata, *models.values(), cell_type=["Mono", "Mono-like"])
+    smt.tl.genomap_layout(stack)
+    batches = ["BM3", "AML328", "AML556", "AML707B"]
+    own = stack.obs.query("projection == 'original'").drop_duplicates("batch").set_index("batch")
+    shown = own.loc[batches, "cell"].tolist()
+    smt.pl.genomap_panel(stack, shown, batches, similar=0.95, save=file)
 
 
 if __name__ == "__main__":

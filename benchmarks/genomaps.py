@@ -1,7 +1,6 @@
 """Layouts of genomaps: how long they take, and how near correlated genes get to each other.
 
 python benchmarks/genomaps.py run           # AML, 20 x 20 to 54 x 54: results/genomaps.json
-python benchmarks/genomaps.py figure FILE   # trains FE and RE, draws the panel
 python benchmarks/genomaps.py               # prints the tables
 
 The original package is compared where it is installed (extra genomap-reference). This file is not
@@ -17,9 +16,7 @@ from importlib.util import find_spec
 
 import anndata as ad
 import numpy as np
-import scvi
 from _record import data_folder, load, markdown, save
-from aml import load_cells
 
 import scmedal_tools as smt
 from scmedal_tools.tl._genomap_layout import gene_dissimilarity
@@ -92,24 +89,6 @@ def run() -> None:
             save("genomaps", results, n_cells=N_CELLS, reference_iterations=iterations)
 
 
-def figure(path: str, max_epochs: int | None = None) -> None:
-    """Draw the panel of the AML data; with ``max_epochs`` of shorter training."""
-    adata = load_cells()
-    scvi.settings.seed = 0
-    models = []
-    for cls in (smt.model.SCMEDAL_FE, smt.model.SCMEDAL_RE):
-        cls.setup_anndata(adata, batch_key="donor", labels_key="cell_type")
-        models.append(cls(adata))
-        models[-1].train(max_epochs=max_epochs, enable_progress_bar=False)
-    stack = smt.tl.projection_stack(adata, *models, cell_type=["Mono", "Mono-like"])
-    smt.tl.genomap_layout(stack)
-    batches = ["BM3", "AML328", "AML556", "AML707B"]
-    own = stack.obs.query("projection == 'original'").drop_duplicates("batch").set_index("batch")
-    smt.pl.genomap_panel(
-        stack, own.loc[batches, "cell"].tolist(), batches, similar=0.95, save=path
-    )
-
-
 def tables() -> dict[str, str]:
     rows = load("genomaps")["results"]
     columns = {
@@ -129,7 +108,5 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["run"]:
             run()
-        case ["figure", path, *epochs]:
-            figure(path, *map(int, epochs))
         case _:
             print(*tables().values(), sep="\n\n")
