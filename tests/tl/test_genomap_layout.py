@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-pytest.importorskip("ot")
-
 from scmedal_tools import tl
 from scmedal_tools.tl._genomap_layout import gene_dissimilarity
 from scmedal_tools.tl._gromov_wasserstein import kl_loss
+
+# After torch, which aborts where POT has loaded TensorFlow before.
+pytest.importorskip("ot")
 
 QUIET = {"progress": False}
 

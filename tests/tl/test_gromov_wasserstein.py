@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import pairwise_distances
 
-pytest.importorskip("ot")
-
 from scmedal_tools.tl import _gromov_wasserstein as gw
+
+# After torch, which aborts where POT has loaded TensorFlow before.
+pytest.importorskip("ot")
 
 
 def correlation_distance(n_points, seed):
