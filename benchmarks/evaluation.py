@@ -10,6 +10,7 @@ Saves ``results/evaluation_<scheme>.json``. The folder keeps the embeddings of e
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -56,6 +57,7 @@ def run(scheme: str, folder: Path) -> None:
         scheme=scheme,
         n_top_genes=N_GENES,
         settings={name: SETTINGS[name] for name in SETTINGS if name in MODELS[scheme]},
+        n_jobs=os.cpu_count() or 1,
         out=folder / scheme,
     )
     save(
