@@ -16,6 +16,7 @@ import scanpy as sc
 import scvi
 from _record import ROOT, data_folder, load
 from counterfactuals import DATA_SETS
+from PIL import Image
 
 import scmedal_tools as smt
 
@@ -61,6 +62,7 @@ def draw(folder: Path) -> None:
     keys = ["X_pca", "X_scmedal_fe", "X_scmedal_re"]
     colors = [AML.batch_key, "cell_type"]
     smt.pl.embeddings(adata, keys, colors, save=FIGURES / "embeddings.png")
+    shrink(FIGURES / "embeddings.png")
     few = {"n_samples": 25, "n_cells": 200}
     smt.pl.batch_effects(models["RE"], save=FIGURES / "batch_effects.png", **few)
     genomaps(adata, models, FIGURES / "genomap_panel.png")
@@ -68,12 +70,24 @@ def draw(folder: Path) -> None:
 
 def genomaps(adata: ad.AnnData, models: dict, file: Path) -> None:
     """Monocytes as measured, without effects, and as of healthy and ill donors."""
-    stack = smt.tl.projection_stack(adata, *models.values(), cell_type=["Mono", "Mono-like"])
+    types = {"labels_key": "cell_type", "cell_type": ["Mono", "Mono-like"]}
+    stack = smt.tl.projection_stack(adata, *models.values(), **types)
     smt.tl.genomap_layout(stack)
     batches = ["BM3", "AML328", "AML556", "AML707B"]
     own = stack.obs.query("projection == 'original'").drop_duplicates("batch").set_index("batch")
     shown = own.loc[batches, "cell"].tolist()
     smt.pl.genomap_panel(stack, shown, batches, similar=0.95, save=file)
+    shrink(file)
+
+
+def shrink(file: Path) -> None:
+    """Keep 256 colours of a picture, a third of its size."""
+    few = (
+        Image.open(file)
+        .convert("RGB")
+        .quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    )
+    few.save(file, optimize=True)
 
 
 if __name__ == "__main__":
