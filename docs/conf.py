@@ -35,7 +35,6 @@ templates_path = ["_templates"]
 # Notebooks are run where their data are, and shown with the output they were saved with.
 nb_execution_mode = "off"
 nb_output_stderr = "remove"
-mathjax4_config = {"output": {"displayOverflow": "linebreak"}}  # for phones
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
