@@ -130,7 +130,7 @@ def tables() -> dict[str, str]:
             {
                 "case": case,
                 "memory": span(of(case, "peak_mib") - (of(loaded, "peak_mib") if loaded else 0)),
-                "seconds": span(of(case, "cpu_seconds")),
+                "seconds": span(of(case, "cpu_seconds"), ".1f"),
                 "ratio": span(of(case, "cpu_seconds") / of(reference, "cpu_seconds"), ".2f"),
             }
             for case in cases
