@@ -331,7 +331,7 @@ def figure() -> None:
     ax.set_xlabel("level")
     ax.set_ylabel("share of p-values at or below the level")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=8)
+    drawing.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     # The same bytes at every run.
     with plt.rc_context({"svg.hashsalt": FIGURE.stem}):
         drawing.savefig(FIGURE, metadata={"Date": None})

@@ -40,6 +40,7 @@ myst_heading_anchors = 3
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
+bibtex_default_style = "plain"
 
 autodoc_member_order = "bysource"
 autosummary_generate = True
