@@ -1,0 +1,39 @@
+"""What the libraries print of every model that is trained, such as which devices there are."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from threading import RLock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOGGERS = ("lightning.pytorch", "lightning.fabric", "scvi")
+_LEVELS = RLock()
+
+
+def silence() -> dict[logging.Logger, int]:
+    """Let Lightning and scvi-tools print warnings and errors only; return the former levels."""
+    import scvi  # noqa: F401  # when it is first imported, it and Lightning set their levels
+
+    levels = {logger: logger.level for logger in map(logging.getLogger, _LOGGERS)}
+    for logger, level in levels.items():
+        logger.setLevel(max(level, logging.WARNING))
+    return levels
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Context in which they do so; afterwards the levels are as they were.
+
+    They belong to all threads of a process, of which one at a time is let in.
+    """
+    with _LEVELS:
+        levels = silence()
+        try:
+            yield
+        finally:
+            for logger, level in levels.items():
+                logger.setLevel(level)
