@@ -14,25 +14,20 @@ _LOGGERS = ("lightning.pytorch", "lightning.fabric", "scvi")
 _LEVELS = RLock()
 
 
-def silence() -> dict[logging.Logger, int]:
-    """Let Lightning and scvi-tools print warnings and errors only; return the former levels."""
-    import scvi  # noqa: F401  # when it is first imported, it and Lightning set their levels
-
-    levels = {logger: logger.level for logger in map(logging.getLogger, _LOGGERS)}
-    for logger, level in levels.items():
-        logger.setLevel(max(level, logging.WARNING))
-    return levels
-
-
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Context in which they do so; afterwards the levels are as they were.
+    """Context in which Lightning and scvi-tools print warnings and errors only.
 
-    They belong to all threads of a process, of which one at a time is let in.
+    Afterwards the levels of their loggers are as they were. These belong to all threads of a
+    process, of which one at a time is let in.
     """
+    import scvi  # noqa: F401  # when it is first imported, it and Lightning set the levels
+
     with _LEVELS:
-        levels = silence()
+        levels = {logger: logger.level for logger in map(logging.getLogger, _LOGGERS)}
         try:
+            for logger, level in levels.items():
+                logger.setLevel(max(level, logging.WARNING))
             yield
         finally:
             for logger, level in levels.items():

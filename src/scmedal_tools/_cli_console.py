@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ._chatter import silence, without_chatter
+from ._chatter import without_chatter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,6 +101,5 @@ def quiet() -> Iterator[None]:
 
 
 def quiet_worker() -> None:
-    """Hide all that another process would print: it has no console to leave notes on."""
+    """Hide the warnings of another process: it has no console to leave notes on."""
     warnings.simplefilter("ignore")
-    silence()
