@@ -61,6 +61,12 @@ def test_results_say_what_made_them(path):
     assert record["results"]
 
 
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_results_are_of_a_commit(path):
+    """Otherwise the commit that a record names is not the code that ran."""
+    assert json.loads(path.read_text())["uncommitted_changes"] is False
+
+
 def test_directions_of_the_paper_hold_in_its_own_numbers():
     """A number that was copied wrongly would most likely turn one of them."""
     update_tables.tables_of("paper_directions")

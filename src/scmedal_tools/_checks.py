@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
 
 ExpressionKind = Literal["counts", "log-normalised", "not-logged", "negative", "non-finite"]
 
@@ -246,6 +247,19 @@ def check_names(adata: AnnData) -> None:
                 f"({_quoted(names[repeated].unique())}). "
                 f"Run:\nadata.{axis}_make_unique()"
             )
+
+
+def check_in_memory(adata: AnnData | MuData) -> None:
+    """Refuse data that are backed by a file.
+
+    Raises
+    ------
+    ValueError
+        If they are. The message ends with the line that reads them.
+    """
+    if adata.isbacked:
+        read = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
+        raise ValueError(f"adata is backed by a file. Run:\nadata = {read}")
 
 
 def expression_of(adata: AnnData, layer: str | None) -> Any:

@@ -20,6 +20,7 @@ from ._cli_console import (
     read,
 )
 from ._cli_evaluate import evaluate
+from ._cli_options import BatchKey, Input, Layer, MaxEpochs, SizeFactorKey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,18 +32,13 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier run in that folder.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the training.")]
-MaxEpochs = Annotated[int | None, typer.Option(help="Largest number of epochs of each network.")]
 
 
 @app.command(context_settings={"allow_extra_args": True})
 def run(
     context: typer.Context,
-    path: Annotated[
-        Path, typer.Argument(metavar="INPUT.h5ad", help="Cells with raw or log-normalised counts.")
-    ],
-    batch_key: Annotated[
-        str, typer.Option(help="Column of obs with each cell's batch, donor or sample.")
-    ],
+    path: Input,
+    batch_key: BatchKey,
     out: Out,
     labels_key: Annotated[
         str | None,
@@ -55,13 +51,8 @@ def run(
             help="Batches as which to predict the mean expression of all others; after the file.",
         ),
     ] = None,
-    layer: Annotated[
-        str | None, typer.Option(help="Layer with the expression, instead of X.")
-    ] = None,
-    size_factor_key: Annotated[
-        str | None,
-        typer.Option(help="Column of obs with total counts, if the file has some genes only."),
-    ] = None,
+    layer: Layer = None,
+    size_factor_key: SizeFactorKey = None,
     preset: Annotated[
         str, typer.Option(help="default, paper or paper-aml, paper-asd, paper-heart.")
     ] = "default",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import warnings
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ._chatter import without_chatter
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 console = Console()
 errors = Console(stderr=True)
-
-CHATTY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "scvi")
 
 
 def check_file(path: Path) -> None:
@@ -97,23 +96,10 @@ def quiet() -> Iterator[None]:
         # The same may be said of every fold.
         note = cache(lambda text: announce(f"  note: {text}"))
         warnings.showwarning = lambda message, *_: note(str(message))
-        # Loaded first, because lightning sets the levels when it is imported.
-        from . import _pipeline  # noqa: F401
-
-        levels = {logger: logger.level for logger in map(logging.getLogger, CHATTY_LOGGERS)}
-        try:
-            for logger in levels:
-                logger.setLevel(logging.ERROR)
+        with without_chatter():
             yield
-        finally:
-            for logger, level in levels.items():
-                logger.setLevel(level)
 
 
 def quiet_worker() -> None:
-    """Hide all that another process would print: it has no console to leave notes on."""
+    """Hide the warnings of another process: it has no console to leave notes on."""
     warnings.simplefilter("ignore")
-    from . import _pipeline  # noqa: F401
-
-    for name in CHATTY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)

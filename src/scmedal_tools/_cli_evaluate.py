@@ -17,6 +17,7 @@ from ._cli_console import (
     quiet_worker,
     read,
 )
+from ._cli_options import BatchKey, Input, Layer, MaxEpochs, SizeFactorKey
 
 if TYPE_CHECKING:
     from .train._folds import Scheme
@@ -24,12 +25,8 @@ if TYPE_CHECKING:
 
 def evaluate(
     context: typer.Context,
-    path: Annotated[
-        Path, typer.Argument(metavar="INPUT.h5ad", help="Cells with raw or log-normalised counts.")
-    ],
-    batch_key: Annotated[
-        str, typer.Option(help="Column of obs with each cell's batch, donor or sample.")
-    ],
+    path: Input,
+    batch_key: BatchKey,
     labels_key: Annotated[str, typer.Option(help="Column of obs with cell types.")],
     out: Annotated[
         Path,
@@ -62,16 +59,9 @@ def evaluate(
             "log-normalised expression.",
         ),
     ] = None,
-    layer: Annotated[
-        str | None, typer.Option(help="Layer with the expression, instead of X.")
-    ] = None,
-    size_factor_key: Annotated[
-        str | None,
-        typer.Option(help="Column of obs with total counts, if the file has some genes only."),
-    ] = None,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Largest number of epochs of each network.")
-    ] = None,
+    layer: Layer = None,
+    size_factor_key: SizeFactorKey = None,
+    max_epochs: MaxEpochs = None,
     seed: Annotated[int, typer.Option(help="Seed of the folds and of all training.")] = 0,
     n_jobs: Annotated[int, typer.Option(help="Models to train side by side.")] = 1,
 ) -> None:

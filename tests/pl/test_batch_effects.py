@@ -127,6 +127,36 @@ class TestHeatmap:
         np.testing.assert_allclose(image.norm(0.0), 0.5)
 
 
+class TestTwoBatches:
+    """The factor has two levels, and one gene is drawn: nothing is squeezed into a number."""
+
+    OPTIONS = QUICK | {"factor": "protocol"}
+
+    def test_forest(self, model):
+        (ax,) = batch_effects_forest(model, n_genes=1, **self.OPTIONS).axes
+        assert names(ax.yaxis) == ["v2", "v3"]
+        assert len(ax.collections[0].get_segments()) == 2
+
+    def test_heatmap(self, model):
+        ax = batch_effects_heatmap(model, n_genes=1, **self.OPTIONS)
+        assert ax.images[0].get_array().shape == (2, 1)
+        assert sorted(names(ax.yaxis)) == ["v2", "v3"]
+
+    def test_dendrogram_is_one_branch(self, model):
+        ax = batch_dendrogram(model, **self.OPTIONS)
+        (branch,) = ax.lines
+        distance = tl.batch_similarity(model, progress=False, **self.OPTIONS).to_numpy()[0, 1]
+        np.testing.assert_allclose(branch.get_xdata(), [0, distance, distance, 0])
+        np.testing.assert_array_equal(branch.get_ydata(), [0, 0, 1, 1])
+        assert ax.get_xlim() == pytest.approx((1.02 * distance, 0))
+
+    def test_all_in_one(self, model):
+        forest, tree, heatmap, *_ = batch_effects(model, n_genes=1, **self.OPTIONS).axes
+        assert len(forest.collections[0].get_segments()) == 2
+        assert len(tree.lines) == 1
+        assert heatmap.images[0].get_array().shape == (2, 1)
+
+
 class TestDendrogram:
     def test_batches_join_at_their_distance(self, model):
         ax = batch_dendrogram(model, **QUICK)

@@ -106,6 +106,24 @@ def test_a_panel_for_each_of_what_is_scored(summary):
     assert [points(ax)[y][0] for y in ax.get_yticks()] == list(expected)
 
 
+@pytest.mark.parametrize("least", [-0.08, -0.9, 0.101])
+@pytest.mark.parametrize("width", [0.02, 0.2, 0.9])
+def test_numbers_of_the_axis_are_apart(summary, least, width):
+    drawn = summary.query("metric == 'accuracy'").copy()
+    drawn[["lower", "mean", "upper"]] = np.linspace(least, least + width, 3)
+    figure = scores(drawn, "accuracy")
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    left, right = ax.get_xlim()
+    shown = [
+        label.get_window_extent()
+        for x, label in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+        if left <= x <= right
+    ]
+    assert len(shown) >= 3
+    assert all(after.x0 - before.x1 > 3 for before, after in pairwise(shown))
+
+
 def test_one_fold_is_points_without_intervals():
     (ax,) = scores(summarise_folds(table(1)), "accuracy").axes
     assert len(points(ax)) == len(ROWS) + len(CONTROLS)

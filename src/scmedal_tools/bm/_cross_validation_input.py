@@ -7,7 +7,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from scmedal_tools import _keys
-from scmedal_tools._checks import check_counts, check_log_normalised, check_obs
+from scmedal_tools._checks import (
+    check_counts,
+    check_in_memory,
+    check_log_normalised,
+    check_obs,
+)
 from scmedal_tools._embeddings import embedding_of
 
 from ._embedders import COMPARATORS, ONE_EPOCH, OWN_MODELS, PERMUTED, RE, RE_CONTROLS
@@ -37,6 +42,7 @@ def check_input(
     scib: bool,
 ) -> None:
     """Refuse what would fail after hours."""
+    check_in_memory(adata)
     check_log_normalised(adata)
     named = [("batch_key", batch_key), ("labels_key", labels_key)]
     for what, key in (*named, *(("target_keys", key) for key in target_keys)):

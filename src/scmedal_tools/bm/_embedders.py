@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scmedal_tools import ext
+from scmedal_tools._chatter import without_chatter
 from scmedal_tools.ext._common import random_state, train
 from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_FEC, SCMEDAL_RE
 
@@ -154,7 +155,8 @@ class Fold:
         """Latent of all cells as cells of these batches; of unknown ones without effects."""
         known = np.isin(batches, model.batch_names.astype(str))
         cells = self._labelled(np.where(known, batches, UNSEEN))
-        return model.get_latent_representation(cells, unseen_batch="population")
+        with without_chatter():
+            return model.get_latent_representation(cells, unseen_batch="population")
 
     def _labelled(self, batches: np.ndarray) -> AnnData:
         """The cells, whose expression is shared and not copied, with these batches."""

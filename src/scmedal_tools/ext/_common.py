@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from scmedal_tools._checks import check_labels, check_obs, expression_of
+from scmedal_tools._chatter import without_chatter
+from scmedal_tools._checks import check_in_memory, check_labels, check_obs, expression_of
 from scmedal_tools.tl._embed import write_embedding
 from scmedal_tools.train._splits import check_external_indexing
 
@@ -48,6 +49,7 @@ class Run:
     """Positions of the training, validation and test cells."""
 
     def __post_init__(self) -> None:
+        check_in_memory(self.adata)
         check_obs(self.adata, self.batch_key)
         if self.labels_key not in (None, self.batch_key):
             check_labels(self.adata, self.labels_key)
@@ -122,9 +124,9 @@ def random_state(seed: int) -> Iterator[None]:
 def train(
     model: BaseModelClass, splits: Sequence[np.ndarray], *, progress: bool, **kwargs: Any
 ) -> None:
-    """Train a model on the first part, watched on the second."""
+    """Train a model on the first part, watched on the second, and without progress in silence."""
     splitter = {"external_indexing": list(splits)} | kwargs.pop("datasplitter_kwargs", {})
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), nullcontext() if progress else without_chatter():
         # Held-out batches are meant, and these models have no effects of them to interpret.
         warnings.filterwarnings("ignore", message=".*batches have no training cells")
         model.train(datasplitter_kwargs=splitter, enable_progress_bar=progress, **kwargs)

@@ -57,6 +57,11 @@ def harmony(
     ValueError
         As :func:`pca`.
 
+    Notes
+    -----
+    harmonypy is called directly: ``scanpy.external.pp.harmony_integrate`` (scanpy 1.12) transposes
+    the result, which fails with harmonypy 2, where cells are rows already.
+
     Examples
     --------
     >>> import scmedal_tools as smt

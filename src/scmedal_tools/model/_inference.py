@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 if TYPE_CHECKING:
@@ -167,12 +168,13 @@ class InferenceMixin(BaseModelClass):
                 raise ValueError("unseen_batch needs `adata`: codes of a `dataloader` are taken.")
             return dataloader
         adata, cells = self._cells(adata, indices, unseen_batch)
-        return self._make_data_loader(
+        minibatches = self._make_data_loader(
             adata=adata,
             indices=cells,
             batch_size=batch_size,
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
+        return _as_asked(minibatches, cells) if adata.isbacked else minibatches
 
     def _cells(
         self,
@@ -253,6 +255,16 @@ class InferenceMixin(BaseModelClass):
 
 def _to_cpu(values: Tensor) -> Tensor:
     return values.detach().float().cpu()
+
+
+def _as_asked(minibatches: Minibatches, cells: np.ndarray) -> Iterator[dict[str, Tensor]]:
+    """Minibatches in the order of ``cells``: a file gives those of each in its own order."""
+    start = 0
+    for tensors in minibatches:
+        stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
+        place = cells[start:stop].argsort().argsort()
+        yield {name: values[place] for name, values in tensors.items()}
+        start = stop
 
 
 def _positions(indices: Indices) -> np.ndarray:

@@ -37,15 +37,10 @@ def batch_dendrogram(
 
     Parameters
     ----------
-    model
-        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`. Its data are modified: where
-        ``uns["<column>_colors"]`` has no colours of the batches, scanpy's defaults are written.
-    factor
-        Factor whose levels are drawn, one of ``model.factors``; ``None`` for the batch.
+    model, factor, save
+        See :func:`batch_effects_forest`.
     ax
         Axes to draw on, by default those of a new figure.
-    save
-        File to write the figure to; its ending gives the format.
     **kwargs
         ``n_samples``, ``n_cells`` and ``seed`` of :func:`scmedal_tools.tl.batch_similarity`.
 

@@ -42,20 +42,8 @@ def batch_effects(
 
     Parameters
     ----------
-    model
-        Trained :class:`~scmedal_tools.model.SCMEDAL_RE`. Its data are modified: where
-        ``uns["<column>_colors"]`` has no colours of the batches, scanpy's defaults are written.
-    genes
-        Genes to draw, in this order; by default those with the largest root mean square effect
-        over the batches, largest first.
-    n_genes
-        Number of genes if `genes` are not given.
-    factor
-        Factor whose levels are drawn, one of ``model.factors``; ``None`` for the batch.
-    interval
-        Probability that an interval holds, of one batch and gene at a time.
-    save
-        File to write the figure to; its ending gives the format.
+    model, genes, n_genes, factor, interval, save
+        See :func:`batch_effects_forest`.
     **kwargs
         ``n_samples``, ``n_cells`` and ``seed`` of
         :meth:`~scmedal_tools.model.SCMEDAL_RE.get_batch_effects` and

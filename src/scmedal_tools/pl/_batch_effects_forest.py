@@ -79,6 +79,11 @@ def batch_effects_forest(
     RuntimeError
         If the model is not trained.
 
+    Notes
+    -----
+    Effects are deviations from the population, which is learned from the same batches. Of two
+    batches they are nearly mirror images: one difference, drawn twice.
+
     Examples
     --------
     >>> import scmedal_tools as smt

@@ -42,17 +42,10 @@ def batch_effects_heatmap(
     ----------
     model
         Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
-    genes
-        Genes to draw, in this order; by default those with the largest root mean square effect
-        over the batches, largest first.
-    n_genes
-        Number of genes if `genes` are not given.
-    factor
-        Factor whose levels are drawn, one of ``model.factors``; ``None`` for the batch.
+    genes, n_genes, factor, save
+        See :func:`batch_effects_forest`.
     ax
         Axes to draw on, by default those of a new figure.
-    save
-        File to write the figure to; its ending gives the format.
     **kwargs
         ``n_samples``, ``n_cells`` and ``seed`` of :func:`scmedal_tools.tl.batch_similarity`.
 

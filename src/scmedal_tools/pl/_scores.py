@@ -40,6 +40,7 @@ STYLES = {
 }
 CHANCE_STYLE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 PANEL_WIDTH, ROW_HEIGHT = 2.6, 0.2  # inches
+TICKS: dict[str, Any] = {"nbins": 4, "min_n_ticks": 3}  # numbers as long as -0.075 fit
 CHARACTER_WIDTH, MARGINS = 0.062, 0.95  # inches: of the names, and around the panel
 
 
@@ -170,6 +171,7 @@ def _draw(ax: Axes, rows: pd.DataFrame, scores: pd.DataFrame) -> None:
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=7)
     ax.tick_params(axis="y", length=0)
+    ax.locator_params(axis="x", **TICKS)
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 

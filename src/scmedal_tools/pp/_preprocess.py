@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmedal_tools import _keys
-from scmedal_tools._checks import check_counts, check_names, check_obs
+from scmedal_tools._checks import check_counts, check_in_memory, check_names, check_obs
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -164,8 +164,7 @@ def variable_genes(adata: AnnData, n_top_genes: int, batch_key: str) -> NDArray[
 
 
 def _check_input(adata: AnnData, layer: str | None, batch_key: str | None) -> None:
-    if adata.isbacked:
-        raise ValueError("adata is backed by a file. Run:\nadata = adata.to_memory()")
+    check_in_memory(adata)
     check_names(adata)
     check_counts(adata, layer)
     if batch_key is not None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy import sparse, stats
 from tqdm.auto import tqdm
 
-from scmedal_tools._checks import check_obs
+from scmedal_tools._checks import check_in_memory, check_obs
 from scmedal_tools.model._effects import random_cells
 from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part
 
@@ -20,7 +21,6 @@ from ._counterfactual_means import check_alike, draws_of, group_means
 from ._group_tests import cohens_d, differ, mann_whitney, mixed_models, rubin, student
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from mudata import MuData
 
     from scmedal_tools.model import SCMEDAL_RE
@@ -63,7 +63,7 @@ def counterfactual_de(
         pooled.
     adata
         Cells, in a MuData if the model was registered with one. Donors without a cell in it are
-        left out.
+        left out. An AnnData may be backed: only the cells that are projected are read.
     groups
         Column of ``obs`` with the group of each donor, such as a diagnosis; in a MuData where the
         batches are.
@@ -124,7 +124,8 @@ def counterfactual_de(
         If a model is not a ``SCMEDAL_RE``.
     ValueError
         If the method is unknown, the group varies within a donor, there are fewer than two donors
-        in a group, more than two groups and none chosen, no cells to project, or too few draws.
+        in a group, more than two groups and none chosen, no cells to project, too few draws, or
+        a MuData is backed by a file.
     ImportError
         If statsmodels is not installed and needed.
 
@@ -186,7 +187,7 @@ def counterfactual_de(
     _check_numbers(in_group, group, reference, method)
     if layout is not None:
         layout = _checked(layout, first.gene_names)
-    projected = adata[_drawn(adata, setup, cells, labels_key, label, seed)].copy()
+    projected = _copied(adata, _drawn(adata, setup, cells, labels_key, label, seed))
 
     means = np.mean([_donor_means(m, projected, donors, swap) for m in models], axis=0)
     draws = np.empty((n_samples, *means.shape))
@@ -333,6 +334,14 @@ def _drawn(
             stacklevel=3,
         )
     return random_cells(candidates, n_cells, seed)
+
+
+def _copied(adata: AnnData | MuData, cells: np.ndarray) -> AnnData | MuData:
+    """Some of the cells in an object of its own, which also reads them from a file."""
+    if isinstance(adata, AnnData) and adata.isbacked:
+        return adata[cells].to_memory().copy()  # without the copy dense expression stays a view
+    check_in_memory(adata)
+    return adata[cells].copy()
 
 
 def _donor_means(

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.decomposition import KernelPCA
 
 from scmedal_tools import _keys
-from scmedal_tools._checks import check_names, expression_of
+from scmedal_tools._checks import check_in_memory, check_names, expression_of
 
 from ._genomap_reference import reference_pixels
 from ._gromov_wasserstein import OFFSET, assign, import_ot, kl_loss, stress, transport
@@ -89,8 +89,8 @@ def genomap_layout(
         If POT is missing, or the original package where it is asked for.
     ValueError
         If the grid has fewer pixels than there are genes, expression is not finite, gene names
-        are not unique, there are fewer than 2 cells or genes, or the original package cannot
-        take the genes.
+        are not unique, there are fewer than 2 cells or genes, the data are backed, or the
+        original package cannot take the genes.
 
     Examples
     --------
@@ -102,6 +102,7 @@ def genomap_layout(
     if layout not in get_args(Layout):
         raise ValueError(f"layout={layout!r} is not one of {get_args(Layout)}.")
     import_ot()
+    check_in_memory(adata)
     check_names(adata)
     x = expression_of(adata, layer)
     x = x if indices is None else x[np.asarray(indices)]

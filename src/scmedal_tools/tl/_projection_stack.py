@@ -110,7 +110,8 @@ def projection_stack(
     setup = re.registry["setup_args"]
     expression = part_of(adata, setup, EXPRESSION)
     genes = expression.var_names.get_indexer(re.gene_names)
-    measured = expression_of(expression, layer_of(setup))[chosen]
+    rows, place = np.unique(chosen, return_inverse=True)  # a file gives cells in its order only
+    measured = expression_of(expression, layer_of(setup))[rows]
     measured = measured.toarray() if sparse.issparse(measured) else np.asarray(measured)
     swapped = re.get_counterfactual_expression(
         adata,
@@ -121,7 +122,7 @@ def projection_stack(
     )
     swapped = cast("dict[str, np.ndarray]", swapped)
     parts = {
-        ("original", ""): measured[:, genes],
+        ("original", ""): measured[place][:, genes],
         ("FE", ""): np.asarray(fe.get_reconstruction(adata, indices=chosen, return_numpy=True)),
         **{("RE", name): swapped[targets[name]] for name in batches},
     }

@@ -1,0 +1,21 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Input = Annotated[
+    Path, typer.Argument(metavar="INPUT.h5ad", help="Cells with raw or log-normalised counts.")
+]
+BatchKey = Annotated[
+    str, typer.Option(help="Column of obs with each cell's batch, donor or sample.")
+]
+Layer = Annotated[str | None, typer.Option(help="Layer with the expression, instead of X.")]
+SizeFactorKey = Annotated[
+    str | None,
+    typer.Option(help="Column of obs with total counts, if the file has some genes only."),
+]
+MaxEpochs = Annotated[int | None, typer.Option(help="Largest number of epochs of each network.")]
