@@ -230,7 +230,7 @@ def test_settings_without_effect_are_refused(build, adata):
 
 def test_counterfactual_without_a_target(fit, adata):
     model = fit("SCMEDAL_RE", adata)
-    with pytest.raises(ValueError, match="names no batch"):
+    with pytest.raises(ValueError, match=r"names no batch.*transform_batch='donor_01'\.$"):
         model.get_counterfactual_expression(transform_batch=None)
     with pytest.raises(ValueError, match="aggregate"):
         model.get_counterfactual_expression(transform_batch="donor_01", aggregate="avg")

@@ -90,7 +90,8 @@ class CounterfactualMixin(BaseModelClass):
         return_numpy
             Return arrays instead of tables.
         swap
-            What gets the target batch. ``"content"``: all that follows the content;
+            What gets the target batch. ``"content"``: the cell is encoded in its own batch, down
+            to its content, which has little of the batch, and all that follows gets the target;
             ``"decoder"``: the decoder, with the latent of the own batch (scMEDAL, section 4.2.2);
             ``"encoder_decoder"``: encoder and decoder. ``None`` for the preset's: content by
             default, encoder and decoder in the paper's presets.
@@ -271,7 +272,10 @@ class CounterfactualMixin(BaseModelClass):
         else:
             targets = list(transform_batch or ())
         if not targets:
-            raise ValueError("transform_batch names no batch: pass a target, or several.")
+            raise ValueError(
+                "transform_batch names no batch: pass one by its name, or several, for example "
+                f"transform_batch={self.batch_names[0]!r}."
+            )
         batch_key = next(iter(self.factors))
         named: dict[Any, Levels] = {}  # a batch may have a number for a name
         for target in targets:
