@@ -132,6 +132,7 @@ class TestRun:
         assert str(out) in listing
         assert all(name in listing for name in expected)
         assert "Open report.html first" in listing
+        assert "For counterfactuals" not in listing
         assert listing.split()[1] == "report.html"
 
     def test_shows_progress_and_no_chatter(self, labelled):
@@ -148,9 +149,18 @@ class TestRun:
             "Train SCMEDAL_RE",
             "Counterfactual",
             "Figures",
+            "  UMAPs",
+            "  effects of batches",
+            "  genomaps",
         )
         positions = [output.index(step) for step in steps]
         assert positions == sorted(positions)
+
+    def test_says_how_many_genes_were_left_out(self, labelled, counts):
+        out, output, _ = labelled
+        n_genes = ad.read_h5ad(out / "adata.h5ad").n_vars
+        assert n_genes < counts.n_vars
+        assert f"  {N_CELLS} cells x {n_genes} of {counts.n_vars} genes, 4 batches" in output
 
     def test_cells_have_their_embeddings(self, labelled, counts):
         adata = ad.read_h5ad(labelled[0] / "adata.h5ad")
@@ -245,7 +255,7 @@ class TestOptions:
         assert names[0].equals(names[1])
 
     def test_without_labels_the_fixed_effects_are_fe(self, files, tmp_path):
-        succeed("run", files["counts"], *BATCH, "--out", tmp_path, *_quick())
+        output = succeed("run", files["counts"], *BATCH, "--out", tmp_path, *_quick())
         adata = ad.read_h5ad(tmp_path / "adata.h5ad")
         assert {"X_scmedal_fe", "X_scmedal_re"} <= set(adata.obsm)
         assert "X_scmedal_fec" not in adata.obsm
@@ -253,6 +263,7 @@ class TestOptions:
         of_fec = {"models/fec/model.pt", "history/fec.csv", "figures/training_fec.png"}
         assert not of_fec & files_in(tmp_path)
         assert not (tmp_path / "counterfactual_means.h5ad").exists()
+        assert output.rstrip().endswith("or load models/re in Python.")
 
     def test_log_normalised_input_is_taken_as_it_is(self, expression, tmp_path):
         given = expression.copy()
@@ -464,6 +475,8 @@ def test_demo_compares_with_the_truth(tmp_path, monkeypatch):
     assert record["effect_recovery"]["additive"]["correlation"] == pytest.approx(
         medians["additive"]
     )
+    order = list(medians.sort_values().index)
+    assert sorted(order, key=printed.index) == list(record["effect_recovery"]) == order
     report = (tmp_path / "report.html").read_text()
     assert f'<th scope="row">additive</th><td>{medians["additive"]:.3g}</td>' in report
 

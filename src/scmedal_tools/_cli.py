@@ -113,7 +113,7 @@ def demo(
         announce("Compare with the truth")
         recovery = bm.effect_recovery(job_run.models["re"], job_run.adata)
         recovery.to_csv(out / "effect_recovery.csv", index=False)
-        medians = recovery.groupby("method").median(numeric_only=True)
+        medians = recovery.groupby("method").median(numeric_only=True).sort_values("correlation")
         job_run.conclude(input="datasets.simulated", effect_recovery=medians.T.to_dict())
     _conclude(out)
     _show_recovery(medians, len(recovery) // len(medians))
@@ -122,11 +122,17 @@ def demo(
 def _conclude(out: Path) -> None:
     from ._pipeline import OUTPUTS
 
-    list_written(out, {name: text for name, text in OUTPUTS.items() if (out / name).exists()})
+    written = {name: text for name, text in OUTPUTS.items() if (out / name).exists()}
+    list_written(out, written)
     announce(
         "\nOpen report.html first. Fixed effects: batches should mix, cell types stay apart.\n"
         "Random effects: what each batch adds. Then the loss curves: have they settled?"
     )
+    if "counterfactual_means.h5ad" not in written:
+        announce(
+            "\nFor counterfactuals name batches with --transform-batch, "
+            "or load models/re in Python."
+        )
 
 
 def _show_recovery(medians: pd.DataFrame, n_effects: int) -> None:
@@ -134,10 +140,11 @@ def _show_recovery(medians: pd.DataFrame, n_effects: int) -> None:
         "estimated by",
         title=f"\nEffect of moving a type's cells to another donor, medians of {n_effects} cases",
         caption="correlation with the truth over genes, slope (1 is calibrated),\n"
-        "squared error relative to the true effect",
+        "squared error relative to the true effect; additive is the difference of\n"
+        "the donors' means, least squares is fitted on donor and cell type",
     )
     for metric in medians:
         table.add_column(metric.replace("_", " "), justify="right")
-    for method, row in medians.sort_values("correlation").iterrows():
+    for method, row in medians.iterrows():
         table.add_row(str(method), *(f"{value:.2f}" for value in row))
     console.print(table)

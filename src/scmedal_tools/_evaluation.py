@@ -125,10 +125,11 @@ class Evaluation:
     def _preprocess(self) -> int | None:
         """Log-normalise all genes; return how many are to be selected in each fold."""
         job, announce = self.job, self.steps.announce
+        given = self.adata.shape
         had_counts = prepare_expression(
             self.adata, job.batch_key, job.layer, job.size_factor_key, None, announce
         )
-        announce_size(self.adata, job.batch_key, announce)
+        announce_size(self.adata, given, job.batch_key, announce)
         n_top_genes = job.n_top_genes
         if n_top_genes is None and had_counts and self.adata.n_vars > DEFAULT_GENES:
             n_top_genes = DEFAULT_GENES

@@ -139,6 +139,7 @@ class Run:
     def _preprocess(self) -> None:
         """Raw counts are preprocessed; log-normalised expression is taken as it is."""
         job, adata, announce = self.job, self.adata, self.steps.announce
+        given = adata.shape
         n_top_genes = PAPER_GENES.get(job.preset, DEFAULT_GENES)
         had_counts = prepare_expression(
             adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, announce
@@ -148,7 +149,7 @@ class Run:
             sc.pp.pca(adata, n_comps=min(50, *(n - 1 for n in adata.shape)), mask_var=None)
             adata.obsm.pop(umap_key(_keys.PCA), None)
         self.embeddings.append(_keys.PCA)
-        announce_size(adata, job.batch_key, announce)
+        announce_size(adata, given, job.batch_key, announce)
 
     def _clear_outputs(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -181,14 +182,16 @@ class Run:
         means.write_h5ad(self.out / "counterfactual_means.h5ad", compression="gzip")
 
     def _draw(self) -> None:
-        figures = self.figures
+        figures, announce = self.figures, self.steps.announce
         figures.mkdir(exist_ok=True)
+        announce("  UMAPs")
         pl.embeddings(self.adata, self.embeddings, self.colors, save=figures / "embeddings.png")
         for name, trained in self.models.items():
             if len(trained.history["train_loss"]) > 1:
                 pl.training(trained, save=figures / f"training_{name}.png")
         if self.confounding is not None:
             pl.confounding(self.confounding, save=figures / "confounding.png")
+        announce("  effects of batches")
         random_effects = self.models["re"]
         n_cells = int(np.clip(N_CELLS / len(random_effects.batch_names), 20, 200))
         pl.batch_effects(
@@ -198,8 +201,9 @@ class Run:
             n_cells=n_cells,
         )
         if find_spec("ot") is None:
-            self.steps.announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
+            announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
         else:
+            announce("  genomaps")
             self._draw_genomaps()
 
     def _draw_genomaps(self) -> None:

@@ -86,10 +86,16 @@ def prepare_expression(
     return True
 
 
-def announce_size(adata: AnnData, batch_key: str, announce: Callable[[str], None]) -> None:
-    """Say how many cells, genes and batches there are."""
+def announce_size(
+    adata: AnnData, given: tuple[int, int], batch_key: str, announce: Callable[[str], None]
+) -> None:
+    """Say how many cells and genes there are, of how many that were given, and the batches."""
+    cells, genes = (
+        f"{kept:,}" if kept == before else f"{kept:,} of {before:,}"
+        for kept, before in zip(adata.shape, given, strict=True)
+    )
     n_batches = adata.obs[batch_key].nunique()
-    announce(f"  {adata.n_obs:,} cells x {adata.n_vars:,} genes, {n_batches:,} batches")
+    announce(f"  {cells} cells x {genes} genes, {n_batches:,} batches")
 
 
 def write_record(

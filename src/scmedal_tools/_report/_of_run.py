@@ -137,8 +137,9 @@ def _recovery(record: Mapping[str, Any]) -> list[Section]:
     table = Table(caption, ["estimated by", *(m.replace("_", " ") for m in metrics)], rows)
     text = (
         "Correlation with the truth over genes, slope (1 is calibrated), and squared error "
-        "relative to the true effect. That simulated effects are found does not show that those "
-        "of your data are."
+        "relative to the true effect. Beside RE stand two simple estimates: additive, the "
+        "difference of the donors' means, and least squares on donor and cell type. That "
+        "simulated effects are found does not show that those of your data are."
     )
     return [Section("Compared with the truth", [text], tables=[table])]
 
