@@ -1,0 +1,69 @@
+"""The same models on a GPU: what they compute there is what they compute on the CPU."""
+
+import numpy as np
+import pytest
+import torch
+
+import scmedal_tools as smt
+
+from .conftest import MODELS, SETUP
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def on_gpu(fit, labelled):
+    def train(name, **model):
+        return fit(name, labelled.copy(), SETUP, model=model, accelerator="gpu", devices=1)
+
+    return train
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("name", MODELS)
+def test_trained_there_and_read_on_the_cpu(on_gpu, fresh, tmp_path, name, preset):
+    model = on_gpu(name, preset=preset)
+    assert model.device.type == "cuda"
+    assert np.isfinite(model.history["train_loss"].to_numpy(float)).all()
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model", adata=False, accelerator="cpu")
+    assert loaded.device.type == "cpu"
+    for verb in ("get_latent_representation", "get_reconstruction"):
+        ours, expected = (np.asarray(getattr(m, verb)(fresh)) for m in (model, loaded))
+        np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-3, err_msg=verb)
+
+
+def test_first_losses_are_those_of_the_cpu(fit, labelled):
+    for name in MODELS:
+        losses = [
+            fit(name, labelled.copy(), SETUP, accelerator=device).history["train_loss"]
+            for device in ("cpu", "gpu")
+        ]
+        ours, expected = (loss.to_numpy(float)[0] for loss in losses)
+        np.testing.assert_allclose(ours, expected, rtol=0.1, err_msg=name)
+
+
+def test_random_effects(on_gpu, fresh, tmp_path):
+    model = on_gpu("SCMEDAL_RE")
+    model.save(tmp_path / "model")
+    loaded = smt.model.SCMEDAL_RE.load(tmp_path / "model", adata=False, accelerator="cpu")
+    targets = ["donor_01", "population"]
+    ours, expected = (
+        m.get_counterfactual_expression(fresh, transform_batch=targets) for m in (model, loaded)
+    )
+    for target in targets:
+        np.testing.assert_allclose(ours[target], expected[target], rtol=1e-3, atol=1e-3)
+    intervals = model.get_counterfactual_expression(
+        fresh, transform_batch="donor_01", n_samples=50, interval=0.9
+    )
+    assert all(np.isfinite(np.asarray(table)).all() for table in intervals.values())
+
+
+def test_new_donor(on_gpu, fresh):
+    model = on_gpu("SCMEDAL_RE")
+    fresh.obs["donor"] = "new"
+    query = smt.model.SCMEDAL_RE.load_query_data(fresh, model)
+    query.train(max_epochs=2, accelerator="gpu", devices=1, enable_progress_bar=False)
+    assert query.device.type == "cuda"
+    shift = query.get_counterfactual_expression(fresh, transform_batch="new")
+    assert torch.isfinite(torch.as_tensor(np.asarray(shift))).all()
