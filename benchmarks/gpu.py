@@ -20,8 +20,8 @@ from _record import load, markdown, save
 
 import scmedal_tools as smt
 
-ROUNDS, EPOCHS, SEED = 3, 2, 0
-SIMULATED = {"n_donors": 20, "n_genes": 3000, "cell_scale": 3.0, "seed": SEED}
+ROUNDS, EPOCHS, SEED = 2, 2, 0
+SIMULATED = {"n_donors": 20, "n_genes": 3000, "cell_scale": 2.0, "seed": SEED}
 DEVICES = ("cpu", "gpu")
 COUNTERFACTUALS = "counterfactuals"
 CASES = ("FE", "FEC", "RE", COUNTERFACTUALS)
