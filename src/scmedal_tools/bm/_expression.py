@@ -1,0 +1,34 @@
+"""The expression that counterfactuals are judged by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scmedal_tools._checks import expression_of
+from scmedal_tools.model._modalities import layer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from anndata import AnnData
+    from scipy import sparse
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+    from ._baselines import Counterfactual
+
+
+def registered_expression(
+    models: Iterable[SCMEDAL_RE | Counterfactual], adata: AnnData
+) -> np.ndarray | sparse.csr_matrix:
+    """Expression that the models were registered with; ``X`` if there are functions only."""
+    layers = {
+        layer_of(model.registry["setup_args"]) for model in models if hasattr(model, "registry")
+    }
+    if len(layers) > 1:
+        raise ValueError(
+            f"The models were registered with different layers, {layers}: their shifts have "
+            "different units. Compare those of one layer."
+        )
+    return expression_of(adata, next(iter(layers), None))
