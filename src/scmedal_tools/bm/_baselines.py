@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import product
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -121,10 +121,7 @@ class Groups:
 
 
 def baselines(
-    expression: np.ndarray | sparse.csr_matrix,
-    batches: np.ndarray,
-    labels: np.ndarray,
-    train: np.ndarray,
+    expression: Any, batches: np.ndarray, labels: np.ndarray, train: np.ndarray
 ) -> dict[str, Counterfactual]:
     """Fit all baselines to the training cells of log-normalised cells x genes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scmedal_tools._checks import expression_of
 from scmedal_tools.model._modalities import layer_of
@@ -10,18 +10,14 @@ from scmedal_tools.model._modalities import layer_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     from anndata import AnnData
-    from scipy import sparse
 
     from scmedal_tools.model import SCMEDAL_RE
 
     from ._baselines import Counterfactual
 
 
-def registered_expression(
-    models: Iterable[SCMEDAL_RE | Counterfactual], adata: AnnData
-) -> np.ndarray | sparse.csr_matrix:
+def registered_expression(models: Iterable[SCMEDAL_RE | Counterfactual], adata: AnnData) -> Any:
     """Expression that the models were registered with; ``X`` if there are functions only."""
     layers = {
         layer_of(model.registry["setup_args"]) for model in models if hasattr(model, "registry")

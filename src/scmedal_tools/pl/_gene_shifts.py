@@ -114,10 +114,10 @@ def gene_shifts(
     shifts = _shifts(
         as_counterfactual(model, adata),
         registered_expression([model], adata),
+        adata.var_names,
         str(source),
         str(target),
         *cells,
-        adata.var_names,
     )
 
     ax = axes_of(ax, (4.0, 4.0))
@@ -171,12 +171,12 @@ def _cells(
 def _shifts(
     counterfactual: Counterfactual,
     expression: np.ndarray | sparse.csr_matrix,
+    genes: pd.Index,
     source: str,
     target: str,
     from_cells: np.ndarray,
     of_source: np.ndarray,
     of_target: np.ndarray,
-    genes: pd.Index,
 ) -> pd.DataFrame:
     """Predicted and measured shift of each gene."""
     predicted = counterfactual(from_cells, target).mean(0)
