@@ -51,7 +51,10 @@ METHODS = {
     "pseudobulk": "Student, means of each donor's own cells",
     "cells": "t-test, own cells as replicates",
 }
-DESIGNS = {"random": "6 and 6", "unequal": "3 and 9", "by_size": "6 smallest and 6 largest"}
+DESIGNS = {
+    **{"random": "6 and 6", "unequal": "3 and 9"},
+    **{"by_size": "6 smallest and 6 largest", "largest": "3 largest and 9 others"},
+}
 # Okabe-Ito colours, told apart with every common colour vision deficiency.
 STYLES = {
     "donor": ("#0072B2", "o"),
@@ -127,7 +130,8 @@ def null(seed: int) -> dict:
     sizes = adata.obs["donor"].value_counts()[list(model.batch_names)]
     order = np.random.default_rng(seed).permutation(len(sizes))
     designs = {"random": order < 6, "unequal": order < 3}
-    designs["by_size"] = sizes.rank(method="first").to_numpy() <= 6
+    rank = sizes.rank(method="first").to_numpy()
+    designs |= {"by_size": rank <= 6, "largest": rank > 9}
     shares = {
         design: {
             method: [float(f"{np.mean(p <= level):.4g}") for level in LEVELS]

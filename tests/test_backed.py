@@ -55,6 +55,17 @@ def test_cells_are_in_the_order_in_which_they_are_asked_for(re, backed, batch_si
     np.testing.assert_allclose(latent, everything[chosen], atol=1e-5)
 
 
+def test_cells_are_counted_from_the_end(re, backed):
+    latent = re.get_latent_representation(backed, indices=[-1, 0, -3])
+    expected = re.get_latent_representation(backed, indices=[239, 0, 237])
+    np.testing.assert_array_equal(latent, expected)
+
+
+def test_a_cell_asked_for_twice_is_refused(re, backed):
+    with pytest.raises(ValueError, match=r"names a cell twice.*adata\.to_memory\(\)$"):
+        re.get_latent_representation(backed, indices=[5, 5, -235])
+
+
 def test_projection_stack_takes_named_cells_in_any_order(re, fit, cells, backed):
     fe = fit("SCMEDAL_FE", cells.copy())
     names = list(cells.obs_names[[7, 3, 90]])
@@ -81,8 +92,17 @@ def test_variance_components_read_minibatches(re, cells, backed):
     [
         lambda adata: tl.genomap_layout(adata, progress=False),
         lambda adata: bm.cross_validate(adata, "donor", "cell_type", progress=False),
+        lambda adata: bm.counterfactual_shift(None, adata, "donor", "cell_type"),
+        lambda adata: bm.swap_quality(None, adata, "donor", "cell_type"),
+        lambda adata: bm.effect_recovery(None, adata),
     ],
-    ids=["genomap_layout", "cross_validate"],
+    ids=[
+        "genomap_layout",
+        "cross_validate",
+        "counterfactual_shift",
+        "swap_quality",
+        "effect_recovery",
+    ],
 )
 def test_refused(refuse, backed):
     with pytest.raises(ValueError, match=r"adata = adata\.to_memory\(\)$"):

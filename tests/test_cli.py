@@ -671,3 +671,7 @@ def test_real_counts_of_some_genes(data_dir, tmp_path):
     own = shifts.obs["source"] == "BM2"
     np.testing.assert_allclose(shifts[own].X, 0, atol=1e-5)
     assert np.abs(shifts[~own].X).max() > 0.01
+
+
+def test_no_epoch_is_refused(tmp_path):
+    assert "greater than or equal to 1" in refuse("demo", "--out", tmp_path, "--max-epochs", 0)

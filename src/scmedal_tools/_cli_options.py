@@ -18,4 +18,6 @@ SizeFactorKey = Annotated[
     str | None,
     typer.Option(help="Column of obs with total counts, if the file has some genes only."),
 ]
-MaxEpochs = Annotated[int | None, typer.Option(help="Largest number of epochs of each network.")]
+MaxEpochs = Annotated[
+    int | None, typer.Option(min=1, help="Largest number of epochs of each network.")
+]

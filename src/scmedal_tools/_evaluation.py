@@ -97,10 +97,10 @@ class Evaluation:
         for sentence in self.result.conclusions.values():
             self.steps.announce(f"  {sentence}")
         self.tables = bm.paper_tables(self.result)
-        with self.steps.step("figures", "Figures"):
-            self._draw()
         with self.steps.step("tables", "Tables"):
             self._write_tables()
+        with self.steps.step("figures", "Figures"):
+            self._draw()
         self.written[f"{FOLDS}/"] = "embeddings of each fold, and all scores in table.csv"
 
     @property
@@ -170,6 +170,7 @@ class Evaluation:
             self.written[f"figures/{file}"] = description
         colors = [self.job.batch_key, *self.claims]
         cells = self.result.test_cells
+        self.steps.announce(f"  UMAPs of {cells.n_obs:,} test cells")
         pl.embeddings(cells, list(cells.obsm), colors, save=self.figures / "embeddings.png")
         self.written["figures/embeddings.png"] = "UMAPs of the first fold's test cells"
         for target in self.claims:

@@ -15,6 +15,9 @@ RE: Final = "X_scmedal_re"
 UMAP_PREFIX: Final = "X_umap_"
 """``obsm`` prefix of an embedding's two-dimensional UMAP, followed by the embedding's name."""
 
+UMAP_SOURCES: Final = "scmedal_umap"
+"""``uns`` entry: a dictionary with the embedding of each UMAP that was written."""
+
 PROVENANCE: Final = "scmedal"
 """``uns`` entry: a dictionary with one record for each embedding that was written."""
 

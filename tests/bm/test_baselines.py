@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
 from scipy import sparse
 from sklearn.linear_model import LinearRegression
 
@@ -292,7 +291,7 @@ class TestBaselines:
     @pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix])
     def test_each_is_fitted_to_the_training_cells(self, data, train, clusters, container):
         expression = np.abs(data.expression)
-        methods = baselines(AnnData(container(expression)), data.batches, data.labels, train)
+        methods = baselines(container(expression), data.batches, data.labels, train)
         known, labels = (expression[train], data.batches[train]), data.labels[train]
         found = clusters.astype(str)
         expected = {
@@ -315,7 +314,7 @@ class TestBaselines:
         changed[others] += 100 * np.random.default_rng(0).random(changed[others].shape)
         shifts = []
         for expression in (data.expression, changed):
-            methods = baselines(AnnData(expression), data.batches, data.labels, train)
+            methods = baselines(expression, data.batches, data.labels, train)
             shifts.append([f(train, "c") - expression[train] for f in methods.values()])
         np.testing.assert_allclose(*shifts, atol=1e-10)
         assert np.abs(shifts[0]).max() > 0.5
@@ -323,6 +322,6 @@ class TestBaselines:
     def test_without_harmony_the_others_remain(self, data, train, monkeypatch):
         monkeypatch.setattr(_baselines, "find_spec", lambda name: None)
         with pytest.warns(UserWarning, match=r"Harmony.*left out, as harmonypy is missing"):
-            methods = baselines(AnnData(data.expression), data.batches, data.labels, train)
+            methods = baselines(data.expression, data.batches, data.labels, train)
         assert len(methods) == 3
         assert not any("Harmony" in name for name in methods)

@@ -293,6 +293,7 @@ class TestResumption:
         expected = run(adata, {"mine": first})
         pd.testing.assert_frame_equal(result.table, expected.table)
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
     def test_a_killed_process_loses_only_the_part_it_was_writing(self, adata, tmp_path):
         """Killed between writing the fifth file and giving it its name; the models are trained."""
         adata.write_h5ad(tmp_path / "cells.h5ad")
@@ -439,3 +440,13 @@ class TestConclusion:
         table = self.table(0.8, label_beside=0.8, label_alone=0.5)
         table.loc[(table["embedding"] == "pca + RE") & (table["fold"] == 0), "value"] += 0.1
         assert "does not exceed that of the batch label" in conclusion(table, "sex")
+
+
+def test_models_whose_umaps_would_share_a_name_are_refused(adata):
+    adata.obsm["X_pca"] = adata.obsm["X_mine"]
+    with pytest.raises(ValueError, match=r"both 'pca' and 'X_pca'.*another name"):
+        run(adata, ["pca", "X_pca"])
+
+
+def test_test_cells_are_no_more_than_are_scored(adata):
+    assert run(adata, ["X_mine"], max_cells=30).test_cells.n_obs == 30

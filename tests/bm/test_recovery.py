@@ -29,7 +29,7 @@ class MadeUpModel:
 
     def __init__(self, adata, factor):
         self.adata, self.factor = adata, factor
-        self.registry = {"setup_args": {"batch_key": "donor"}}
+        self.registry = {"setup_args": {"batch_key": "donor", "layer": None}}
         self.batch_names = adata.obs["donor"].cat.categories
 
     def _targets(self, names):
@@ -114,7 +114,7 @@ class TestEffectRecovery:
 class TestDonorEffects:
     def test_one_column_gives_the_means(self, container):
         adata = _confounded(container)
-        effects = donor_effects(adata, ["donor"])
+        effects = donor_effects(adata, ["donor"], adata.X)
         expected = pd.DataFrame(_dense(adata)).groupby(adata.obs["donor"].to_numpy()).mean()
         assert list(effects.index) == list(expected.index)
         assert list(effects.columns) == list(adata.var_names)
@@ -122,14 +122,14 @@ class TestDonorEffects:
 
     def test_differences_are_those_of_least_squares(self, container):
         adata = _confounded(container)
-        effects = donor_effects(adata, ["donor", "cell_type"])
+        effects = donor_effects(adata, ["donor", "cell_type"], adata.X)
         # A design of full rank: intercept, and all levels but the first.
         design = pd.get_dummies(adata.obs, drop_first=True, dtype=float)
         design.insert(0, "intercept", 1.0)
         fitted = np.linalg.lstsq(design.to_numpy(), _dense(adata), rcond=None)[0]
         of_c = fitted[list(design).index("donor_c")]
         np.testing.assert_allclose(effects.loc["c"] - effects.loc["a"], of_c, atol=1e-8)
-        means = donor_effects(adata, ["donor"])
+        means = donor_effects(adata, ["donor"], adata.X)
         assert np.abs(means.loc["c"] - means.loc["a"] - of_c).max() > 0.5
 
 

@@ -2,6 +2,7 @@
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 import scmedal_tools as smt
@@ -234,3 +235,50 @@ def test_counterfactual_without_a_target(fit, adata):
         model.get_counterfactual_expression(transform_batch=None)
     with pytest.raises(ValueError, match="aggregate"):
         model.get_counterfactual_expression(transform_batch="donor_01", aggregate="avg")
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        (np.ones(10, bool), "A mask of 10 values does not fit 240 cells"),
+        ([0, 240], "not positions in 240 cells.*240 is out of bounds"),
+        ([0.5], "not positions in 240 cells"),
+    ],
+)
+def test_indices_that_do_not_fit_the_cells(fe, indices, message):
+    with pytest.raises(IndexError, match=message):
+        fe.get_latent_representation(indices=indices)
+
+
+def test_negative_indices_count_from_the_end(fe):
+    table = fe.get_reconstruction(indices=[-1, -240])
+    assert table.equals(fe.get_reconstruction(indices=[239, 0]))
+
+
+@pytest.mark.parametrize("container", [pd.Index, pd.Series, np.asarray])
+def test_targets_in_any_container(re, container):
+    targets = ["donor_02", "donor_03"]
+    options = {"indices": [0, 5]}
+    ours = re.get_counterfactual_expression(transform_batch=container(targets), **options)
+    expected = re.get_counterfactual_expression(transform_batch=targets, **options)
+    assert list(ours) == targets
+    for target in targets:
+        assert ours[target].equals(expected[target])
+
+
+def test_no_target_is_told_of_a_batch_as_it_is_written(fit, adata):
+    adata.obs["donor"] = adata.obs["donor"].cat.codes.astype(np.int64) + 10
+    model = fit("SCMEDAL_RE", adata)
+    with pytest.raises(ValueError, match=r"transform_batch=10\.$"):
+        model.get_counterfactual_expression()
+
+
+def test_a_batch_in_the_place_of_the_cells(re):
+    with pytest.raises(TypeError, match=r"adata is of type str.*transform_batch="):
+        re.get_counterfactual_expression("donor_01")
+
+
+@pytest.mark.parametrize("argument", ["max_epochs", "batch_size"])
+def test_no_training_is_not_the_default(fit, adata, argument):
+    with pytest.raises(ValueError, match=f"{argument} must be at least 1"):
+        fit("SCMEDAL_FE", adata, **{argument: 0})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -187,6 +189,25 @@ class TestRubin:
         df = (7 + 1) / (7 + 3) * 7
         np.testing.assert_allclose(found, 2 * stats.t.sf(np.abs(statistic), df), rtol=1e-5)
 
+    def test_of_one_gene_by_hand(self):
+        """Barnard and Rubin (1999), written out for five draws of six donors."""
+        draws = np.random.default_rng(3).normal(size=(5, 6, 1)) + np.r_[2, 2, 0, 0, 0, 0][:, None]
+        in_group = np.arange(6) < 2
+        q, u = [], []
+        for (values,) in draws.transpose(0, 2, 1):
+            a, b = values[:2], values[2:]
+            pooled = (a.var(ddof=1) * 1 + b.var(ddof=1) * 3) / 4
+            q.append(a.mean() - b.mean())
+            u.append(pooled * (1 / 2 + 1 / 4))
+        added = (1 + 1 / 5) * np.sum((np.array(q) - np.mean(q)) ** 2) / 4
+        total = np.mean(u) + added
+        gamma = added / total
+        assert gamma > 0.2
+        old, observed = 4 / gamma**2, (4 + 1) / (4 + 3) * 4 * (1 - gamma)
+        df = old * observed / (old + observed)
+        expected = 2 * stats.t.cdf(-abs(np.mean(q)) / np.sqrt(total), df)
+        np.testing.assert_allclose(_group_tests.rubin(draws, in_group), [expected], rtol=1e-10)
+
     def test_posterior_variance_makes_p_values_larger(self):
         rng = np.random.default_rng(1)
         means = rng.normal(size=(9, 50)) + 2 * IN_GROUP[:, None]
@@ -253,3 +274,22 @@ def test_same_seed_same_table(model, table):
     scvi.settings.seed = 0
     again = tl.counterfactual_de(model, model.adata, "condition", 50, seed=1, **QUIET)
     pd.testing.assert_frame_equal(again, table)
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "warns"),
+    [
+        ([90, 80, 10, 20, 30], True),
+        ([10, 20, 90, 80, 70], False),
+        ([40, 50, 40, 50, 40], False),
+    ],
+)
+def test_warns_where_the_small_group_has_the_large_donors(n_cells, warns):
+    for in_group in (np.arange(5) < 2, np.arange(5) >= 2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tl._counterfactual_de._check_cells(np.array(n_cells), in_group)
+        assert any("p-values are too small here" in str(w.message) for w in caught) == warns
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tl._counterfactual_de._check_cells(np.array(n_cells[:4]), np.arange(4) < 2)

@@ -75,3 +75,8 @@ def test_file_and_neighbours(fe, adata, tmp_path):
     sc.pp.neighbors(read, use_rep=key, n_neighbors=5, method="gauss", transformer="sklearn")
     assert read.uns["neighbors"]["params"]["use_rep"] == key
     assert read.obsp["connectivities"].shape == (240, 240)
+
+
+def test_without_a_history_no_epochs_are_recorded(fit, adata):
+    smt.tl.embed(adata, fit("SCMEDAL_FE", adata, logger=False))
+    assert "epochs" not in adata.uns["scmedal"]["X_scmedal_fe"]

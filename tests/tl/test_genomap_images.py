@@ -63,3 +63,13 @@ def test_errors(adata):
         tl.genomap_images(adata)[["1", "9"]]
     with pytest.raises(ValueError, match="1 genes of the layout are not in adata: 4"):
         tl.genomap_images(adata[:, :4].copy())
+
+
+@pytest.mark.parametrize("layer", [None, "sparse"])
+@pytest.mark.parametrize("cells", [[3, 1], slice(None, None, -1), ["3", "0"], [1, 1], [-1, 0]])
+def test_a_file_is_read_in_any_order(adata, tmp_path, cells, layer):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    images = tl.genomap_images(backed, layer=layer)
+    np.testing.assert_array_equal(images[cells], tl.genomap_images(adata, layer=layer)[cells])
+    backed.file.close()

@@ -46,7 +46,12 @@ def test_nothing_of_the_caller_is_touched():
     latent = adata.obsm["X_scmedal_fe"].copy()
     umap(adata, "X_scmedal_fe")
     assert set(adata.obsm) == {"X_scmedal_fe", "X_umap", "X_umap_scmedal_fe"}
-    assert dict(adata.uns) == {"neighbors": {"mine": 1}, "umap": {"mine": 2}}
+    source = {"X_umap_scmedal_fe": "X_scmedal_fe"}
+    assert dict(adata.uns) == {
+        "neighbors": {"mine": 1},
+        "umap": {"mine": 2},
+        "scmedal_umap": source,
+    }
     assert set(adata.obsp) == {"connectivities"}
     assert adata.obs.columns.empty
     np.testing.assert_array_equal(adata.obsm["X_umap"], own)
@@ -106,3 +111,15 @@ def test_more_cells_than_scanpy_searches_exactly():
     adata = AnnData(obsm={"X_pca": latent})
     sc.pp.neighbors(adata, use_rep="X_pca", n_neighbors=5)
     assert (adata.obsp["connectivities"].sum(axis=1) > 0).all()
+
+
+def test_two_embeddings_never_share_one_umap():
+    adata = _adata(key="X_pca")
+    adata.obsm["pca"] = adata.obsm["X_pca"][::-1].copy()
+    umap(adata, "X_pca")
+    umap(adata, "X_pca")
+    before = adata.obsm["X_umap_pca"].copy()
+    for recompute in (False, True):
+        with pytest.raises(ValueError, match=r"is the UMAP of 'X_pca'.*rename 'pca'"):
+            umap(adata, "pca", recompute=recompute)
+    np.testing.assert_array_equal(adata.obsm["X_umap_pca"], before)

@@ -124,10 +124,9 @@ def balance_weights(
     Balanced is not best. The paper then chooses among weights by the validation cells, and with
     cell types also by how well these separate: take these as the start.
 
-    The paper's own weights of ``SCMEDAL_RE`` are not balanced in this sense. On AML, in the first
-    five epochs, its reconstruction contributes 94, the batch classifier 0.28 and the KL divergence
-    1.5; balanced, their weights are 330 and 63 times the paper's (measured once). A stronger KL
-    divergence pulls the random effects to zero: look at ``get_swap_gap`` after training.
+    The paper's own weights of ``SCMEDAL_RE`` are not balanced in this sense: its reconstruction
+    contributes far more than the batch classifier and the KL divergence. A stronger KL divergence
+    pulls the random effects to zero: look at ``get_swap_gap`` after training.
 
     Examples
     --------

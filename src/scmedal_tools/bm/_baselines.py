@@ -6,15 +6,13 @@ import warnings
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import product
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
     Effects = tuple[pd.DataFrame, dict[tuple[str, str], np.ndarray]]
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
@@ -123,9 +121,9 @@ class Groups:
 
 
 def baselines(
-    adata: AnnData, batches: np.ndarray, labels: np.ndarray, train: np.ndarray
+    expression: Any, batches: np.ndarray, labels: np.ndarray, train: np.ndarray
 ) -> dict[str, Counterfactual]:
-    """Fit all baselines to the training cells of log-normalised ``adata.X``.
+    """Fit all baselines to the training cells of log-normalised cells x genes.
 
     *Additive*: mean(B) - mean(A). *Least squares* on batch + cell type. *BLUP*: the mixed model
     ``type + (1|batch) + (1|batch:type)``, both penalties shared by all genes and tuned on
@@ -133,7 +131,7 @@ def baselines(
     types; told nothing, they have clusters of a Harmony space instead. Without the ``benchmark``
     extra a warning says that those are left out.
     """
-    expression = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
+    expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
     cells = expression[train], batches[train]
     fitted = {
         "additive": (labels, additive(*cells)),

@@ -51,7 +51,7 @@ class CrossValidation:
     settings: dict[str, Any]
     """What the results depend on, as folds, seeds, genes, models and versions."""
     test_cells: AnnData
-    """Test cells of the first fold that was run, each model's embedding of them in ``obsm``; for
+    """Cells that are scored in the first fold, each model's embedding of them in ``obsm``; for
     pictures, as by :func:`scmedal_tools.pl.embeddings`."""
 
     def summary(self) -> pd.DataFrame:

@@ -89,7 +89,7 @@ def methods(
     if both:
         raise ValueError(
             f"{both} are methods, and embeddings in adata.obsm too: rename these, for example to "
-            f"'X_{both[0]}'."
+            f"'{both[0]}_joint'."
         )
     if any((method == RE) != (name == RE) for name, method in made_of.items()):
         raise ValueError(
@@ -99,6 +99,12 @@ def methods(
     taken += [name for name in made_of if SEPARATOR in name or "/" in name]
     if taken:
         raise ValueError(f"{taken} are not names for models: the results use them, ' + ' or '/'.")
+    twins = [name for name in made_of if f"X_{name}" in made_of]
+    if twins:
+        raise ValueError(
+            f"models has both {twins[0]!r} and 'X_{twins[0]}', whose UMAPs would have one name: "
+            f"give one another name, for example {{'{twins[0]}_joint': 'X_{twins[0]}'}}."
+        )
     if controls and RE in made_of:
         made_of |= {PERMUTED: PERMUTED, ONE_EPOCH: ONE_EPOCH}
     return made_of

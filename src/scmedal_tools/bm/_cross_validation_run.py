@@ -14,7 +14,7 @@ from scmedal_tools.pp._preprocess import variable_genes
 
 from ._embedders import PERMUTED, RE, RE_CONTROLS, Fold
 from ._mixing_classifier import BATCH_LABEL, CHANCE, SEPARATOR, classify, feature_sets
-from ._scores import scores
+from ._scores import draw_cells, scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,8 +129,9 @@ class Run:
         return table[list(COLUMNS)], votes
 
     def test_cells(self) -> AnnData:
-        """Test cells of the first fold, with the embeddings of all models but the controls."""
+        """Cells that are scored in the first fold, with all embeddings but the controls'."""
         first, (*_, test) = next(iter(self.splits.items()))
+        test = draw_cells(self.adata.n_obs, test, self.about["max_cells"], self.about["seed"])
         latents = self._latents(first)
         shown = {name: x[test] for name, x in latents.items() if name not in RE_CONTROLS}
         return AnnData(obs=self.adata.obs.iloc[test].copy(), obsm=shown)

@@ -9,10 +9,14 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools import tl
+from scmedal_tools._checks import check_in_memory
 from scmedal_tools.datasets import true_shift
+
+from ._expression import registered_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from scipy import sparse
 
     from scmedal_tools.model import SCMEDAL_RE
 
@@ -39,7 +43,7 @@ def effect_recovery(
     model
         Trained on ``adata``; or several, an ensemble.
     adata
-        Simulated, preprocessed cells.
+        Simulated, preprocessed cells, in memory.
     labels_key
         Column with the cell types.
     min_cells
@@ -63,15 +67,19 @@ def effect_recovery(
     least squares (told the types)    27
     dtype: int64
     """
+    check_in_memory(adata)
     models = list(model) if isinstance(model, Sequence) else [model]
     name = type(models[0]).__name__ if len(models) == 1 else f"{len(models)} x SCMEDAL_RE"
     batch_key = models[0].registry["setup_args"]["batch_key"]
     donors = list(models[0].batch_names)
     shifts = tl.counterfactual_means(models, adata, donors, labels_key=labels_key)
     shifts = shifts[shifts.obs["n_cells"] >= min_cells]
+    expression = registered_expression(models, adata)
     baselines = {
-        "additive": donor_effects(adata, [batch_key]),
-        "least squares (told the types)": donor_effects(adata, [batch_key, labels_key]),
+        "additive": donor_effects(adata, [batch_key], expression),
+        "least squares (told the types)": donor_effects(
+            adata, [batch_key, labels_key], expression
+        ),
     }
     rows = []
     for group, predicted in zip(shifts.obs.itertuples(), shifts.X, strict=True):
@@ -88,7 +96,9 @@ def effect_recovery(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def donor_effects(adata: AnnData, keys: list[str]) -> pd.DataFrame:
+def donor_effects(
+    adata: AnnData, keys: list[str], expression: np.ndarray | sparse.csr_matrix
+) -> pd.DataFrame:
     """Least-squares effects of the first column's levels, given the other columns.
 
     Returns a table of levels x genes, of which differences have a meaning. With one column these
@@ -97,7 +107,7 @@ def donor_effects(adata: AnnData, keys: list[str]) -> pd.DataFrame:
     dummies = [pd.get_dummies(adata.obs[key].astype(str), dtype=float) for key in keys]
     design = np.hstack(dummies)
     # The normal equations read the expression once and keep it sparse.
-    coefficients = np.linalg.pinv(design.T @ design) @ (design.T @ adata.X)
+    coefficients = np.linalg.pinv(design.T @ design) @ (design.T @ expression)
     levels = dummies[0].columns
     return pd.DataFrame(coefficients[: len(levels)], index=levels, columns=adata.var_names)
 

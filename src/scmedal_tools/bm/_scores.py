@@ -102,7 +102,7 @@ def scores(
         check_obs(adata, key, what=what)
     if scib:
         import_scib()
-    cells = _draw(adata.n_obs, indices, max_cells, seed)
+    cells = draw_cells(adata.n_obs, indices, max_cells, seed)
     obs = adata.obs.iloc[cells]
     batches, labels = (obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
     for key, values in ((batch_key, batches), (labels_key, labels)):
@@ -127,7 +127,7 @@ def scores(
     return pd.DataFrame(rows, columns=["embedding", "metric", "of", "value"])
 
 
-def _draw(
+def draw_cells(
     n_obs: int, indices: Sequence[int] | np.ndarray | None, max_cells: int | None, seed: int
 ) -> np.ndarray:
     """Sorted positions of the cells to score, which depend on nothing but the arguments."""

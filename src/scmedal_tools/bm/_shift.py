@@ -11,9 +11,10 @@ import pandas as pd
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from scmedal_tools._checks import check_obs
+from scmedal_tools._checks import check_in_memory, check_obs
 
 from ._baselines import baselines as fit_baselines
+from ._expression import registered_expression
 from ._recovery import agreement
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def counterfactual_shift(
         returns the expression, of shape ``(n_cells, n_genes)``, of the cells at some positions as
         it would be in a batch; or a dictionary of several of them by name.
     adata
-        Preprocessed cells; the expression is ``adata.X``.
+        Preprocessed cells, in memory; the expression is in ``adata.X``, or the layer with which
+        the models were registered.
     batch_key, labels_key
         Columns with the batches and the cell types.
     train, test
@@ -86,7 +88,8 @@ def counterfactual_shift(
     Raises
     ------
     ValueError
-        If training or test cells are not known, or no combination has enough cells.
+        If `adata` is backed by a file, training or test cells are not known, the models were
+        registered with different layers, or no combination has enough cells.
 
     See Also
     --------
@@ -102,16 +105,18 @@ def counterfactual_shift(
     >>> shifts["method"].unique().tolist()[:3]
     ['SCMEDAL_RE', 'additive', 'least squares (told the types)']
     """
+    check_in_memory(adata)
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
     models = dict(model) if isinstance(model, Mapping) else {_name_of(model): model}
     from_cells, on_cells = known_cells(models, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    expression = registered_expression(models.values(), adata)
     methods = {name: as_counterfactual(method, adata) for name, method in models.items()}
     if baselines:
-        methods |= fit_baselines(adata, batches, labels, from_cells)
+        methods |= fit_baselines(expression, batches, labels, from_cells)
     sources = combinations_of(batches, labels, from_cells)
-    measured = _Measured(adata.X, combinations_of(batches, labels, on_cells), min_cells)
+    measured = _Measured(expression, combinations_of(batches, labels, on_cells), min_cells)
     trained = set(batches[from_cells])
     tasks = [
         (label, source, target)

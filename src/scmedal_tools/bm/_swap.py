@@ -16,9 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
-from scmedal_tools._checks import check_obs
+from scmedal_tools._checks import check_in_memory, check_obs
 
 from ._baselines import AddedEffects, least_squares
+from ._expression import registered_expression
 from ._shift import combinations_of, known_cells
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def swap_quality(
     model
         Trained model.
     adata
-        Preprocessed cells; the expression is ``adata.X``.
+        Preprocessed cells, in memory; the expression is in ``adata.X``, or the layer with which
+        the model was registered.
     batch_key, labels_key
         Columns with the batches and the cell types.
     train, test
@@ -84,7 +86,8 @@ def swap_quality(
     Raises
     ------
     ValueError
-        If training or test cells are not known, or no target has enough cells.
+        If `adata` is backed by a file, training or test cells are not known, or no target has
+        enough cells.
 
     Examples
     --------
@@ -100,11 +103,13 @@ def swap_quality(
     """
     if min_cells < 2:
         raise ValueError(f"min_cells={min_cells}: distances within a group need two cells.")
+    check_in_memory(adata)
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key")
     from_cells, on_cells = known_cells({"model": model}, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
-    expression = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
+    expression = registered_expression([model], adata)
+    expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
     fitted = least_squares(expression[from_cells], batches[from_cells], labels[from_cells])
     shifted = AddedEffects(expression, batches, labels, *fitted)
     components = PCA(min(N_COMPONENTS, len(from_cells) - 1, adata.n_vars), random_state=0)

@@ -94,6 +94,8 @@ class MedalModel(
     ) -> None:
         """Train the model.
 
+        Calling it again goes on from the trained weights; make a new model for other splits.
+
         Parameters
         ----------
         max_epochs
@@ -123,7 +125,8 @@ class MedalModel(
         Raises
         ------
         ValueError
-            If early stopping has no validation cells to look at, or no gene varies.
+            If there would be no epoch or no cell in a minibatch, early stopping has no validation
+            cells to look at, or no gene varies.
 
         Notes
         -----
@@ -144,6 +147,9 @@ class MedalModel(
         >>> len(model.history["train_loss"])
         2
         """
+        for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: {name} must be at least 1.")
         preset = self._preset()
         settings_ = preset.train | trainer_kwargs
         preset_epochs = settings_.pop("max_epochs", None)

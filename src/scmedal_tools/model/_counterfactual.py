@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
+from anndata import AnnData
+from mudata import MuData
 from scvi import settings
 from scvi.model.base import BaseModelClass
 
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     import pandas as pd
-    from anndata import AnnData
-    from mudata import MuData
     from torch import Tensor
     from typing_extensions import TypeIs
 
@@ -148,6 +148,11 @@ class CounterfactualMixin(BaseModelClass):
         >>> list(mean)
         ['mean', 'sd', 'lower', 'upper']
         """
+        if adata is not None and not isinstance(adata, AnnData | MuData):
+            raise TypeError(
+                f"adata is of type {type(adata).__name__}, and cells come first: pass the batch "
+                "by name, transform_batch=..."
+            )
         if aggregate not in (None, "mean"):
             raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")
         if interval is not None:
@@ -270,11 +275,11 @@ class CounterfactualMixin(BaseModelClass):
         if is_one_target(transform_batch):
             targets = [transform_batch]
         else:
-            targets = list(transform_batch or ())
+            targets = [] if transform_batch is None else list(transform_batch)
         if not targets:
             raise ValueError(
                 "transform_batch names no batch: pass one by its name, or several, for example "
-                f"transform_batch={self.batch_names[0]!r}."
+                f"transform_batch={self.batch_names.tolist()[0]!r}."
             )
         batch_key = next(iter(self.factors))
         named: dict[Any, Levels] = {}  # a batch may have a number for a name

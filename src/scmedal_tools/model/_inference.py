@@ -11,6 +11,8 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
+from scmedal_tools._rows import positions_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -69,9 +71,11 @@ class InferenceMixin(BaseModelClass):
         ------
         RuntimeError
             If the model is not trained.
+        IndexError
+            If a mask does not fit the cells, or there is no cell at one of the ``indices``.
         ValueError
-            If the cells do not fit the training data, or ``n_samples`` is asked of a network
-            without random effects.
+            If the cells do not fit the training data, ``indices`` name a cell of a file twice, or
+            ``n_samples`` is asked of a network without random effects.
 
         Examples
         --------
@@ -187,9 +191,14 @@ class InferenceMixin(BaseModelClass):
         if adata is None and self.adata is None:
             raise ValueError("The model was loaded without data: pass `adata`.")
         adata = self._validate_anndata(adata, unseen_batch=unseen_batch)
-        cells = np.arange(adata.n_obs) if indices is None else _positions(indices)
+        cells = np.arange(adata.n_obs) if indices is None else positions_of(indices, adata.n_obs)
         if not cells.size:
             raise ValueError("`indices` selects no cell.")
+        if adata.isbacked and len(np.unique(cells)) < len(cells):
+            raise ValueError(
+                "`indices` names a cell twice, and a file gives every cell once. Leave out the "
+                "repeated ones, or read the cells into memory: adata.to_memory()"
+            )
         return adata, cells
 
     def _infer(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -243,7 +252,7 @@ class InferenceMixin(BaseModelClass):
 
     def _cell_names(self, adata: AnnData | MuData | None, indices: Indices | None) -> pd.Index:
         names = (self.adata if adata is None else adata).obs_names
-        return names if indices is None else names[_positions(indices)]
+        return names if indices is None else names[positions_of(indices, len(names))]
 
     def _as_table(
         self, values: np.ndarray, cells: pd.Index | None, genes: np.ndarray
@@ -265,8 +274,3 @@ def _as_asked(minibatches: Minibatches, cells: np.ndarray) -> Iterator[dict[str,
         place = cells[start:stop].argsort().argsort()
         yield {name: values[place] for name, values in tensors.items()}
         start = stop
-
-
-def _positions(indices: Indices) -> np.ndarray:
-    indices = np.asarray(indices)
-    return np.flatnonzero(indices) if indices.dtype == bool else indices

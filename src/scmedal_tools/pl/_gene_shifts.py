@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.transforms import Bbox
 
 from scmedal_tools._checks import check_obs
+from scmedal_tools.bm._expression import registered_expression
 from scmedal_tools.bm._recovery import agreement
 from scmedal_tools.bm._shift import as_counterfactual, combinations_of, known_cells
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from scipy import sparse
 
     from scmedal_tools.bm._baselines import Counterfactual
     from scmedal_tools.model import SCMEDAL_RE
@@ -62,7 +64,8 @@ def gene_shifts(
         Trained :class:`~scmedal_tools.model.SCMEDAL_RE`; or a function ``(cells, target)``, see
         :func:`scmedal_tools.bm.counterfactual_shift`.
     adata
-        Preprocessed cells; the expression is ``adata.X``.
+        Preprocessed cells; the expression is in ``adata.X``, or the layer with which the
+        model was registered.
     batch_key, labels_key
         Columns with the batches and the cell types.
     cell_type, source, target
@@ -108,7 +111,14 @@ def gene_shifts(
     parts = known_cells({"model": model}, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
     cells = _cells(batches, labels, *parts, str(cell_type), str(source), str(target))
-    shifts = _shifts(as_counterfactual(model, adata), adata, str(source), str(target), *cells)
+    shifts = _shifts(
+        as_counterfactual(model, adata),
+        registered_expression([model], adata),
+        adata.var_names,
+        str(source),
+        str(target),
+        *cells,
+    )
 
     ax = axes_of(ax, (4.0, 4.0))
     ax.axline((0, 0), slope=1, **IDENTITY)
@@ -160,7 +170,8 @@ def _cells(
 
 def _shifts(
     counterfactual: Counterfactual,
-    adata: AnnData,
+    expression: np.ndarray | sparse.csr_matrix,
+    genes: pd.Index,
     source: str,
     target: str,
     from_cells: np.ndarray,
@@ -170,9 +181,9 @@ def _shifts(
     """Predicted and measured shift of each gene."""
     predicted = counterfactual(from_cells, target).mean(0)
     predicted = predicted - counterfactual(from_cells, source).mean(0)
-    measured = adata.X[of_target].mean(0) - adata.X[of_source].mean(0)
+    measured = expression[of_target].mean(0) - expression[of_source].mean(0)
     measured = np.asarray(measured).ravel()
-    return pd.DataFrame({"predicted": predicted, "measured": measured}, adata.var_names)
+    return pd.DataFrame({"predicted": predicted, "measured": measured}, genes)
 
 
 def _name_genes(ax: Axes, shifts: pd.DataFrame, n_names: int) -> None:

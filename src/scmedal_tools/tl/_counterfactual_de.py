@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Method = Literal["donor", "lme", "mannwhitney"]
 LEVEL = 0.05
+UNEQUAL = 1.5  # times the cells of the larger group's donors
 PIXEL = ["row", "column"]
 
 
@@ -133,7 +134,8 @@ def counterfactual_de(
     -----
     UserWarning
         If there are fewer cells than asked for, so few donors that no p-value of Mann-Whitney's
-        test is below 0.05, or with ``"lme"``.
+        test is below 0.05, with ``"lme"``, or if p-values are too small as the smaller group has
+        the donors with more cells.
 
     Notes
     -----
@@ -181,10 +183,13 @@ def counterfactual_de(
     with checked_part(adata, setup, BATCH) as part:
         check_obs(part, groups, what="groups")
         of_donors = _group_of_each(part.obs[setup["batch_key"]], part.obs[groups])
+        n_cells = part.obs[setup["batch_key"]].value_counts()
     group, reference = _chosen(of_donors, groups, group, reference)
     of_donors = of_donors[of_donors.isin([group, reference])]
     donors, in_group = list(of_donors.index), (of_donors == group).to_numpy()
     _check_numbers(in_group, group, reference, method)
+    if method != "mannwhitney":
+        _check_cells(n_cells[donors].to_numpy(), in_group)
     if layout is not None:
         layout = _checked(layout, first.gene_names)
     projected = _copied(adata, _drawn(adata, setup, cells, labels_key, label, seed))
@@ -283,6 +288,21 @@ def _check_numbers(in_group: np.ndarray, group: str, reference: str, method: Met
             f"donors as known, so that with {n_donors} donors and no difference up to {share:.1%} "
             f"are below {LEVEL}; and genes whose donors differ little get p-values that are too "
             "large, as all donors have the same cells. Use method='donor'.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _check_cells(n_cells: np.ndarray, in_group: np.ndarray) -> None:
+    """Warn where the small group has the large donors, which are shrunk less and vary more."""
+    small = in_group if in_group.sum() < (~in_group).sum() else ~in_group
+    of_small, of_large = np.median(n_cells[small]), np.median(n_cells[~small])
+    if small.sum() < (~small).sum() and of_small > UNEQUAL * of_large:
+        warnings.warn(
+            f"The {small.sum()} donors of the smaller group have {of_small:,.0f} cells (median), "
+            f"the {(~small).sum()} others {of_large:,.0f}. Donors with many cells are shrunk less "
+            "and vary more, so that p-values are too small here: compare with "
+            "method='mannwhitney', or with cells drawn so that donors have as many.",
             UserWarning,
             stacklevel=3,
         )

@@ -63,9 +63,9 @@ def embed(
     Notes
     -----
     Writes ``adata.obsm[key]`` of shape ``(n_cells, n_latent)`` and a record of the model's class,
-    preset, settings that replace the preset's, batches and version to
-    ``adata.uns["scmedal"][key]``; of a MuData both to the modality. Drops the UMAP of an embedding
-    that is overwritten.
+    preset, settings that replace the preset's, batches, version and, unless it was trained with
+    ``logger=False``, epochs to ``adata.uns["scmedal"][key]``; of a MuData both to the modality.
+    Drops the UMAP of an embedding that is overwritten.
 
     Examples
     --------
@@ -87,8 +87,9 @@ def embed(
         "batch_key": setup["batch_key"],
         "labels_key": setup["labels_key"] or "",
         "settings": json.dumps(model.init_params_["kwargs"]["module_kwargs"], default=str),
-        "epochs": len(model.history["train_loss"]),
     }
+    if "train_loss" in model.history:  # not after train(logger=False)
+        record["epochs"] = len(model.history["train_loss"])
     write_embedding(cells, key, latent, record)
     return key
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from scmedal_tools import _keys
 from scmedal_tools._checks import expression_of
+from scmedal_tools._rows import positions_of, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,8 +120,7 @@ class GenomapImages:
     def __getitem__(self, cells: Any) -> np.ndarray:
         one = isinstance(cells, str | int | np.integer)
         positions = self._positions([cells] if one else cells)
-        values = self._values[positions]
-        values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+        values = rows_of(self._values, positions)
         images = np.full((len(positions), *self.shape[1:]), np.nan, dtype=np.float32)
         images[:, *self._at] = values[:, self._genes]
         return images[0] if one else images
@@ -134,4 +134,4 @@ class GenomapImages:
             if (positions < 0).any():
                 raise KeyError(f"{list(cells[positions < 0][:5])} are not cells of adata.")
             return positions
-        return np.arange(len(self))[cells]  # masks and negative positions become positions
+        return positions_of(cells, len(self))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from scmedal_tools._checks import check_obs, expression_of
+from scmedal_tools._rows import rows_of
 from scmedal_tools.model._modalities import (
     BATCH,
     EXPRESSION,
@@ -110,9 +110,7 @@ def projection_stack(
     setup = re.registry["setup_args"]
     expression = part_of(adata, setup, EXPRESSION)
     genes = expression.var_names.get_indexer(re.gene_names)
-    rows, place = np.unique(chosen, return_inverse=True)  # a file gives cells in its order only
-    measured = expression_of(expression, layer_of(setup))[rows]
-    measured = measured.toarray() if sparse.issparse(measured) else np.asarray(measured)
+    measured = rows_of(expression_of(expression, layer_of(setup)), chosen)
     swapped = re.get_counterfactual_expression(
         adata,
         indices=chosen,
@@ -122,7 +120,7 @@ def projection_stack(
     )
     swapped = cast("dict[str, np.ndarray]", swapped)
     parts = {
-        ("original", ""): measured[place][:, genes],
+        ("original", ""): measured[:, genes],
         ("FE", ""): np.asarray(fe.get_reconstruction(adata, indices=chosen, return_numpy=True)),
         **{("RE", name): swapped[targets[name]] for name in batches},
     }

@@ -30,8 +30,8 @@ def umap(
 ) -> None:
     """Compute the two-dimensional UMAP of an embedding.
 
-    The neighbour graph is built for this purpose only and thrown away: ``obsp``, ``uns`` and an
-    existing ``X_umap`` of the caller stay as they are. The defaults for `n_neighbors` and
+    The neighbour graph is built for this purpose only and thrown away: ``obsp`` and an existing
+    ``X_umap`` of the caller stay as they are. The defaults for `n_neighbors` and
     `min_dist` are those of the scMEDAL paper (supplementary table S5).
 
     Parameters
@@ -54,14 +54,15 @@ def umap(
     -------
     None
         Writes ``adata.obsm["X_umap_<name>"]`` of shape ``(n_obs, 2)``, where ``<name>`` is `key`
-        without its leading ``X_``.
+        without its leading ``X_``, and `key` into ``adata.uns["scmedal_umap"]``.
 
     Raises
     ------
     KeyError
         If `key` is not in ``adata.obsm``.
     ValueError
-        If there are fewer than three cells, or the embedding has missing or infinite values.
+        If there are fewer than three cells, or the embedding has missing or infinite values,
+        or its UMAP would take the place of another embedding's: ``"pca"`` and ``"X_pca"``.
 
     Examples
     --------
@@ -73,11 +74,18 @@ def umap(
     """
     check_embeddings(adata, [key], "key")
     key_out = umap_key(key)
+    source = adata.uns.get(_keys.UMAP_SOURCES, {}).get(key_out, key)
+    if key_out in adata.obsm and source != key:
+        raise ValueError(
+            f"adata.obsm[{key_out!r}] is the UMAP of {source!r}, and that of {key!r} would have "
+            f"the same name: rename {key!r}, or delete adata.obsm[{key_out!r}]."
+        )
     if recompute or key_out not in adata.obsm:
         if adata.n_obs < MIN_CELLS:
             raise ValueError(f"UMAP needs at least {MIN_CELLS} cells, got {adata.n_obs}.")
         latent = embedding_of(adata, key)
         adata.obsm[key_out] = _project(latent, n_neighbors, min_dist, random_state)
+        adata.uns.setdefault(_keys.UMAP_SOURCES, {})[key_out] = key
 
 
 def umap_key(key: str) -> str:
