@@ -613,6 +613,15 @@ class TestEvaluate:
         message = refuse(*arguments, "--seed", 1)
         assert "results of a run with other settings (seed)" in message
 
+    def test_tables_come_before_figures(self, mine, tmp_path, monkeypatch):
+        def fail(*_, **__):
+            raise ValueError("no colours left")
+
+        monkeypatch.setattr(pl, "embeddings", fail)
+        message = refuse(*evaluate(mine, tmp_path, "--models", "X_mine"))
+        assert message.endswith("Error: no colours left")
+        assert (tmp_path / "tables" / "clustering.csv").is_file()
+
     @pytest.mark.parametrize("kind", ["file", "folder"])
     def test_files_are_never_touched(self, mine, tmp_path, kind):
         (tmp_path / "notes.txt").write_text("mine")
