@@ -66,19 +66,30 @@ def run(scheme: str, folder: Path) -> None:
         seconds=round(time.perf_counter() - start),
         conclusions=result.conclusions,
         votes=result.votes_summary().to_dict("records") if len(result.votes) else [],
+        epochs=result.epochs.to_dict("records"),
         rare_combinations=len(result.rare),
         settings=result.settings,
     )
 
 
 def tables() -> dict[str, str]:
-    made = {"votes": votes(), "conclusions": conclusions()}
+    made = {"votes": votes(), "conclusions": conclusions(), "epochs": epochs()}
     for scheme in SCHEMES:
         for target in TARGETS:
             made[f"{target}_{scheme}"] = predicted(scheme, target)
             made[f"{target}_{scheme}_controls"] = controls(scheme, target)
         made[f"scores_{scheme}"] = separation(scheme)
     return made
+
+
+def epochs() -> str:
+    """Fewest and most epochs of the folds."""
+    of_folds = pd.DataFrame(load("evaluation_cells")["epochs"]).groupby("embedding", sort=False)
+    rows = [
+        {"embedding": name, "fewest": of_name["epochs"].min(), "most": of_name["epochs"].max()}
+        for name, of_name in of_folds
+    ]
+    return markdown(rows, {key: f"{{{key}}}" for key in ("embedding", "fewest", "most")})
 
 
 def _summary(scheme: str) -> pd.DataFrame:

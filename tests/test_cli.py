@@ -494,7 +494,17 @@ class TestEvaluate:
         """Folder and output of an evaluation of both networks in one fold."""
         out = tmp_path_factory.mktemp("results") / "new" / "folder"
         torch.set_num_threads(1)
-        options = ["--models", "pca", "FE", "RE", "--quick", *_quick(), "--n-top-genes", 60]
+        options = [
+            "--models",
+            "pca",
+            "FE",
+            "RE",
+            "--quick",
+            "--max-epochs",
+            2,
+            "--n-top-genes",
+            60,
+        ]
         return out, succeed(*evaluate(files["counts"], out, *options))
 
     def test_writes_what_it_promises_and_says_so(self, judged):
@@ -502,8 +512,10 @@ class TestEvaluate:
         names = ["clustering", "classification_condition"]
         expected = {f"tables/{name}.{ending}" for name in names for ending in ("csv", "md", "tex")}
         names += ["embeddings", *(f"confounding_{name}" for name in ("cell_type", "condition"))]
+        names += ["training_FE", "training_RE"]
         expected |= {f"figures/{name}.png" for name in names}
-        expected |= {"tables/confounding.csv", "run.json", "report.html"}
+        expected |= {f"tables/{name}.csv" for name in ("confounding", "scores", "epochs")}
+        expected |= {"run.json", "report.html"}
         assert {name for name in files_in(out) if not name.startswith("folds/")} == expected
         listing = output.split("Written to")[1]
         for name in expected:
@@ -522,7 +534,7 @@ class TestEvaluate:
             assert positions[0] < output.index(line) < positions[1]
         sentence = json.loads((out / "run.json").read_text())["conclusions"]["condition"]
         assert positions[3] < output.index(sentence) < positions[4]
-        assert "cannot be said from one fold" in sentence
+        assert "one fold cannot tell whether" in sentence
         assert "Embeddings: 100%" in output
         assert "Scores: 100%" in output
 
@@ -536,7 +548,10 @@ class TestEvaluate:
     def test_options_reach_the_cross_validation_and_the_record(self, judged, files):
         record = json.loads((judged[0] / "run.json").read_text())
         settings = record["cross_validation"]
-        assert settings["settings"] == {"FE": {"max_epochs": 1}, "RE": {"max_epochs": 1}}
+        given = {"preset": "default", "max_epochs": 2}
+        assert settings["settings"] == {"FE": given, "RE": given}
+        epochs = pd.read_csv(judged[0] / "tables" / "epochs.csv").set_index("embedding")["epochs"]
+        assert epochs["FE"] == epochs["RE"] == 2
         assert settings["folds"] == [0]
         assert settings["n_top_genes"] == record["parameters"]["n_top_genes"] == 60
         assert record["input"] == str(files["counts"])
@@ -588,6 +603,7 @@ class TestEvaluate:
 
     def test_whole_donors(self, mine, tmp_path):
         options = ["--models", "X_mine", "--scheme", "donors", "--n-folds", 2]
+        options += ["--stratify-key", "condition"]
         output = succeed(*evaluate(mine, tmp_path, *options))
         votes = pd.read_csv(tmp_path / "tables" / "votes.csv")
         assert set(votes["n_batches"]) == {4}

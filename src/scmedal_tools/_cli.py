@@ -20,7 +20,7 @@ from ._cli_console import (
     read,
 )
 from ._cli_evaluate import evaluate
-from ._cli_options import BatchKey, Input, Layer, MaxEpochs, SizeFactorKey
+from ._cli_options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,9 +53,7 @@ def run(
     ] = None,
     layer: Layer = None,
     size_factor_key: SizeFactorKey = None,
-    preset: Annotated[
-        str, typer.Option(help="default, paper or paper-aml, paper-asd, paper-heart.")
-    ] = "default",
+    preset: Preset = "default",
     max_epochs: MaxEpochs = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,

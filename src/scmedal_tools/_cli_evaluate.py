@@ -17,7 +17,7 @@ from ._cli_console import (
     quiet_worker,
     read,
 )
-from ._cli_options import BatchKey, Input, Layer, MaxEpochs, SizeFactorKey
+from ._cli_options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
 
 if TYPE_CHECKING:
     from .train._folds import Scheme
@@ -47,6 +47,13 @@ def evaluate(
     scheme: Annotated[
         str, typer.Option(help="What the folds divide: cells, or donors (whole batches).")
     ] = "cells",
+    stratify_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With donors: column that is constant in each donor, of which every fold gets "
+            "all values; may be repeated. Default: all such target keys."
+        ),
+    ] = None,
     n_folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     quick: Annotated[
         bool, typer.Option("--quick", help="One fold of these only, for a first look.")
@@ -61,7 +68,11 @@ def evaluate(
     ] = None,
     layer: Layer = None,
     size_factor_key: SizeFactorKey = None,
+    preset: Preset = "default",
     max_epochs: MaxEpochs = None,
+    scib: Annotated[
+        bool, typer.Option("--scib", help="Add the scores of scib-metrics (in tables/scores.csv).")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the folds and of all training.")] = 0,
     n_jobs: Annotated[int, typer.Option(help="Models to train side by side.")] = 1,
 ) -> None:
@@ -87,12 +98,15 @@ def evaluate(
             target_keys=tuple(target_key or ()),
             models=(*(models or DEFAULT_MODELS), *context.args),
             scheme=cast("Scheme", scheme),  # unknown ones are refused with the folds
+            stratify_keys=tuple(stratify_key) if stratify_key else None,
             n_folds=n_folds,
             quick=quick,
             n_top_genes=n_top_genes,
             layer=layer,
             size_factor_key=size_factor_key,
+            preset=preset,
             max_epochs=max_epochs,
+            scib=scib,
             seed=seed,
             n_jobs=n_jobs,
         )

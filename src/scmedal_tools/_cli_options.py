@@ -21,3 +21,9 @@ SizeFactorKey = Annotated[
 MaxEpochs = Annotated[
     int | None, typer.Option(min=1, help="Largest number of epochs of each network.")
 ]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Settings of the networks: default, paper or paper-aml, paper-asd, paper-heart."
+    ),
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +39,16 @@ def embedding_of(adata: AnnData, key: str, cells: np.ndarray | slice = slice(Non
     Raises
     ------
     ValueError
-        If a value is missing or infinite.
+        If it is no matrix, or a value is missing or infinite.
     """
-    embedding = np.asarray(adata.obsm[key])[cells]
+    stored = adata.obsm[key]
+    whole = stored.toarray() if sparse.issparse(stored) else np.asarray(stored)
+    if whole.ndim != 2:
+        raise ValueError(
+            f"adata.obsm[{key!r}] has the shape {whole.shape}: an embedding has two dimensions, "
+            "cells x latent dimensions."
+        )
+    embedding = whole[cells]
     bad = ~np.isfinite(embedding).all(axis=1)
     if bad.any():
         raise ValueError(

@@ -35,20 +35,27 @@ class EvaluationJob:
     target_keys: tuple[str, ...] = ()
     models: tuple[str, ...] = DEFAULT_MODELS
     scheme: Scheme = "cells"
+    stratify_keys: tuple[str, ...] | None = None
     n_folds: int = 5
     quick: bool = False
     n_top_genes: int | None = None
     layer: str | None = None
     size_factor_key: str | None = None
+    preset: str = "default"
     max_epochs: int | None = None
+    scib: bool = False
     seed: int = 0
     n_jobs: int = 1
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """Arguments of single models: the number of epochs, for those that have one."""
-        if self.max_epochs is None:
-            return {}
-        return {name: {"max_epochs": self.max_epochs} for name in self.models if _is_trained(name)}
+        """Arguments of single models: preset and number of epochs, of those that have one."""
+        asked = {"preset": self.preset, "max_epochs": self.max_epochs}
+        given = {key: value for key, value in asked.items() if value is not None}
+        taken = {
+            name: {key: value for key, value in given.items() if _has(name, key)}
+            for name in self.models
+        }
+        return {name: settings for name, settings in taken.items() if settings}
 
 
 class Evaluation:
@@ -108,6 +115,12 @@ class Evaluation:
         """Columns about which something may be claimed: cell types and targets."""
         return list(dict.fromkeys([self.job.labels_key, *self.job.target_keys]))
 
+    @property
+    def trained(self) -> list[str]:
+        """Models whose losses can be drawn: the package's own, after two epochs and more."""
+        fewest = self.result.epochs.groupby("embedding")["epochs"].min()
+        return [m for m in self.job.models if m in self.result.histories and fewest[m] > 1]
+
     def conclude(self, **extra: Any) -> None:
         """Write ``run.json``: parameters, versions, seed and timings; and ``report.html``."""
         file, parameters = self.out / "run.json", asdict(self.job)
@@ -147,9 +160,11 @@ class Evaluation:
             models=job.models,
             n_folds=job.n_folds,
             scheme=job.scheme,
+            stratify_keys=job.stratify_keys,
             folds=[0] if job.quick else None,
             n_top_genes=n_top_genes,
             settings=job.settings(),
+            scib=job.scib,
             n_jobs=job.n_jobs,
             seed=job.seed,
             out=self.out / FOLDS,
@@ -173,6 +188,10 @@ class Evaluation:
         self.steps.announce(f"  UMAPs of {cells.n_obs:,} test cells")
         pl.embeddings(cells, list(cells.obsm), colors, save=self.figures / "embeddings.png")
         self.written["figures/embeddings.png"] = "UMAPs of the first fold's test cells"
+        for name in self.trained:
+            file = f"training_{file_stem(name)}.png"
+            pl.training(self.result.histories[name], save=self.figures / file)
+            self.written[f"figures/{file}"] = f"losses of {name}, means over the folds"
         for target in self.claims:
             file = f"confounding_{file_stem(target)}.png"
             pair = (self.job.batch_key, target)
@@ -186,7 +205,12 @@ class Evaluation:
             shape = "Tables S6 to S11" if name == "clustering" else "Table 1 and S12"
             files = f"tables/{file_stem(name)}.csv, .md, .tex"
             self.written[files] = f"in the shape of the paper's {shape}"
-        others = {"confounding": (self.confounding.summary, "which columns go together")}
+        others = {
+            "confounding": (self.confounding.summary, "which columns go together"),
+            "scores": (self.result.summary(), "all scores, means and 95% intervals over folds"),
+        }
+        if len(self.result.epochs):
+            others["epochs"] = (self.result.epochs, "epochs that each model was trained for")
         if len(self.result.votes):
             votes = self.result.votes_summary()
             others["votes"] = (votes, "accuracy over whole batches that were held out")
@@ -200,7 +224,7 @@ def holds_evaluation(out: Path) -> bool:
     return out.is_dir() and (not any(out.iterdir()) or (out / FOLDS / SETTINGS).is_file())
 
 
-def _is_trained(method: str) -> bool:
+def _has(method: str, argument: str) -> bool:
     if method in COMPARATORS:
-        return "max_epochs" in signature(COMPARATORS[method]).parameters
+        return argument in signature(COMPARATORS[method]).parameters
     return method in OWN_MODELS

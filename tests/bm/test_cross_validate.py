@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import anndata
 import joblib
@@ -11,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scmedal_tools import datasets, pp
+from scmedal_tools import datasets, pl, pp
 from scmedal_tools.bm import cross_validate, scores, summarise_folds
 from scmedal_tools.bm._conclusion import conclusion, conclusion_of_votes, gains
 from scmedal_tools.bm._embedders import PERMUTED, UNSEEN, WRONG, Fold
@@ -59,7 +61,7 @@ written, replace = [], Path.replace
 
 def replace_or_die(self, target):
     written.append(target)
-    if len(written) == 5:
+    if len(written) == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return replace(self, target)
 
@@ -161,7 +163,7 @@ class TestRandomEffects:
 
     def test_a_sentence_for_each_target(self, result):
         assert list(result.conclusions) == ["condition"]
-        assert "cannot be said from one fold" in result.conclusions["condition"]
+        assert "one fold cannot tell whether" in result.conclusions["condition"]
         assert result.conclusions["condition"] in result._repr_html_()
 
     def test_controls_can_be_left_out(self, adata):
@@ -178,7 +180,7 @@ class TestRandomEffects:
 
     def test_wrong_labels_are_of_the_test_cells_only(self, adata):
         fold = self.fold(adata, "cells")
-        latents = fold.embed("RE", "RE", RE_QUICK)
+        latents = fold.embed("RE", "RE", RE_QUICK).latents
         same = (latents["RE"] == latents[WRONG]).all(1)
         train, validation, test = fold.splits
         assert same[train].all()
@@ -193,7 +195,7 @@ class TestRandomEffects:
         monkeypatch.setattr(
             Fold, "_fit", lambda *arguments: models.append(fit(*arguments)) or models[-1]
         )
-        latents = fold.embed("RE", "RE", RE_QUICK)
+        latents = fold.embed("RE", "RE", RE_QUICK).latents
         held_out = set(fold.batches[fold.splits[2]])
         assert not held_out & set(models[0].batch_names)
         cells = fold._labelled(np.full(adata.n_obs, UNSEEN))
@@ -206,8 +208,9 @@ class TestRandomEffects:
 
     def test_permuted_labels_are_those_of_the_known_cells(self, adata, monkeypatch):
         fold, seen = self.fold(adata, "donors"), []
+        fitted = SimpleNamespace(history={"train_loss": pd.DataFrame({"train_loss": [1.0]})})
         monkeypatch.setattr(
-            Fold, "_fit", lambda self, cls, batches, settings: seen.append(batches)
+            Fold, "_fit", lambda self, cls, batches, settings: seen.append(batches) or fitted
         )
         monkeypatch.setattr(Fold, "_as_judged", lambda *_: np.zeros((adata.n_obs, 1)))
         fold.embed(PERMUTED, PERMUTED, {})
@@ -295,7 +298,7 @@ class TestResumption:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
     def test_a_killed_process_loses_only_the_part_it_was_writing(self, adata, tmp_path):
-        """Killed between writing the fifth file and giving it its name; the models are trained."""
+        """Killed between writing the sixth file and giving it its name; the models are trained."""
         adata.write_h5ad(tmp_path / "cells.h5ad")
         killed = subprocess.run(
             [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, check=False
@@ -303,7 +306,8 @@ class TestResumption:
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
         left = [file.name for file in (tmp_path / "out").rglob("*.npz")]
         finished = {name for name in left if not name.startswith("unfinished")}
-        assert finished == {"genes.npz", "embedding pca.npz", "embedding RE.npz"}
+        parts = {"genes.npz", "embedding pca.npz", "training RE.npz", "embedding RE.npz"}
+        assert finished == parts
         assert len(left) == len(finished) + 1
 
         cells = anndata.read_h5ad(tmp_path / "cells.h5ad")
@@ -422,24 +426,37 @@ class TestConclusion:
     @pytest.mark.parametrize(
         ("values", "known", "verdict"),
         [
-            ((0.9, 0.8, 0.5), True, "RE's gain exceeds zero and that of the batch label (95%"),
-            ((0.6, 0.8, 0.5), True, "RE's gain does not exceed that of the batch label (95%"),
-            ((0.6, 0.4, 0.5, 0.7), True, "does not exceed that of RE trained on permuted labels"),
-            ((0.4, 0.3, 0.2), True, "RE's gain does not exceed zero (95%"),
+            ((0.9, 0.8, 0.5), True, "exceeds zero and that of the batch label"),
+            ((0.6, 0.8, 0.5), True, "exceeds zero, but is below that of the batch label"),
+            (
+                (0.6, 0.4, 0.5, 0.7),
+                True,
+                "exceeds zero and that of the batch label, but is below that of RE trained on "
+                "permuted labels",
+            ),
+            ((0.4, 0.3, 0.2), True, "exceeds that of the batch label, but is below zero"),
             # Of new batches the label tells nothing, and may harm.
-            ((0.45, 0.4, 0.4), False, "RE's gain does not exceed zero (95%"),
-            ((0.7, 0.9, 0.4), False, "RE's gain exceeds zero (95%"),
+            ((0.45, 0.4, 0.4), False, "is below zero"),
+            ((0.7, 0.9, 0.4), False, "exceeds zero"),
         ],
     )
-    def test_verdict(self, values, known, verdict):
+    def test_verdict_comes_first(self, values, known, verdict):
         said = conclusion(self.table(*values), "sex", known_batches=known)
-        assert verdict in said
-        assert said.startswith("sex: the batch label alone gives a balanced accuracy of")
+        assert said.startswith(f"sex: RE's gain {verdict}. Beside pca, RE gains ")
+
+    def test_embeddings_beside_which_the_label_gives_more_are_counted(self):
+        table = self.table(re=0.6, label_beside=0.7, label_alone=0.5)
+        twin = table[table["embedding"].str.startswith("pca")]
+        better = twin.assign(embedding=twin["embedding"].str.replace("pca", "ae"))
+        better["value"] += 0.3 * (better["embedding"] == "ae + RE")
+        said = conclusion(pd.concat([table, better]), "sex")
+        assert "the batch label, beside them or alone, +0.200 (more than RE in 1 of 2)" in said
 
     def test_noise_between_folds_is_no_difference(self):
         table = self.table(0.8, label_beside=0.8, label_alone=0.5)
         table.loc[(table["embedding"] == "pca + RE") & (table["fold"] == 0), "value"] += 0.1
-        assert "does not exceed that of the batch label" in conclusion(table, "sex")
+        said = conclusion(table, "sex")
+        assert "exceeds zero, but is not shown to exceed that of the batch label." in said
 
 
 def test_models_whose_umaps_would_share_a_name_are_refused(adata):
@@ -450,3 +467,104 @@ def test_models_whose_umaps_would_share_a_name_are_refused(adata):
 
 def test_test_cells_are_no_more_than_are_scored(adata):
     assert run(adata, ["X_mine"], max_cells=30).test_cells.n_obs == 30
+
+
+def in_one_column(adata, *, column=0, **_):
+    return adata.X[:, [column]].toarray()
+
+
+def closure(column):
+    return lambda adata, **_: adata.X[:, [column]].toarray()
+
+
+class OfColumn:
+    def __init__(self, column):
+        self.column = column
+
+    def __call__(self, adata, **_):
+        return adata.X[:, [self.column]].toarray()
+
+
+@pytest.mark.parametrize("made", [lambda i: partial(in_one_column, column=i), closure, OfColumn])
+def test_results_of_a_function_with_other_values_are_refused(adata, tmp_path, made):
+    run(adata, {"mine": made(0)}, folds=[0], out=tmp_path / "out")
+    run(adata, {"mine": made(0)}, folds=[0], out=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"other settings \(models\)"):
+        run(adata, {"mine": made(1)}, folds=[0], out=tmp_path / "out")
+
+
+def test_results_of_a_function_that_cannot_be_told_from_others_are_refused(adata, tmp_path):
+    unknown = partial(in_one_column, column=0, other=(i for i in range(3)))
+    run(adata, {"mine": unknown}, folds=[0], out=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"other settings \(models\)"):
+        run(adata, {"mine": unknown}, folds=[0], out=tmp_path / "out")
+
+
+def test_results_of_other_layers_that_a_function_may_read_are_refused(adata, tmp_path):
+    other = adata.copy()
+    run(other, {"mine": in_one_column}, folds=[0], out=tmp_path / "out")
+    other.layers["raw"] = other.layers["counts"] * 2
+    with pytest.raises(ValueError, match=r"other settings \(data\)"):
+        run(other, {"mine": in_one_column}, folds=[0], out=tmp_path / "out")
+
+
+def test_counts_are_those_of_the_layer_that_is_named(adata, tmp_path):
+    other = adata.copy()
+    other.layers["raw"] = other.layers.pop("counts")
+    settings = {"scvi": {"layer": "raw", "max_epochs": 1, "n_latent": 3}}
+    options = {"settings": settings, "folds": [0], "out": tmp_path / "out"}
+    assert set(run(other, ["scvi"], **options).epochs["epochs"]) == {1}
+    other.layers["raw"] = other.layers["raw"] * 2
+    with pytest.raises(ValueError, match=r"other settings \(data\)"):
+        run(other, ["scvi"], **options)
+
+
+def test_epochs_and_losses_are_kept(adata):
+    settings = {"ae": {"max_epochs": 2}, "RE": RE_QUICK | {"max_epochs": 3}}
+    result = run(adata, ["pca", "ae", "RE"], settings=settings, folds=[0, 1])
+    epochs = result.epochs.pivot(index="embedding", columns="fold", values="epochs")
+    assert epochs.loc["ae"].tolist() == [2, 2]
+    assert epochs.loc["RE"].tolist() == [3, 3]
+    assert "pca" not in epochs.index
+    assert epochs.loc["RE, one epoch"].tolist() == [1, 1]
+    figure = pl.training(result.histories["RE"])
+    assert figure.axes[0].get_title() == "total loss"
+
+
+class TestRefusedBeforeTraining:
+    def refused(self, adata, message, **options):
+        method = Recorder()
+        with pytest.raises(ValueError, match=message):
+            run(adata, {"mine": method}, **options)
+        assert not method.calls
+
+    def test_a_target_of_which_a_fold_has_one_class(self, adata):
+        other = adata.copy()
+        first = other.obs["donor"] == other.obs["donor"].unique()[0]
+        other.obs["rare"] = np.where(first, "yes", "no")
+        options = {"targets": ["rare"], "scheme": "donors", "stratify_keys": []}
+        self.refused(other, "have the 'rare' 'no': nothing to learn", **options)
+
+    def test_folds_too_small_for_scib(self, adata):
+        pytest.importorskip("scib_metrics")
+        self.refused(adata[::4].copy(), "takes 90 neighbours", scib=True)
+
+    def test_more_combinations_of_conditions_than_batches(self, adata):
+        other = adata.copy()
+        donors = other.obs["donor"].cat.codes.to_numpy()
+        other.obs["age"] = 20 + donors
+        targets = ["condition", "age"]
+        self.refused(
+            other, "balance the folds for fewer columns", targets=targets, scheme="donors"
+        )
+
+
+def test_folds_can_be_balanced_for_some_of_the_targets(adata):
+    other = adata.copy()
+    codes = other.obs["donor"].cat.codes.to_numpy()
+    other.obs["sex"] = np.where(codes < 3, "m", "f")
+    result = run(other, targets=["condition", "sex"], scheme="donors", stratify_keys=["sex"])
+    assert (result.votes_summary()["n_batches"] == 6).all()
+    votes = result.votes.query("of == 'sex' and embedding == 'X_mine'")
+    for _, of_fold in votes.groupby("fold"):
+        assert sorted(of_fold["truth"]) == ["f", "m"]

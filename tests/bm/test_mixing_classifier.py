@@ -1,5 +1,7 @@
 """What a forest reads from embeddings, and what the batch label alone would give."""
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,9 +83,18 @@ def test_validation_cells_are_not_used(adata):
     pd.testing.assert_frame_equal(run(adata, target="type")[1].table, before.table)
 
 
-def test_chance_is_in_the_proportions_of_the_training_cells(adata):
-    scores = balanced(run(adata)[1].table)
-    assert 0.3 < scores["chance"] < 0.7
+def test_chance_is_what_many_guesses_in_the_training_proportions_reach(adata):
+    (train, _, test), mixing = run(adata, target="type")
+    target = adata.obs["type"].astype(str).to_numpy()
+    rng = np.random.default_rng(0)
+    guesses = [rng.choice(target[train], len(test)) for _ in range(2000)]
+    chance = mixing.table.query("embedding == 'chance'").set_index("metric")["value"]
+    for metric, score in (
+        ("accuracy", accuracy_score),
+        ("balanced_accuracy", balanced_accuracy_score),
+    ):
+        expected = np.mean([score(target[test], guess) for guess in guesses])
+        assert chance[metric] == pytest.approx(expected, abs=0.01)
 
 
 def test_without_random_effects_there_is_nothing_to_add(adata):
@@ -148,7 +159,18 @@ class TestScoreVotes:
         assert result["n_batches"] == 6
         assert result["balanced_accuracy"] == pytest.approx(1)
         # 20 arrangements of three and three, one of which is the data's.
-        assert result["p_value"] == pytest.approx(1 / 20, abs=0.01)
+        assert result["p_value"] == 1 / 20
+
+    @pytest.mark.parametrize("n_permutations", [1679, 1680])
+    def test_p_values_of_three_groups_by_drawing_and_by_trying_all_agree(self, n_permutations):
+        # 9! / (3! 3! 3!) = 1,680 arrangements; 84 of these have seven hits or more.
+        votes = self.votes("aaabbbccc", "aabbbccca")
+        truth, vote = (votes[key].to_numpy() for key in ("truth", "vote"))
+        hits = [sum(np.array(p) == vote) for p in set(permutations(truth))]
+        expected = np.mean(np.array(hits) >= (truth == vote).sum())
+        found = score_votes(votes, n_permutations)["p_value"].item()
+        exact = n_permutations == 1680
+        assert found == pytest.approx(expected, abs=1e-12 if exact else 0.02)
 
     def test_a_majority_vote_is_no_evidence(self):
         result = score_votes(self.votes("aaaaab", "aaaaaa")).iloc[0]

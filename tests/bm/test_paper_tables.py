@@ -45,7 +45,8 @@ def cross_validation(n_folds=3, targets=("sex",), awkward=None, scheme="cells"):
     if awkward:
         table["embedding"] = table["embedding"].replace("pca", awkward)
     about = {"target_keys": list(targets), "folds": [*range(n_folds)], "scheme": scheme}
-    return CrossValidation(table, pd.DataFrame(), pd.Series(dtype=int), about, AnnData())
+    none = pd.DataFrame()
+    return CrossValidation(table, none, pd.Series(dtype=int), about, AnnData(), none, {})
 
 
 def values_of(result, embedding, of, metric):

@@ -187,7 +187,7 @@ class TestErrors:
 
     def test_cells_that_are_all_batches_of_their_own(self, adata):
         cells = [np.flatnonzero(adata.obs["donor"] == name)[0] for name in "ab"]
-        with pytest.raises(ValueError, match=r"2 level\(s\) of 'donor'.*indices"):
+        with pytest.raises(ValueError, match=r"2 level\(s\) of 'donor'.*other cells"):
             bm.scores(adata, ["X_one"], **ARGUMENTS, indices=cells)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scmedal_tools.bm._write_tables import file_stem, text_rows
 
 from ._page import Picture, Section, Table, write_page
-from ._sections import confounding_section, parameter_sections, size_of
+from ._sections import READING_CURVES, confounding_section, parameter_sections, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,12 +53,30 @@ def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None
         lead,
         [
             confounding_section(evaluation.confounding, pictures),
+            *_training(evaluation),
             _embeddings(evaluation),
             *_scores(evaluation),
             *_votes(evaluation),
             *parameter_sections(record),
         ],
     )
+
+
+def _training(evaluation: Evaluation) -> list[Section]:
+    pictures = [
+        Picture(
+            evaluation.figures / f"training_{file_stem(name)}.png",
+            f"Loss of {name} and its terms by epoch.",
+            f"{name}, means over the folds. {READING_CURVES}",
+        )
+        for name in evaluation.trained
+    ]
+    epochs = evaluation.result.epochs
+    if epochs.empty:
+        return []
+    of_folds = epochs.pivot(index="embedding", columns="fold", values="epochs")
+    table = Table.of_frame("Epochs of training", of_folds.add_prefix("fold ").reset_index())
+    return [Section("Training", pictures=pictures, tables=[table])]
 
 
 def _embeddings(evaluation: Evaluation) -> Section:

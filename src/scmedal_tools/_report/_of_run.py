@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._page import Picture, Section, Table, as_text, write_page
-from ._sections import confounding_section, parameter_sections, size_of
+from ._sections import READING_CURVES, confounding_section, parameter_sections, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from scmedal_tools._pipeline import Run
 
-READING_CURVES = (
-    "Have the curves settled, and do training and validation agree? A gap that opens is "
-    "overfitting; the dotted line is the epoch whose weights were kept. In the panel of weighted "
-    "contributions no term other than the reconstruction should dwarf all the others. A low loss "
-    "does not show that the batch is gone, nor that the cell types are kept."
-)
 READING_EMBEDDINGS = (
     "PCA shows how large the batch effects are. In the fixed effects batches should mix and cell "
     "types stay apart. In the random effects batches separate; that alone says little, because RE "

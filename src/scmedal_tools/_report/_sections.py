@@ -17,6 +17,12 @@ READING_CONFOUNDING = (
     "columns: what never occurs together cannot be compared. That all are filled does not show "
     "that the design is balanced, nor that there are enough donors."
 )
+READING_CURVES = (
+    "Have the curves settled, and do training and validation agree? A gap that opens is "
+    "overfitting; the dotted line is the epoch whose weights were kept. In the panel of weighted "
+    "contributions no term other than the reconstruction should dwarf all the others. A low loss "
+    "does not show that the batch is gone, nor that the cell types are kept."
+)
 
 
 def confounding_section(found: Confounding, pictures: Mapping[tuple[str, str], Path]) -> Section:

@@ -11,7 +11,7 @@ from ._summarise import summarise_folds
 
 JUDGED_BY = "balanced_accuracy"
 SMALLEST_P = 0.001
-ZERO = "zero"
+MOST_NAMES = 3  # of embeddings that are named one by one
 
 
 def gains(table: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -49,51 +49,69 @@ def gains(table: pd.DataFrame, target: str) -> pd.DataFrame:
 
 
 def conclusion(table: pd.DataFrame, target: str, *, known_batches: bool = True) -> str:
-    """Say whether the gain from RE exceeds what the batch label alone gives.
+    """Say whether the gain from RE exceeds what the batch label alone gives, then the numbers.
 
     And what RE adds when it is trained on permuted labels, as any second embedding may add
     something. Of batches that were held out the label tells nothing: RE's gain is then judged
     against none.
     """
     gained = gains(table, target)
-    names = list(gained.index.unique("embedding"))
     of_folds = gained.groupby("fold").mean()
-    of_names = gained[RE].groupby("embedding").mean()
+    compared = {"zero": of_folds[RE]}
+    means = [f"RE gains {of_folds[RE].mean():+.3f} on average{_range(gained[RE])}"]
+    if of_folds[PERMUTED].notna().any():
+        compared["that of RE trained on permuted labels"] = of_folds[RE] - of_folds[PERMUTED]
+        means.append(f"RE trained on permuted labels {of_folds[PERMUTED].mean():+.3f}")
+    if known_batches:
+        compared["that of the batch label"] = of_folds[RE] - of_folds[BATCH_LABEL]
+        means.append(
+            f"the batch label, beside them or alone, {of_folds[BATCH_LABEL].mean():+.3f} "
+            f"(more than RE in {_more(gained)})"
+        )
     alone = table[
         (table["of"] == target)
         & (table["metric"] == JUDGED_BY)
         & (table["embedding"] == BATCH_LABEL)
     ]["value"].mean()
-    against = {ZERO: of_folds[RE]}
-    if known_batches:
-        against["that of the batch label"] = of_folds[RE] - of_folds[BATCH_LABEL]
-    if of_folds[PERMUTED].notna().any():
-        against["that of RE trained on permuted labels"] = of_folds[RE] - of_folds[PERMUTED]
-    limits = {name: _interval(values) for name, values in against.items()}
-    exceeded = [name for name, (low, _) in limits.items() if low > 0]
-    missed = [name for name in limits if name not in exceeded]
-    if len(of_folds) < 2:
-        verdict = "whether that is more cannot be said from one fold"
-    elif missed:
-        verdict = f"RE's gain does not exceed {' or '.join(missed)}"
-    else:
-        verdict = f"RE's gain exceeds {' and '.join(exceeded)}"
-    others = ""
-    if of_folds[PERMUTED].notna().any():
-        others += f", RE trained on permuted labels {of_folds[PERMUTED].mean():+.3f}"
-    if known_batches:
-        others += f", the batch label, beside them or alone, {of_folds[BATCH_LABEL].mean():+.3f}"
-    intervals = "; ".join(
-        f"{'its gain' if name == ZERO else f'less {name}'} {low:+.3f} to {high:+.3f}"
-        for name, (low, high) in limits.items()
-    )
-    intervals = "" if len(of_folds) < 2 else f" (95% CI over {len(of_folds)} folds: {intervals})"
-    each = "" if len(names) == 1 else f" ({of_names.min():+.3f} to {of_names.max():+.3f})"
+    names = list(gained.index.unique("embedding"))
+    shown = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} embeddings"
     return (
-        f"{target}: the batch label alone gives a balanced accuracy of {alone:.2f}. Beside "
-        f"{', '.join(names)}, RE gains {of_folds[RE].mean():+.3f}{each}{others}: {verdict}"
-        f"{intervals}."
+        f"{target}: {_verdict(compared)}. Beside {shown}, {', '.join(means)}; the batch label "
+        f"alone has a balanced accuracy of {alone:.2f}.{_intervals(compared)}"
     )
+
+
+def _verdict(compared: dict[str, pd.Series]) -> str:
+    if len(next(iter(compared.values()))) < 2:
+        return "one fold cannot tell whether RE's gain exceeds that of the controls"
+    said: dict[str, list[str]] = {"exceeds": [], "is not shown to exceed": [], "is below": []}
+    for name, values in compared.items():
+        low, high = _interval(values)
+        verb = "exceeds" if low > 0 else "is below" if high < 0 else "is not shown to exceed"
+        said[verb].append(name)
+    parts = [f"{verb} {' and '.join(names)}" for verb, names in said.items() if names]
+    return f"RE's gain {', but '.join(parts[:2])}{''.join(', and ' + p for p in parts[2:])}"
+
+
+def _intervals(compared: dict[str, pd.Series]) -> str:
+    n_folds = len(next(iter(compared.values())))
+    if n_folds < 2:
+        return ""
+    limits = [
+        f"{'the gain' if name == 'zero' else f'less {name}'} {low:+.3f} to {high:+.3f}"
+        for name, (low, high) in ((name, _interval(values)) for name, values in compared.items())
+    ]
+    return f" 95% CI over {n_folds} folds: {'; '.join(limits)}."
+
+
+def _range(gained: pd.Series) -> str:
+    means = gained.groupby("embedding").mean()
+    return "" if len(means) == 1 else f" ({means.min():+.3f} to {means.max():+.3f})"
+
+
+def _more(gained: pd.DataFrame) -> str:
+    means = gained.groupby("embedding").mean()
+    return f"{(means[BATCH_LABEL] > means[RE]).sum()} of {len(means)}"
 
 
 def conclusion_of_votes(judged: pd.DataFrame) -> str:

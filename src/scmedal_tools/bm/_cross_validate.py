@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from scmedal_tools import __version__, _keys
 from scmedal_tools.train import cross_validation_folds
 
 from ._checkpoints import Checkpoints
 from ._conclusion import conclusion, conclusion_of_votes
-from ._cross_validation_input import NEED_COUNTS, as_list, check_input, methods
+from ._cross_validation_input import as_list, check_folds, check_input, layers_used, methods
 from ._cross_validation_run import Run
 from ._embedders import RE, RE_CONTROLS
 from ._fingerprint import describe, fingerprint
 from ._mixing_classifier import score_votes
+from ._scores import draw_cells
 from ._summarise import summarise_folds
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scmedal_tools.train._folds import Scheme
+
+# Whose versions the results depend on.
+PACKAGES: Final = ("scmedal-tools", "scvi-tools", "torch", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class CrossValidation:
     test_cells: AnnData
     """Cells that are scored in the first fold, each model's embedding of them in ``obsm``; for
     pictures, as by :func:`scmedal_tools.pl.embeddings`."""
+    epochs: pd.DataFrame
+    """Epochs that each trained model ran in each fold."""
+    histories: dict[str, list[dict[str, pd.DataFrame]]]
+    """Of FE, FEC, RE and its controls the losses of each fold, for
+    :func:`scmedal_tools.pl.training`."""
 
     def summary(self) -> pd.DataFrame:
         """Mean and 95% interval over the folds; see :func:`summarise_folds`.
@@ -119,6 +128,7 @@ def cross_validate(
     models: Sequence[str] | Mapping[str, str | Callable] = ("pca", "FE", "RE"),
     n_folds: int = 5,
     scheme: Scheme = "cells",
+    stratify_keys: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     n_top_genes: int | None = None,
     settings: Mapping[str, dict[str, Any]] | None = None,
@@ -156,9 +166,13 @@ def cross_validate(
         all cells with their types and have to keep to the training cells themselves.
     n_folds, scheme
         See :func:`scmedal_tools.train.cross_validation_folds`. With ``scheme="donors"`` whole
-        batches are held out, balanced for the targets that are constant within batches. RE has no
+        batches are held out. RE has no
         effects of such a batch: in the row ``RE`` no cell has effects, so that training and test
         cells are alike; in ``RE, own effects in training cells`` they are not.
+    stratify_keys
+        With ``scheme="donors"``: columns, constant within each batch, of which every fold gets
+        batches of each combination. By default the targets that are constant within batches; name
+        one of these if there are too few batches for all, ``[]`` for none.
     folds
         Which folds to run, for example ``[0]`` for a first look; ``None`` for all.
     n_top_genes
@@ -195,7 +209,7 @@ def cross_validate(
     ------
     ValueError
         If a column, model or fold does not exist, the expression is not log-normalised, the folds
-        cannot be made, or ``out`` has results of other settings or data.
+        cannot be made or judged, or ``out`` has results of other settings or data.
 
     Examples
     --------
@@ -223,19 +237,28 @@ def cross_validate(
     check_input(adata, batch_key, labels_key, target_keys, made_of, settings, scib)
     levels = adata.obs.groupby(batch_key, observed=True)[target_keys].nunique()
     of_batches = [key for key in target_keys if (levels[key] == 1).all()]
+    if scheme != "donors":
+        stratify_keys = []
+    elif stratify_keys is None:
+        stratify_keys = of_batches
     made = cross_validation_folds(
         adata,
         batch_key,
         labels_key,
         n_folds=n_folds,
         scheme=scheme,
-        condition_keys=of_batches if scheme == "donors" else (),
+        condition_keys=as_list(stratify_keys),
         seed=seed,
     )
     chosen = list(range(n_folds)) if folds is None else list(folds)
     if not chosen or not set(chosen) <= set(range(n_folds)):
         raise ValueError(f"folds={chosen}: name some of the folds 0 to {n_folds - 1}.")
-    needs_counts = not NEED_COUNTS.isdisjoint(m for m in made_of.values() if isinstance(m, str))
+    splits = {i: made.splits[i] for i in chosen}
+    scored = {i: draw_cells(adata.n_obs, s[2], max_cells, seed) for i, s in splits.items()}
+    check_folds(adata.obs, [batch_key, labels_key], target_keys, splits, scored, scib)
+    layers = layers_used(made_of, settings)
+    if any(callable(method) for method in made_of.values()):
+        layers = [name for name in adata.layers if name]  # a function may read any
     about = {
         "batch_key": batch_key,
         "labels_key": labels_key,
@@ -243,29 +266,30 @@ def cross_validate(
         "models": {name: describe(method) for name, method in made_of.items()},
         "n_folds": n_folds,
         "scheme": scheme,
+        "stratify_keys": as_list(stratify_keys),
         "n_top_genes": n_top_genes,
         "settings": dict(settings or {}),
         "max_cells": max_cells,
         "scib": scib,
         "n_trees": n_trees,
         "seed": seed,
-        "scmedal_tools": __version__,
+        "versions": {name: version(name) for name in PACKAGES},
         "data": fingerprint(
             adata,
             list(dict.fromkeys([batch_key, labels_key, *target_keys])),
             [m for m in made_of.values() if isinstance(m, str) and m in adata.obsm],
-            [_keys.COUNTS_LAYER] if needs_counts else [],
+            layers,
         ),
     }
     with tempfile.TemporaryDirectory() as scratch:
         store = Checkpoints(Path(out) if out is not None else Path(scratch), about)
-        run = Run(adata, made_of, {i: made.splits[i] for i in chosen}, of_batches, about, store)
+        run = Run(adata, made_of, splits, of_batches, about, store)
         run.execute([*run.embeddings()], n_jobs, progress, "Embeddings")
         run.execute([*run.judgements()], n_jobs, progress, "Scores")
         table, votes = run.collect()
         rare = made.rare if scheme == "cells" else made.rare.iloc[:0]
         about |= {"folds": chosen}
-        result = CrossValidation(table, votes, rare, about, run.test_cells())
+        result = CrossValidation(table, votes, rare, about, run.test_cells(), *run.trainings())
         if out is not None:
             for name in ("table", "votes"):
                 store.save_table(f"{name}.csv", getattr(result, name))

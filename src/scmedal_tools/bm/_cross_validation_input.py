@@ -17,10 +17,13 @@ from scmedal_tools._embeddings import embedding_of
 
 from ._embedders import COMPARATORS, ONE_EPOCH, OWN_MODELS, PERMUTED, RE, RE_CONTROLS
 from ._mixing_classifier import BATCH_LABEL, CHANCE, SEPARATOR
+from ._scores import columns_to_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+    import pandas as pd
     from anndata import AnnData
 
 NEED_COUNTS: Final = frozenset({"scvi", "scanvi"})
@@ -58,11 +61,41 @@ def check_input(
         raise ImportError(
             f'{", ".join(missing)} not installed: pip install "scmedal-tools[benchmark]"'
         )
-    if not NEED_COUNTS.isdisjoint(used):
-        check_counts(adata, _keys.COUNTS_LAYER)
+    for layer in layers_used(models, settings):
+        check_counts(adata, layer)
     for key in used:
         if key in adata.obsm:
             embedding_of(adata, key)
+
+
+def layers_used(
+    models: Mapping[str, str | Callable], settings: Mapping[str, dict[str, Any]] | None
+) -> list[str]:
+    """Layers with the counts that models are given."""
+    given = {
+        name: (settings or {}).get(name, {}) for name, m in models.items() if m in NEED_COUNTS
+    }
+    return sorted({of_model.get("layer", _keys.COUNTS_LAYER) for of_model in given.values()})
+
+
+def check_folds(
+    obs: pd.DataFrame,
+    scored_keys: Sequence[str],
+    target_keys: Sequence[str],
+    splits: Mapping[int, Sequence[np.ndarray]],
+    scored: Mapping[int, np.ndarray],
+    scib: bool,
+) -> None:
+    """Refuse folds that could be embedded but not judged."""
+    for i, (train, _, _) in splits.items():
+        columns_to_score(obs.iloc[scored[i]], scored_keys, scib)
+        for key in target_keys:
+            names = obs[key].iloc[train].unique()
+            if len(names) < 2:
+                raise ValueError(
+                    f"All training cells of fold {i} have the {key!r} {names[0]!r}: nothing to "
+                    "learn. Take other folds, or leave the target out."
+                )
 
 
 def methods(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from joblib import Parallel, delayed
@@ -17,13 +18,12 @@ from ._mixing_classifier import BATCH_LABEL, CHANCE, SEPARATOR, classify, featur
 from ._scores import draw_cells, scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    import numpy as np
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ._checkpoints import Checkpoints
 
 TEST = "test"
+EPOCHS = "epochs"
 COLUMNS = ("fold", "split", "embedding", "of", "metric", "value", "control", "joint", "seed")
 
 
@@ -34,7 +34,7 @@ class Run:
         self,
         adata: AnnData,
         models: dict[str, str | Callable],
-        splits: dict[int, Sequence[np.ndarray]],
+        splits: Mapping[int, Sequence[np.ndarray]],
         of_batches: Sequence[str],
         about: dict[str, Any],
         store: Checkpoints,
@@ -74,8 +74,12 @@ class Run:
         method = self.models[name]
         is_there = isinstance(method, str) and method in self.adata.obsm
         fold = self._fold(i, self.adata if is_there else self._cells(i))
-        latents = fold.embed(name, method, settings)
-        self.store.save_arrays(_file(i, f"embedding {name}", "npz"), latents)
+        made = fold.embed(name, method, settings)
+        if made.epochs is not None:
+            training = {EPOCHS: np.array(made.epochs), **(made.history or {})}
+            self.store.save_arrays(_file(i, f"training {name}", "npz"), training)
+        # Last, as it says that this part is finished.
+        self.store.save_arrays(_file(i, f"embedding {name}", "npz"), made.latents)
 
     def score(self, i: int) -> None:
         about, latents = self.about, self._latents(i)
@@ -128,6 +132,22 @@ class Run:
         votes = pd.concat(votes, ignore_index=True) if votes else pd.DataFrame()
         return table[list(COLUMNS)], votes
 
+    def trainings(self) -> tuple[pd.DataFrame, dict[str, list[dict[str, pd.DataFrame]]]]:
+        """Epochs of all that was trained, and the losses of the package's own models."""
+        epochs, histories = [], {}
+        for name in self.models:
+            files = {i: _file(i, f"training {name}", "npz") for i in self.splits}
+            found = {i: self.store.arrays(f) for i, f in files.items() if self.store.has(f)}
+            for i, curves in found.items():
+                n_epochs = int(curves.pop(EPOCHS))
+                epochs.append({"fold": i, "embedding": name, "epochs": n_epochs})
+            if all(found.values()) and found:
+                histories[name] = [
+                    {term: _as_curve(term, values) for term, values in curves.items()}
+                    for curves in found.values()
+                ]
+        return pd.DataFrame(epochs, columns=["fold", "embedding", "epochs"]), histories
+
     def test_cells(self) -> AnnData:
         """Cells that are scored in the first fold, with all embeddings but the controls'."""
         first, (*_, test) = next(iter(self.splits.items()))
@@ -157,6 +177,10 @@ class Run:
         for name in self.models:
             latents |= self.store.arrays(_file(i, f"embedding {name}", "npz"))
         return latents
+
+
+def _as_curve(term: str, values: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({term: values}, index=pd.RangeIndex(len(values), name="epoch"))
 
 
 def _file(fold: int, name: str, ending: str) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scmedal_tools import ext
+from scmedal_tools import _keys, ext
 from scmedal_tools._chatter import without_chatter
+from scmedal_tools._embeddings import embedding_of
 from scmedal_tools.ext._common import random_state, train
 from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_FEC, SCMEDAL_RE
 
@@ -34,6 +35,16 @@ OWN_MODELS: Final = {"FE": SCMEDAL_FE, "FEC": SCMEDAL_FEC, RE: SCMEDAL_RE}
 COMPARATORS: Final = {name: getattr(ext, name) for name in ext.__all__ if name.islower()}
 # Name under which cells of held-out batches are shown to a model.
 UNSEEN: Final = "(not seen in training)"
+
+
+class Embedded(NamedTuple):
+    """What a method made of a fold."""
+
+    latents: Latents
+    epochs: int | None = None
+    """Epochs of training; ``None`` of what is not trained."""
+    history: dict[str, np.ndarray] | None = None
+    """Losses by epoch, of the package's own models."""
 
 
 class Fold:
@@ -64,26 +75,32 @@ class Fold:
         self.batches = cells.obs[batch_key].astype(str).to_numpy()
         self.known = np.isin(self.batches, self.batches[splits[0]])
 
-    def embed(self, name: str, method: str | Callable, settings: dict[str, Any]) -> Latents:
+    def embed(self, name: str, method: str | Callable, settings: dict[str, Any]) -> Embedded:
         """Embeddings that a method gives, by name; RE gives variants of itself too."""
         if callable(method):
-            return {name: self._function(name, method, settings)}
+            return Embedded({name: self._function(name, method, settings)})
         if method in self.cells.obsm:
-            return {name: np.asarray(self.cells.obsm[method], dtype=np.float32)}
+            return Embedded({name: embedding_of(self.cells, method).astype(np.float32)})
         if method in COMPARATORS:
-            return {name: self._comparator(method, settings)}
+            latent, epochs = self._comparator(method, settings)
+            return Embedded({name: latent}, epochs)
         if method == RE:
-            return self._random_effects(name, settings)
-        if method == PERMUTED:
+            model = self._fit(SCMEDAL_RE, self.batches, settings)
+            latents = self._variants(name, model)
+        elif method == PERMUTED:
             shuffled = np.random.default_rng(self.seed).permutation(self.batches[self.known])
             batches = self.batches.copy()
             batches[self.known] = shuffled
-            return {name: self._as_judged(self._fit(SCMEDAL_RE, batches, settings), batches)}
-        if method == ONE_EPOCH:
+            model = self._fit(SCMEDAL_RE, batches, settings)
+            latents = {name: self._as_judged(model, batches)}
+        elif method == ONE_EPOCH:
             model = self._fit(SCMEDAL_RE, self.batches, settings | {"max_epochs": 1})
-            return {name: self._as_judged(model, self.batches)}
-        model = self._fit(OWN_MODELS[method], self.batches, settings)
-        return {name: model.get_latent_representation()}
+            latents = {name: self._as_judged(model, self.batches)}
+        else:
+            model = self._fit(OWN_MODELS[method], self.batches, settings)
+            latents = {name: model.get_latent_representation()}
+        history = {term: curve.iloc[:, 0].to_numpy(float) for term, curve in model.history.items()}
+        return Embedded(latents, len(history["train_loss"]), history)
 
     def _function(self, name: str, method: Callable, settings: dict[str, Any]) -> np.ndarray:
         cells = self._shared()
@@ -96,20 +113,19 @@ class Fold:
             )
         return latent
 
-    def _comparator(self, method: str, settings: dict[str, Any]) -> np.ndarray:
+    def _comparator(self, method: str, settings: dict[str, Any]) -> tuple[np.ndarray, int | None]:
         cells = self._shared()
         key = COMPARATORS[method](
             cells, splits=self.splits, seed=self.seed, **self.keys, **_quiet(method), **settings
         )
-        return cells.obsm[key]
+        return cells.obsm[key], cells.uns[_keys.PROVENANCE][key].get("epochs")
 
     def _shared(self) -> AnnData:
         """The cells in an object of its own, which shares the expression but not the columns."""
-        obs = self.cells.obs[list(self.keys.values())].copy()
+        obs = self.cells.obs[list(self.keys.values())].astype(str)
         return AnnData(self.cells.X, obs=obs, var=self.cells.var, layers=dict(self.cells.layers))
 
-    def _random_effects(self, name: str, settings: dict[str, Any]) -> Latents:
-        model = self._fit(SCMEDAL_RE, self.batches, settings)
+    def _variants(self, name: str, model: SCMEDAL_RE) -> Latents:
         names = np.unique(self.batches[self.known])
         wrong, test = self.batches.copy(), self.splits[2]
         rng = np.random.default_rng(self.seed)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
@@ -91,10 +92,10 @@ def mixing_classifier(
     Returns
     -------
     Mixing
-        ``table``: accuracy and balanced accuracy on the test cells. ``"chance"`` guesses in the
-        proportions of the training cells. ``votes``: for each batch with test cells that has one
-        label, that label (``truth``), the label with the largest mean vote of its cells
-        (``vote``), the mean vote of the truth (``share``) and ``n_cells``.
+        ``table``: accuracy and balanced accuracy on the test cells. ``"chance"`` is what guesses
+        in the proportions of the training cells are expected to score. ``votes``: for each batch
+        with test cells that has one label, that label (``truth``), the label with the largest
+        mean vote of its cells (``vote``), the mean vote of the truth (``share``) and ``n_cells``.
 
     Raises
     ------
@@ -170,11 +171,7 @@ def classify(
     train, _, test = splits
     if len(np.unique(target[train])) < 2:
         raise ValueError(f"All training cells have the same {target_key!r}: nothing to learn.")
-    guesser = DummyClassifier(strategy="stratified", random_state=seed)
-    guesses = guesser.fit(np.zeros((len(train), 1)), target[train]).predict(
-        np.zeros((len(test), 1))
-    )
-    rows = list(_scores(CHANCE, target_key, target[test], guesses))
+    rows = list(_chance(target_key, target[train], target[test]))
     votes: list[dict] = []
     for name, values in features:
         scaler = StandardScaler().fit(values[train])
@@ -185,6 +182,15 @@ def classify(
         rows += _scores(name, target_key, target[test], predicted)
         votes += _votes(name, target_key, target[test], batches[test], probabilities, forest)
     return Mixing(pd.DataFrame(rows), pd.DataFrame(votes, columns=VOTES))
+
+
+def _chance(target_key: str, train: np.ndarray, test: np.ndarray) -> Iterator[dict]:
+    """Scores to expect of guesses in the proportions of the training cells."""
+    shares = pd.Series(train).value_counts(normalize=True)
+    hit = pd.Series(test).map(shares).fillna(0.0)
+    values = {"accuracy": hit.mean(), "balanced_accuracy": hit.groupby(test).mean().mean()}
+    for metric, value in values.items():
+        yield {"embedding": CHANCE, "of": target_key, "metric": metric, "value": float(value)}
 
 
 VOTES = ("embedding", "of", "batch", "truth", "vote", "share", "n_cells")
@@ -228,45 +234,75 @@ def score_votes(votes: pd.DataFrame, n_permutations: int = 10_000, seed: int = 0
     votes
         Votes on batches that were held out, of one fold or of several.
     n_permutations
-        Permutations of the true labels over the batches.
+        If the true labels can be given to the batches in so many ways or fewer, all of them are
+        tried; otherwise as many are drawn.
     seed
-        Seed of the permutations.
+        Seed of the draws.
 
     Returns
     -------
     pandas.DataFrame
         A row for each embedding and target: ``n_batches``, ``accuracy`` and
-        ``balanced_accuracy`` of the votes, and ``p_value``, the share of permutations (the data
-        counted among them) with at least that balanced accuracy.
+        ``balanced_accuracy`` of the votes, and ``p_value``, the share of the ways to give the
+        labels to the batches (the true one counted among them) with at least that balanced
+        accuracy.
+
+    Notes
+    -----
+    The votes are kept as they are: no model is fitted again to permuted labels, and batches are
+    exchanged across folds.
 
     Examples
     --------
     >>> import pandas as pd
     >>> import scmedal_tools as smt
-    >>> votes = pd.DataFrame({"embedding": "X", "of": "sex", "truth": list("ffmm")})
-    >>> smt.bm.score_votes(votes.assign(vote=votes["truth"]))["accuracy"].tolist()
-    [1.0]
+    >>> votes = pd.DataFrame({"embedding": "X", "of": "sex", "truth": list("fffmmm")})
+    >>> smt.bm.score_votes(votes.assign(vote=votes["truth"]))["p_value"].tolist()
+    [0.05]
     """
     rows = []
     for (embedding, of), table in votes.groupby(["embedding", "of"], sort=False):
         truth, vote = table["truth"].to_numpy(), table["vote"].to_numpy()
-        classes, sizes = np.unique(truth, return_counts=True)
-        one_hot = (truth[:, None] == classes) / sizes / len(classes)
-        hits = (vote[:, None] == classes).astype(float)
-        observed = (one_hot * hits).sum()
-        rng = np.random.default_rng(seed)
-        permuted = [
-            (one_hot[rng.permutation(len(truth))] * hits).sum() for _ in range(n_permutations)
-        ]
-        at_least = np.sum(np.array(permuted) >= observed - 1e-9)
+        classes, codes, sizes = np.unique(truth, return_inverse=True, return_counts=True)
+        # Of each batch, what its vote adds to the balanced accuracy under each label.
+        added = (vote[:, None] == classes) / sizes / len(classes)
+        observed = _balanced_accuracy(added, codes)
+        relabelled, n_ways = _relabelled(codes, sizes, n_permutations, seed)
+        at_least = sum(_balanced_accuracy(added, other) >= observed - 1e-9 for other in relabelled)
         rows.append(
             {
                 "embedding": embedding,
                 "of": of,
                 "n_batches": len(truth),
                 "accuracy": float((truth == vote).mean()),
-                "balanced_accuracy": float(observed),
-                "p_value": float((1 + at_least) / (1 + n_permutations)),
+                "balanced_accuracy": observed,
+                "p_value": at_least / n_ways,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _balanced_accuracy(added: np.ndarray, codes: np.ndarray) -> float:
+    return float(added[np.arange(len(codes)), codes].sum())
+
+
+def _relabelled(
+    codes: np.ndarray, sizes: np.ndarray, n_permutations: int, seed: int
+) -> tuple[Iterator[np.ndarray], int]:
+    """All ways to give the labels to the batches, or the true and many drawn ones; how many."""
+    n_ways = math.prod(math.comb(int(sizes[: i + 1].sum()), int(n)) for i, n in enumerate(sizes))
+    if n_ways <= n_permutations:
+        return map(np.array, _arrangements(sizes.tolist())), n_ways
+    rng = np.random.default_rng(seed)
+    drawn = (rng.permutation(codes) for _ in range(n_permutations))
+    return chain([codes], drawn), n_permutations + 1
+
+
+def _arrangements(sizes: list[int]) -> Iterator[list[int]]:
+    """All different orders of the labels 0, 1, ..., each of which occurs so many times."""
+    if not any(sizes):
+        yield []
+    for label, n in enumerate(sizes):
+        if n:
+            left = [*sizes[:label], n - 1, *sizes[label + 1 :]]
+            yield from ([label, *rest] for rest in _arrangements(left))

@@ -29,10 +29,6 @@ def scib_scores(
 ) -> list[tuple[str, str, float]]:
     """Metric, what it is of, and value, of cells x dimensions; between 0 and 1, high is good."""
     scib = import_scib()
-    if len(x) <= N_LISI:
-        raise ValueError(
-            f"scib=True takes {N_LISI} neighbours of a cell, and there are {len(x)} cells."
-        )
     x = np.ascontiguousarray(x, dtype=np.float32)
     nearest = scib.nearest_neighbors.pynndescent(x, n_neighbors=N_LISI, random_state=seed)
     for_kbet, for_graph = (nearest.subset_neighbors(n) for n in (N_KBET, N_GRAPH))

@@ -11,7 +11,7 @@ from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
 from scmedal_tools._checks import check_obs
 from scmedal_tools._embeddings import check_embeddings, embedding_of
 
-from ._scib import import_scib, scib_scores
+from ._scib import N_LISI, import_scib, scib_scores
 from ._silhouette import Grouping, silhouette_widths
 
 if TYPE_CHECKING:
@@ -103,15 +103,7 @@ def scores(
     if scib:
         import_scib()
     cells = draw_cells(adata.n_obs, indices, max_cells, seed)
-    obs = adata.obs.iloc[cells]
-    batches, labels = (obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
-    for key, values in ((batch_key, batches), (labels_key, labels)):
-        n_levels = len(np.unique(values))
-        if n_levels == len(cells) or (scib and n_levels < 2):
-            raise ValueError(
-                f"The {len(cells):,} cells to score have {n_levels:,} level(s) of {key!r}: fewer "
-                "than cells are needed, and two for scib-metrics. Choose other `indices`."
-            )
+    batches, labels = columns_to_score(adata.obs.iloc[cells], [batch_key, labels_key], scib)
     groupings = {
         "batch": Grouping.of(batches),
         "batch within label": Grouping.within(batches, labels, MIN_CELLS),
@@ -125,6 +117,23 @@ def scores(
             found += scib_scores(embedding, batches, labels, seed)
         rows += [(name, *row) for row in found]
     return pd.DataFrame(rows, columns=["embedding", "metric", "of", "value"])
+
+
+def columns_to_score(obs: pd.DataFrame, keys: Sequence[str], scib: bool) -> list[np.ndarray]:
+    """Columns of the cells to score, refused if no score could come of them."""
+    if scib and len(obs) <= N_LISI:
+        raise ValueError(
+            f"scib=True takes {N_LISI} neighbours of a cell, and there are {len(obs)} cells."
+        )
+    columns = [obs[key].astype(str).to_numpy() for key in keys]
+    for key, values in zip(keys, columns, strict=True):
+        n_levels = len(np.unique(values))
+        if n_levels == len(obs) or (scib and n_levels < 2):
+            raise ValueError(
+                f"The {len(obs):,} cells to score have {n_levels:,} level(s) of {key!r}: fewer "
+                "than cells are needed, and two for scib-metrics. Choose other cells."
+            )
+    return columns
 
 
 def draw_cells(

@@ -63,9 +63,10 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
     ----------
     history
         A trained model, or its ``history``: a dictionary of one-column data frames of shape
-        ``(n_epochs, 1)`` indexed by epoch. Or a list of these, the folds of a cross-validation:
-        lines are then means over the folds, bands go from the lowest to the highest, and both end
-        with the shortest training. Drawn are ``train_loss`` and ``validation_loss``, as "total
+        ``(n_epochs, 1)`` indexed by epoch. Or a list of these, the folds of a cross-validation,
+        as in ``histories`` of :class:`scmedal_tools.bm.CrossValidation`: lines are then means
+        over the folds, bands go from the lowest to the highest, and both end with the shortest
+        training. Drawn are ``train_loss`` and ``validation_loss``, as "total
         loss", and the names that end in ``_train`` or ``_validation``. Entries without at least
         two values, terms that are zero throughout and scvi-tools' ELBO are left out. Where a
         model has the attribute ``best_epoch_``, a dotted line marks that epoch.

@@ -146,15 +146,13 @@ def _over_batches(
             )
     for condition, count in pd.Series(conditions).value_counts()[::-1].items():
         if count < n_folds:
-            advice = (
-                f"Pass n_folds={count} or less."
-                if count > 1
-                else "Folds over batches cannot be balanced for it."
-            )
+            fewer = f"Pass n_folds={count} or less" if count > 1 else "Take other cells"
+            columns = " / ".join(condition_keys) or "condition"
+            or_else = ", or balance the folds for fewer columns" if len(condition_keys) > 1 else ""
             raise ValueError(
-                f"Only {count} of the batches have the condition {condition!r} "
-                f"({_some(names[conditions == condition])}), fewer than n_folds={n_folds}: "
-                f"every fold needs one to test on. {advice}"
+                f"Only {count} of the batches have the {columns} {condition!r} "
+                f"({_some(names[conditions == condition])}), fewer than "
+                f"n_folds={n_folds}: every fold needs one to test on. {fewer}{or_else}."
             )
     splits = []
     for tested in _divide(pd.factorize(conditions)[0], n_folds, seed):
