@@ -1,74 +1,34 @@
-"""Directions that the paper claims for AML, held against our evaluation of AML.
+"""What the paper says of AML, held against our evaluation of AML.
 
-python benchmarks/paper_directions.py          # prints the claims, and each comparison
+python benchmarks/paper_directions.py          # prints all tables, and each single comparison
 
-Makes nothing: it reads ``results/evaluation_cells.json``, which ``evaluation.py`` writes. Numbers
-are the paper's means over five folds: Tables 1, S8, S11 and S12, and sections 2.4 and 2.6.
+Two comparisons: of the directions that its text claims, and of all pairs in its tables. Makes
+nothing: it reads ``results/evaluation_cells.json``, which ``evaluation.py`` writes.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import _paper_pairs
 import pandas as pd
+from _paper_numbers import MEANS, embeddings
 from _record import load, markdown
 
-# Separation: 1/DB and CH of the batch, then of the cell type (Tables S8 and S11).
-INDICES = [("1/DB", "batch"), ("CH", "batch"), ("1/DB", "label"), ("CH", "label")]
-SEPARATION = {
-    "pca": (0.20, 109.69, 0.27, 329.80),
-    "ae": (0.19, 117.36, 0.27, 400.15),
-    "FE": (0.17, 93.79, 0.25, 323.70),
-    "RE": (1.50, 7097.61, 0.18, 139.51),
-    "scvi": (0.05, 14.24, 0.29, 885.58),
-    "harmony": (0.14, 71.37, 0.21, 298.48),
-    "scanorama": (0.16, 85.09, 0.25, 393.25),
-    "saucie": (0.16, 109.44, 0.30, 638.71),
-    "aec": (0.13, 118.27, 0.33, 1479.67),
-    "FEC": (0.11, 116.67, 0.27, 1340.80),
-    "scanvi": (0.12, 50.41, 0.61, 1449.83),
-}
-PAPER = {
-    (name, *index): value
-    for name, values in SEPARATION.items()
-    for index, value in zip(INDICES, values, strict=True)
-}
-# Silhouette widths that the text gives; the others are in a figure only.
-PAPER[("RE", "ASW", "batch")] = 0.69
-WIDTHS = {"ae": 0.06, "aec": 0.11, "FE": 0.05, "FEC": 0.08, "scvi": 0.03, "scanvi": 0.22}
-PAPER |= {(name, "ASW", "label"): width for name, width in WIDTHS.items()}
-
-# Accuracy and balanced accuracy in %, alone and beside RE (Tables 1 and S12).
-PREDICTED = {
-    "patient_group": {
-        "harmony": (76.5, 38.27, 99.96, 99.92),
-        "pca": (94.04, 89.19, 99.95, 99.91),
-        "saucie": (91.8, 86.21, 99.94, 99.89),
-        "scanorama": (85.6, 67.36, 99.95, 99.91),
-        "scanvi": (89.87, 78.09, 99.95, 99.91),
-        "FE": (91.56, 82.97, 99.95, 99.91),
-        "FEC": (82.12, 56.92, 99.95, 99.9),
-        "scvi": (88.43, 76.13, 99.94, 99.88),
-    },
-    "cell_type": {
-        "harmony": (63.58, 49.24, 79.56, 71.42),
-        "pca": (78.87, 70.32, 79.73, 71.96),
-        "saucie": (74.98, 68.43, 78.82, 72.69),
-        "scanorama": (71.01, 60.65, 78.7, 70.74),
-        "FE": (76.73, 67.56, 78.87, 70.77),
-        "scvi": (72.25, 66.88, 79.15, 73.82),
-    },
-}
 ACCURACIES = ["accuracy", "balanced_accuracy"]
-for _target, _rows in PREDICTED.items():
-    for _name, _values in _rows.items():
-        for _i, _metric in enumerate(ACCURACIES):
-            PAPER[(_name, _metric, _target)] = _values[_i] / 100
-            PAPER[(f"{_name} + RE", _metric, _target)] = _values[2 + _i] / 100
-
 BASELINES = ["pca", "ae"]
 CORRECTED = ["FE", "scvi", "harmony", "scanorama", "saucie"]
 SUPERVISED = {"ae": "aec", "FE": "FEC", "scvi": "scanvi"}
+ALONE = {
+    (table, target): [name for name in embeddings(table) if not name.endswith(" + RE")]
+    for table, target in (("1", "patient_group"), ("S12", "cell_type"))
+}
+GAIN = "gain in balanced accuracy"
+PAPER = MEANS | {
+    (name, GAIN, "cell_type"): MEANS[(f"{name} + RE", "balanced_accuracy", "cell_type")]
+    - MEANS[(name, "balanced_accuracy", "cell_type")]
+    for name in ALONE["S12", "cell_type"]
+}
 
 
 class Direction(NamedTuple):
@@ -86,9 +46,12 @@ class Direction(NamedTuple):
         """The paper's numbers of the two; None where it prints none."""
         return tuple(PAPER.get((name, self.metric, self.of)) for name in (self.a, self.b))
 
+    def holds(self, difference: float) -> bool:
+        return difference > 0 if self.relation == ">" else difference < 0
+
 
 def directions() -> list[Direction]:
-    """Every direction that the paper claims for AML."""
+    """Every direction of these metrics that the text claims for AML."""
     claimed = []
     for metric, table in (("1/DB", "S8, S11"), ("CH", "S8, S11"), ("ASW", "section 2.4")):
         claim = "RE separates batches better than any other"
@@ -101,25 +64,32 @@ def directions() -> list[Direction]:
             for a in CORRECTED
             for b in BASELINES
         ]
-    claim = "corrected embeddings separate cell types less than PCA and AE"
-    claimed += [
-        Direction("section 2.4", claim, a, "<", b, "ASW", "label")
-        for a in CORRECTED
-        for b in BASELINES
-    ]
+    for metric, table in (("ASW", "section 2.4"), ("1/DB", "S8"), ("CH", "S8")):
+        claim = "corrected embeddings separate cell types less than PCA and AE"
+        claimed += [
+            Direction(table, claim, a, "<", b, metric, "label")
+            for a in CORRECTED
+            for b in BASELINES
+        ]
     for metric, table in (("ASW", "section 2.6"), ("1/DB", "S8, S11"), ("CH", "S8, S11")):
         claim = "labels in training separate cell types better"
         claimed += [
             Direction(table, claim, a, ">", b, metric, "label") for b, a in SUPERVISED.items()
         ]
-    for target, rows in PREDICTED.items():
-        table = "1" if target == "patient_group" else "S12"
+    for (table, target), names in ALONE.items():
         for metric in ACCURACIES:
             claim = "with RE beside it an embedding predicts better"
             claimed += [
-                Direction(table, claim, f"{name} + RE", ">", name, metric, target) for name in rows
+                Direction(table, claim, f"{name} + RE", ">", name, metric, target)
+                for name in names
             ]
-    single = [name for name in PREDICTED["patient_group"] if name not in ("pca", "harmony")]
+    claim = "RE beside it helps Harmony most, others modestly"
+    claimed += [
+        Direction("S12", claim, "harmony", ">", b, GAIN, "cell_type")
+        for b in ALONE["S12", "cell_type"]
+        if b != "harmony"
+    ]
+    single = [name for name in ALONE["1", "patient_group"] if name not in ("pca", "harmony")]
     for claim, a, relation, others in (
         ("PCA alone predicts best", "pca", ">", ["harmony", *single]),
         ("Harmony alone predicts worst", "harmony", "<", ["pca", *single]),
@@ -131,38 +101,76 @@ def directions() -> list[Direction]:
     return claimed
 
 
+def measured() -> dict[tuple[str, str, str], dict]:
+    """Our means and intervals; those of a gain are as wide as both of its parts allow."""
+    ours = {
+        (row["embedding"], row["metric"], row["of"]): row
+        for row in load("evaluation_cells")["results"]
+    }
+    for name in ALONE["S12", "cell_type"]:
+        alone = ours[(name, "balanced_accuracy", "cell_type")]
+        both = ours[(f"{name} + RE", "balanced_accuracy", "cell_type")]
+        ours[(name, GAIN, "cell_type")] = {
+            "mean": both["mean"] - alone["mean"],
+            "lower": both["lower"] - alone["upper"],
+            "upper": both["upper"] - alone["lower"],
+        }
+    return ours
+
+
 def compared() -> pd.DataFrame:
-    """A row for each direction whose two embeddings we have: whether ours agrees."""
-    ours = pd.DataFrame(load("evaluation_cells")["results"]).set_index(
-        ["embedding", "metric", "of"]
-    )
+    """A row for each direction: whether ours agrees, and whether the paper's own numbers do."""
+    ours = measured()
     rows = []
     for claim in directions():
-        keys = [(name, claim.metric, claim.of) for name in (claim.a, claim.b)]
-        if not all(key in ours.index for key in keys):
-            continue
-        a, b = (ours.loc[key] for key in keys)
-        difference = a["mean"] - b["mean"]
-        sign = 1 if claim.relation == ">" else -1
+        a, b = (ours[(name, claim.metric, claim.of)] for name in (claim.a, claim.b))
         paper_a, paper_b = claim.paper()
+        in_paper = "not printed"
+        if None not in (paper_a, paper_b):
+            in_paper = "yes" if claim.holds(paper_a - paper_b) else "no"
         rows.append(
             {
                 **claim._asdict(),
+                "in_paper": in_paper,
                 "paper_a": paper_a,
                 "paper_b": paper_b,
                 "ours_a": a["mean"],
                 "ours_b": b["mean"],
-                "difference": difference,
-                "agrees": sign * difference > 0,
-                "clear": bool(a["lower"] > b["upper"] or b["lower"] > a["upper"]),
+                "difference": a["mean"] - b["mean"],
+                "agrees": claim.holds(a["mean"] - b["mean"]),
+                "clear": a["lower"] > b["upper"] or b["lower"] > a["upper"],
             }
         )
     return pd.DataFrame(rows)
 
 
 def tables() -> dict[str, str]:
-    frame = compared()
-    return {"aml": by_claim(frame), "each": each(frame)}
+    claims, pairs = compared(), _paper_pairs.pairs()
+    return {
+        "overall": overall(claims, pairs),
+        "aml": by_claim(claims),
+        "pairs": _paper_pairs.by_column(pairs),
+        "each": each(claims),
+        "each_pair": _paper_pairs.each(pairs),
+    }
+
+
+def overall(claims: pd.DataFrame, pairs: pd.DataFrame) -> str:
+    """How much agrees, of the claims and of all pairs."""
+    against = claims[~claims["agrees"]]
+    ties = int((against["difference"] == 0).sum())
+    rows = [
+        *_paper_pairs.in_sum(pairs),
+        {
+            "what": "directions that the text claims",
+            "compared": len(claims),
+            "agrees": claims["agrees"].sum(),
+        }
+        | {"against": len(against) - ties, "clear": against["clear"].sum(), "tie here": ties},
+    ]
+    columns = {"compared": "{what}"} | _paper_pairs.COUNTED
+    columns.pop("clear in the paper too")
+    return markdown(rows, columns)
 
 
 def by_claim(frame: pd.DataFrame) -> str:
@@ -170,26 +178,38 @@ def by_claim(frame: pd.DataFrame) -> str:
     for (table, claim, metric, of), part in frame.groupby(
         ["table", "claim", "metric", "of"], sort=False
     ):
-        against = part[~part["agrees"]]
         rows.append(
             {
                 "table": table,
                 "claim": claim,
-                "metric": f"{metric.replace('_', ' ')}, {of.replace('_', ' ')}",
+                "metric": _paper_pairs.what(metric, of),
+                "own": in_the_paper(part),
                 "agrees": f"{part['agrees'].sum()} of {len(part)}",
                 "clear": int((part["agrees"] & part["clear"]).sum()),
                 "mean": f"{part['difference'].mean():+.3g}",
                 "against": "; ".join(
                     f"{row['a']} - {row['b']}: {row['difference']:+.2g}"
                     + (" (clear)" if row["clear"] else "")
-                    for _, row in against.iterrows()
+                    for _, row in part[~part["agrees"]].iterrows()
                 ),
             }
         )
     columns = {"table": "{table}", "the paper's claim": "{claim}", "metric": "{metric}"}
-    columns |= {"agree": "{agrees}", "of them clear": "{clear}"}
-    columns |= {"our mean difference": "{mean}", "against it": "{against}"}
+    columns |= {"in the paper's own numbers": "{own}"}
+    columns |= {"agree here": "{agrees}", "of them clear": "{clear}"}
+    columns |= {"our mean difference": "{mean}", "against it here": "{against}"}
     return markdown(rows, columns)
+
+
+def in_the_paper(part: pd.DataFrame) -> str:
+    """In how many of the numbers that the paper prints its claim holds, and in which not."""
+    printed = part[part["in_paper"] != "not printed"]
+    if printed.empty:
+        return "not printed"
+    failed = printed[printed["in_paper"] == "no"]
+    names = ", ".join(f"{a} - {b}" for a, b in zip(failed["a"], failed["b"], strict=True))
+    held = f"{len(printed) - len(failed)} of {len(printed)}"
+    return f"{held}: **not** {names}" if names else held
 
 
 def each(frame: pd.DataFrame) -> str:
@@ -200,12 +220,14 @@ def each(frame: pd.DataFrame) -> str:
                 "not printed" if pd.isna(row[key]) else f"{row[key]:.4g}"
                 for key in ("paper_a", "paper_b")
             ),
+            "what": _paper_pairs.what(row["metric"], row["of"]),
             "verdict": ("agrees" if row["agrees"] else "not") + (", clear" * row["clear"]),
         }
         for row in frame.to_dict("records")
     ]
-    columns = {"table": "{table}", "direction": "{a} {relation} {b}", "metric": "{metric}, {of}"}
-    columns |= {"paper": "{paper}", "ours": "{ours_a:.3g} / {ours_b:.3g}"}
+    columns = {"table": "{table}", "direction": "{a} {relation} {b}", "metric": "{what}"}
+    columns |= {"paper": "{paper}", "holds there": "{in_paper}"}
+    columns |= {"ours": "{ours_a:.3g} / {ours_b:.3g}"}
     return markdown(rows, columns | {"difference": "{difference:+.3g}", "verdict": "{verdict}"})
 
 
