@@ -1,10 +1,11 @@
 """What embeddings of AML cells tell, with the batch label and other controls beside them.
 
-python benchmarks/evaluation.py run FOLDER          # both schemes; goes on where it stopped
+python benchmarks/evaluation.py run FOLDER          # all of it; goes on where it stopped
 python benchmarks/evaluation.py run FOLDER donors   # one of them
+python benchmarks/evaluation.py run FOLDER epochs   # only trains, in the first fold over cells
 python benchmarks/evaluation.py                     # prints the tables
 
-Saves ``results/evaluation_<scheme>.json``. The folder keeps the embeddings of every fold.
+Saves ``results/evaluation_<scheme>.json``, or ``_epochs``. The folder keeps the embeddings of every fold.
 """
 
 from __future__ import annotations
@@ -66,10 +67,25 @@ def run(scheme: str, folder: Path) -> None:
         seconds=round(time.perf_counter() - start),
         conclusions=result.conclusions,
         votes=result.votes_summary().to_dict("records") if len(result.votes) else [],
-        epochs=result.epochs.to_dict("records"),
         rare_combinations=len(result.rare),
         settings=result.settings,
     )
+
+
+def run_epochs(folder: Path) -> None:
+    data_set = DATA_SETS["aml"]
+    result = smt.bm.cross_validate(
+        load_cells(data_set),
+        data_set.batch_key,
+        "cell_type",
+        models=[name for name in MODELS["cells"] if name not in {"pca", *smt.ext.JOINT}],
+        folds=[0],
+        n_top_genes=N_GENES,
+        settings=SETTINGS,
+        controls=False,
+        out=folder / "epochs",
+    )
+    save("evaluation_epochs", result.epochs[["embedding", "epochs"]].to_dict("records"))
 
 
 def tables() -> dict[str, str]:
@@ -83,13 +99,9 @@ def tables() -> dict[str, str]:
 
 
 def epochs() -> str:
-    """Fewest and most epochs of the folds."""
-    of_folds = pd.DataFrame(load("evaluation_cells")["epochs"]).groupby("embedding", sort=False)
-    rows = [
-        {"embedding": name, "fewest": of_name["epochs"].min(), "most": of_name["epochs"].max()}
-        for name, of_name in of_folds
-    ]
-    return markdown(rows, {key: f"{{{key}}}" for key in ("embedding", "fewest", "most")})
+    """Epochs that each network was trained for."""
+    columns = {"embedding": "{embedding}", "epochs": "{epochs}"}
+    return markdown(load("evaluation_epochs")["results"], columns)
 
 
 def _summary(scheme: str) -> pd.DataFrame:
@@ -165,10 +177,11 @@ if __name__ == "__main__":
         logging.getLogger(logger).setLevel(logging.ERROR)
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
-        for chosen in sys.argv[3:] or SCHEMES:
+        for chosen in sys.argv[3:] or [*SCHEMES, "epochs"]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                run(chosen, Path(sys.argv[2]))
+                folder = Path(sys.argv[2])
+                run_epochs(folder) if chosen == "epochs" else run(chosen, folder)
     else:
         for text in tables().values():
             print(text, end="\n\n")
