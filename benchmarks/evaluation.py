@@ -5,7 +5,8 @@ python benchmarks/evaluation.py run FOLDER donors   # one of them
 python benchmarks/evaluation.py run FOLDER epochs   # only trains, in the first fold over cells
 python benchmarks/evaluation.py                     # prints the tables
 
-Saves ``results/evaluation_<scheme>.json``, or ``_epochs``. The folder keeps the embeddings of every fold.
+Saves ``results/evaluation_<scheme>.json``, or ``_epochs``. The folder keeps the embeddings of
+every fold.
 """
 
 from __future__ import annotations
