@@ -25,12 +25,11 @@ import time
 import warnings
 
 import anndata as ad
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import scvi
 import torch
-from _record import ROOT, SOURCE, data_folder, load, markdown, save, saved
+from _gene_test_tables import LEVEL, LEVELS, figure, tables
+from _record import SOURCE, data_folder, save, saved
 from joblib import Parallel, delayed
 from scipy import stats
 
@@ -46,30 +45,6 @@ MANY = SIMULATED | {"cell_scale": 3, "confounding": 0}
 TAKEN = {"cells": 100, "of_type_small_group": 50, "of_type_others": 10}
 N_EPOCHS, N_CELLS, N_DRAWS, N_MIXED_MODELS = 50, 300, 10, 30
 JOBS = int(os.environ.get("JOBS", "2"))
-LEVEL = 0.05
-LEVELS = np.sort(np.append(np.round(np.geomspace(1e-3, 1, 31), 6), LEVEL))
-FIGURE = ROOT / "docs" / "_static" / "gene_tests_qq.svg"
-METHODS = {
-    "donor": "`donor`",
-    "mannwhitney": "`mannwhitney`",
-    "lme": "`lme`",
-    "rubin": "`donor`, Rubin's rules",
-    "welch": "Welch's test in place of Student's",
-    "pseudobulk": "Student, means of each donor's own cells",
-    "cells": "t-test, own cells as replicates",
-}
-DESIGNS = {
-    **{"random": "6 and 6", "unequal": "3 and 9"},
-    **{"by_size": "6 smallest and 6 largest", "largest": "3 largest and 9 others"},
-}
-# Okabe-Ito colours, told apart with every common colour vision deficiency.
-STYLES = {
-    "donor": ("#0072B2", "o"),
-    "mannwhitney": ("#009E73", "s"),
-    "lme": ("#D55E00", "^"),
-    "rubin": ("#56B4E9", "v"),
-    "cells": ("#CC79A7", "D"),
-}
 AML = {
     "file": "aml_vangalen2019_d0.h5ad",
     "genes": 2916,
@@ -282,109 +257,6 @@ def counts(method: str, p) -> dict:
         "below": int((p < LEVEL).sum()),
         "found": int((adjusted < LEVEL).sum()),
     }
-
-
-def at_level(design: str, method: str) -> np.ndarray:
-    """Share of p-values of at most .05 in each simulation."""
-    of = [row["shares"][design] for row in load("gene_tests_null")["results"]]
-    position = int(np.flatnonzero(LEVELS == LEVEL)[0])
-    return np.array([shares[method][position] for shares in of])
-
-
-def tables() -> dict[str, str]:
-    return {
-        "calibration": calibration_table(),
-        "power": power_table(),
-        "aml": aml_table(),
-        "times": times_table(),
-    }
-
-
-def calibration_table() -> str:
-    rows = []
-    for design, groups in DESIGNS.items():
-        for method, name in METHODS.items():
-            if method == "lme" and design != "random":
-                continue
-            shares = at_level(design, method)
-            about = {"groups": groups, "method": name, "n": len(shares)}
-            rows.append(about | {"mean": shares.mean(), "se": stats.sem(shares)})
-    columns = {
-        "donors": "{groups}",
-        "method": "{method}",
-        "share of p-values below .05": "{mean:.3f}",
-        "s.e.": "{se:.3f}",
-        "simulations": "{n}",
-    }
-    return markdown(rows, columns)
-
-
-def power_table() -> str:
-    of = pd.DataFrame(
-        [
-            {"method": method} | values
-            for row in load("gene_tests_power")["results"]
-            for method, values in row["methods"].items()
-        ]
-    )
-    means = of.groupby("method").mean()
-    rows = [{"name": METHODS[m], **means.loc[m]} for m in METHODS if m in means.index]
-    columns = {
-        "method": "{name}",
-        "p < .05, genes with effect": "{with_effect:.3f}",
-        "p < .05, genes without": "{without_effect:.3f}",
-        "genes with adjusted p < .05": "{found:.1f}",
-        "of these without effect": "{false:.1f}",
-    }
-    return markdown(rows, columns)
-
-
-def aml_table() -> str:
-    rows = [row | {"name": METHODS[row["method"]]} for row in load("gene_tests_aml")["results"]]
-    columns = {
-        "method": "{name}",
-        "genes": "{genes:,}",
-        "p < .05": "{below:,}",
-        "adjusted p < .05": "{found:,}",
-    }
-    return markdown(rows, columns)
-
-
-def times_table() -> str:
-    rows = [row | {"name": METHODS[row["method"]]} for row in load("gene_tests_times")["results"]]
-    columns = {
-        "method": "{name}",
-        "genes": "{genes:,}",
-        "donors": "{donors}",
-        "cells": "{cells}",
-        "seconds": "{seconds:.0f}",
-    }
-    return markdown(rows, columns)
-
-
-def figure() -> None:
-    """Share of p-values below each level, mean and twice its s.e. over simulations."""
-    results = load("gene_tests_null")["results"]
-    drawing, ax = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
-    ax.plot([LEVELS[0], 1], [LEVELS[0], 1], color="0.6", linewidth=0.9, linestyle=":")
-    for method, (colour, marker) in STYLES.items():
-        shares = np.array([row["shares"]["random"][method] for row in results])
-        mean, se = shares.mean(0), stats.sem(shares)
-        label = METHODS[method].replace("`", "")
-        style = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.9}
-        ax.plot(LEVELS, np.where(mean > 0, mean, np.nan), label=label, **style)
-        low = np.maximum(mean - 2 * se, LEVELS[0] / 3)
-        ax.fill_between(LEVELS, low, mean + 2 * se, color=colour, alpha=0.15, linewidth=0)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_ylim(LEVELS[0] / 3, 1.15)
-    ax.set_xlabel("level")
-    ax.set_ylabel("share of p-values at or below the level")
-    ax.spines[["top", "right"]].set_visible(False)
-    drawing.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    # The same bytes at every run.
-    with plt.rc_context({"svg.hashsalt": FIGURE.stem}):
-        drawing.savefig(FIGURE, metadata={"Date": None})
 
 
 if __name__ == "__main__":

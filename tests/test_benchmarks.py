@@ -78,6 +78,14 @@ def test_directions_of_the_paper_hold_in_its_own_numbers():
         assert a > b if claim.relation == ">" else a < b, claim
 
 
+@pytest.mark.parametrize("design", ["random", "unequal", "by_size"])
+@pytest.mark.parametrize("method", ["donor", "mannwhitney"])
+def test_gene_tests_keep_to_their_level_where_nothing_is_warned_of(design, method):
+    update_tables.tables_of("gene_tests")
+    shares = sys.modules["_gene_test_tables"].at_level(design, method)
+    assert shares.mean() <= 0.05 + 2 * shares.std(ddof=1) / len(shares) ** 0.5
+
+
 def test_there_are_results():
     assert RESULTS
 
