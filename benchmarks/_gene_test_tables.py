@@ -69,6 +69,7 @@ def tables() -> dict[str, str]:
         "calibration": calibration_table(),
         "power": power_table(),
         "aml": aml_table(),
+        "aml_cells": aml_cells_table(),
         "times": times_table(),
     }
 
@@ -129,6 +130,17 @@ def aml_table() -> str:
         "adjusted p < .05": "{found:,}",
     }
     return markdown(rows, columns)
+
+
+def aml_cells_table() -> str:
+    columns = {
+        "group": "{group}",
+        "donors": "{donors}",
+        "training cells": "{cells:,.0f}",
+        "like those projected": "{like:,.0f}",
+        "monocytes": "{monocytes:,.0f}",
+    }
+    return markdown(load("gene_tests_aml").get("training", []), columns)
 
 
 def times_table() -> str:

@@ -26,6 +26,7 @@ import warnings
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import scvi
 import torch
 from _gene_test_tables import LEVEL, LEVELS, figure, tables
@@ -37,6 +38,7 @@ import scmedal_tools as smt
 from scmedal_tools.model._effects import random_cells
 from scmedal_tools.tl import _group_tests
 from scmedal_tools.tl._counterfactual_de import _donor_means, _projections
+from scmedal_tools.tl._training_cells import training_cells
 
 N_NULL, N_POWER = 30, 10
 SIMULATED = {"n_genes": 300, "n_cell_types": 4, "cell_scale": 0.3}
@@ -223,7 +225,24 @@ def aml() -> None:
     in_group = (monocytes.obs["group"] == "AML").to_numpy()
     p = stats.ttest_ind(measured[in_group], measured[~in_group]).pvalue
     results.append(counts("cells", p))
-    save("gene_tests_aml", results, data=AML, groups=groups.to_dict())
+    trained = cells_of_training(model, adata)
+    save("gene_tests_aml", results, data=AML, groups=groups.to_dict(), training=trained)
+
+
+def cells_of_training(model, adata: ad.AnnData) -> list[dict]:
+    """Medians over donors: all cells, those like the projected ones, and monocytes."""
+    monocytes = np.flatnonzero(adata.obs["cell_type"] == "Mono")
+    projected = adata[random_cells(monocytes, N_CELLS, 0)].copy()
+    trained = model.adata.obs.iloc[model.train_indices]
+    numbers = {
+        "cells": training_cells(model),
+        "like": training_cells(model, projected),
+        "monocytes": trained.loc[trained["cell_type"] == "Mono", "donor"].value_counts(),
+    }
+    groups = adata.obs.groupby("donor", observed=True)["group"].first()
+    grouped = pd.DataFrame(numbers).groupby(groups)
+    medians = grouped.median().assign(donors=grouped.size())
+    return medians.reset_index(names="group").to_dict("records")
 
 
 def times() -> None:
