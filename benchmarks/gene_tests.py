@@ -1,6 +1,7 @@
 """Gene tests on counterfactuals: p-values without a difference of groups, power, and AML.
 
 python benchmarks/gene_tests.py run null    # writes results/gene_tests_null.json as it goes
+python benchmarks/gene_tests.py run null_type  # writes results/gene_tests_null_type.json
 python benchmarks/gene_tests.py run power   # writes results/gene_tests_power.json
 python benchmarks/gene_tests.py run aml     # writes results/gene_tests_aml.json
 python benchmarks/gene_tests.py run times   # writes results/gene_tests_times.json
@@ -9,9 +10,11 @@ python benchmarks/gene_tests.py             # prints the tables
 
 Every simulation has its own data and its own network. Null: the 12 controls of 24 simulated
 donors, who differ from each other but have all the same condition, put into two groups at random,
-at random of unequal size, or by their number of cells. Power: 12 donors, six with a condition.
-Training is shorter and the data are smaller than usual, so that 30 can be run. Mixed models are
-fitted to a random part of the genes.
+at random of unequal size, or by their number of cells. Null of a type: three donors at random
+have five times as many cells of one type as the nine others, all have as many in all, and cells
+of that type are projected. Power: 12 donors, six with a condition. Training is shorter and the
+data are smaller than usual, so that 30 can be run. Mixed models are fitted to a random part of
+the genes.
 """
 
 from __future__ import annotations
@@ -22,12 +25,12 @@ import time
 import warnings
 
 import anndata as ad
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _record import ROOT, SOURCE, data_folder, load, markdown, save, saved
+from _gene_test_tables import LEVEL, LEVELS, figure, tables
+from _record import SOURCE, data_folder, save, saved
 from joblib import Parallel, delayed
 from scipy import stats
 
@@ -35,34 +38,15 @@ import scmedal_tools as smt
 from scmedal_tools.model._effects import random_cells
 from scmedal_tools.tl import _group_tests
 from scmedal_tools.tl._counterfactual_de import _donor_means, _projections
+from scmedal_tools.tl._training_cells import training_cells
 
 N_NULL, N_POWER = 30, 10
 SIMULATED = {"n_genes": 300, "n_cell_types": 4, "cell_scale": 0.3}
+# Many cells with the same mixture of types in all donors, of which some are taken.
+MANY = SIMULATED | {"cell_scale": 3, "confounding": 0}
+TAKEN = {"cells": 100, "of_type_small_group": 50, "of_type_others": 10}
 N_EPOCHS, N_CELLS, N_DRAWS, N_MIXED_MODELS = 50, 300, 10, 30
-LEVEL = 0.05
-LEVELS = np.sort(np.append(np.round(np.geomspace(1e-3, 1, 31), 6), LEVEL))
-FIGURE = ROOT / "docs" / "_static" / "gene_tests_qq.svg"
-METHODS = {
-    "donor": "`donor`",
-    "mannwhitney": "`mannwhitney`",
-    "lme": "`lme`",
-    "rubin": "`donor`, Rubin's rules",
-    "welch": "Welch's test in place of Student's",
-    "pseudobulk": "Student, means of each donor's own cells",
-    "cells": "t-test, own cells as replicates",
-}
-DESIGNS = {
-    **{"random": "6 and 6", "unequal": "3 and 9"},
-    **{"by_size": "6 smallest and 6 largest", "largest": "3 largest and 9 others"},
-}
-# Okabe-Ito colours, told apart with every common colour vision deficiency.
-STYLES = {
-    "donor": ("#0072B2", "o"),
-    "mannwhitney": ("#009E73", "s"),
-    "lme": ("#D55E00", "^"),
-    "rubin": ("#56B4E9", "v"),
-    "cells": ("#CC79A7", "D"),
-}
+JOBS = int(os.environ.get("JOBS", "2"))
 AML = {
     "file": "aml_vangalen2019_d0.h5ad",
     "genes": 2916,
@@ -81,9 +65,13 @@ def train(adata: ad.AnnData, seed: int, epochs: int):
     return model
 
 
-def p_values(model, designs: dict[str, np.ndarray], mixed: bool = True) -> dict:
+def p_values(
+    model, designs: dict[str, np.ndarray], mixed: bool = True, label: str | None = None
+) -> dict:
     """P-values of each design and method, by the functions of ``tl.counterfactual_de``."""
     adata = model.adata
+    if label is not None:
+        adata = adata[adata.obs["cell_type"] == label].copy()
     cells = adata[random_cells(np.arange(adata.n_obs), N_CELLS, 0)].copy()
     donors = list(model.batch_names)
     means = _donor_means(model, cells, donors, None)
@@ -120,11 +108,16 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
-def null(seed: int) -> dict:
-    prepare()
-    adata = smt.datasets.simulated(n_donors=24, seed=seed, **SIMULATED)
+def controls(seed: int, simulated: dict) -> ad.AnnData:
+    adata = smt.datasets.simulated(n_donors=24, seed=seed, **simulated)
     adata = adata[adata.obs["condition"] == "control"].copy()
     adata.obs["donor"] = adata.obs["donor"].cat.remove_unused_categories()
+    return adata
+
+
+def null(seed: int) -> dict:
+    prepare()
+    adata = controls(seed, SIMULATED)
     smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
     model = train(adata, seed, N_EPOCHS)
     sizes = adata.obs["donor"].value_counts()[list(model.batch_names)]
@@ -132,14 +125,40 @@ def null(seed: int) -> dict:
     designs = {"random": order < 6, "unequal": order < 3}
     rank = sizes.rank(method="first").to_numpy()
     designs |= {"by_size": rank <= 6, "largest": rank > 9}
-    shares = {
+    return shares(seed, adata, p_values(model, designs))
+
+
+def null_type(seed: int) -> dict:
+    prepare()
+    adata = controls(seed, MANY)
+    donors, types = adata.obs["donor"], adata.obs["cell_type"]
+    rng = np.random.default_rng(seed)
+    in_group = rng.permutation(donors.nunique()) < 3
+    label = types.value_counts().index[1]
+    taken = []
+    for donor, small in zip(donors.cat.categories, in_group, strict=True):
+        of_type = TAKEN["of_type_small_group" if small else "of_type_others"]
+        for is_type, n in ((True, of_type), (False, TAKEN["cells"] - of_type)):
+            there = np.flatnonzero((donors == donor) & ((types == label) == is_type))
+            taken.append(random_cells(there, n, seed))
+    adata = adata[np.sort(np.concatenate(taken))].copy()
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None, min_genes=0)
+    model = train(adata, seed, N_EPOCHS)
+    assert list(model.batch_names) == list(donors.cat.categories)
+    tested = p_values(model, {"of_type": in_group}, mixed=False, label=label)
+    return shares(seed, adata, tested)
+
+
+def shares(seed: int, adata: ad.AnnData, tested: dict) -> dict:
+    """Shares of p-values at or below each level."""
+    found = {
         design: {
             method: [float(f"{np.mean(p <= level):.4g}") for level in LEVELS]
-            for method, p in tested.items()
+            for method, p in of_methods.items()
         }
-        for design, tested in p_values(model, designs).items()
+        for design, of_methods in tested.items()
     }
-    return {"seed": seed, "cells": adata.n_obs, "genes": adata.n_vars, "shares": shares}
+    return {"seed": seed, "cells": adata.n_obs, "genes": adata.n_vars, "shares": found}
 
 
 def power(seed: int) -> dict:
@@ -151,30 +170,34 @@ def power(seed: int) -> dict:
     in_group = (condition[list(model.batch_names)] == "disease").to_numpy()
     tested = p_values(model, {"condition": in_group}, mixed=False)["condition"]
     has_effect = adata.var["has_effect"].to_numpy()
-    shares = {}
+    of_methods = {}
     for method, p in tested.items():
         found = stats.false_discovery_control(p) < LEVEL
-        shares[method] = {
+        of_methods[method] = {
             "with_effect": float(np.mean(p[has_effect] < LEVEL)),
             "without_effect": float(np.mean(p[~has_effect] < LEVEL)),
             "found": int(found.sum()),
             "false": int(found[~has_effect].sum()),
         }
-    return {"seed": seed, "cells": adata.n_obs, "genes": adata.n_vars, "methods": shares}
+    return {"seed": seed, "cells": adata.n_obs, "genes": adata.n_vars, "methods": of_methods}
 
 
 def run(part: str) -> None:
     if part in ALONE:
         return ALONE[part]()
-    simulate, number = {"null": (null, N_NULL), "power": (power, N_POWER)}[part]
+    simulate, number, simulated = {
+        "null": (null, N_NULL, SIMULATED),
+        "null_type": (null_type, N_NULL, MANY | TAKEN),
+        "power": (power, N_POWER, SIMULATED),
+    }[part]
     file = f"gene_tests_{part}"
     results = [row for row in saved(file) if row["commit"] == SOURCE["commit"]]
     seeds = sorted(set(range(number)) - {row["seed"] for row in results})
     tasks = (delayed(simulate)(seed) for seed in seeds)
-    for row in Parallel(2, return_as="generator_unordered")(tasks):
+    for row in Parallel(JOBS, return_as="generator_unordered")(tasks):
         results.append({"commit": SOURCE["commit"]} | row)
         results.sort(key=lambda row: row["seed"])
-        save(file, results, epochs=N_EPOCHS, simulated=SIMULATED)
+        save(file, results, epochs=N_EPOCHS, simulated=simulated)
         print(part, row["seed"], flush=True)
 
 
@@ -202,7 +225,24 @@ def aml() -> None:
     in_group = (monocytes.obs["group"] == "AML").to_numpy()
     p = stats.ttest_ind(measured[in_group], measured[~in_group]).pvalue
     results.append(counts("cells", p))
-    save("gene_tests_aml", results, data=AML, groups=groups.to_dict())
+    trained = cells_of_training(model, adata)
+    save("gene_tests_aml", results, data=AML, groups=groups.to_dict(), training=trained)
+
+
+def cells_of_training(model, adata: ad.AnnData) -> list[dict]:
+    """Medians over donors: all cells, those like the projected ones, and monocytes."""
+    monocytes = np.flatnonzero(adata.obs["cell_type"] == "Mono")
+    projected = adata[random_cells(monocytes, N_CELLS, 0)].copy()
+    trained = model.adata.obs.iloc[model.train_indices]
+    numbers = {
+        "cells": training_cells(model),
+        "like": training_cells(model, projected),
+        "monocytes": trained.loc[trained["cell_type"] == "Mono", "donor"].value_counts(),
+    }
+    groups = adata.obs.groupby("donor", observed=True)["group"].first()
+    grouped = pd.DataFrame(numbers).groupby(groups)
+    medians = grouped.median().assign(donors=grouped.size())
+    return medians.reset_index(names="group").to_dict("records")
 
 
 def times() -> None:
@@ -236,109 +276,6 @@ def counts(method: str, p) -> dict:
         "below": int((p < LEVEL).sum()),
         "found": int((adjusted < LEVEL).sum()),
     }
-
-
-def at_level(design: str, method: str) -> np.ndarray:
-    """Share of p-values of at most .05 in each simulation."""
-    of = [row["shares"][design] for row in load("gene_tests_null")["results"]]
-    position = int(np.flatnonzero(LEVELS == LEVEL)[0])
-    return np.array([shares[method][position] for shares in of])
-
-
-def tables() -> dict[str, str]:
-    return {
-        "calibration": calibration_table(),
-        "power": power_table(),
-        "aml": aml_table(),
-        "times": times_table(),
-    }
-
-
-def calibration_table() -> str:
-    rows = []
-    for design, groups in DESIGNS.items():
-        for method, name in METHODS.items():
-            if method == "lme" and design != "random":
-                continue
-            shares = at_level(design, method)
-            about = {"groups": groups, "method": name, "n": len(shares)}
-            rows.append(about | {"mean": shares.mean(), "se": stats.sem(shares)})
-    columns = {
-        "donors": "{groups}",
-        "method": "{method}",
-        "share of p-values below .05": "{mean:.3f}",
-        "s.e.": "{se:.3f}",
-        "simulations": "{n}",
-    }
-    return markdown(rows, columns)
-
-
-def power_table() -> str:
-    of = pd.DataFrame(
-        [
-            {"method": method} | values
-            for row in load("gene_tests_power")["results"]
-            for method, values in row["methods"].items()
-        ]
-    )
-    means = of.groupby("method").mean()
-    rows = [{"name": METHODS[m], **means.loc[m]} for m in METHODS if m in means.index]
-    columns = {
-        "method": "{name}",
-        "p < .05, genes with effect": "{with_effect:.3f}",
-        "p < .05, genes without": "{without_effect:.3f}",
-        "genes with adjusted p < .05": "{found:.1f}",
-        "of these without effect": "{false:.1f}",
-    }
-    return markdown(rows, columns)
-
-
-def aml_table() -> str:
-    rows = [row | {"name": METHODS[row["method"]]} for row in load("gene_tests_aml")["results"]]
-    columns = {
-        "method": "{name}",
-        "genes": "{genes:,}",
-        "p < .05": "{below:,}",
-        "adjusted p < .05": "{found:,}",
-    }
-    return markdown(rows, columns)
-
-
-def times_table() -> str:
-    rows = [row | {"name": METHODS[row["method"]]} for row in load("gene_tests_times")["results"]]
-    columns = {
-        "method": "{name}",
-        "genes": "{genes:,}",
-        "donors": "{donors}",
-        "cells": "{cells}",
-        "seconds": "{seconds:.0f}",
-    }
-    return markdown(rows, columns)
-
-
-def figure() -> None:
-    """Share of p-values below each level, mean and twice its s.e. over simulations."""
-    results = load("gene_tests_null")["results"]
-    drawing, ax = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
-    ax.plot([LEVELS[0], 1], [LEVELS[0], 1], color="0.6", linewidth=0.9, linestyle=":")
-    for method, (colour, marker) in STYLES.items():
-        shares = np.array([row["shares"]["random"][method] for row in results])
-        mean, se = shares.mean(0), stats.sem(shares)
-        label = METHODS[method].replace("`", "")
-        style = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.9}
-        ax.plot(LEVELS, np.where(mean > 0, mean, np.nan), label=label, **style)
-        low = np.maximum(mean - 2 * se, LEVELS[0] / 3)
-        ax.fill_between(LEVELS, low, mean + 2 * se, color=colour, alpha=0.15, linewidth=0)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_ylim(LEVELS[0] / 3, 1.15)
-    ax.set_xlabel("level")
-    ax.set_ylabel("share of p-values at or below the level")
-    ax.spines[["top", "right"]].set_visible(False)
-    drawing.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    # The same bytes at every run.
-    with plt.rc_context({"svg.hashsalt": FIGURE.stem}):
-        drawing.savefig(FIGURE, metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -144,6 +144,14 @@ class TestNumbersOfThePaper:
         assert f"{claims['agrees'].sum()} of {len(claims)}" in text
 
 
+@pytest.mark.parametrize("design", ["random", "unequal", "by_size"])
+@pytest.mark.parametrize("method", ["donor", "mannwhitney"])
+def test_gene_tests_keep_to_their_level_where_nothing_is_warned_of(design, method):
+    update_tables.tables_of("gene_tests")
+    shares = sys.modules["_gene_test_tables"].at_level(design, method)
+    assert shares.mean() <= 0.05 + 2 * shares.std(ddof=1) / len(shares) ** 0.5
+
+
 def test_there_are_results():
     assert RESULTS
 

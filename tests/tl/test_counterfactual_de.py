@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,6 +64,10 @@ class TestDonor:
         expected = multipletests(table["p_value"], method="fdr_bh")[1]
         np.testing.assert_allclose(table["adj_p_value"], expected)
 
+    def test_rubins_p_values_are_adjusted_too(self, table):
+        expected = multipletests(table["p_value_rubin"], method="fdr_bh")[1]
+        np.testing.assert_allclose(table["adj_p_value_rubin"], expected)
+
     def test_names(self, model, table):
         assert table.index.equals(model.gene_names)
         for name, value in {"group": "disease", "reference": "control", "n_group": 2}.items():
@@ -113,6 +115,18 @@ class TestDonor:
         )
         assert list(found["row"]) == list(range(60))[::-1]
         assert list(found.columns[-2:]) == ["row", "column"]
+        as_kept = {"pixels": layout, "shape": [60, 4]}
+        again = tl.counterfactual_de(model, model.adata, "condition", 5, layout=as_kept, **QUIET)
+        pd.testing.assert_frame_equal(again[["row", "column"]], found[["row", "column"]])
+
+    def test_genes_without_a_pixel_have_none(self, model):
+        """As with the layout of a part of the genes that ``scmedal run`` fits."""
+        layout = pd.DataFrame({"row": range(20), "column": 3}, model.gene_names[::3])
+        found = tl.counterfactual_de(model, model.adata, "condition", 5, layout=layout, **QUIET)
+        assert found["row"].notna().tolist() == [True, False, False] * 20
+        images = tl.genomap_images(model.adata, layout=found)
+        assert images.shape == (240, 20, 4)
+        np.testing.assert_array_equal(images[0][:, 3], model.adata.to_df().iloc[0, ::3])
 
 
 class TestMannWhitney:
@@ -258,7 +272,12 @@ class TestErrors:
             ({"label": "type_1"}, "labels_key and label go together"),
             ({"labels_key": "cell_type", "label": "x"}, "no cell has it.*'type_1'"),
             ({"layout": pd.DataFrame({"row": []})}, "layout has no column 'column'"),
-            ({"layout": pd.DataFrame({"row": [], "column": []})}, "no pixel for 60 of 60 genes"),
+            ({"layout": pd.DataFrame({"row": [], "column": []})}, "layout has no pixels"),
+            ({"layout": {"shape": (2, 2)}}, "layout has no column 'row'"),
+            (
+                {"layout": pd.DataFrame({"row": [1], "column": [1]}, ["?"])},
+                "no pixel for any of 60 genes",
+            ),
         ],
     )
     def test_arguments(self, model, options, message):
@@ -274,22 +293,3 @@ def test_same_seed_same_table(model, table):
     scvi.settings.seed = 0
     again = tl.counterfactual_de(model, model.adata, "condition", 50, seed=1, **QUIET)
     pd.testing.assert_frame_equal(again, table)
-
-
-@pytest.mark.parametrize(
-    ("n_cells", "warns"),
-    [
-        ([90, 80, 10, 20, 30], True),
-        ([10, 20, 90, 80, 70], False),
-        ([40, 50, 40, 50, 40], False),
-    ],
-)
-def test_warns_where_the_small_group_has_the_large_donors(n_cells, warns):
-    for in_group in (np.arange(5) < 2, np.arange(5) >= 2):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            tl._counterfactual_de._check_cells(np.array(n_cells), in_group)
-        assert any("p-values are too small here" in str(w.message) for w in caught) == warns
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tl._counterfactual_de._check_cells(np.array(n_cells[:4]), np.arange(4) < 2)

@@ -54,6 +54,15 @@ def test_layout_of_other_cells(adata):
     layout = other.uns.pop("genomap")
     images = tl.genomap_images(other, layout=layout)
     np.testing.assert_array_equal(images[0], tl.genomap_images(adata)[0])
+    of_pixels = tl.genomap_images(other, layout=layout["pixels"])
+    np.testing.assert_array_equal(of_pixels[0], images[0])
+
+
+def test_genes_without_a_pixel_are_not_drawn(adata):
+    pixels = adata.uns["genomap"]["pixels"].astype(float)
+    pixels.loc["4"] = np.nan
+    expected = [[7, 9, np.nan], [np.nan, np.nan, 6]]
+    np.testing.assert_array_equal(tl.genomap_images(adata, layout=pixels)[1], expected)
 
 
 def test_errors(adata):

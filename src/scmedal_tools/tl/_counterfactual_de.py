@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,15 @@ from scmedal_tools.model._effects import random_cells
 from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part
 
 from ._counterfactual_means import check_alike, draws_of, group_means
+from ._gene_test_checks import (
+    Method,
+    check_numbers,
+    check_statsmodels,
+    check_training_cells,
+    chosen_groups,
+    group_of_each,
+)
+from ._genomap_images import pixels_of
 from ._group_tests import cohens_d, differ, mann_whitney, mixed_models, rubin, student
 
 if TYPE_CHECKING:
@@ -25,11 +33,6 @@ if TYPE_CHECKING:
 
     from scmedal_tools.model import SCMEDAL_RE
     from scmedal_tools.model._counterfactual import Swap
-
-Method = Literal["donor", "lme", "mannwhitney"]
-LEVEL = 0.05
-UNEQUAL = 1.5  # times the cells of the larger group's donors
-PIXEL = ["row", "column"]
 
 
 def counterfactual_de(
@@ -43,7 +46,7 @@ def counterfactual_de(
     reference: str | None = None,
     labels_key: str | None = None,
     label: str | None = None,
-    layout: pd.DataFrame | None = None,
+    layout: dict | pd.DataFrame | None = None,
     swap: Swap | None = None,
     n_samples: int = 20,
     n_jobs: int = -1,
@@ -83,7 +86,8 @@ def counterfactual_de(
         Column of ``obs`` with cell types, and the type of the cells that are projected; all cells
         by default.
     layout
-        Pixel of each gene, with the columns ``"row"`` and ``"column"`` and genes as the index.
+        Layout of :func:`genomap_layout`, ``stack.uns["genomap"]``, or its table of pixels with
+        the columns ``"row"`` and ``"column"`` and genes as the index. It need not have all genes.
     swap
         See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
     n_samples
@@ -115,9 +119,9 @@ def counterfactual_de(
           ``rank_biserial`` with ``"mannwhitney"``.
         - ``p_value``, and ``adj_p_value``, adjusted by Benjamini and Hochberg's procedure; 1 where
           all donors are alike.
-        - ``p_value_rubin`` with ``"donor"``: with the posterior variance added to that between
-          donors, see below.
-        - ``row`` and ``column`` with ``layout``.
+        - ``p_value_rubin`` and ``adj_p_value_rubin`` with ``"donor"``: with the posterior variance
+          added to that between donors, see below.
+        - ``row`` and ``column`` with ``layout``, NaN for genes without a pixel.
 
     Raises
     ------
@@ -134,8 +138,8 @@ def counterfactual_de(
     -----
     UserWarning
         If there are fewer cells than asked for, so few donors that no p-value of Mann-Whitney's
-        test is below 0.05, with ``"lme"``, or if p-values are too small as the smaller group has
-        the donors with more cells.
+        test is below 0.05, with ``"lme"``, or if p-values of any method are too small as the
+        smaller group has the donors with more training cells, in all or like those of ``label``.
 
     Notes
     -----
@@ -151,7 +155,9 @@ def counterfactual_de(
     that donors vary alike in both groups, has too small p-values with two or three donors in a
     group. A donor's estimation error is part of :math:`m_k`, and so of :math:`s`. Rubin's rules
     add the posterior variance once more, in every draw and between draws, so that
-    ``p_value_rubin`` errs on the safe side.
+    ``p_value_rubin`` errs on the safe side. It is the only p-value with posterior uncertainty:
+    ``p_value`` of all methods takes the posterior means as they are, with ``posterior_sd`` beside
+    it.
 
     A difference is one between donors as the model describes them. It is not causal.
 
@@ -177,22 +183,19 @@ def counterfactual_de(
             f"n_samples={n_samples} is too few: pass at least 2, and one for each model."
         )
     if method == "lme":
-        _check_statsmodels()
+        check_statsmodels()
     first = models[0]
     setup = first.registry["setup_args"]
     with checked_part(adata, setup, BATCH) as part:
         check_obs(part, groups, what="groups")
-        of_donors = _group_of_each(part.obs[setup["batch_key"]], part.obs[groups])
-        n_cells = part.obs[setup["batch_key"]].value_counts()
-    group, reference = _chosen(of_donors, groups, group, reference)
+        of_donors = group_of_each(part.obs[setup["batch_key"]], part.obs[groups])
+    group, reference = chosen_groups(of_donors, groups, group, reference)
     of_donors = of_donors[of_donors.isin([group, reference])]
     donors, in_group = list(of_donors.index), (of_donors == group).to_numpy()
-    _check_numbers(in_group, group, reference, method)
-    if method != "mannwhitney":
-        _check_cells(n_cells[donors].to_numpy(), in_group)
-    if layout is not None:
-        layout = _checked(layout, first.gene_names)
+    check_numbers(in_group, group, reference, method)
+    pixels = None if layout is None else _pixels(layout, first.gene_names)
     projected = _copied(adata, _drawn(adata, setup, cells, labels_key, label, seed))
+    check_training_cells(models, projected, donors, in_group, label)
 
     means = np.mean([_donor_means(m, projected, donors, swap) for m in models], axis=0)
     draws = np.empty((n_samples, *means.shape))
@@ -209,118 +212,10 @@ def counterfactual_de(
         expression = np.mean([_projections(m, projected, donors, swap) for m in models], axis=0)
         tested = mixed_models(expression, in_group, varies, n_jobs, progress)
         tested["cohens_d"] = cohens_d(means, in_group)
-    table = _table(first.gene_names, means, draws, in_group, varies, tested, layout)
+    table = _table(first.gene_names, means, draws, in_group, varies, tested, pixels)
     table.insert(0, "group", group)
     table.insert(1, "reference", reference)
     return table
-
-
-def _check_statsmodels() -> None:
-    try:
-        import statsmodels  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "method='lme' needs statsmodels. Run:\npip install \"scmedal-tools[genes]\""
-        ) from error
-
-
-def _group_of_each(batches: pd.Series, groups: pd.Series) -> pd.Series:
-    """Group of each batch that has cells."""
-    pairs = pd.DataFrame({"batch": batches.to_numpy(), "group": groups.to_numpy()})
-    pairs = pairs.drop_duplicates()
-    mixed = pairs["batch"][pairs["batch"].duplicated()].unique()
-    if len(mixed):
-        raise ValueError(
-            f"groups={groups.name!r} varies within {len(mixed)} of the batches "
-            f"({', '.join(map(str, mixed[:5]))}{', ...' if len(mixed) > 5 else ''}): a batch has "
-            "to be of one group. Choose a column that is the same for all cells of a batch."
-        )
-    return pairs.set_index("batch")["group"].sort_index()
-
-
-def _chosen(
-    of_donors: pd.Series, groups: str, group: str | None, reference: str | None
-) -> tuple[str, str]:
-    """Group and reference, of which one or both may be left out when there are two."""
-    column = of_donors.astype("category").cat.remove_unused_categories()
-    levels = list(column.cat.categories)
-    named = ", ".join(map(repr, levels[:20]))
-    for what, name in (("group", group), ("reference", reference)):
-        if name is not None and name not in levels:
-            raise ValueError(f"{what}={name!r} is not a level of {groups!r}. Choose from {named}.")
-    if len(levels) != 2 and (group is None or reference is None):
-        raise ValueError(
-            f"groups={groups!r} has {len(levels)} levels ({named}), and two are compared: name "
-            "them with group=... and reference=..."
-        )
-    if reference is None:
-        reference = next(level for level in levels if level != group)
-    if group is None:
-        group = next(level for level in levels if level != reference)
-    if group == reference:
-        raise ValueError(f"group and reference are both {group!r}: name two groups.")
-    return group, reference
-
-
-def _check_numbers(in_group: np.ndarray, group: str, reference: str, method: Method) -> None:
-    """Refuse groups of a single donor, and warn of p-values that mean little with so few."""
-    numbers = int(in_group.sum()), int((~in_group).sum())
-    for name, number in zip((group, reference), numbers, strict=True):
-        if number < 2:
-            raise ValueError(
-                f"Group {name!r} has {number} donor: at least two are needed in each group, as "
-                "the test compares the difference of groups with that of donors in a group."
-            )
-    n_donors = len(in_group)
-    if method == "mannwhitney":
-        smallest = 2 / math.comb(n_donors, numbers[0])
-        if smallest >= LEVEL:
-            warnings.warn(
-                f"With {numbers[0]} against {numbers[1]} donors no p-value of Mann-Whitney's test "
-                f"can be below {smallest:.2g}: use method='donor'.",
-                UserWarning,
-                stacklevel=3,
-            )
-    if method == "lme":
-        share = 2 * stats.t.sf(stats.norm.isf(LEVEL / 2), n_donors - 2)
-        warnings.warn(
-            "The p-values of method='lme' are not calibrated. They take the variance between "
-            f"donors as known, so that with {n_donors} donors and no difference up to {share:.1%} "
-            f"are below {LEVEL}; and genes whose donors differ little get p-values that are too "
-            "large, as all donors have the same cells. Use method='donor'.",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _check_cells(n_cells: np.ndarray, in_group: np.ndarray) -> None:
-    """Warn where the small group has the large donors, which are shrunk less and vary more."""
-    small = in_group if in_group.sum() < (~in_group).sum() else ~in_group
-    of_small, of_large = np.median(n_cells[small]), np.median(n_cells[~small])
-    if small.sum() < (~small).sum() and of_small > UNEQUAL * of_large:
-        warnings.warn(
-            f"The {small.sum()} donors of the smaller group have {of_small:,.0f} cells (median), "
-            f"the {(~small).sum()} others {of_large:,.0f}. Donors with many cells are shrunk less "
-            "and vary more, so that p-values are too small here: compare with "
-            "method='mannwhitney', or with cells drawn so that donors have as many.",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _checked(layout: pd.DataFrame, genes: pd.Index) -> pd.DataFrame:
-    """Pixels of the genes."""
-    absent = [column for column in PIXEL if column not in layout]
-    if absent:
-        raise ValueError(f"layout has no column {absent[0]!r}: it needs 'row' and 'column'.")
-    without = genes.difference(layout.index)
-    if len(without):
-        raise ValueError(
-            f"layout has no pixel for {len(without):,} of {len(genes):,} genes "
-            f"({', '.join(map(repr, without[:3]))}{', ...' if len(without) > 3 else ''}): its "
-            "index holds names of genes, all that the model has."
-        )
-    return layout.loc[genes, PIXEL]
 
 
 def _drawn(
@@ -391,7 +286,7 @@ def _table(
     in_group: np.ndarray,
     varies: np.ndarray,
     tested: dict[str, np.ndarray],
-    layout: pd.DataFrame | None,
+    pixels: pd.DataFrame | None,
 ) -> pd.DataFrame:
     mean_group, mean_reference = means[in_group].mean(0), means[~in_group].mean(0)
     drawn = draws[:, in_group].mean(1) - draws[:, ~in_group].mean(1)
@@ -406,6 +301,17 @@ def _table(
     table = pd.DataFrame(columns | tested, genes)
     p_values = [name for name in table if name.startswith("p_value")]
     table.loc[~varies, p_values] = 1.0
-    adjusted = stats.false_discovery_control(table["p_value"])
-    table.insert(table.columns.get_loc("p_value") + 1, "adj_p_value", adjusted)
-    return table if layout is None else table.join(layout)
+    for name in p_values:
+        adjusted = stats.false_discovery_control(table[name])
+        table.insert(table.columns.get_loc(name) + 1, f"adj_{name}", adjusted)
+    return table if pixels is None else table.join(pixels)
+
+
+def _pixels(layout: dict | pd.DataFrame, genes: pd.Index) -> pd.DataFrame:
+    """Row and column of each gene, NaN of those without a pixel."""
+    pixels, _ = pixels_of(layout)
+    if not genes.isin(pixels.index).any():
+        raise ValueError(
+            f"layout has no pixel for any of {len(genes):,} genes: its index holds names of genes."
+        )
+    return pixels.reindex(genes)

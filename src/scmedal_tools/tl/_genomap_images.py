@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from scmedal_tools import _keys
 from scmedal_tools._checks import expression_of
@@ -13,8 +14,9 @@ from scmedal_tools._rows import positions_of, rows_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pandas as pd
     from anndata import AnnData
+
+PIXEL = ["row", "column"]
 
 
 def genomap_images(
@@ -22,7 +24,7 @@ def genomap_images(
     *,
     layer: str | None = None,
     key: str = _keys.GENOMAP,
-    layout: dict | None = None,
+    layout: dict | pd.DataFrame | None = None,
 ) -> GenomapImages:
     """Images of cells, each made when it is asked for.
 
@@ -35,7 +37,8 @@ def genomap_images(
     key
         Name of the layout in ``adata.uns``, see :func:`genomap_layout`.
     layout
-        A layout of other cells to use instead: ``stack.uns["genomap"]``.
+        A layout of other cells to use instead: ``stack.uns["genomap"]``, or a table with the
+        columns ``"row"`` and ``"column"`` and genes as the index; those with NaN are not drawn.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def genomap_images(
     KeyError
         If there is no layout.
     ValueError
-        If genes of the layout are not in `adata`.
+        If genes of the layout are not in `adata`, or it is no layout.
 
     Examples
     --------
@@ -57,9 +60,8 @@ def genomap_images(
     >>> images[0].shape, images[:10].shape
     ((8, 8), (10, 8, 8))
     """
-    layout = layout_of(adata, key) if layout is None else layout
-    n_rows, n_columns = map(int, layout["shape"])
-    return GenomapImages(adata, layer, layout["pixels"], (n_rows, n_columns))
+    pixels, shape = pixels_of(layout_of(adata, key) if layout is None else layout)
+    return GenomapImages(adata, layer, pixels, shape)
 
 
 def layout_of(adata: AnnData, key: str) -> dict:
@@ -67,6 +69,23 @@ def layout_of(adata: AnnData, key: str) -> dict:
     if key not in adata.uns:
         raise KeyError(f"adata.uns has no {key!r}. Run first:\nsmt.tl.genomap_layout(adata)")
     return adata.uns[key]
+
+
+def pixels_of(layout: dict | pd.DataFrame) -> tuple[pd.DataFrame, tuple[int, int]]:
+    """Row and column of the genes that have a pixel, and the shape of an image.
+
+    A table of pixels has no shape of its own: the image ends at the last pixel.
+    """
+    table = layout if isinstance(layout, pd.DataFrame) else layout.get("pixels", pd.DataFrame())
+    absent = [column for column in PIXEL if column not in table]
+    if absent:
+        raise ValueError(f"layout has no column {absent[0]!r}: it needs 'row' and 'column'.")
+    pixels = table[PIXEL].dropna().astype(int)
+    if pixels.empty:
+        raise ValueError("layout has no pixels.")
+    shape = pixels.max() + 1 if layout is table else layout["shape"]
+    n_rows, n_columns = map(int, shape)
+    return pixels, (n_rows, n_columns)
 
 
 class GenomapImages:
