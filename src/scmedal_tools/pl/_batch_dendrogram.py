@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._batches import batch_colors, batch_tree, draw_tree
-from ._common import axes_of, figure_of, save_figure
+from ._common import axes_of, figure_of, plain, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def draw_dendrogram(
     ax.scatter(
         np.zeros(len(rows)), rows, c=leaves, s=30, ec="0.3", lw=0.5, clip_on=False, zorder=3
     )
-    ax.set_yticks(rows, map(str, order), fontsize=8)
+    ax.set_yticks(rows, map(plain, order), fontsize=8)
     ax.yaxis.tick_right()
     ax.tick_params("y", length=0, pad=6)
     ax.tick_params("x", labelsize=7)

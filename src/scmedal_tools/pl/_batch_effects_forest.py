@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import norm
 
 from ._batches import batch_colors, effects_on
-from ._common import new_figure, save_figure
+from ._common import new_figure, plain, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ def draw_forest(
     axes = _panels(figure, effects.shape[1])
     for ax, gene in zip(axes, effects.columns, strict=True):
         _draw_gene(ax, effects[gene], half_widths[gene], point_colors)
-    axes[0].set_yticks(np.arange(len(effects)), effects.index.astype(str))
+    axes[0].set_yticks(np.arange(len(effects)), map(plain, effects.index))
     axes[0].set_ylim(len(effects) - 0.4, -0.6)
     figure.supxlabel(f"effect, {100 * interval:g} % interval (units of the input)", fontsize=9)
 
@@ -150,7 +150,7 @@ def _draw_gene(
     ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)
     ax.hlines(rows, lower, upper, colors=list(line_colors), linewidth=1.1)
     ax.scatter(effects, rows, c=point_colors, s=16, edgecolors="0.2", linewidths=0.4, zorder=3)
-    ax.set_title(effects.name, fontsize=9)
+    ax.set_title(plain(effects.name), fontsize=9)
     ax.tick_params(labelsize=7, length=2)
     ax.tick_params("y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)

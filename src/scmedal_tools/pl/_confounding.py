@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from ._common import axes_of, draw_matrix, figure_of, save_figure
+from ._common import axes_of, draw_matrix, figure_of, plain, save_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,9 +75,10 @@ def confounding(
     norm = LogNorm(1, max(counts.max(), 2))
     image = draw_matrix(ax, table.where(table > 0), "Blues", norm)
     _write_counts(ax, table, image)
-    ax.set_ylabel(pair[0], fontsize=9)
-    ax.set_xlabel(pair[1], fontsize=9)
-    ax.set_title(f"Cramér's V {summary['cramers_v']:.2f}, {summary['nesting']}", fontsize=9)
+    ax.set_ylabel(plain(pair[0]), fontsize=9)
+    ax.set_xlabel(plain(pair[1]), fontsize=9)
+    title = f"Cramér's V {summary['cramers_v']:.2f}, {summary['nesting']}"
+    ax.set_title(plain(title), fontsize=9)
     save_figure(figure_of(ax), save)
     return ax
 

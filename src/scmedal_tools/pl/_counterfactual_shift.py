@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from scmedal_tools.bm._shift import per_combination
 
-from ._common import BLUE, VERMILLION, new_figure, save_figure
+from ._common import BLUE, VERMILLION, new_figure, plain, save_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,8 +97,10 @@ def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None
         row[0].axvline(of_regime["ceiling"].median(), zorder=1, **CEILING)
         n_combinations = len(of_regime.groupby(["cell_type", "target"]))
         combinations = "combination" if n_combinations == 1 else "combinations"
-        row[0].set_title(f"{regime} ({n_combinations} {combinations})", fontsize=9, loc="left")
-        row[0].set_yticks(np.arange(len(methods)), methods, fontsize=8)
+        row[0].set_title(
+            plain(f"{regime} ({n_combinations} {combinations})"), fontsize=9, loc="left"
+        )
+        row[0].set_yticks(np.arange(len(methods)), map(plain, methods), fontsize=8)
         row[0].set_ylim(len(methods) - 0.5, -0.5)
     for ax, score in zip(axes[-1], PERFECT, strict=True):
         ax.set_xlabel(NAMES.get(score, score), fontsize=8)

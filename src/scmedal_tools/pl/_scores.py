@@ -10,7 +10,7 @@ import pandas as pd
 from scmedal_tools.bm._embedders import RE
 from scmedal_tools.bm._mixing_classifier import CHANCE, SEPARATOR
 
-from ._common import BLUE, VERMILLION, figure_of, new_figure, save_figure
+from ._common import BLUE, VERMILLION, figure_of, new_figure, plain, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,9 +102,9 @@ def scores(
         raise ValueError(f"One ax cannot hold panels for {panels}: choose one with `of`.")
     for panel, each in zip(axes, panels, strict=True):
         _draw(panel, rows, summary[(summary["metric"] == metric) & (summary["of"] == each)])
-        panel.set_title(each, fontsize=9)
-        panel.set_xlabel(metric.replace("_", " "), fontsize=8)
-    axes[0].set_yticks(rows["y"], rows["label"], fontsize=8)
+        panel.set_title(plain(each), fontsize=9)
+        panel.set_xlabel(plain(metric.replace("_", " ")), fontsize=8)
+    axes[0].set_yticks(rows["y"], map(plain, rows["label"]), fontsize=8)
     if ax is None:
         _legend(figure, axes)
     else:
