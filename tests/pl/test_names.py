@@ -1,5 +1,7 @@
 """Every figure with names as they come: with dollars, an underscore first, very long ones."""
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -75,11 +77,27 @@ def texts(figure):
     return [text for text in figure.findobj(plt.Text) if text.get_visible() and text.get_text()]
 
 
-@pytest.mark.parametrize("name", pl.__all__)
-def test_names_are_drawn_letter_by_letter(drawers, name):
-    drawn = drawers[name]()
-    figure = drawn if isinstance(drawn, plt.Figure) else drawn.figure
-    figure.draw_without_rendering()
+@pytest.fixture(params=pl.__all__)
+def figure(request, drawers):
+    """A drawn figure, as it is without ``bbox_inches="tight"``."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="constrained_layout not applied")
+        drawn = drawers[request.param]()
+        figure = drawn if isinstance(drawn, plt.Figure) else drawn.figure
+        figure.draw_without_rendering()
+    return figure
+
+
+def test_names_are_drawn_letter_by_letter(figure):
     of_data = [text.get_text() for text in texts(figure) if r"\$" in text.get_text()]
     assert of_data
     assert not any("$" in text.replace(r"\$", "") for text in of_data)
+
+
+def test_long_names_lie_inside_and_leave_room(figure):
+    drawn = figure.get_tightbbox()  # in inches
+    assert min(drawn.x0, drawn.y0) >= -0.1
+    assert drawn.x1 <= figure.get_figwidth() + 0.1
+    assert drawn.y1 <= figure.get_figheight() + 0.1
+    panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    assert min(ax.bbox.size.min() for ax in panels) > 0.3 * figure.dpi

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from scmedal_tools.bm._shift import per_combination
 
-from ._common import BLUE, VERMILLION, new_figure, plain, save_figure
+from ._common import BLUE, VERMILLION, new_figure, plain, save_figure, widest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None
         raise ValueError("The table has no rows: there is nothing to draw.")
     points = per_combination(shifts)
     methods = list(points["method"].unique())
-    figure, axes = _grid(points["regime"].nunique(), len(methods))
+    figure, axes = _grid(points["regime"].nunique(), methods)
     for row, (regime, of_regime) in zip(axes, points.groupby("regime", sort=False), strict=True):
         for ax, score in zip(row, PERFECT, strict=True):
             _draw_score(ax, score, of_regime, methods)
@@ -111,9 +111,10 @@ def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None
     return figure
 
 
-def _grid(n_regimes: int, n_methods: int) -> tuple[Figure, np.ndarray]:
-    height = 0.4 + ROW_INCHES * n_methods
-    figure = new_figure((2.2 + PANEL_INCHES * len(PERFECT), 0.7 + height * n_regimes))
+def _grid(n_regimes: int, methods: list[str]) -> tuple[Figure, np.ndarray]:
+    height = 0.4 + ROW_INCHES * len(methods)
+    width = 0.5 + widest(methods, 8) + PANEL_INCHES * len(PERFECT)
+    figure = new_figure((width, 0.7 + height * n_regimes))
     shape = (n_regimes, len(PERFECT))
     return figure, figure.subplots(*shape, sharex="col", sharey=True, squeeze=False)
 

@@ -177,6 +177,9 @@ def _label(axes: NDArray, keys: list[str]) -> None:
 
 def _widen_for_legends(figure: Figure, last_column: NDArray) -> None:
     """Add the width of the widest legend, for the panels to keep theirs."""
+    figure.set_layout_engine("none")  # as long as there is no room for the legends
     figure.draw_without_rendering()
     beyond = [ax.get_tightbbox().x1 - ax.get_window_extent().x1 for ax in last_column]
-    figure.set_figwidth(figure.get_figwidth() + max(beyond) / figure.dpi)
+    figure.set_figwidth(figure.get_figwidth() + max(beyond) / figure.dpi + 0.1)
+    figure.set_layout_engine("constrained")
+    figure.draw_without_rendering()  # this layout gets nearer to its aim each time

@@ -13,7 +13,7 @@ from scmedal_tools.bm._expression import registered_expression
 from scmedal_tools.bm._recovery import agreement
 from scmedal_tools.bm._shift import as_counterfactual, combinations_of, known_cells
 
-from ._common import BLUE, axes_of, figure_of, plain, save_figure
+from ._common import BLUE, axes_of, figure_of, folded, plain, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +132,7 @@ def gene_shifts(
         rasterized=True,
     )
     correlation = agreement(*shifts.to_numpy().T)["correlation"]
-    of = plain(f"{source} → {target} ({cell_type})")
+    of = plain(folded(f"{source} → {target} ({cell_type})", 3.8, 9))
     ax.set_title(f"{of}\ncorrelation {correlation:.2f}", fontsize=9)
     ax.set_xlabel("predicted shift", fontsize=8)
     ax.set_ylabel("measured shift", fontsize=8)

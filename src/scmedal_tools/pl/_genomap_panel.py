@@ -268,7 +268,7 @@ def _explain(
     for norm, label in reversed(drawn):
         colours = mpl.cm.ScalarMappable(norm, CMAP)
         bar = figure.colorbar(
-            colours, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.01, extend="both"
+            colours, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02, extend="both"
         )
         bar.set_label(label, fontsize=7)
         bar.ax.tick_params(labelsize=6)

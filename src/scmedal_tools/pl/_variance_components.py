@@ -16,6 +16,7 @@ from ._common import (
     figure_of,
     plain,
     save_figure,
+    widest,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def variance_components(
     factors = [name for name in shares.columns if name not in OTHER_COLORS]
     colors = dict(zip(factors, FACTOR_COLORS, strict=False)) | OTHER_COLORS
 
-    ax = axes_of(ax, (5.0, 0.9 + ROW_INCHES * len(shares)))
+    ax = axes_of(ax, (4.3 + widest(shares.index, 8), 0.9 + ROW_INCHES * len(shares)))
     rows, start = np.arange(len(shares)), np.zeros(len(shares))
     style: dict[str, Any] = {"height": 0.8, "edgecolor": "white", "linewidth": 0.5}
     for name, color in colors.items():
