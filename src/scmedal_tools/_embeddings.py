@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +42,7 @@ def embedding_of(adata: AnnData, key: str, cells: np.ndarray | slice = slice(Non
     ValueError
         If it is no matrix, or a value is missing or infinite.
     """
-    stored = adata.obsm[key]
-    whole = stored.toarray() if sparse.issparse(stored) else np.asarray(stored)
+    whole = _dense(adata, key)
     if whole.ndim != 2:
         raise ValueError(
             f"adata.obsm[{key!r}] has the shape {whole.shape}: an embedding has two dimensions, "
@@ -56,3 +56,13 @@ def embedding_of(adata: AnnData, key: str, cells: np.ndarray | slice = slice(Non
             f"{len(bad):,} cells. Embed them too, or leave them out."
         )
     return embedding
+
+
+def digest_of(adata: AnnData, key: str) -> str:
+    """Short digest of all values of an embedding."""
+    return hashlib.sha256(np.ascontiguousarray(_dense(adata, key)).tobytes()).hexdigest()[:16]
+
+
+def _dense(adata: AnnData, key: str) -> np.ndarray:
+    stored = adata.obsm[key]
+    return stored.toarray() if sparse.issparse(stored) else np.asarray(stored)

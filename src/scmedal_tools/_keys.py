@@ -16,7 +16,7 @@ UMAP_PREFIX: Final = "X_umap_"
 """``obsm`` prefix of an embedding's two-dimensional UMAP, followed by the embedding's name."""
 
 UMAP_SOURCES: Final = "scmedal_umap"
-"""``uns`` entry: a dictionary with the embedding of each UMAP that was written."""
+"""``uns`` entry: of each UMAP that was written, its embedding, and the digest of its values."""
 
 PROVENANCE: Final = "scmedal"
 """``uns`` entry: a dictionary with one record for each embedding that was written."""

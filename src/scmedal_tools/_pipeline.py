@@ -111,10 +111,12 @@ class Run:
         if self.job.transform_batch:
             with self.steps.step("counterfactuals", "Counterfactual means"):
                 self._write_counterfactual_means()
-        with self.steps.step("figures", "Figures"):
-            self._draw()
-        with self.steps.step("write", "Write the cells"):
-            self.adata.write_h5ad(self.out / "adata.h5ad", compression="gzip")
+        try:
+            with self.steps.step("figures", "Figures"):
+                self._draw()
+        finally:  # with the UMAPs, and also where a figure fails
+            with self.steps.step("write", "Write the cells"):
+                self.adata.write_h5ad(self.out / "adata.h5ad", compression="gzip")
 
     def _check(self) -> None:
         job, adata = self.job, self.adata

@@ -114,11 +114,53 @@ def test_the_strongest_genes_are_named_and_circled(stack):
     assert NAMED not in [text.get_text() for text in without.legends[0].get_texts()]
 
 
-def test_own_batch_counts_where_it_is_not_drawn(stack):
+def test_own_batch_of_named_cells_is_drawn_after_those_asked_for(stack):
     figure = genomap_panel(stack, ["x"], ["C"])
     (row,) = maps(figure)
-    assert [ax.get_title() for ax in row] == ["original", "FE", "RE: C"]
+    assert [ax.get_title() for ax in row] == ["original", "FE", "RE: C", "RE: A"]
+    assert [frame(ax) for ax in row[2:]] == [None, to_hex(OWN["edgecolor"])]
     assert names(figure) == ["1 gene_4"]
+
+
+def test_number_of_cells_is_of_the_batches_that_are_drawn(stack):
+    (row,) = maps(genomap_panel(stack, 2, ["B", "C"]))
+    assert row[0].get_ylabel() == "B\nB"
+    assert [ax.get_title() for ax in row] == ["original", "FE", "RE: B", "RE: C"]
+    with pytest.raises(ValueError, match=r"No cell of the stack is of \['C'\]"):
+        genomap_panel(stack, 2, ["C"])
+
+
+def test_legend_has_only_frames_that_are_drawn(stack):
+    entries = genomap_panel(stack, similar=1.0).legends[0].get_texts()
+    assert [text.get_text() for text in entries] == ["own batch", NAMED]
+
+
+LONG = {
+    "A": "Patient_AML328_D0",
+    "B": "Site-A <donor_02> & Charité Universitätsmedizin Berlin_10x-v3_02",
+    "C": "WWWWWWWWWWWWWWWW MMMMMMMMMMMMM",
+}
+
+
+def test_long_names_of_batches_lie_apart(stack):
+    for column in ("target", "batch"):
+        stack.obs[column] = stack.obs[column].astype("category").cat.rename_categories(LONG.get)
+    stack.obs["cell_type"] = "CD4-positive, alpha-beta memory T cell"
+    figure = genomap_panel(stack, differences=True)
+    figure.draw_without_rendering()
+    rows = maps(figure)
+    titles = [ax.title.get_window_extent() for ax in rows[0]]
+    lists = [ax.texts[0].get_window_extent() for ax in figure.axes if not ax.images and ax.texts]
+    labels = [ax.yaxis.label.get_window_extent() for ax in rows[0][:1] + rows[2][:1]]
+    numbers = [text.get_window_extent() for row in rows for ax in row for text in ax.texts]
+    for i, title in enumerate(titles):
+        assert not title.count_overlaps(titles[:i] + lists + labels + numbers)
+    assert not labels[0].overlaps(labels[1])
+    frame_of = figure.bbox
+    for box in titles + lists + labels:
+        assert frame_of.x0 <= box.x0
+        assert box.x1 <= frame_of.x1
+    assert min(ax.get_window_extent().width for ax in rows[0]) > 0.8 * figure.dpi
 
 
 def test_figure_is_saved_and_pyplot_keeps_nothing(stack, tmp_path):

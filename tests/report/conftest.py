@@ -17,6 +17,7 @@ from scmedal_tools import datasets
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>"
 COLUMN = "condition <svg onload=alert(3)>"  # a file can hold no column with a slash
+MATHS = "lot_$a_$b"  # as matplotlib reads it, a formula with a mistake
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = [
     "--headless",
@@ -126,8 +127,10 @@ def browse(tmp_path_factory):
 def hostile():
     """Log-normalised cells with hostile names of a donor, a cell type and a column."""
     adata = datasets.simulated(n_donors=4, n_genes=120, n_cell_types=3, seed=3)[:250].copy()
-    adata.obs["donor"] = adata.obs["donor"].cat.rename_categories({"donor_01": SCRIPT})
-    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"type_1": IMAGE})
+    donors, types = {"donor_01": SCRIPT, "donor_02": MATHS}, {"type_1": IMAGE, "type_2": MATHS}
+    adata.obs["donor"] = adata.obs["donor"].cat.rename_categories(donors)
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories(types)
+    adata.var_names = [MATHS, *adata.var_names[1:]]
     adata.obs[COLUMN] = adata.obs["condition"]
     adata.obsm["X_mine"] = np.random.default_rng(0).normal(size=(250, 3)).astype("f")
     return adata

@@ -7,12 +7,16 @@ import json
 import re
 from types import SimpleNamespace
 
+import anndata as ad
 import pytest
 
+from scmedal_tools import pl
+from scmedal_tools._pipeline import Job, Run
 from scmedal_tools._report._page import Picture, Section, Table, as_text, write_page
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>"
 COLUMN = "condition <svg onload=alert(3)>"
+MATHS = "lot_$a_$b"
 
 
 class TestBoth:
@@ -82,7 +86,7 @@ class TestRun:
     def test_counts_stand_in_a_table(self, run_report, read_page, hostile):
         n_cells = hostile.obs.groupby(["donor", "cell_type"], observed=True).size()
         row = n_cells[SCRIPT]
-        expected = f"{SCRIPT} {row[IMAGE]} {row['type_2']} {row['type_3']}"
+        expected = f"{SCRIPT} {row[IMAGE]} {row[MATHS]} {row['type_3']}"
         assert expected in read_page(run_report).text
 
     def test_without_pot_there_is_a_note(self, tmp_path):
@@ -156,3 +160,14 @@ def test_attributes_are_escaped(tmp_path, read_page):
 
 def test_a_network_that_was_told_the_types_is_named(run_report, read_page):
     assert "SCMEDAL_FEC was told the cell types" in read_page(run_report).text
+
+
+def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no figure")
+
+    monkeypatch.setattr(pl, "embeddings", fail)
+    run = Run(hostile.copy(), Job("donor", max_epochs=1), tmp_path, lambda line: None)
+    with pytest.raises(RuntimeError, match="no figure"):
+        run.execute()
+    assert "X_scmedal_re" in ad.read_h5ad(tmp_path / "adata.h5ad").obsm

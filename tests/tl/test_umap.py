@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scanpy as sc
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 
 from scmedal_tools.tl._umap import umap
 
@@ -46,12 +46,10 @@ def test_nothing_of_the_caller_is_touched():
     latent = adata.obsm["X_scmedal_fe"].copy()
     umap(adata, "X_scmedal_fe")
     assert set(adata.obsm) == {"X_scmedal_fe", "X_umap", "X_umap_scmedal_fe"}
-    source = {"X_umap_scmedal_fe": "X_scmedal_fe"}
-    assert dict(adata.uns) == {
-        "neighbors": {"mine": 1},
-        "umap": {"mine": 2},
-        "scmedal_umap": source,
-    }
+    record = adata.uns.pop("scmedal_umap")["X_umap_scmedal_fe"]
+    assert record.items() >= {"embedding": "X_scmedal_fe", "n_obs": 60}.items()
+    assert len(record["digest"]) == 16
+    assert dict(adata.uns) == {"neighbors": {"mine": 1}, "umap": {"mine": 2}}
     assert set(adata.obsp) == {"connectivities"}
     assert adata.obs.columns.empty
     np.testing.assert_array_equal(adata.obsm["X_umap"], own)
@@ -66,6 +64,22 @@ def test_result_is_reused_unless_recomputed():
     umap(adata, "X_scmedal_fe")
     np.testing.assert_array_equal(adata.obsm["X_umap_scmedal_fe"], marker)
     umap(adata, "X_scmedal_fe", recompute=True)
+    assert np.ptp(adata.obsm["X_umap_scmedal_fe"]) > 0
+
+
+def test_result_of_other_values_is_computed_again(tmp_path):
+    adata = _adata()
+    umap(adata, "X_scmedal_fe")
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    adata = read_h5ad(tmp_path / "cells.h5ad")
+    marker = adata.obsm["X_umap_scmedal_fe"] = np.zeros((adata.n_obs, 2))
+    umap(adata, "X_scmedal_fe")
+    np.testing.assert_array_equal(adata.obsm["X_umap_scmedal_fe"], marker)
+    some = adata[:20].copy()
+    umap(some, "X_scmedal_fe")
+    np.testing.assert_array_equal(some.obsm["X_umap_scmedal_fe"], marker[:20])
+    adata.obsm["X_scmedal_fe"] = adata.obsm["X_scmedal_fe"][::-1].copy()
+    umap(adata, "X_scmedal_fe")
     assert np.ptp(adata.obsm["X_umap_scmedal_fe"]) > 0
 
 

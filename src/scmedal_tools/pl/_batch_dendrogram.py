@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._batches import batch_colors, batch_tree, draw_tree
-from ._common import axes_of, figure_of, save_figure
+from ._common import axes_of, figure_of, plain, save_figure, widest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ def batch_dendrogram(
     ['donor_01', 'donor_02', 'donor_03', 'donor_04']
     """
     tree, order = batch_tree(model, factor=factor, **kwargs)
-    ax = axes_of(ax, (4.0, 0.8 + ROW_INCHES * len(order)))
+    ax = axes_of(ax, (3.4 + widest(order, 8), 0.8 + ROW_INCHES * len(order)))
     draw_dendrogram(ax, tree, order, batch_colors(model, factor))
     save_figure(figure_of(ax), save)
     return ax
@@ -82,7 +82,7 @@ def draw_dendrogram(
     ax.scatter(
         np.zeros(len(rows)), rows, c=leaves, s=30, ec="0.3", lw=0.5, clip_on=False, zorder=3
     )
-    ax.set_yticks(rows, map(str, order), fontsize=8)
+    ax.set_yticks(rows, map(plain, order), fontsize=8)
     ax.yaxis.tick_right()
     ax.tick_params("y", length=0, pad=6)
     ax.tick_params("x", labelsize=7)

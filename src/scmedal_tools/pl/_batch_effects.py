@@ -75,8 +75,8 @@ def batch_effects(
     tree, order = batch_tree(model, factor=factor, **kwargs)
     colors = batch_colors(model, factor)
 
-    forest_width, forest_height = forest_size(*effects.shape)
-    heatmap_width, heatmap_height = heatmap_size(*effects.shape)
+    forest_width, forest_height = forest_size(effects)
+    heatmap_width, heatmap_height = heatmap_size(effects)
     width = max(forest_width, TREE_INCHES + heatmap_width)
     figure = new_figure((width, forest_height + heatmap_height))
     heights = (forest_height, heatmap_height)

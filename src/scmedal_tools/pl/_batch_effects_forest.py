@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import norm
 
 from ._batches import batch_colors, effects_on
-from ._common import new_figure, save_figure
+from ._common import new_figure, plain, save_figure, widest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,7 @@ def batch_effects_forest(
     """
     check_interval(interval)
     effects, sds = effects_on(model, genes, n_genes, factor=factor, **kwargs)
-    figure = new_figure(forest_size(*effects.shape))
+    figure = new_figure(forest_size(effects))
     draw_forest(figure, effects, sds, interval, batch_colors(model, factor))
     save_figure(figure, save)
     return figure
@@ -105,11 +105,13 @@ def check_interval(interval: float) -> None:
         raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
 
 
-def forest_size(n_batches: int, n_genes: int) -> tuple[float, float]:
-    """Width and height of all panels in inches."""
+def forest_size(effects: pd.DataFrame) -> tuple[float, float]:
+    """Width and height in inches of the panels of all genes and the names of the batches."""
+    n_batches, n_genes = effects.shape
     n_columns = min(n_genes, MAX_COLUMNS)
     height = 0.5 + ROW_INCHES * n_batches
-    return 0.8 + PANEL_INCHES * n_columns, 0.3 + height * -(-n_genes // n_columns)
+    width = max(PANEL_INCHES, widest(effects.columns, 9) + 0.2) * n_columns
+    return 0.3 + widest(effects.index, 7) + width, 0.3 + height * -(-n_genes // n_columns)
 
 
 def draw_forest(
@@ -125,7 +127,7 @@ def draw_forest(
     axes = _panels(figure, effects.shape[1])
     for ax, gene in zip(axes, effects.columns, strict=True):
         _draw_gene(ax, effects[gene], half_widths[gene], point_colors)
-    axes[0].set_yticks(np.arange(len(effects)), effects.index.astype(str))
+    axes[0].set_yticks(np.arange(len(effects)), map(plain, effects.index))
     axes[0].set_ylim(len(effects) - 0.4, -0.6)
     figure.supxlabel(f"effect, {100 * interval:g} % interval (units of the input)", fontsize=9)
 
@@ -150,7 +152,7 @@ def _draw_gene(
     ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)
     ax.hlines(rows, lower, upper, colors=list(line_colors), linewidth=1.1)
     ax.scatter(effects, rows, c=point_colors, s=16, edgecolors="0.2", linewidths=0.4, zorder=3)
-    ax.set_title(effects.name, fontsize=9)
+    ax.set_title(plain(effects.name), fontsize=9)
     ax.tick_params(labelsize=7, length=2)
     ax.tick_params("y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)

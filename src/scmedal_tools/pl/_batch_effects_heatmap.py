@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import CenteredNorm
+from matplotlib.ticker import MaxNLocator
 
 from ._batches import batch_tree, draw_tree, effects_on
-from ._common import axes_of, draw_matrix, figure_of, save_figure
+from ._common import axes_of, draw_matrix, figure_of, save_figure, widest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,7 @@ def batch_effects_heatmap(
     """
     effects, _ = effects_on(model, genes, n_genes, factor=factor, **kwargs)
     tree, order = batch_tree(model, factor=factor, **kwargs)
-    ax = axes_of(ax, heatmap_size(*effects.shape))
+    ax = axes_of(ax, heatmap_size(effects))
     draw_heatmap(ax, effects.loc[order])
     beside = ax.inset_axes((-0.2, 0, 0.19, 1))
     draw_tree(beside, tree)
@@ -83,9 +84,12 @@ def batch_effects_heatmap(
     return ax
 
 
-def heatmap_size(n_batches: int, n_genes: int) -> tuple[float, float]:
-    """Width and height in inches, with a tree beside."""
-    return max(2.6 + CELL_INCHES * n_genes, 4.0), max(1.6 + CELL_INCHES * n_batches, 3.0)
+def heatmap_size(effects: pd.DataFrame) -> tuple[float, float]:
+    """Width and height in inches, with all names and a tree beside."""
+    n_batches, n_genes = effects.shape
+    beside, below = widest(effects.index, 8), widest(effects.columns, 8)
+    width = max(CELL_INCHES * n_genes, 1.6)
+    return 1.6 + width + beside, max(0.9 + CELL_INCHES * n_batches, 2.0) + below
 
 
 def draw_heatmap(ax: Axes, effects: pd.DataFrame) -> None:
@@ -93,8 +97,12 @@ def draw_heatmap(ax: Axes, effects: pd.DataFrame) -> None:
     largest = np.abs(effects.to_numpy()).max()
     image = draw_matrix(ax, effects, "RdBu_r", CenteredNorm(0, largest or 1.0))
     ax.yaxis.tick_right()
+    share = 0.5 if effects.shape[1] > 10 else 1  # room for the numbers
     bar = ax.figure.colorbar(
-        image, cax=ax.inset_axes((0, 1.04, 0.5, 0.04)), orientation="horizontal"
+        image,
+        cax=ax.inset_axes((0, 1.04, share, 0.04)),
+        orientation="horizontal",
+        ticks=MaxNLocator(3, min_n_ticks=3),
     )
     bar.ax.xaxis.set_ticks_position("top")
     bar.ax.tick_params(labelsize=7)

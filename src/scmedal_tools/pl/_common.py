@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.colors import to_hex
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from scanpy.pl import palettes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -50,6 +53,29 @@ def save_figure(figure: Figure, save: str | Path | None) -> None:
     """Write the figure to a file, if there is one."""
     if save is not None:
         figure.savefig(save, bbox_inches="tight", dpi=150)
+
+
+def plain(name: object) -> str:
+    """Return a name from the data as matplotlib draws it letter by letter: ``$`` is not maths."""
+    return str(name).replace("$", r"\$")
+
+
+def widest(names: Iterable[object], size: float) -> float:
+    """Return the width in inches of the widest of the names at a font size in points."""
+    font = FontProperties(size=size)
+    measure = text_to_path.get_text_width_height_descent
+    return max(measure(str(name), font, False)[0] for name in names) / 72
+
+
+def folded(name: str, width: float, size: float, n_lines: int = 3) -> str:
+    """Break a name that is wider than some inches; of a very long one the middle is left out."""
+    if (needed := widest([name], size)) <= width:
+        return name
+    n_characters = max(int(0.9 * width / needed * len(name)), 4)
+    if len(name) > n_lines * n_characters:
+        kept = n_lines * n_characters // 2 - 1
+        name = f"{name[:kept]}…{name[-kept:]}"
+    return "\n".join(textwrap.wrap(name, n_characters))
 
 
 def palette(adata: AnnData, column: str, n_colors: int) -> list[str]:
@@ -90,8 +116,8 @@ def draw_matrix(ax: Axes, table: pd.DataFrame, cmap: Colormap | str, norm: Norma
     """Draw a table as coloured cells, its first row on top, every row and column named."""
     image = ax.imshow(table.to_numpy(), cmap=cmap, norm=norm, aspect="auto")
     n_rows, n_columns = table.shape
-    ax.set_yticks(np.arange(n_rows), table.index.astype(str), fontsize=8)
-    ax.set_xticks(np.arange(n_columns), table.columns.astype(str), fontsize=8, rotation=90)
+    ax.set_yticks(np.arange(n_rows), map(plain, table.index), fontsize=8)
+    ax.set_xticks(np.arange(n_columns), map(plain, table.columns), fontsize=8, rotation=90)
     ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
     ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=0.5)

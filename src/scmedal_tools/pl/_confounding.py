@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from ._common import axes_of, draw_matrix, figure_of, save_figure
+from ._common import axes_of, draw_matrix, figure_of, plain, save_figure, widest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,16 +68,22 @@ def confounding(
     table = result.tables[pair]
     summary = result.summary.set_index(["group", "target"]).loc[pair]
     n_rows, n_columns = table.shape
-    width, height = CELL_INCHES
-    ax = axes_of(ax, (max(1.4 + width * n_columns, 3.0), 1.8 + height * n_rows))
+    title = f"Cramér's V {summary['cramers_v']:.2f}, {summary['nesting']}"
+    width, height = (
+        inches * n for inches, n in zip(CELL_INCHES, (n_columns, n_rows), strict=True)
+    )
+    width = max(width, widest([title, pair[1]], 9) + 0.2)
+    height = max(height, widest([pair[0]], 9))
+    size = width + widest(table.index, 8) + 0.5, height + widest(table.columns, 8) + 0.8
+    ax = axes_of(ax, size)
     counts = table.to_numpy()
     # White for no cells: a logarithm has no zero. The range is that of two counts at least.
     norm = LogNorm(1, max(counts.max(), 2))
     image = draw_matrix(ax, table.where(table > 0), "Blues", norm)
     _write_counts(ax, table, image)
-    ax.set_ylabel(pair[0], fontsize=9)
-    ax.set_xlabel(pair[1], fontsize=9)
-    ax.set_title(f"Cramér's V {summary['cramers_v']:.2f}, {summary['nesting']}", fontsize=9)
+    ax.set_ylabel(plain(pair[0]), fontsize=9)
+    ax.set_xlabel(plain(pair[1]), fontsize=9)
+    ax.set_title(plain(title), fontsize=9)
     save_figure(figure_of(ax), save)
     return ax
 

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from scmedal_tools.bm._shift import per_combination
 
-from ._common import BLUE, VERMILLION, new_figure, save_figure
+from ._common import BLUE, VERMILLION, new_figure, plain, save_figure, widest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,15 +90,17 @@ def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None
         raise ValueError("The table has no rows: there is nothing to draw.")
     points = per_combination(shifts)
     methods = list(points["method"].unique())
-    figure, axes = _grid(points["regime"].nunique(), len(methods))
+    figure, axes = _grid(points["regime"].nunique(), methods)
     for row, (regime, of_regime) in zip(axes, points.groupby("regime", sort=False), strict=True):
         for ax, score in zip(row, PERFECT, strict=True):
             _draw_score(ax, score, of_regime, methods)
         row[0].axvline(of_regime["ceiling"].median(), zorder=1, **CEILING)
         n_combinations = len(of_regime.groupby(["cell_type", "target"]))
         combinations = "combination" if n_combinations == 1 else "combinations"
-        row[0].set_title(f"{regime} ({n_combinations} {combinations})", fontsize=9, loc="left")
-        row[0].set_yticks(np.arange(len(methods)), methods, fontsize=8)
+        row[0].set_title(
+            plain(f"{regime} ({n_combinations} {combinations})"), fontsize=9, loc="left"
+        )
+        row[0].set_yticks(np.arange(len(methods)), map(plain, methods), fontsize=8)
         row[0].set_ylim(len(methods) - 0.5, -0.5)
     for ax, score in zip(axes[-1], PERFECT, strict=True):
         ax.set_xlabel(NAMES.get(score, score), fontsize=8)
@@ -109,9 +111,10 @@ def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None
     return figure
 
 
-def _grid(n_regimes: int, n_methods: int) -> tuple[Figure, np.ndarray]:
-    height = 0.4 + ROW_INCHES * n_methods
-    figure = new_figure((2.2 + PANEL_INCHES * len(PERFECT), 0.7 + height * n_regimes))
+def _grid(n_regimes: int, methods: list[str]) -> tuple[Figure, np.ndarray]:
+    height = 0.4 + ROW_INCHES * len(methods)
+    width = 0.5 + widest(methods, 8) + PANEL_INCHES * len(PERFECT)
+    figure = new_figure((width, 0.7 + height * n_regimes))
     shape = (n_regimes, len(PERFECT))
     return figure, figure.subplots(*shape, sharex="col", sharey=True, squeeze=False)
 

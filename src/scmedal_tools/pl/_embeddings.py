@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from scmedal_tools import _keys
 from scmedal_tools.tl._umap import umap, umap_key
 
-from ._common import checked_names, new_figure, palette, save_figure
+from ._common import checked_names, new_figure, palette, plain, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ def _draw_color_bar(ax: Axes, values: pd.Series) -> NDArray[np.floating]:
     scale.cmap = scale.cmap.with_extremes(bad=MISSING_COLOR)
     bar = ax.figure.colorbar(scale, cax=ax.inset_axes((1.05, 0.1, 0.05, 0.8)))
     bar.ax.tick_params(labelsize=7)
-    bar.set_label(values.name, fontsize=9)
+    bar.set_label(plain(values.name), fontsize=9)
     return scale.to_rgba(numbers)
 
 
@@ -148,13 +148,15 @@ def _draw_legend(ax: Axes, adata: AnnData, column: str, limit: int) -> NDArray[n
         cells = cells.set_categories([False, True])
     colors = palette(adata, column, len(cells.categories))
     used = np.unique(cells.codes[cells.codes >= 0])
-    entries = {str(cells.categories[code]): colors[code] for code in used}
+    entries = {plain(cells.categories[code]): colors[code] for code in used}
     if len(used) > limit:
         column, entries = f"{column}\n({len(used)} categories)", {}
     if (cells.codes < 0).any():
         entries["missing"] = MISSING_COLOR
     dots = [Line2D([], [], ls="", marker="o", ms=5, c=c, label=x) for x, c in entries.items()]
-    ax.legend(handles=dots, title=column, ncols=1 + len(entries) // LEGEND_ROWS, **LEGEND_STYLE)
+    ax.legend(
+        handles=dots, title=plain(column), ncols=1 + len(entries) // LEGEND_ROWS, **LEGEND_STYLE
+    )
     # Code -1, no value, picks the last colour.
     return to_rgba_array([*colors, MISSING_COLOR])[cells.codes]
 
@@ -167,7 +169,7 @@ def _scatter(ax: Axes, plane: NDArray, colors: NDArray, size: float) -> None:
 
 def _label(axes: NDArray, keys: list[str]) -> None:
     for ax, key in zip(axes[0], keys, strict=True):
-        ax.set_title(TITLES.get(key, key.removeprefix("X_")), fontsize=10)
+        ax.set_title(TITLES.get(key, plain(key.removeprefix("X_"))), fontsize=10)
     for ax in axes[:, 0]:
         ax.set_xlabel("UMAP1", fontsize=7, loc="left")
         ax.set_ylabel("UMAP2", fontsize=7, loc="bottom")
@@ -175,6 +177,9 @@ def _label(axes: NDArray, keys: list[str]) -> None:
 
 def _widen_for_legends(figure: Figure, last_column: NDArray) -> None:
     """Add the width of the widest legend, for the panels to keep theirs."""
+    figure.set_layout_engine("none")  # as long as there is no room for the legends
     figure.draw_without_rendering()
     beyond = [ax.get_tightbbox().x1 - ax.get_window_extent().x1 for ax in last_column]
-    figure.set_figwidth(figure.get_figwidth() + max(beyond) / figure.dpi)
+    figure.set_figwidth(figure.get_figwidth() + max(beyond) / figure.dpi + 0.1)
+    figure.set_layout_engine("constrained")
+    figure.draw_without_rendering()  # this layout gets nearer to its aim each time

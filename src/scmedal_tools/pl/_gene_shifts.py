@@ -13,7 +13,7 @@ from scmedal_tools.bm._expression import registered_expression
 from scmedal_tools.bm._recovery import agreement
 from scmedal_tools.bm._shift import as_counterfactual, combinations_of, known_cells
 
-from ._common import BLUE, axes_of, figure_of, save_figure
+from ._common import BLUE, axes_of, figure_of, folded, plain, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +132,8 @@ def gene_shifts(
         rasterized=True,
     )
     correlation = agreement(*shifts.to_numpy().T)["correlation"]
-    ax.set_title(f"{source} → {target} ({cell_type})\ncorrelation {correlation:.2f}", fontsize=9)
+    of = plain(folded(f"{source} → {target} ({cell_type})", 3.8, 9))
+    ax.set_title(f"{of}\ncorrelation {correlation:.2f}", fontsize=9)
     ax.set_xlabel("predicted shift", fontsize=8)
     ax.set_ylabel("measured shift", fontsize=8)
     ax.tick_params(labelsize=7)
@@ -193,7 +194,9 @@ def _name_genes(ax: Axes, shifts: pd.DataFrame, n_names: int) -> None:
     taken = [Bbox.from_extents(*(point - 3), *(point + 3)) for point in points]
     for gene, (x, y) in zip(named.index, named.to_numpy(), strict=True):
         for style in ABOVE_LINE if y > x else BELOW_LINE:
-            name = ax.annotate(gene, (x, y), textcoords="offset points", fontsize=7, **style)
+            name = ax.annotate(
+                plain(gene), (x, y), textcoords="offset points", fontsize=7, **style
+            )
             place = name.get_window_extent()
             if not place.count_overlaps(taken):
                 taken.append(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -15,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from scmedal_tools import _keys
 from scmedal_tools.tl._genomap_images import genomap_images, layout_of
 
-from ._common import PURPLE, checked_names, new_figure, save_figure
+from ._common import PURPLE, checked_names, folded, new_figure, plain, save_figure, widest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,8 @@ SIMILAR: dict[str, Any] = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "
 CIRCLE: dict[str, Any] = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
 HALO = [withStroke(linewidth=1.6, foreground="white")]  # dark pixels lie under it
 MAP_INCHES = 1.25
-NAMES_INCHES = 1.8
+LINE_INCHES = 0.13
+TITLE_SIZE, NAME_SIZE = 8, 7  # points
 QUANTILE = 0.99
 
 
@@ -60,9 +62,10 @@ def genomap_panel(
         Result of :func:`scmedal_tools.tl.projection_stack`, with the layout of
         :func:`scmedal_tools.tl.genomap_layout`.
     cells
-        Number of cells, the first of each batch in turn; or their names.
+        Number of cells, the first of each of the batches that are drawn in turn; or their names.
     batches
-        Batches to draw, in this order; ``None`` for all.
+        Batches to draw, in this order; ``None`` for all. Of cells that are named, the own batch
+        is drawn in any case, after these.
     similar
         Correlation with RE's reconstruction in the own batch from which on a counterfactual is
         framed in dashed purple, for example 0.95; ``None`` for no such frames.
@@ -92,7 +95,8 @@ def genomap_panel(
     KeyError
         If there is no layout, or cells or batches are not in the stack.
     ValueError
-        If this is no projection stack, or there is nothing to draw.
+        If this is no projection stack, or there is nothing to draw, also because no cell is of
+        the batches.
 
     Examples
     --------
@@ -117,19 +121,29 @@ def genomap_panel(
     about = stack.obs[(stack.obs["projection"] == "original").to_numpy()].set_index("cell")
     known = [str(name) for name in stack.obs["target"].cat.categories]
     batches = known if batches is None else checked_names(batches, "batches", "the stack", known)
-    cells = _chosen(about, cells)
+    cells, batches = _chosen(about, cells, batches)
     columns = [("original", ""), ("FE", ""), *(("RE", name) for name in batches)]
     images = genomap_images(stack, key=key)
     maps = np.stack([images[[rows[cell, *column] for column in columns]] for cell in cells])
     own = images[[rows[cell, "RE", str(about.loc[cell, "batch"])] for cell in cells]]
     shifts = maps[:, 2:] - own[:, None]
 
-    figure, axes = _axes(len(cells), len(columns), differences, n_genes > 0)
+    strongest = [_strongest(of_cell, n_genes) for of_cell in shifts] if n_genes > 0 else []
+    names = [
+        _names(genes, stack.uns[key]["pixels"], of_cell, batches)
+        for genes, of_cell in zip(strongest, shifts, strict=False)
+    ]
+    titles = [_fitted(x) for x in ("original", "FE", *(f"RE: {name}" for name in batches))]
+    about_cells = about.loc[cells, [c for c in ("cell_type", "batch") if c in about]].astype(str)
+    labels = ["\n".join(map(_fitted, row)) for row in about_cells.to_numpy()]
+
+    figure, axes = _axes(titles, labels, differences, names)
     norms = [_symmetric(maps, vmax), _symmetric(shifts, None)]
-    for i, cell in enumerate(cells):
+    has_similar = False
+    for i, batch in enumerate(about_cells["batch"]):
         of_cell = axes[i * (1 + differences) : (i + 1) * (1 + differences)]
-        batch = str(about.loc[cell, "batch"])
         _draw(of_cell[0], maps[i], norms[0])
+        of_cell[0, 0].set_ylabel(plain(labels[i]), fontsize=TITLE_SIZE)
         if differences:
             _draw(of_cell[1, 2:], shifts[i], norms[1])
             of_cell[1, 2].set_ylabel("minus own", fontsize=7)
@@ -138,35 +152,50 @@ def genomap_panel(
                 _frame(ax, OWN)
             elif similar is not None and _correlation(image, own[i]) >= similar:
                 _frame(ax, SIMILAR)
-        label = [str(about.loc[cell, c]) for c in ("cell_type", "batch") if c in about]
-        of_cell[0, 0].set_ylabel("\n".join(label), fontsize=8)
-        if n_genes > 0:
-            strongest = _strongest(shifts[i], n_genes)
-            names = _names(strongest, stack.uns[key]["pixels"], shifts[i], batches)
-            of_cell[0, -1].text(0, 1, "\n".join(names), fontsize=7, va="top")
+                has_similar = True
+        if names:
+            of_cell[0, -1].text(0, 1, plain("\n".join(names[i])), fontsize=NAME_SIZE, va="top")
             for ax in of_cell[:, 2 : len(columns)].flat:
-                _circle(ax, strongest)
-    titles = ["original", "FE", *(f"RE: {name}" for name in batches)]
+                _circle(ax, strongest[i], maps.shape[2:])
     for ax, title in zip(axes[0], titles, strict=False):
-        ax.set_title(title, fontsize=8)
-    _explain(figure, axes, norms, differences, similar, n_genes > 0)
+        ax.set_title(plain(title), fontsize=TITLE_SIZE)
+    _explain(figure, axes, norms, differences, similar if has_similar else None, bool(names))
     save_figure(figure, save)
     return figure
 
 
-def _chosen(about: pd.DataFrame, cells: int | Sequence[str]) -> list[str]:
+def _chosen(
+    about: pd.DataFrame, cells: int | Sequence[str], batches: list[str]
+) -> tuple[list[str], list[str]]:
+    """Cells to draw, and batches among which is the own one of each of them."""
+    own = about["batch"].astype(str)
     if not isinstance(cells, int | np.integer):
-        return checked_names(cells, "cells", "the stack", about.index)
+        cells = checked_names(cells, "cells", "the stack", about.index)
+        return cells, list(dict.fromkeys([*batches, *own[cells]]))
     if cells < 1:
         raise ValueError(f"cells={cells} leaves nothing to draw: pass 1 or more.")
-    turn = about.groupby("batch", observed=True).cumcount().to_numpy()
-    return list(about.index[np.argsort(turn, kind="stable")[:cells]])
+    own = own[own.isin(batches)]
+    if own.empty:
+        raise ValueError(f"No cell of the stack is of {batches}: draw other batches too.")
+    turn = own.groupby(own).cumcount().to_numpy()
+    return list(own.index[np.argsort(turn, kind="stable")[:cells]]), batches
 
 
-def _axes(n_cells: int, n_maps: int, differences: bool, names: bool) -> tuple[Figure, np.ndarray]:
-    n_rows = n_cells * (1 + differences)
-    widths = [MAP_INCHES] * n_maps + [NAMES_INCHES] * names
-    figure = new_figure((sum(widths) + 0.4, MAP_INCHES * n_rows + 0.9))
+def _fitted(name: str) -> str:
+    return folded(name, MAP_INCHES, TITLE_SIZE)
+
+
+def _axes(
+    titles: list[str], labels: list[str], differences: bool, names: list[list[str]]
+) -> tuple[Figure, np.ndarray]:
+    """Axes of the maps, and a column for the names, in a figure that has room for all text."""
+    n_rows = len(labels) * (1 + differences)
+    widths = [MAP_INCHES] * len(titles)
+    if names:
+        widths.append(widest(chain(*names), NAME_SIZE) + 0.2)
+    left, top = (LINE_INCHES * max(x.count("\n") for x in lines) for lines in (labels, titles))
+    size = (sum(widths) + left + 0.4, MAP_INCHES * n_rows + top + 0.9 + 0.3 * differences)
+    figure = new_figure(size)
     axes = figure.subplots(n_rows, len(widths), squeeze=False, width_ratios=widths)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
@@ -214,15 +243,15 @@ def _names(
     return lines
 
 
-def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
+def _circle(ax: Axes, strongest: list[tuple[int, int]], shape: tuple[int, int]) -> None:
     rows, columns = np.array(strongest).T
     ax.plot(columns, rows, ls="", clip_on=False, path_effects=HALO, **CIRCLE)
     for i, (row, column) in enumerate(strongest, start=1):
-        place: dict[str, Any] = {
-            "xytext": (2, 2),
-            "textcoords": "offset points",
-            "annotation_clip": False,
-        }
+        # Towards the middle: beyond the edge are titles and other maps.
+        x, ha = (2, "left") if column < shape[1] / 2 else (-2, "right")
+        y, va = (2, "bottom") if row >= shape[0] / 2 else (-2, "top")
+        place: dict[str, Any] = {"xytext": (x, y), "ha": ha, "va": va}
+        place |= {"textcoords": "offset points", "annotation_clip": False}
         ax.annotate(str(i), (column, row), fontsize=6, path_effects=HALO, **place)
 
 
@@ -239,7 +268,7 @@ def _explain(
     for norm, label in reversed(drawn):
         colours = mpl.cm.ScalarMappable(norm, CMAP)
         bar = figure.colorbar(
-            colours, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.01, extend="both"
+            colours, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02, extend="both"
         )
         bar.set_label(label, fontsize=7)
         bar.ax.tick_params(labelsize=6)

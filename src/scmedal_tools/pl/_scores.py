@@ -10,7 +10,7 @@ import pandas as pd
 from scmedal_tools.bm._embedders import RE
 from scmedal_tools.bm._mixing_classifier import CHANCE, SEPARATOR
 
-from ._common import BLUE, VERMILLION, figure_of, new_figure, save_figure
+from ._common import BLUE, VERMILLION, figure_of, new_figure, plain, save_figure, widest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ STYLES = {
 CHANCE_STYLE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 PANEL_WIDTH, ROW_HEIGHT = 2.6, 0.2  # inches
 TICKS: dict[str, Any] = {"nbins": 4, "min_n_ticks": 3}  # numbers as long as -0.075 fit
-CHARACTER_WIDTH, MARGINS = 0.062, 0.95  # inches: of the names, and around the panel
+MARGINS = 0.95  # inches around the panel
 
 
 def scores(
@@ -95,16 +95,16 @@ def scores(
     panels = _panels(summary, metric, of)
     rows = _rows(summary[(summary["metric"] == metric) & summary["of"].isin(panels)])
     if ax is None:
-        figure, axes = _new_figure(rows["label"], len(panels))
+        figure, axes = _new_figure(rows["label"], panels)
     elif len(panels) == 1:
         figure, axes = figure_of(ax), [ax]
     else:
         raise ValueError(f"One ax cannot hold panels for {panels}: choose one with `of`.")
     for panel, each in zip(axes, panels, strict=True):
         _draw(panel, rows, summary[(summary["metric"] == metric) & (summary["of"] == each)])
-        panel.set_title(each, fontsize=9)
-        panel.set_xlabel(metric.replace("_", " "), fontsize=8)
-    axes[0].set_yticks(rows["y"], rows["label"], fontsize=8)
+        panel.set_title(plain(each), fontsize=9)
+        panel.set_xlabel(plain(metric.replace("_", " ")), fontsize=8)
+    axes[0].set_yticks(rows["y"], map(plain, rows["label"]), fontsize=8)
     if ax is None:
         _legend(figure, axes)
     else:
@@ -146,11 +146,12 @@ def _rows(drawn: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"kind": kind, "label": label, "y": y}, index=rows.index)
 
 
-def _new_figure(labels: pd.Series, n_panels: int) -> tuple[Figure, list[Axes]]:
-    width = PANEL_WIDTH * n_panels + CHARACTER_WIDTH * labels.str.len().max()
+def _new_figure(labels: pd.Series, panels: list[str]) -> tuple[Figure, list[Axes]]:
+    panel = max(PANEL_WIDTH, widest(panels, 9) + 0.3)
+    width = panel * len(panels) + widest(labels, 8) + 0.2
     height = ROW_HEIGHT * len(labels) + MARGINS
     figure = new_figure((width, height))
-    return figure, list(figure.subplots(1, n_panels, sharey=True, squeeze=False)[0])
+    return figure, list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
 
 
 def _draw(ax: Axes, rows: pd.DataFrame, scores: pd.DataFrame) -> None:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from scmedal_tools.module._base import WEIGHTED
 
-from ._common import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
+from ._common import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, plain, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,7 +194,7 @@ def _draw_term(ax: Axes, term: str, curves: dict[str, pd.DataFrame]) -> None:
     values = np.concatenate([of_split.to_numpy().ravel() for of_split in curves.values()])
     if values.min() > 0 and values.max() > LOG_RANGE * values.min():
         ax.set_yscale("log")
-    ax.set_title(_readable(term), fontsize=9)
+    ax.set_title(plain(_readable(term)), fontsize=9)
 
 
 def _draw_contributions(ax: Axes, weighted: Curves) -> None:
@@ -205,7 +205,7 @@ def _draw_contributions(ax: Axes, weighted: Curves) -> None:
         for split, of_split in curves.items():
             linestyle = STYLES[split]["linestyle"]
             _draw_curve(ax, of_split.abs(), label=f"_{split}", color=color, linestyle=linestyle)
-        ax.plot([], [], color=color, label=_readable(term))
+        ax.plot([], [], color=color, label=plain(_readable(term)))
     ax.set_title("weighted contributions (magnitude)", fontsize=9)
     # Beside the curves: on a logarithmic axis there is no place that none of them crosses.
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, frameon=False)

@@ -14,7 +14,9 @@ from ._common import (
     axes_of,
     chosen_genes,
     figure_of,
+    plain,
     save_figure,
+    widest,
 )
 
 if TYPE_CHECKING:
@@ -87,13 +89,13 @@ def variance_components(
     factors = [name for name in shares.columns if name not in OTHER_COLORS]
     colors = dict(zip(factors, FACTOR_COLORS, strict=False)) | OTHER_COLORS
 
-    ax = axes_of(ax, (5.0, 0.9 + ROW_INCHES * len(shares)))
+    ax = axes_of(ax, (4.3 + widest(shares.index, 8), 0.9 + ROW_INCHES * len(shares)))
     rows, start = np.arange(len(shares)), np.zeros(len(shares))
     style: dict[str, Any] = {"height": 0.8, "edgecolor": "white", "linewidth": 0.5}
     for name, color in colors.items():
-        ax.barh(rows, shares[name], left=start, color=color, label=name, **style)
+        ax.barh(rows, shares[name], left=start, color=color, label=plain(name), **style)
         start = start + shares[name]
-    ax.set_yticks(rows, shares.index.astype(str), fontsize=8)
+    ax.set_yticks(rows, map(plain, shares.index), fontsize=8)
     ax.set(xlim=(0, 1), ylim=(len(shares) - 0.4, -0.6))
     ax.set_xlabel("share of the variance", fontsize=8)
     ax.tick_params("x", labelsize=7)

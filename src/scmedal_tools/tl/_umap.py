@@ -9,7 +9,7 @@ import scanpy as sc
 from anndata import AnnData
 
 from scmedal_tools import _keys
-from scmedal_tools._embeddings import check_embeddings, embedding_of
+from scmedal_tools._embeddings import check_embeddings, digest_of, embedding_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,13 +48,15 @@ def umap(
         Seed of the neighbour search and of the optimisation.
     recompute
         Compute again where the result already exists. A result is reused whatever the other
-        arguments are, hence this is needed after changing one of them, or the embedding.
+        arguments are, hence this is needed after changing one of them.
 
     Returns
     -------
     None
         Writes ``adata.obsm["X_umap_<name>"]`` of shape ``(n_obs, 2)``, where ``<name>`` is `key`
-        without its leading ``X_``, and `key` into ``adata.uns["scmedal_umap"]``.
+        without its leading ``X_``, and `key` into ``adata.uns["scmedal_umap"]``, with the digest
+        of its values: when they are replaced by others, the UMAP is computed again. That of fewer
+        cells, taken from the data, is kept, as is one that is not of this function.
 
     Raises
     ------
@@ -74,18 +76,21 @@ def umap(
     """
     check_embeddings(adata, [key], "key")
     key_out = umap_key(key)
-    source = adata.uns.get(_keys.UMAP_SOURCES, {}).get(key_out, key)
+    record = adata.uns.get(_keys.UMAP_SOURCES, {}).get(key_out, {})
+    source = record.get("embedding", key)
     if key_out in adata.obsm and source != key:
         raise ValueError(
             f"adata.obsm[{key_out!r}] is the UMAP of {source!r}, and that of {key!r} would have "
             f"the same name: rename {key!r}, or delete adata.obsm[{key_out!r}]."
         )
-    if recompute or key_out not in adata.obsm:
+    new = {"embedding": key, "digest": digest_of(adata, key), "n_obs": adata.n_obs}
+    is_other = record.get("n_obs") == adata.n_obs and record["digest"] != new["digest"]
+    if recompute or key_out not in adata.obsm or is_other:
         if adata.n_obs < MIN_CELLS:
             raise ValueError(f"UMAP needs at least {MIN_CELLS} cells, got {adata.n_obs}.")
         latent = embedding_of(adata, key)
         adata.obsm[key_out] = _project(latent, n_neighbors, min_dist, random_state)
-        adata.uns.setdefault(_keys.UMAP_SOURCES, {})[key_out] = key
+        adata.uns.setdefault(_keys.UMAP_SOURCES, {})[key_out] = new
 
 
 def umap_key(key: str) -> str:
