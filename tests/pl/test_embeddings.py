@@ -143,6 +143,40 @@ def test_legend_of_too_many_categories_gives_their_number(adata):
     assert legend.get_title().get_text() == "batch\n(3 categories)"
 
 
+@pytest.mark.parametrize("place", ["on data", {"batch": "on data"}])
+def test_names_on_data_are_at_the_medians_of_their_cells(adata, place):
+    adata.obs.loc["cell1", "batch"] = np.nan
+    figure = embeddings(adata, ["X_pca", "X_scmedal_fe"], ["batch", "score"], legend_loc=place)
+    for ax, key in zip(figure.axes, ["X_umap_pca", "X_umap_scmedal_fe"], strict=False):
+        drawn = {text.get_text(): text.get_position() for text in ax.texts}
+        assert list(drawn) == ["a", "b", "c"]
+        for name, position in drawn.items():
+            of_group = (adata.obs["batch"] == name).to_numpy()
+            np.testing.assert_allclose(position, np.median(adata.obsm[key][of_group], axis=0))
+    legend = figure.axes[1].get_legend()
+    assert legend.get_title().get_text() == "batch"
+    assert _legend_labels(figure.axes[1]) == ["missing"]
+
+
+def test_columns_without_a_place_have_a_legend(adata):
+    places = {"cell_type": "on data"}
+    batch, cell_type = embeddings(adata, "X_pca", ["batch", "cell_type"], legend_loc=places).axes
+    assert _legend_labels(batch) == ["a", "b", "c"]
+    assert len(batch.texts) == len(_legend_labels(cell_type)) == 0
+    assert len(cell_type.texts) == 2
+
+
+def test_too_many_categories_are_not_named_on_data_either(adata):
+    ax = embeddings(adata, "X_pca", "batch", max_legend=2, legend_loc="on data").axes[0]
+    assert not ax.texts
+    assert ax.get_legend().get_title().get_text() == "batch\n(3 categories)"
+
+
+def test_unknown_place_of_names(adata):
+    with pytest.raises(ValueError, match=r"legend_loc='below'.*'right margin', 'on data'"):
+        embeddings(adata, "X_pca", "batch", legend_loc={"batch": "below"})
+
+
 def test_numbers_get_a_color_bar(adata):
     adata.obs.loc["cell7", "score"] = np.nan
     ax = embeddings(adata, "X_pca", "score").axes[0]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba_array
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from scmedal_tools import _keys
 from scmedal_tools.tl._umap import umap, umap_key
@@ -16,7 +17,7 @@ from scmedal_tools.tl._umap import umap, umap_key
 from ._common import checked_names, new_figure, palette, plain, save_figure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -31,6 +32,10 @@ TITLES |= {_keys.FE: "scMEDAL FE", _keys.FEC: "scMEDAL FEC", _keys.RE: "scMEDAL 
 MISSING_COLOR = "lightgrey"
 PANEL_INCHES = 2.6
 LEGEND_ROWS = 15  # As many entries as fit beside a panel.
+LegendLoc = Literal["right margin", "on data"]
+LEGEND_LOCS = get_args(LegendLoc)
+NAME_STYLE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6}
+NAME_STYLE |= {"path_effects": [withStroke(linewidth=1.8, foreground="white")], "clip_on": True}
 LEGEND_STYLE: dict[str, Any] = {
     "loc": "center left",
     "bbox_to_anchor": (1.0, 0.5),
@@ -48,6 +53,7 @@ def embeddings(
     save: str | Path | None = None,
     point_size: float | None = None,
     max_legend: int = 42,
+    legend_loc: LegendLoc | Mapping[str, LegendLoc] = "right margin",
 ) -> Figure:
     """Draw the UMAP of each embedding (columns), coloured by each column of ``obs`` (rows).
 
@@ -73,6 +79,10 @@ def embeddings(
         Area of a point in square points; by default smaller the more cells there are.
     max_legend
         Above this number of categories the legend says only how many they are.
+    legend_loc
+        Where categories are named: in a legend (``"right margin"``), or in every panel at the
+        median of their cells (``"on data"``). A dictionary sets it for some columns, for example
+        ``{"cell_type": "on data"}``; the others have a legend.
 
     Returns
     -------
@@ -84,7 +94,13 @@ def embeddings(
     KeyError
         If one of `keys` is not in ``adata.obsm``, or one of `color` not in ``adata.obs``.
     ValueError
-        If `keys` or `color` is empty, or an embedding allows no UMAP.
+        If `keys` or `color` is empty, an embedding allows no UMAP, or `legend_loc` is another.
+
+    Notes
+    -----
+    More than about ten colours are hard to tell apart, and some of scanpy's palettes of 20 and
+    more are alike to everyone. Where it matters which category a group of cells is, name them
+    ``"on data"``. A name at the median can lie off its cells where these are in several groups.
 
     Examples
     --------
@@ -97,6 +113,7 @@ def embeddings(
     """
     keys = checked_names(keys, "keys", "adata.obsm", adata.obsm.keys())
     color = checked_names(color, "color", "adata.obs", adata.obs.columns)
+    places = {column: _legend_loc(legend_loc, column) for column in color}
     planes = [_plane(adata, key) for key in keys]
     order = np.random.default_rng(0).permutation(adata.n_obs)
     size = np.clip(15_000 / adata.n_obs, 0.5, 20) if point_size is None else point_size
@@ -104,15 +121,24 @@ def embeddings(
     figure = new_figure((PANEL_INCHES * len(keys), PANEL_INCHES * len(color)))
     axes = figure.subplots(len(color), len(keys), squeeze=False)
     for row, column in zip(axes, color, strict=True):
-        colors = _draw_key(row[-1], adata, column, max_legend)
+        on_data = places[column] == "on data"
+        colors, names = _draw_key(row[-1], adata, column, max_legend, on_data)
         has_value = adata.obs[column].notna().to_numpy()
         missing_first = order[np.argsort(has_value[order], kind="stable")]
         for ax, plane in zip(row, planes, strict=True):
             _scatter(ax, plane[missing_first], colors[missing_first], size)
+            _name_groups(ax, plane, names)
     _label(axes, keys)
     _widen_for_legends(figure, axes[:, -1])
     save_figure(figure, save)
     return figure
+
+
+def _legend_loc(legend_loc: LegendLoc | Mapping[str, LegendLoc], column: str) -> LegendLoc:
+    place = legend_loc if isinstance(legend_loc, str) else legend_loc.get(column, LEGEND_LOCS[0])
+    if place not in LEGEND_LOCS:
+        raise ValueError(f"legend_loc={place!r}: choose one of {LEGEND_LOCS}.")
+    return place
 
 
 def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:
@@ -123,13 +149,15 @@ def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:
     return np.asarray(adata.obsm[key])[:, :2]
 
 
-def _draw_key(ax: Axes, adata: AnnData, column: str, max_legend: int) -> NDArray[np.floating]:
-    """Draw the colour bar or the legend of a column, and return the colour of each cell."""
+def _draw_key(
+    ax: Axes, adata: AnnData, column: str, max_legend: int, on_data: bool
+) -> tuple[NDArray[np.floating], pd.Categorical | None]:
+    """Draw colour bar or legend; return the colours of the cells, and names to write on them."""
     kind, values = pd.api.types, adata.obs[column]
     # Without any value there is no range for a colour bar.
     if kind.is_numeric_dtype(values) and not kind.is_bool_dtype(values) and values.notna().any():
-        return _draw_color_bar(ax, values)
-    return _draw_legend(ax, adata, column, max_legend)
+        return _draw_color_bar(ax, values), None
+    return _draw_legend(ax, adata, column, max_legend, on_data)
 
 
 def _draw_color_bar(ax: Axes, values: pd.Series) -> NDArray[np.floating]:
@@ -142,15 +170,19 @@ def _draw_color_bar(ax: Axes, values: pd.Series) -> NDArray[np.floating]:
     return scale.to_rgba(numbers)
 
 
-def _draw_legend(ax: Axes, adata: AnnData, column: str, limit: int) -> NDArray[np.floating]:
+def _draw_legend(
+    ax: Axes, adata: AnnData, column: str, limit: int, on_data: bool
+) -> tuple[NDArray[np.floating], pd.Categorical | None]:
     cells = pd.Categorical(adata.obs[column])
     if cells.categories.dtype == bool:  # scanpy counts both values, used or not.
         cells = cells.set_categories([False, True])
     colors = palette(adata, column, len(cells.categories))
     used = np.unique(cells.codes[cells.codes >= 0])
     entries = {plain(cells.categories[code]): colors[code] for code in used}
-    if len(used) > limit:
-        column, entries = f"{column}\n({len(used)} categories)", {}
+    if too_many := len(used) > limit:
+        column = f"{column}\n({len(used)} categories)"
+    if too_many or on_data:
+        entries = {}
     if (cells.codes < 0).any():
         entries["missing"] = MISSING_COLOR
     dots = [Line2D([], [], ls="", marker="o", ms=5, c=c, label=x) for x, c in entries.items()]
@@ -158,13 +190,22 @@ def _draw_legend(ax: Axes, adata: AnnData, column: str, limit: int) -> NDArray[n
         handles=dots, title=plain(column), ncols=1 + len(entries) // LEGEND_ROWS, **LEGEND_STYLE
     )
     # Code -1, no value, picks the last colour.
-    return to_rgba_array([*colors, MISSING_COLOR])[cells.codes]
+    of_cells = to_rgba_array([*colors, MISSING_COLOR])[cells.codes]
+    return of_cells, cells if on_data and not too_many else None
 
 
 def _scatter(ax: Axes, plane: NDArray, colors: NDArray, size: float) -> None:
     # Rasterised: a vector file of many thousand points is slow to open.
     ax.scatter(plane[:, 0], plane[:, 1], c=colors, s=size, linewidths=0, rasterized=True)
     ax.set(xticks=[], yticks=[], box_aspect=1)
+
+
+def _name_groups(ax: Axes, plane: NDArray, names: pd.Categorical | None) -> None:
+    if names is None:
+        return
+    medians = pd.DataFrame(plane).groupby(names, observed=True).median()
+    for name, x, y in medians.itertuples():
+        ax.text(x, y, plain(name), **NAME_STYLE)
 
 
 def _label(axes: NDArray, keys: list[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from scmedal_tools._checks import check_obs
@@ -21,19 +23,17 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
     from scipy import sparse
 
     from scmedal_tools.bm._baselines import Counterfactual
     from scmedal_tools.model import SCMEDAL_RE
 
 IDENTITY: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1, "zorder": 0}
-# Beside a point, away from the identity line first: there it is emptier.
-UPPER_LEFT = {"xytext": (-3, 3), "ha": "right", "va": "bottom"}
-LOWER_RIGHT = {"xytext": (3, -3), "ha": "left", "va": "top"}
-UPPER_RIGHT = {"xytext": (3, 3), "ha": "left", "va": "bottom"}
-LOWER_LEFT = {"xytext": (-3, -3), "ha": "right", "va": "top"}
-ABOVE_LINE = (UPPER_LEFT, LOWER_RIGHT, UPPER_RIGHT, LOWER_LEFT)
-BELOW_LINE = (LOWER_RIGHT, UPPER_LEFT, LOWER_LEFT, UPPER_RIGHT)
+# Where a name may stand from its point: beside it, else farther away at the end of a line.
+DISTANCES = (4, 14, 26)  # points
+LINE: dict[str, Any] = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.6, "shrinkB": 2}
+CLEARANCE = 2.0  # points between a name and the middle of a point
 
 
 def gene_shifts(
@@ -73,8 +73,9 @@ def gene_shifts(
     train, test
         Positions of the cells to predict from and of those to measure on; by default the model's.
     n_names
-        Number of genes to name: those with the largest shift, predicted or measured. A name that
-        would cover another or its point is left out.
+        Number of genes to name: those with the largest shift, predicted or measured. Names cover
+        neither points nor each other: where there is no place beside its point, a name stands
+        farther away with a line to it; one without a place there either is left out.
     ax
         Axes to draw on, by default those of a new figure.
     save
@@ -188,17 +189,44 @@ def _shifts(
 
 
 def _name_genes(ax: Axes, shifts: pd.DataFrame, n_names: int) -> None:
-    figure_of(ax).draw_without_rendering()  # Only now it is known where a name would be.
-    named = shifts.loc[shifts.abs().max(axis=1).nlargest(n_names).index]
-    points = ax.transData.transform(named.to_numpy())
-    taken = [Bbox.from_extents(*(point - 3), *(point + 3)) for point in points]
-    for gene, (x, y) in zip(named.index, named.to_numpy(), strict=True):
-        for style in ABOVE_LINE if y > x else BELOW_LINE:
-            name = ax.annotate(
-                plain(gene), (x, y), textcoords="offset points", fontsize=7, **style
-            )
-            place = name.get_window_extent()
-            if not place.count_overlaps(taken):
+    figure = figure_of(ax)
+    figure.draw_without_rendering()  # Only now it is known where a name would be.
+    pixels = figure.dpi / 72
+    points = ax.transData.transform(shifts.to_numpy())
+    inside = ax.get_window_extent()
+    taken: list[Bbox] = []
+    for gene in shifts.abs().max(axis=1).nlargest(n_names).index:
+        x, y = shifts.loc[gene]
+        for distance, angle in product(DISTANCES, _directions(y > x)):
+            name = _annotate(ax, plain(gene), (x, y), distance, angle)
+            name.get_window_extent()  # puts it where it belongs, but takes in its line
+            place = Text.get_window_extent(name)
+            fits = place.x0 >= inside.x0 and place.x1 <= inside.x1
+            fits &= place.y0 >= inside.y0 and place.y1 <= inside.y1
+            around = place.padded(CLEARANCE * pixels)
+            if fits and not around.count_contains(points) and not place.count_overlaps(taken):
                 taken.append(place)
                 break
             name.remove()
+
+
+def _directions(above: bool) -> np.ndarray:
+    """Angles to try, from the identity line away first: there it is emptier."""
+    away = 135 if above else -45
+    return np.deg2rad(away + np.array([0, -45, 45, -90, 90, -135, 135, 180]))
+
+
+def _annotate(
+    ax: Axes, gene: str, xy: tuple[float, float], distance: float, angle: float
+) -> Annotation:
+    x, y = np.cos(angle), np.sin(angle)
+    return ax.annotate(
+        gene,
+        xy,
+        xytext=(distance * x, distance * y),
+        textcoords="offset points",
+        ha="center" if abs(x) < 0.1 else "left" if x > 0 else "right",
+        va="center" if abs(y) < 0.1 else "bottom" if y > 0 else "top",
+        fontsize=7,
+        arrowprops=LINE if distance > DISTANCES[0] else None,
+    )
