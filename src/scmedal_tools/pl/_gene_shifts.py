@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 from scmedal_tools._checks import check_obs
 from scmedal_tools.bm._expression import registered_expression
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
     from scipy import sparse
 
     from scmedal_tools.bm._baselines import Counterfactual

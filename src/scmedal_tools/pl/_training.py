@@ -207,8 +207,14 @@ def _draw_contributions(ax: Axes, weighted: Curves) -> None:
             _draw_curve(ax, of_split.abs(), label=f"_{split}", color=color, linestyle=linestyle)
         ax.plot([], [], color=color, label=plain(_readable(term)))
     ax.set_title("weighted contributions (magnitude)", fontsize=9)
-    # Beside the curves: on a logarithmic axis there is no place that none of them crosses.
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, frameon=False)
+    # Below the curves: on a logarithmic axis there is no place that none of them crosses.
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.3),
+        ncols=len(weighted),
+        fontsize=7,
+        frameon=False,
+    )
 
 
 def _draw_curve(ax: Axes, folds: pd.DataFrame, *, color: str, **style: Any) -> None:
