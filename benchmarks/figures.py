@@ -23,7 +23,10 @@ from PIL import Image
 import scmedal_tools as smt
 
 GUIDE = ROOT / "docs" / "_static"
-IN_GUIDE = ("confounding", "training", "embeddings", "batch_effects", "genomap_panel")
+IN_GUIDE = (
+    *("confounding", "training", "embeddings", "batch_effects"),
+    *("variance_components", "genomap_panel"),
+)
 MODELS = {"FE": smt.model.SCMEDAL_FE, "RE": smt.model.SCMEDAL_RE}
 KEYS = ["X_pca", "X_scmedal_fe", "X_scmedal_re"]
 SIZES = (0.7, 0.1, 0.2)
