@@ -77,8 +77,7 @@ def p_values(
     means = _donor_means(model, cells, donors, None)
     draws = []
     for draw in model._draw_effects(N_DRAWS):
-        with model.module.effects_fixed_at(draw):
-            draws.append(_donor_means(model, cells, donors, None))
+        draws.append(_donor_means(model, cells, donors, None, draw))
     measured = adata.X.toarray().astype(np.float64)
     own = adata.obs["donor"].cat.codes.to_numpy()
     own_means = np.stack([measured[own == k].mean(0) for k in range(len(donors))])

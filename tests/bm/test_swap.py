@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 from scipy import sparse
 from sklearn.decomposition import PCA
@@ -93,8 +94,9 @@ class MadeUpModel:
     def __init__(self, world, factor=1.0, drift=0.0, missed=0.5):
         self.world, self.factor, self.drift, self.missed = world, factor, drift, missed
         self.batch_names = pd.Index(BATCHES)
+        self.factors = {"donor": self.batch_names}
         self.train_indices, self.test_indices = world.parts["train"], world.parts["test"]
-        self.sizes = []
+        self.sizes, self.further = [], []
 
     def get_reconstruction(self, adata, indices, **_):
         return self.world.adata.X[indices] - self.missed
@@ -104,6 +106,7 @@ class MadeUpModel:
         (minibatch,) = dataloader
         expression, own = minibatch["X"].numpy(), minibatch["batch"].numpy().ravel()
         self.sizes.append(len(expression))
+        self.further.append(minibatch["extra_categorical_covs"].numpy())
         effects = self.world.effects
         shift = effects[self.batch_names.get_loc(transform_batch)] - effects[own]
         return expression + self.factor * shift + self.drift
@@ -154,6 +157,32 @@ class TestMadeUpModels:
         model = MadeUpModel(world, factor=0.5)
         table = bm.swap_quality(model, adata, "donor", "type", progress=False)
         pd.testing.assert_frame_equal(table, judge(model))
+
+
+class TestFurtherFactors:
+    @pytest.fixture
+    def model(self, world):
+        """Cells of batch A are of one protocol, the others of another."""
+        obs = world.adata.obs
+        obs["protocol"] = np.where(obs["donor"] == "A", "v2", "v3")
+        model = MadeUpModel(world)
+        model.factors["protocol"] = pd.Index(["v1", "v2", "v3"])
+        return model
+
+    def test_stay_as_they_are(self, model):
+        table = judge(model)
+        assert list(table["source"]) == ["A", "C"]
+        # Of each pair the way there and the way back.
+        for codes, code in zip(model.further, [1, 1, 2, 2], strict=True):
+            assert codes.shape == (15, 1)
+            assert (codes == code).all()
+
+    def test_levels_that_the_model_does_not_know(self, model, world):
+        world.adata.obs["protocol"] = "v4"
+        with pytest.raises(
+            ValueError, match=r"obs\['protocol'\] has 'v4', which the model was not"
+        ):
+            judge(model)
 
 
 class TestWhichCells:
@@ -265,6 +294,38 @@ class TestTrainedModel:
             assert row.energy_unswapped == pytest.approx(energy_by_pairs(x[own], others), abs=1e-3)
             assert row.energy_swapped == pytest.approx(energy_by_pairs(swapped, others), abs=1e-3)
             assert row.energy_swapped != pytest.approx(row.energy_unswapped, abs=1e-3)
+
+    def test_swaps_are_the_models_with_a_second_factor(self, cells, fit, parts):
+        adata = cells[:, :40].copy()
+        v3 = np.random.default_rng(0).random(adata.n_obs) < 0.5
+        x = adata.X.toarray()
+        x[v3] += np.random.default_rng(1).exponential(size=40)
+        adata.X, adata.obs["protocol"] = x, np.where(v3, "v3", "v2")
+        split = {"external_indexing": parts[0]}
+        factors = {"random_effect_keys": ["protocol"]}
+        model = fit("SCMEDAL_RE", adata, factors, max_epochs=10, datasplitter_kwargs=split)
+        for table in model.module.effect_tables.values():
+            table.loc.data += 0.2 * torch.randn(table.loc.shape)
+        found = bm.swap_quality(
+            model,
+            adata,
+            "donor",
+            "cell_type",
+            targets=[("donor_02", "type_1")],
+            min_cells=3,
+            progress=False,
+        )
+        of_type = adata.obs["cell_type"] == "type_1"
+        for row in found.itertuples():
+            own, others = (
+                part[((adata.obs["donor"] == donor) & of_type).iloc[part]]
+                for part, donor in ((parts[0][0], row.source), (parts[0][2], row.target))
+            )
+            swapped = model.get_counterfactual_expression(
+                indices=own, transform_batch=row.target, keep_residual=True, return_numpy=True
+            )
+            expected = energy_by_pairs(swapped, x[others])
+            assert row.energy_swapped == pytest.approx(expected, abs=1e-3)
 
     def test_energy_of_least_squares(self, model, table, members, parts):
         x, obs = model.adata.X.toarray(), model.adata.obs[["donor", "cell_type"]]

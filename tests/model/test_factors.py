@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import torch
+from scvi import REGISTRY_KEYS
 
 import scmedal_tools as smt
-from scmedal_tools.module._levels import pack
 from scmedal_tools.train._mixed_model import GroupSums, fit_crossed_models
 
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
@@ -261,11 +261,21 @@ class TestErrors:
             model.get_counterfactual_expression(transform_batch={"protocol": "v9"})
 
 
-def test_codes_of_cells_reach_the_network(model, crossed):
+def test_levels_of_cells_reach_the_network(model, crossed):
     tensors = next(iter(model._minibatches(None, np.arange(40), None, None)))
-    code = model.module._get_inference_input(tensors)["batch_index"]
+    ours = model.module._get_inference_input(tensors)["levels"]
     levels = [
         torch.as_tensor(names.get_indexer(crossed.obs[key][:40]))
         for key, names in model.factors.items()
     ]
-    assert torch.equal(code, pack(levels))
+    assert torch.equal(ours, torch.stack(levels, dim=1))
+
+
+def test_minibatches_without_a_factor_are_refused(model):
+    minibatches = list(model._minibatches(None, np.arange(40), None, None))
+    for tensors in minibatches:
+        del tensors[REGISTRY_KEYS.CAT_COVS_KEY]
+    with pytest.raises(ValueError, match="do not fit 2 factor"):
+        model.get_reconstruction(dataloader=minibatches)
+    with pytest.raises(ValueError, match="do not fit 2 factor"):
+        model.get_counterfactual_expression(dataloader=minibatches, transform_batch="donor_02")

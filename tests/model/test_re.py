@@ -83,7 +83,7 @@ class TestCounterfactual:
                 z = inferred["z"]
                 if swap == "content":
                     z = module.express(inferred["content"], target, sample=False)
-                swapped = module.generative(z, target, inferred["content"])["x_hat"]
+                swapped = module.predict(z, target, inferred["content"])
                 expected = module.scaler.inverse(swapped)
             ours = re.get_counterfactual_expression(
                 transform_batch="donor_03", swap=swap, return_numpy=True

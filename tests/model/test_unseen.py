@@ -46,9 +46,9 @@ def test_population_has_no_effects(re, newcomers, is_new):
     x = torch.as_tensor(newcomers.X.toarray()[is_new])
     zeros = {name: torch.zeros_like(table.loc) for name, table in module.effect_tables.items()}
     anyone = torch.zeros(len(x), dtype=torch.long)
-    with torch.no_grad(), module.effects_fixed_at(zeros):
-        inferred = module.inference(x, anyone)
-        x_hat = module.decode(inferred["z"], anyone)
+    with torch.no_grad():
+        inferred = module.inference(x, anyone, draw=zeros)
+        x_hat = module.decode(inferred["z"], anyone, draw=zeros)
     effects = module.gene_effects
     state = effects.state_of(inferred["content"])
     weight = effects.network_weight

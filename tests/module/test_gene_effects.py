@@ -89,8 +89,9 @@ def test_the_population_of_a_draw_follows_its_models(effects, cells):
     for model in (*effects.without_network, *effects.with_network):
         model.loc.zero_()
         model.probabilities.zero_()[:, 0] = 1
-    effects.fixed = effects.draw(torch.Generator().manual_seed(0))
-    torch.testing.assert_close(effects(*inputs), effects(*inputs[:3], nobody))
+    draw = effects.draw(torch.Generator().manual_seed(0))
+    population = effects(*inputs[:3], nobody, draw=draw)
+    torch.testing.assert_close(effects(*inputs, draw=draw), population)
 
 
 def test_a_cell_is_in_the_nearest_state(effects, cells):
@@ -137,8 +138,8 @@ class TestDraws:
     def test_are_what_is_added(self, effects, draws, cells):
         *inputs, state = cells
         population, own, _, batch = inputs
-        effects.fixed = draw = draws[0]
-        values = effects(*as_tensors(*inputs)).numpy()
+        draw = draws[0]
+        values = effects(*as_tensors(*inputs), draw=draw).numpy()
         follows = draw.weight.numpy() == 1
         deviations = (draw.common + draw.effects[0]).numpy()[batch, state]
         for x, model, genes in ((population, MODELS[0], ~follows), (own, MODELS[1], follows)):

@@ -1,37 +1,39 @@
-"""Codes that name a level of each factor."""
+"""Levels of cells of each factor."""
 
-import numpy as np
 import pytest
 import torch
+from scvi import REGISTRY_KEYS
 
-from scmedal_tools.module._levels import POPULATION, level_of, pack, with_level
+from scmedal_tools.module._levels import POPULATION, as_levels, effects_of, levels_of
 
-
-@pytest.fixture
-def levels():
-    rng = np.random.default_rng(0)
-    return [torch.as_tensor(rng.integers(-1, n, size=200)) for n in (7, 100_000, 3)]
+BATCH = torch.tensor([[0.0], [2.0], [1.0]])
+FURTHER = torch.tensor([[5, 1], [4, 0], [3, 1]])
 
 
-def test_a_code_holds_the_level_of_every_factor(levels):
-    code = pack(levels)
-    for factor, level in enumerate(levels):
-        assert torch.equal(level_of(code, factor), level)
+def test_of_a_minibatch_the_batch_comes_first():
+    tensors = {REGISTRY_KEYS.BATCH_KEY: BATCH, REGISTRY_KEYS.CAT_COVS_KEY: FURTHER}
+    assert levels_of(tensors).tolist() == [[0, 5, 1], [2, 4, 0], [1, 3, 1]]
+    del tensors[REGISTRY_KEYS.CAT_COVS_KEY]
+    assert levels_of(tensors).tolist() == [[0], [2], [1]]
+    assert levels_of(tensors).dtype == torch.long
 
 
-def test_with_one_factor_the_code_is_the_batch(levels):
-    assert torch.equal(pack(levels[:1]), levels[0])
+def test_of_one_factor_they_may_have_one_axis():
+    assert torch.equal(as_levels(FURTHER[:, 0], 1), FURTHER[:, :1])
+    assert as_levels(FURTHER, 2) is FURTHER
 
 
-def test_without_any_level_it_is_the_population():
-    nothing = torch.full((3,), POPULATION)
-    assert pack([nothing, nothing, nothing]).tolist() == [POPULATION] * 3
+@pytest.mark.parametrize(("levels", "n_factors"), [(FURTHER[:, 0], 2), (FURTHER, 3), (FURTHER, 1)])
+def test_of_too_few_or_too_many_factors_are_refused(levels, n_factors):
+    message = rf"do not fit {n_factors} factor.*\(n_cells, {n_factors}\)"
+    with pytest.raises(ValueError, match=message):
+        as_levels(levels, n_factors)
 
 
-@pytest.mark.parametrize("factor", [0, 1, 2])
-@pytest.mark.parametrize("level", [POPULATION, 0, 5])
-def test_one_level_is_replaced_and_the_others_stay(levels, factor, level):
-    code = with_level(pack(levels), factor, level)
-    for other, before in enumerate(levels):
-        expected = torch.full_like(before, level) if other == factor else before
-        assert torch.equal(level_of(code, other), expected)
+def test_levels_without_a_row_have_no_effect():
+    table = torch.arange(1.0, 7.0).reshape(2, 3)
+    level = torch.tensor([1, POPULATION, 2, 0])
+    expected = torch.tensor([[4.0, 5, 6], [0, 0, 0], [0, 0, 0], [1, 2, 3]])
+    assert torch.equal(effects_of(table, level), expected)
+    units = torch.tensor([2, 0])
+    assert torch.equal(effects_of(table, level, units=units), expected[:, units])

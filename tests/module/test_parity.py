@@ -24,21 +24,23 @@ def fixed_effects(model):
     changes = {"adversary_hidden": (8, 6)}
     if model == "aec":
         changes |= {"adversary_weight": 0, "reconstruction_weight": 100, "label_weight": 0.6}
-    module = FEModule(**SIZES, n_labels=0 if model == "fe" else 5, **(preset | changes))
+    n_labels = 0 if model == "fe" else 5
+    module = FEModule.from_settings(preset | changes, **SIZES, n_labels=n_labels)
     load_weights(module, model)
     return module
 
 
 @pytest.fixture
 def random_effects():
-    module = REModule(**SIZES, **get_preset("SCMEDAL_RE", "paper").module)
+    module = REModule.from_settings(get_preset("SCMEDAL_RE", "paper").module, **SIZES)
     load_weights(module, "re")
     return module
 
 
-def forward(module):
-    inference = module.inference(X, BATCH)
-    generative = module.generative(**module._get_generative_input(TENSORS, inference))
+def forward(module, **options):
+    inference = module.inference(**module._get_inference_input(TENSORS), **options)
+    inputs = module._get_generative_input(TENSORS, inference)
+    generative = module.generative(**inputs, **options)
     return inference, generative, module.loss(TENSORS, inference, generative)
 
 
@@ -121,7 +123,7 @@ def assert_moving_statistics(module, expected):
 def test_fixed_effects_moving_statistics(model):
     module = fixed_effects(model).train()
     module.initial = {k: v.clone() for k, v in module.state_dict().items()}
-    module.inference(X, BATCH)
+    module.inference(X)
     assert_moving_statistics(module, arrays(model, "train.after"))
 
 
@@ -159,9 +161,9 @@ def test_random_effects_counterfactuals(random_effects):
     decoder = module.inference(X, BATCH)["z"]
     expected = arrays("re", "cf_batch2")
     assert_close(both, expected["latent"])
-    ours = module.generative(both, target, both)["x_hat"]
+    ours = module.generative(both, target)["x_hat"]
     assert_close(ours, expected["recon_swap_encoder_and_decoder"])
-    ours = module.generative(decoder, target, decoder)["x_hat"]
+    ours = module.generative(decoder, target)["x_hat"]
     assert_close(ours, expected["recon_swap_decoder_only"])
 
 
@@ -169,9 +171,7 @@ def test_random_effects_training(random_effects):
     module = random_effects.train()
     module.kl_weight = 0.0
     module.initial = {k: v.clone() for k, v in module.state_dict().items()}
-    draw = {name: table.loc for name, table in module.effect_tables.items()}
-    with module.effects_fixed_at(draw):
-        inference, generative, output = forward(module)
+    inference, generative, output = forward(module, sample=False)
     output.loss.backward()
     expected = arrays("re", "train_det")
     assert_close(inference["z"], expected["latent"], 2e-3)

@@ -4,7 +4,14 @@ import pytest
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmedal_tools.module import REModule
+from scmedal_tools.module import (
+    AdversarySettings,
+    Architecture,
+    EffectsSettings,
+    ObjectiveSettings,
+    ReconstructionSettings,
+    REModule,
+)
 from scmedal_tools.train import get_preset
 
 N_GENES, N_BATCH = 50, 4
@@ -20,9 +27,10 @@ def tensors():
     }
 
 
-def make_module(preset="default", **changes):
+def make_module(preset="default", sizes=None, **changes):
     torch.manual_seed(1)
-    module = REModule(**SIZES, **get_preset("SCMEDAL_RE", preset).module | changes)
+    settings = get_preset("SCMEDAL_RE", preset).module | changes
+    module = REModule.from_settings(settings, **SIZES | (sizes or {}))
     module.scaler.shift.fill_(1.5)
     module.scaler.scale.fill_(0.8)
     return module
@@ -116,9 +124,7 @@ def test_axes_are_saved_and_start_empty():
 
 class TestWhereEffectsAre:
     def test_next_to_the_latent_and_at_the_genes(self):
-        torch.manual_seed(0)
-        settings = get_preset("SCMEDAL_RE", "default").module
-        module = REModule(N_GENES, N_BATCH, (9, 8, 7), 3, **settings)
+        module = make_module(sizes={"n_hidden": (9, 8, 7)})
         layers = {name.rsplit(".", 1)[0] for name in module.effect_tables}
         assert layers == {"encoder.2", "bottleneck", "decoder.0", "output"}
 
@@ -126,16 +132,6 @@ class TestWhereEffectsAre:
         layers = {name.rsplit(".", 1)[0] for name in make_module(deep_effects=True).effect_tables}
         hidden = {f"{side}.{i}" for side in ("encoder", "decoder") for i in (0, 1)}
         assert layers == hidden | {"bottleneck", "output"}
-
-    def test_a_context_within_another_gives_back_what_it_found(self):
-        module = make_module()
-        outer = {name: torch.ones_like(t.loc) for name, t in module.effect_tables.items()}
-        with module.effects_fixed_at(outer):
-            with module.effects_fixed_at({"output.bias": torch.zeros(N_BATCH, N_GENES)}):
-                assert not module.output.bias.fixed.any()
-                assert module.output.slope.fixed is outer["output.slope"]
-            assert module.output.bias.fixed is outer["output.bias"]
-        assert all(table.fixed is None for table in module.effect_tables.values())
 
     def test_only_blocks_with_effects_absorb(self):
         module = make_module()
@@ -146,6 +142,72 @@ class TestWhereEffectsAre:
             torch.testing.assert_close(table.loc.mean(0), torch.zeros(table.loc.shape[1]))
 
     def test_there_is_a_hidden_layer(self):
-        settings = get_preset("SCMEDAL_RE", "default").module
         with pytest.raises(ValueError, match="n_hidden is empty"):
-            REModule(N_GENES, N_BATCH, (), 3, **settings)
+            make_module(sizes={"n_hidden": ()})
+
+
+class TestSettings:
+    def test_by_name_are_those_in_groups(self):
+        by_name = make_module(batch_weight=2.0, adversary_hidden=(7,), n_states=3)
+        torch.manual_seed(1)
+        grouped = REModule(
+            **SIZES,
+            reconstruction=ReconstructionSettings("centred", "gaussian", 1.0),
+            adversary=AdversarySettings("bounded", (7,), 7.0, 0.5),
+            architecture=Architecture(True, False, "layer", False, "linear", "linear", 0.45, 3),
+            effects=EffectsSettings(0.1, True, 0.05, 0.0),
+            objective=ObjectiveSettings("closed form", 1.0, (64,), 2.0),
+        )
+        state = grouped.state_dict()
+        for name, values in by_name.state_dict().items():
+            assert name.startswith("scaler") or torch.equal(values, state.pop(name)), name
+        assert not [name for name in state if not name.startswith("scaler")]
+        for name in ("kl_weight", "kl_estimate", "batch_weight", "adversary_weight"):
+            assert getattr(grouped, name) == getattr(by_name, name)
+
+    def test_a_name_that_there_is_not_is_refused(self):
+        with pytest.raises(TypeError, match="adversary_wieght"):
+            make_module(adversary_wieght=1.0)
+
+    def test_a_missing_one_is_named(self):
+        settings = dict(get_preset("SCMEDAL_RE", "default").module)
+        del settings["n_states"]
+        with pytest.raises(TypeError, match="n_states"):
+            REModule.from_settings(settings, **SIZES)
+
+
+class TestLevels:
+    def test_of_one_factor_may_have_one_axis(self, tensors):
+        module, x = make_module().eval(), tensors[REGISTRY_KEYS.X_KEY]
+        levels = tensors[REGISTRY_KEYS.BATCH_KEY]
+        both = (module.inference(x, of_cells)["z"] for of_cells in (levels, levels[:, 0]))
+        assert torch.equal(*both)
+
+    @pytest.mark.parametrize("deep_effects", [True, False])
+    def test_a_missing_factor_is_an_error(self, tensors, deep_effects):
+        module = make_module(sizes={"n_crossed": (3,)}, deep_effects=deep_effects).eval()
+        x, batch = tensors[REGISTRY_KEYS.X_KEY], tensors[REGISTRY_KEYS.BATCH_KEY]
+        message = r"shape \(40, 1\) do not fit 2 factor.*of every factor, the batch first"
+        with pytest.raises(ValueError, match=message):
+            module.inference(x, batch)
+        with pytest.raises(ValueError, match=message):
+            module.predict(torch.rand(40, 3), batch, torch.rand(40, 3))
+        with pytest.raises(ValueError, match=message):
+            module(tensors)
+
+
+@torch.no_grad()
+def test_a_draw_replaces_the_tables_everywhere(tensors):
+    """As if the posterior means were those drawn."""
+    module, given = (make_module(deep_effects=True, sizes={"n_crossed": (3,)}) for _ in range(2))
+    draw = module.eval().draw_effects(torch.Generator().manual_seed(0))
+    assert draw.keys() == module.effect_tables.keys()
+    for name, table in given.eval().effect_tables.items():
+        table.loc.copy_(draw[name])
+    x = tensors[REGISTRY_KEYS.X_KEY]
+    levels = torch.cat([tensors[REGISTRY_KEYS.BATCH_KEY], torch.randint(3, (40, 1))], dim=1)
+    ours, expected = module.inference(x, levels, draw=draw), given.inference(x, levels)
+    assert torch.equal(ours["z"], expected["z"])
+    x_hat = module.predict(ours["z"], levels, ours["content"], draw=draw)
+    assert torch.equal(x_hat, given.predict(ours["z"], levels, ours["content"]))
+    assert not torch.allclose(x_hat, module.predict(ours["z"], levels, ours["content"]))

@@ -1,14 +1,16 @@
 """Random effects and the block that carries them, against torch's distributions and products."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from scmedal_tools.module._reden import RandomEffects, RedenBlock
+from scmedal_tools.module import EffectsSettings, RandomEffects, RedenBlock
 
-EFFECTS = {"prior_sd": 0.3, "learn_prior": True, "posterior_sd": 0.2, "mean_sd": 0.5}
+EFFECTS = EffectsSettings(prior_sd=0.3, learn_prior=True, posterior_sd=0.2, mean_sd=0.5)
 BATCH = torch.tensor([0, 2, 2, 1, 0, 2, 1])
 
 
@@ -20,7 +22,7 @@ def _seed():
 @pytest.fixture
 def table():
     """Table of three batches and five units, with unequal posteriors."""
-    table = RandomEffects(3, 5, **EFFECTS)
+    table = RandomEffects(3, 5, EFFECTS)
     nn.init.normal_(table.rho)
     return table
 
@@ -41,14 +43,14 @@ def make_block(effects=EFFECTS, **changes):
 
 class TestRandomEffects:
     def test_starts_as_told(self):
-        table = RandomEffects(200, 100, **EFFECTS)
+        table = RandomEffects(200, 100, EFFECTS)
         torch.testing.assert_close(table.posterior_sd, torch.full((200, 100), 0.2))
         torch.testing.assert_close(table.prior_sd, torch.tensor(0.3))
         assert table.loc.std().item() == pytest.approx(0.5, rel=0.02)
 
     def test_remembers_how_it_started(self, table):
         table.log_prior_sd.data.fill_(2.0)
-        assert table.start == {"prior_sd": 0.3, "posterior_sd": 0.2}
+        assert (table.start.prior_sd, table.start.posterior_sd) == (0.3, 0.2)
 
     def test_is_given_posterior_sds(self, table):
         loc = table.loc.detach().clone()
@@ -67,7 +69,7 @@ class TestRandomEffects:
 
     @pytest.mark.parametrize("learn_prior", [True, False])
     def test_prior_is_learned_or_not(self, learn_prior):
-        table = RandomEffects(3, 5, **EFFECTS | {"learn_prior": learn_prior})
+        table = RandomEffects(3, 5, replace(EFFECTS, learn_prior=learn_prior))
         table.kl().backward()
         assert (table.log_prior_sd.grad is not None) == learn_prior
 
@@ -118,9 +120,15 @@ class TestRandomEffects:
         assert not torch.equal(first, second)
 
     @pytest.mark.parametrize("sample", [True, False])
-    def test_fixed_table_is_what_is_looked_up(self, table, sample):
-        table.fixed = torch.arange(15.0).reshape(3, 5)
-        assert torch.equal(table(BATCH, sample=sample), table.fixed[BATCH])
+    def test_a_draw_is_what_is_looked_up(self, table, sample):
+        draw = torch.arange(15.0).reshape(3, 5)
+        assert torch.equal(table(BATCH, sample=sample, draw=draw), draw[BATCH])
+
+    def test_only_some_batches_are_given_posterior_sds(self, table):
+        before = table.posterior_sd.detach().clone()
+        table.set_posterior_sd(torch.tensor(0.5), slice(1, None))
+        torch.testing.assert_close(table.posterior_sd[1:], torch.full((2, 5), 0.5))
+        assert torch.equal(table.posterior_sd[0], before[0])
 
 
 class TestRedenBlock:
@@ -132,7 +140,7 @@ class TestRedenBlock:
         torch.testing.assert_close(block(x, BATCH, sample=False), expected)
 
     def test_effects_of_zero_leave_a_dense_layer(self):
-        block, plain = make_block(EFFECTS | {"mean_sd": 0.0}), make_block(None)
+        block, plain = make_block(replace(EFFECTS, mean_sd=0.0)), make_block(None)
         plain.load_state_dict(block.state_dict(), strict=False)
         x = torch.randn(len(BATCH), 4)
         ours, expected = block(x, BATCH, sample=False), plain(x, BATCH, sample=False)
@@ -143,6 +151,34 @@ class TestRedenBlock:
         x = torch.randn(len(BATCH), 4)
         assert not any(isinstance(m, RandomEffects) for m in block.modules())
         assert torch.equal(block(x, BATCH, sample=True), block(x, BATCH.flip(0), sample=True))
+
+    def test_effects_of_several_factors_add_up(self):
+        block = make_block(n_crossed=(2,))
+        x, levels = torch.randn(len(BATCH), 4), torch.stack([BATCH, BATCH % 2], dim=1)
+        levels[0, 1] = -1  # the population of the second factor
+        slope, bias = (
+            table.loc[BATCH] + crossed.loc[BATCH % 2] * (levels[:, 1:] >= 0)
+            for table, crossed in zip(
+                (block.slope, block.bias), block.crossed[0].values(), strict=True
+            )
+        )
+        expected = F.selu(F.layer_norm(block.dense(x), (5,)) * (1 + slope) + bias)
+        torch.testing.assert_close(block(x, levels, sample=False), expected)
+
+    def test_takes_tables_of_a_draw_by_name(self):
+        block, given = make_block(n_crossed=(2,)), make_block(n_crossed=(2,))
+        draw = {name: table.data for name, table in given.named_parameters() if "loc" in name}
+        draw = {name.removesuffix(".loc"): table for name, table in draw.items()}
+        assert set(draw) == {"slope", "bias", "crossed.0.slope", "crossed.0.bias"}
+        given.load_state_dict(block.state_dict() | {f"{k}.loc": v for k, v in draw.items()})
+        x, levels = torch.randn(len(BATCH), 4), torch.stack([BATCH, BATCH % 2], dim=1)
+        ours = block(x, levels, sample=True, draw=draw)
+        assert torch.equal(ours, given(x, levels, sample=False))
+
+    def test_a_missing_factor_is_an_error(self):
+        block = make_block(n_crossed=(2,))
+        with pytest.raises(ValueError, match=r"shape \(7, 1\) do not fit 2 factor"):
+            block(torch.randn(len(BATCH), 4), BATCH, sample=False)
 
     def test_gradient_reaches_only_the_batches_that_are_there(self):
         block = make_block()
@@ -160,7 +196,7 @@ class TestCommonEffects:
     @pytest.fixture
     def table(self):
         """Six batches of different precision; posteriors of effects around a common one."""
-        table = RandomEffects(6, 5, **EFFECTS)
+        table = RandomEffects(6, 5, EFFECTS)
         self.precision = 10.0 ** torch.linspace(0, 3, 6)[:, None].expand(6, 5)
         self.y = 0.03 + 0.05 * torch.randn(6, 5)
         total = self.precision + 1 / table.prior_sd.detach() ** 2
@@ -235,7 +271,7 @@ class TestSquares:
 
 
 def test_a_batch_without_cells_gives_nothing_to_the_common_effect():
-    table = RandomEffects(3, 5, **EFFECTS | {"posterior_sd": 0.05})
+    table = RandomEffects(3, 5, replace(EFFECTS, posterior_sd=0.05))
     table.loc.data[1] = 0
     table.take_out_common()
     assert not table.loc[1].any()

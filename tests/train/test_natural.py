@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from scmedal_tools.module._reden import RandomEffects
+from scmedal_tools.module import EffectsSettings, RandomEffects
 from scmedal_tools.train._natural import NaturalGradient, marginal_change
 
 N_UNITS, NOISE, PRIOR_SD = 4, 0.5, 0.7
@@ -60,7 +60,7 @@ def loss(x, batch):
 
 def make_table(n_batch=N_BATCH, **changes):
     settings = {"prior_sd": PRIOR_SD, "learn_prior": False, "posterior_sd": 0.2, "mean_sd": 0.5}
-    return RandomEffects(n_batch, N_UNITS, **settings | changes)
+    return RandomEffects(n_batch, N_UNITS, EffectsSettings(**settings | changes))
 
 
 def with_posterior(mean, sd, **changes):

@@ -6,6 +6,7 @@ from scmedal_tools.module import FEModule, REModule
 from scmedal_tools.train import PRESETS, get_preset
 
 MODULES = {"SCMEDAL_FE": FEModule, "SCMEDAL_FEC": FEModule, "SCMEDAL_RE": REModule}
+SIZES = {"n_input": 7, "n_batch": 3, "n_hidden": (5, 4), "n_latent": 2}
 
 # scMEDAL, supplementary Tables S2 (healthy heart), S3 (ASD) and S4 (AML).
 TABLES = [
@@ -57,7 +58,7 @@ def test_training_of_the_papers_random_effects(data_set):
     assert preset.plan["effects_lr"] == preset.plan["lr"]
     assert preset.plan.get("lr_decay", 0) == 0
     assert preset.module["input_dropout"] == preset.module["adversary_dropout"] == 0
-    module = REModule(7, 3, n_hidden=(5, 4), n_latent=2, **preset.module)
+    module = REModule.from_settings(preset.module, **SIZES)
     assert module.batch_classifier is not None
     assert module.adversary is None
 
@@ -67,7 +68,7 @@ def test_default_of_the_random_effects():
     assert preset.plan["effects_optimizer"] == "natural"
     assert 0 < preset.plan["effects_lr"] <= 1
     assert 0 < preset.plan["lr_decay"] <= 1
-    module = REModule(7, 3, n_hidden=(5, 4), n_latent=2, **preset.module)
+    module = REModule.from_settings(preset.module, **SIZES)
     assert module.batch_classifier is None
     assert module.adversary is not None
 
@@ -82,7 +83,7 @@ def test_paper_means_aml(model):
     ("model", "name"), [(m, n) for m, names in PRESETS.items() for n in names]
 )
 def test_every_preset_builds_its_module(model, name):
-    module = MODULES[model](7, 3, n_hidden=(5, 4), n_latent=2, **get_preset(model, name).module)
+    module = MODULES[model].from_settings(get_preset(model, name).module, **SIZES)
     assert module.scaler.scaling == ("centred" if name == "default" else "minmax")
 
 

@@ -108,6 +108,7 @@ def swap_quality(
     check_obs(adata, labels_key, what="labels_key")
     from_cells, on_cells = known_cells({"model": model}, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    further = _further_levels(model, adata)
     expression = registered_expression([model], adata)
     expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
     fitted = least_squares(expression[from_cells], batches[from_cells], labels[from_cells])
@@ -138,8 +139,8 @@ def swap_quality(
             for cells in (sources[source, label], measured[target, label])
         )
         measured_cells = expression[own]
-        swapped = _swap(model, measured_cells, source, target)
-        back = _swap(model, swapped, target, source)
+        swapped = _swap(model, measured_cells, further[own], source, target)
+        back = _swap(model, swapped, further[own], target, source)
         missed = measured_cells - model.get_reconstruction(adata, own, return_numpy=True)
         sets = {
             "swapped": swapped,
@@ -173,7 +174,25 @@ def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
     return float(2 * cdist(x, y).mean() - within)
 
 
-def _swap(model: SCMEDAL_RE, expression: np.ndarray, source: str, target: str) -> np.ndarray:
+def _further_levels(model: SCMEDAL_RE, adata: AnnData) -> np.ndarray:
+    """Level of each cell of the factors beside the batch, cells x factors."""
+    further = list(model.factors.items())[1:]
+    levels = np.empty((adata.n_obs, len(further)), dtype=int)
+    for i, (key, names) in enumerate(further):
+        check_obs(adata, key, what="random_effect_keys", min_levels=1)
+        levels[:, i] = names.get_indexer(adata.obs[key])
+        if (levels[:, i] < 0).any():
+            unknown = adata.obs[key][levels[:, i] < 0].iloc[0]
+            raise ValueError(
+                f"adata.obs[{key!r}] has {unknown!r}, which the model was not trained on: leave "
+                "its cells out."
+            )
+    return levels
+
+
+def _swap(
+    model: SCMEDAL_RE, expression: np.ndarray, further: np.ndarray, source: str, target: str
+) -> np.ndarray:
     names = {str(name): name for name in model.batch_names}
     # As a minibatch: swapped expression may be slightly negative, which an AnnData is checked for.
     minibatch = {
@@ -181,6 +200,7 @@ def _swap(model: SCMEDAL_RE, expression: np.ndarray, source: str, target: str) -
         REGISTRY_KEYS.BATCH_KEY: torch.full(
             (len(expression), 1), model.batch_names.get_loc(names[source])
         ),
+        REGISTRY_KEYS.CAT_COVS_KEY: torch.as_tensor(further),
     }
     swapped = model.get_counterfactual_expression(
         dataloader=[minibatch],

@@ -9,7 +9,8 @@ import torch
 
 from scmedal_tools.model import SCMEDAL_FE
 from scmedal_tools.module import FEModule
-from scmedal_tools.module._base import WEIGHTED, batch_of
+from scmedal_tools.module._base import WEIGHTED
+from scmedal_tools.module._levels import levels_of
 from scmedal_tools.train import get_preset
 
 from ._common import Run, random_state, train
@@ -60,7 +61,7 @@ class SaucieModule(FEModule):
     ) -> LossOutput:
         """Loss of the autoencoder, and the weighted distance between the batches."""
         output = super().loss(tensors, inference_outputs, generative_outputs)
-        z, batch = inference_outputs["z"], batch_of(tensors)
+        z, batch = inference_outputs["z"], levels_of(tensors)[:, 0]
         mmd = mmd_to_reference(z, batch, self.n_batch, self.reference)
         contribution = self.mmd_weight * mmd
         metrics = {"mmd": mmd, f"{WEIGHTED}mmd": contribution}

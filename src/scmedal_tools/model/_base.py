@@ -60,14 +60,14 @@ class MedalModel(
         self.preset_ = preset
         self.best_epoch_: int | None = None
         n_genes, n_batch = self.summary_stats.n_vars, self.summary_stats.n_batch
-        self.module = self._module_cls(
-            n_genes,
-            n_batch,
+        self.module = self._module_cls.from_settings(
+            settings | module_kwargs,
+            n_input=n_genes,
+            n_batch=n_batch,
             n_hidden=n_hidden,
             n_latent=n_latent,
             n_crossed=[len(names) for names in list(self.factors.values())[1:]],
             **self._label_sizes(),
-            **(settings | module_kwargs),
         )
         self._model_summary_string = (
             f"{name}, preset {preset!r}: {n_genes} genes, {n_batch} batches, "

@@ -14,8 +14,9 @@ from scvi import settings
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools.module._levels import POPULATION as POPULATION_LEVEL
-from scmedal_tools.module._levels import with_level
+from scmedal_tools.module._levels import levels_of
 
+from ._draws import Draws
 from ._modalities import EXPRESSION, part_of
 from ._streaming import stream
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
     from typing_extensions import TypeIs
+
+    from scmedal_tools.module._re import EffectsDraw
 
     from ._inference import Indices, Minibatches
     from ._unseen import UnseenBatch
@@ -164,10 +167,12 @@ class CounterfactualMixin(BaseModelClass):
         genes = self._gene_positions(gene_list)
         decoded = None if gene_list is None else torch.as_tensor(genes, device=self.module.device)
 
-        def compute(tensors: dict[str, Tensor], levels: Sequence[Levels]) -> Tensor:
-            swapped = torch.stack(list(self._swap(tensors, levels, swap, decoded)))
+        def compute(
+            tensors: dict[str, Tensor], levels: Sequence[Levels], draw: EffectsDraw | None = None
+        ) -> Tensor:
+            swapped = torch.stack(list(self._swap(tensors, levels, swap, decoded, draw)))
             if keep_residual:
-                swapped = swapped + self._residual(tensors, decoded)
+                swapped = swapped + self._residual(tensors, decoded, draw)
             return swapped.mean(0, keepdim=True) if aggregate == "mean" else swapped
 
         reduce = partial(summarise, interval=interval) if interval is not None else None
@@ -234,41 +239,60 @@ class CounterfactualMixin(BaseModelClass):
         targets: Sequence[Levels],
         swap: Swap,
         genes: Tensor | None = None,
+        draw: EffectsDraw | None = None,
     ) -> Iterator[Tensor]:
         """Expression of a minibatch with the levels that each of the targets names."""
-        own = self.module._get_inference_input(tensors)["batch_index"]
         inference, population = {}, None
         if swap != "encoder_decoder":
-            inference = self._infer(tensors)
+            inference = self._infer(tensors, draw)
             if self.module.has_gene_effects:  # the same in all targets
                 population = self.module.decode_in_population(inference["content"], genes)
         for levels in targets:
-            target = own
+            target = levels_of(tensors).clone()
             for factor, level in levels.items():
-                target = with_level(target, factor, level)
+                target[:, factor] = level
             if swap == "encoder_decoder":
-                inputs = self.module._get_inference_input(tensors) | {"batch_index": target}
-                inference = self.module.inference(**inputs)
-            z = self._latent_in(inference, target) if swap == "content" else inference["z"]
-            swapped = self.module.generative(
-                z, target, inference["content"], genes=genes, population=population
-            )
-            yield self.module.scaler.inverse(swapped["x_hat"], genes)
+                inputs = self.module._get_inference_input(tensors, draw=draw)
+                inference = self.module.inference(**inputs | {"levels": target})
+            z = inference["z"]
+            if swap == "content":
+                z = self._latent_in(inference, target, draw)
+            x_hat = self.module.predict(z, target, inference["content"], genes, population, draw)
+            yield self.module.scaler.inverse(x_hat, genes)
 
-    def _residual(self, tensors: dict[str, Tensor], genes: Tensor | None) -> Tensor:
-        inference = self._infer(tensors)
-        generative_inputs = self.module._get_generative_input(tensors, inference)
-        x_hat = self.module.generative(**generative_inputs, genes=genes)["x_hat"]
+    def _predict(
+        self,
+        tensors: dict[str, Tensor],
+        inference: dict[str, Tensor],
+        draw: EffectsDraw | None = None,
+        genes: Tensor | None = None,
+    ) -> Tensor:
+        own = levels_of(tensors)
+        return self.module.predict(
+            inference["z"], own, inference["content"], genes=genes, draw=draw
+        )
+
+    def _residual(
+        self,
+        tensors: dict[str, Tensor],
+        genes: Tensor | None = None,
+        draw: EffectsDraw | None = None,
+    ) -> Tensor:
+        """What the reconstruction misses of a minibatch, in the units of the input."""
+        inference = self._infer(tensors, draw)
+        x_hat = self._predict(tensors, inference, draw, genes)
         measured = inference["x_scaled"]
         missed = (measured if genes is None else measured[:, genes]) - x_hat
         return missed * self.module.scaler.scale
 
-    def _latent_in(self, inference: dict[str, Tensor], batch: Tensor) -> Tensor:
-        """Latent ``r`` of inferred cells as it is in a batch."""
+    def _latent_in(
+        self, inference: dict[str, Tensor], levels: Tensor, draw: EffectsDraw | None = None
+    ) -> Tensor:
+        """Latent ``r`` of inferred cells as it is with other levels."""
         if self.module.bottleneck is None:
             return inference["z"]
         content = inference["content"]
-        return self.module.express(content, batch.to(content.device), sample=False)
+        return self.module.express(content, levels.to(content.device), sample=False, draw=draw)
 
     def _targets(self, transform_batch: Target | Sequence[Target] | None) -> dict[str, Levels]:
         """Levels that each target sets, by the name of the target."""
@@ -324,11 +348,9 @@ class CounterfactualMixin(BaseModelClass):
             )
         return swap
 
-    def _draw_effects(
-        self, n_samples: int, n_unseen: Sequence[int] | None = None
-    ) -> Iterator[dict[str, Tensor]]:
-        generator = torch.Generator().manual_seed(_seed())
-        return (self.module.draw_effects(generator, n_unseen) for _ in range(n_samples))
+    def _draw_effects(self, n_samples: int, n_unseen: Sequence[int] | None = None) -> Draws:
+        draw = partial(self.module.draw_effects, n_unseen=n_unseen)
+        return Draws(draw, _seed(), n_samples)
 
 
 def summarise(draws: Tensor, interval: float) -> Tensor:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from scmedal_tools.module._re import EffectsDraw
+
     from ._counterfactual import Levels
 
 GENES = "genes"
@@ -146,9 +148,7 @@ class BatchEffectsMixin(BaseModelClass):
     ) -> Iterator[Tensor]:
         """Mean effects over cells in each posterior draw, levels of the factor x genes."""
         for draw in self._draw_effects(n_samples):
-            with self.module.effects_fixed_at(draw):
-                effects = self._mean_effects(cells, factor)
-            yield effects
+            yield self._mean_effects(cells, factor, draw)
 
     @property
     def _population(self) -> Levels:
@@ -159,7 +159,9 @@ class BatchEffectsMixin(BaseModelClass):
         """Targets that have one level of a factor, and no effects of others."""
         return [self._population | {factor: k} for k in range(self.module.n_levels[factor])]
 
-    def _mean_effects(self, cells: np.ndarray, factor: int = 0) -> Tensor:
+    def _mean_effects(
+        self, cells: np.ndarray, factor: int = 0, draw: EffectsDraw | None = None
+    ) -> Tensor:
         """Mean over cells of [at the level - in the population], levels of the factor x genes.
 
         Other factors are at their population.
@@ -168,8 +170,8 @@ class BatchEffectsMixin(BaseModelClass):
         targets = [*self._levels_alone(factor), self._population]
         total = torch.zeros(())
         for tensors in self._minibatches(None, cells, None, None):
-            swapped = torch.stack([x.sum(0) for x in self._swap(tensors, targets, swap)])
-            total = total + swapped.double().cpu()
+            swapped = self._swap(tensors, targets, swap, draw=draw)
+            total = total + torch.stack([x.sum(0) for x in swapped]).double().cpu()
         return (total[:-1] - total[-1]) / len(cells)
 
 

@@ -9,7 +9,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from sklearn.cluster import KMeans
 
-from scmedal_tools.module._levels import level_of, pack
+from scmedal_tools.module._levels import levels_of
 from scmedal_tools.module._mixed_equations import likeness_of
 from scmedal_tools.train._mixed_model import (
     GroupSums,
@@ -57,11 +57,14 @@ class Groups:
         levels = [registered(REGISTRY_KEYS.BATCH_KEY).reshape(-1)]
         if REGISTRY_KEYS.CAT_COVS_KEY in model.adata_manager.data_registry:
             levels += list(registered(REGISTRY_KEYS.CAT_COVS_KEY).to_numpy().T)
-        codes = pack([torch.as_tensor(np.asarray(level, dtype=np.int64)) for level in levels])
-        self._codes = codes.unique()
-        factors = range(len(levels))
-        self.levels = torch.stack([level_of(self._codes, f) for f in factors], 1).numpy()
+        self._n_levels = model.module.n_levels
+        self._codes = np.unique(self._code(np.stack(levels, axis=1)))
+        self.levels = np.stack(np.unravel_index(self._codes, self._n_levels, order="F"), axis=1)
         self._model = model
+
+    def _code(self, levels: np.ndarray) -> np.ndarray:
+        """Number of each combination of levels."""
+        return np.ravel_multi_index(tuple(levels.T), self._n_levels, order="F")
 
     def empty_sums(self) -> GroupSums:
         """Sums over the cells of each combination and state, none yet."""
@@ -76,16 +79,17 @@ class Groups:
         model, module = self._model, self._model.module
         for tensors in model._minibatches(None, cells, None, None):
             inference = model._infer(tensors)
-            code = module._get_generative_input(tensors, inference)["batch_index"]
+            levels = levels_of(tensors)
             content = inference["content"]
             parts = (
                 inference["x_scaled"],
-                module.decode(inference["z"], code.to(content.device)),
+                module.decode(inference["z"], levels.to(content.device)),
                 module.decode_in_population(content),
-                torch.searchsorted(self._codes, code.cpu()),
                 module.gene_effects.state_of(content),
             )
-            yield Parts(*(part.cpu().numpy() for part in parts))
+            x, own, population, state = (part.cpu().numpy() for part in parts)
+            group = np.searchsorted(self._codes, self._code(levels.cpu().numpy()))
+            yield Parts(x, own, population, group, state)
 
 
 @torch.inference_mode()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
 
+    from scmedal_tools.module._re import EffectsDraw
+
+    from ._draws import Draws
     from ._unseen import UnseenBatch
 
     Indices = Sequence[int] | np.ndarray
@@ -87,9 +90,11 @@ class InferenceMixin(BaseModelClass):
         """
         minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
         n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
-        return self._collect(
-            minibatches, lambda tensors: self._infer(tensors)["z"], n_samples, n_unseen=n_unseen
-        )
+
+        def latent(tensors: dict[str, Tensor], draw: EffectsDraw | None = None) -> Tensor:
+            return self._infer(tensors, draw)["z"]
+
+        return self._collect(minibatches, latent, n_samples, n_unseen=n_unseen)
 
     @torch.inference_mode()
     def get_reconstruction(
@@ -144,13 +149,7 @@ class InferenceMixin(BaseModelClass):
         genes = self._gene_positions(gene_list)
         minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
         n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
-
-        def reconstruct(tensors: dict[str, Tensor]) -> Tensor:
-            outputs = self.module.generative(
-                **self.module._get_generative_input(tensors, self._infer(tensors))
-            )
-            return self.module.reconstruct(outputs, genes)
-
+        reconstruct = partial(self._reconstruct, genes=genes)
         reduce = partial(torch.mean, dim=0) if return_mean else None
         values = self._collect(minibatches, reconstruct, n_samples, reduce, n_unseen)
         cells = None if dataloader is not None else self._cell_names(adata, indices)
@@ -201,39 +200,55 @@ class InferenceMixin(BaseModelClass):
             )
         return adata, cells
 
-    def _infer(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.module.inference(**self.module._get_inference_input(tensors))
+    def _infer(
+        self, tensors: dict[str, Tensor], draw: EffectsDraw | None = None
+    ) -> dict[str, Tensor]:
+        return self.module.inference(**self.module._get_inference_input(tensors, draw=draw))
+
+    def _predict(
+        self,
+        tensors: dict[str, Tensor],
+        inference: dict[str, Tensor],
+        draw: EffectsDraw | None = None,
+    ) -> Tensor:
+        """Scaled expression that the model expects of inferred cells."""
+        inputs = self.module._get_generative_input(tensors, inference)
+        return self.module.generative(**inputs)["x_hat"]
+
+    def _reconstruct(
+        self,
+        tensors: dict[str, Tensor],
+        draw: EffectsDraw | None = None,
+        genes: np.ndarray | slice = slice(None),
+    ) -> Tensor:
+        """Reconstruction of a minibatch in the units of the input."""
+        x_hat = self._predict(tensors, self._infer(tensors, draw), draw)
+        return self.module.reconstruct(x_hat, genes)
 
     def _collect(
         self,
         minibatches: Minibatches,
-        compute: Callable[[dict[str, Tensor]], Tensor],
+        compute: Callable[..., Tensor],
         n_samples: int | None = None,
         reduce: Callable[[Tensor], Tensor] | None = None,
         n_unseen: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Apply ``compute``, which gives (..., cells, columns), to every minibatch.
 
-        With draws of the random effects, also of unseen levels, these are a first axis, unless
-        they are reduced.
+        With draws of the random effects, also of unseen levels, which are its argument ``draw``,
+        these are a first axis, unless they are reduced.
         """
         parts = []
-        draws = list(self._draw_effects(n_samples, n_unseen)) if n_samples is not None else None
+        draws = None if n_samples is None else self._draw_effects(n_samples, n_unseen).hold()
         for tensors in minibatches:
             if draws is None:
                 parts.append(_to_cpu(compute(tensors)))
                 continue
-            values = []
-            for draw in draws:
-                with self.module.effects_fixed_at(draw):
-                    values.append(_to_cpu(compute(tensors)))
-            drawn = torch.stack(values)
+            drawn = torch.stack([_to_cpu(compute(tensors, draw=draw)) for draw in draws])
             parts.append(drawn if reduce is None else reduce(drawn))
         return torch.cat(parts, dim=-2).numpy()
 
-    def _draw_effects(
-        self, n_samples: int, n_unseen: Sequence[int] | None = None
-    ) -> Iterator[dict[str, Tensor]]:
+    def _draw_effects(self, n_samples: int, n_unseen: Sequence[int] | None = None) -> Draws:
         raise ValueError(
             f"{type(self).__name__} has no random effects to draw; leave out `n_samples`."
         )

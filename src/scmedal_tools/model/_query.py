@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -103,15 +102,6 @@ class QueryMixin(MedalModel):
     def is_query(self) -> bool:
         """Whether batches were added to a trained model."""
         return any(self.module.n_new)
-
-    @wraps(MedalModel.train)
-    def train(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override] # mypy: wraps
-        # An epoch is judged by the network alone: the effects on genes follow.
-        self.module.learns_new_levels = self.is_query
-        try:
-            super().train(*args, **kwargs)
-        finally:
-            self.module.learns_new_levels = False
 
     def _preset(self) -> Preset:
         preset = super()._preset()

@@ -11,7 +11,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from scmedal_tools.module import REModule
-from scmedal_tools.module._levels import level_of, with_level
+from scmedal_tools.module._levels import levels_of
 from scmedal_tools.train._plans import SETTLE_AFTER
 
 from ._base import MedalModel
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
     from torch import Tensor
+
+    from scmedal_tools.module._re import EffectsDraw
 
     from ._inference import Indices, Minibatches
     from ._unseen import UnseenBatch
@@ -121,17 +123,21 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         compute = partial(self._coordinates if in_axes else self._network_latent, kind=kind)
         return self._collect(minibatches, compute, n_samples, n_unseen=n_unseen)
 
-    def _network_latent(self, tensors: dict[str, Tensor], kind: str) -> Tensor:
-        return self._infer(tensors)["z" if kind == "latent" else "content"]
+    def _network_latent(
+        self, tensors: dict[str, Tensor], kind: str, draw: EffectsDraw | None = None
+    ) -> Tensor:
+        return self._infer(tensors, draw)["z" if kind == "latent" else "content"]
 
-    def _coordinates(self, tensors: dict[str, Tensor], kind: str) -> Tensor:
-        module, inference = self.module, self._infer(tensors)
+    def _coordinates(
+        self, tensors: dict[str, Tensor], kind: str, draw: EffectsDraw | None = None
+    ) -> Tensor:
+        module, inference = self.module, self._infer(tensors, draw)
         if kind == "latent":
-            batch = module._get_generative_input(tensors, inference)["batch_index"]
-            x_hat = module.decode(inference["z"], batch.to(inference["z"].device))
+            own = levels_of(tensors).to(module.device)
+            x_hat = module.decode(inference["z"], own, draw=draw)
         else:
             x_hat = module.decode_in_population(inference["content"])
-        expression = module.reconstruct({"x_hat": x_hat}, slice(None))
+        expression = module.reconstruct(x_hat)
         return (expression - module.expression_centre) @ module.expression_axes
 
     @torch.inference_mode()
@@ -172,12 +178,12 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         n_batch, errors = self.module.n_batch, np.zeros(2)
         for tensors in self._minibatches(adata, indices, batch_size, None):
             inference = self._infer(tensors)
-            own = self.module._get_generative_input(tensors, inference)["batch_index"]
-            step = torch.randint(1, n_batch, own.shape, generator=generator).to(own.device)
-            other = with_level(own, 0, (level_of(own) + step) % n_batch)
-            for i, batch in enumerate((other, own)):
-                z = self._latent_in(inference, batch)
-                x_hat = self.module.generative(z, batch, inference["content"])["x_hat"]
+            own = levels_of(tensors)
+            other, step = own.clone(), torch.randint(1, n_batch, (len(own),), generator=generator)
+            other[:, 0] = (own[:, 0] + step.to(own.device)) % n_batch
+            for i, levels in enumerate((other, own)):
+                z = self._latent_in(inference, levels)
+                x_hat = self.module.predict(z, levels, inference["content"])
                 errors[i] += float((inference["x_scaled"] - x_hat).square().sum())
         return float(errors[0] / errors[1])
 

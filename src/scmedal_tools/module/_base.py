@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, auto_move_data
 
-from ._levels import pack
-from ._likelihood import Likelihood, reconstruction_term
-from ._scaler import ExpressionScaler, Scaling
+from ._levels import levels_of
+from ._likelihood import reconstruction_term
+from ._scaler import ExpressionScaler
+from ._settings import AdversarySettings, ReconstructionSettings, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Self
 
     import numpy as np
     from torch import Tensor
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from scmedal_tools.train._statistics import ExpressionStatistics
 
     from ._layers import Classifier
-
-AdversarialObjective = Literal["bounded", "unbounded"]
 
 WEIGHTED = "weighted_"
 """Prefix under which what each term contributes to the loss is logged."""
@@ -44,19 +44,15 @@ class MedalModule(BaseModuleClass):
         Number of batches.
     n_crossed
         Numbers of levels of further factors of random effects.
-    scaling
-        How the input is scaled; see :class:`~scmedal_tools.module._scaler.ExpressionScaler`.
-    likelihood
-        ``"gaussian"``: nats per cell with one learned noise for all genes; ``"gaussian-gene"``:
-        with one for each gene; ``"mse"``: mean squared error over genes.
-    adversarial_objective
-        ``"bounded"``: the autoencoder pays for what the adversary knows beyond the frequencies of
-        the batches and gains nothing by misleading it further; ``"unbounded"``: the adversary's
-        negative cross-entropy (scMEDAL, Eq. 2).
-    reconstruction_weight, adversary_weight
-        Weights of the two terms.
+    reconstruction, adversary
+        See :class:`~scmedal_tools.module.ReconstructionSettings` and
+        :class:`~scmedal_tools.module.AdversarySettings`.
     """
 
+    groups: ClassVar[dict[str, type]] = {
+        "reconstruction": ReconstructionSettings,
+        "adversary": AdversarySettings,
+    }
     batch_entropy: Tensor
     is_fitted: Tensor
 
@@ -66,23 +62,38 @@ class MedalModule(BaseModuleClass):
         n_batch: int,
         *,
         n_crossed: Sequence[int] = (),
-        scaling: Scaling,
-        likelihood: Likelihood,
-        adversarial_objective: AdversarialObjective,
-        reconstruction_weight: float,
-        adversary_weight: float,
+        reconstruction: ReconstructionSettings,
+        adversary: AdversarySettings,
     ):
         super().__init__()
         self.n_batch = n_batch
         self.n_levels = (n_batch, *n_crossed)
         self.adversary: Classifier | None = None
-        self.scaler = ExpressionScaler(n_input, scaling)
-        self.reconstruction = reconstruction_term(likelihood, n_input)
-        self.adversarial_objective = adversarial_objective
-        self.reconstruction_weight = reconstruction_weight
-        self.adversary_weight = adversary_weight
+        self.scaler = ExpressionScaler(n_input, reconstruction.scaling)
+        self.reconstruction = reconstruction_term(reconstruction.likelihood, n_input)
+        self.adversarial_objective = adversary.adversarial_objective
+        self.reconstruction_weight = reconstruction.reconstruction_weight
+        self.adversary_weight = adversary.adversary_weight
         self.register_buffer("batch_entropy", torch.zeros(()))
         self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], **sizes: Any) -> Self:
+        """Module from settings by their names alone, as presets have them.
+
+        Parameters
+        ----------
+        settings
+            All settings of the groups and further arguments of the module.
+        **sizes
+            The other arguments of the module, for example ``n_input`` and ``n_batch``.
+
+        Raises
+        ------
+        TypeError
+            If a setting is missing or the module has none of that name.
+        """
+        return cls(**sizes, **grouped(settings, cls.groups))
 
     def fit_statistics(self, statistics: ExpressionStatistics) -> None:
         """Take over scaling and batch frequencies from the training cells; once, they are kept."""
@@ -99,7 +110,7 @@ class MedalModule(BaseModuleClass):
     def adversary_cross_entropy(self, features: Tensor, tensors: dict[str, Tensor]) -> Tensor:
         """Mean cross-entropy in nats of the adversary's guess."""
         assert self.adversary is not None  # it is asked for its guess only where there is one
-        return self.adversary.cross_entropy(features, batch_of(tensors)).mean()
+        return self.adversary.cross_entropy(features, levels_of(tensors)).mean()
 
     def adversarial_penalty(self, cross_entropy: Tensor) -> Tensor:
         """Weighted term that the autoencoder pays for a batch that the adversary can read."""
@@ -107,10 +118,8 @@ class MedalModule(BaseModuleClass):
             return -self.adversary_weight * cross_entropy
         return self.adversary_weight * torch.relu(self.batch_entropy - cross_entropy)
 
-    def _get_inference_input(
-        self, tensors: dict[str, Tensor], **kwargs: Any
-    ) -> dict[str, Tensor | None]:
-        return {"x": tensors[REGISTRY_KEYS.X_KEY], "batch_index": batch_of(tensors)}
+    def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict[str, Any]:
+        return {"x": tensors[REGISTRY_KEYS.X_KEY]}
 
     def _reconstruction_loss(
         self, inference_outputs: dict[str, Tensor], generative_outputs: dict[str, Tensor]
@@ -129,19 +138,11 @@ class MedalModule(BaseModuleClass):
 
     @auto_move_data
     def reconstruct(
-        self, generative_outputs: dict[str, Tensor], genes: Sequence[int] | np.ndarray | slice
+        self, x_hat: Tensor, genes: Sequence[int] | np.ndarray | slice = slice(None)
     ) -> Tensor:
-        """Reconstruction in the units of the input, for some of the genes."""
-        return self.scaler.inverse(generative_outputs["x_hat"])[:, genes]
+        """Scaled expression in the units of the input, for some of the genes."""
+        return self.scaler.inverse(x_hat)[:, genes]
 
     def sample(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not offered: the networks model the mean of the expression."""
         raise AttributeError("scmedal modules do not sample expression; use `n_samples`.")
-
-
-def batch_of(tensors: dict[str, Tensor]) -> Tensor:
-    """Batch, and levels of further factors, of each cell of a minibatch, packed into codes."""
-    levels = [tensors[REGISTRY_KEYS.BATCH_KEY].long().reshape(-1)]
-    if REGISTRY_KEYS.CAT_COVS_KEY in tensors:
-        levels += tensors[REGISTRY_KEYS.CAT_COVS_KEY].long().T
-    return pack(levels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from ._settings import Activation, AdversarySettings
 
 
 class TiedAutoencoder(nn.Module):
@@ -44,7 +46,7 @@ class TiedAutoencoder(nn.Module):
         n_latent: int,
         *,
         normalization: Normalization,
-        latent_activation: Literal["linear", "selu"],
+        latent_activation: Activation,
     ):
         super().__init__()
         widths = [n_input, *n_hidden, n_latent]
@@ -88,8 +90,8 @@ class FEModule(MedalModule):
         Numbers of genes, batches and cell types; without cell types there is no classifier.
     n_hidden, n_latent
         Widths of the encoder.
-    adversary_hidden, label_hidden
-        Hidden widths of the adversary and of the cell-type classifier.
+    label_hidden
+        Hidden widths of the cell-type classifier.
     label_weight
         Weight of the cell-type classifier's cross-entropy.
     normalization, latent_activation
@@ -103,10 +105,10 @@ class FEModule(MedalModule):
     >>> import scmedal_tools as smt
     >>> import torch
     >>> settings = smt.train.get_preset("SCMEDAL_FE", "default").module
-    >>> module = smt.module.FEModule(
-    ...     n_input=60, n_batch=4, n_hidden=(16, 8), n_latent=4, **settings
+    >>> module = smt.module.FEModule.from_settings(
+    ...     settings, n_input=60, n_batch=4, n_hidden=(16, 8), n_latent=4
     ... )
-    >>> outputs = module.inference(torch.rand(10, 60), batch_index=None)
+    >>> outputs = module.inference(torch.rand(10, 60))
     >>> outputs["z"].shape
     torch.Size([10, 4])
     """
@@ -120,13 +122,13 @@ class FEModule(MedalModule):
         n_latent: int = 50,
         *,
         normalization: Normalization,
-        latent_activation: Literal["linear", "selu"],
-        adversary_hidden: Sequence[int],
+        latent_activation: Activation,
+        adversary: AdversarySettings,
         label_hidden: Sequence[int] = (),
         label_weight: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(n_input, n_batch, **kwargs)
+        super().__init__(n_input, n_batch, adversary=adversary, **kwargs)
         self.n_labels = n_labels
         self.label_weight = label_weight
         self.autoencoder = TiedAutoencoder(
@@ -137,11 +139,16 @@ class FEModule(MedalModule):
             latent_activation=latent_activation,
         )
         if self.adversary_weight:
-            self.adversary = Classifier(sum(n_hidden) + n_latent, adversary_hidden, self.n_levels)
+            self.adversary = Classifier(
+                sum(n_hidden) + n_latent,
+                adversary.adversary_hidden,
+                self.n_levels,
+                adversary.adversary_dropout,
+            )
         self.label_classifier = Classifier(n_latent, label_hidden, n_labels) if n_labels else None
 
     @auto_move_data
-    def inference(self, x: Tensor, batch_index: Tensor) -> dict[str, Any]:
+    def inference(self, x: Tensor) -> dict[str, Any]:
         """Latent and the encoder's activations; the batch is not used."""
         x_scaled = self.scaler(x)
         activations = self.autoencoder.encode(x_scaled)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import nn
 
-from ._levels import effects_of, level_of, look_up
+from ._levels import as_levels, effects_of, look_up
 from ._mixed_effects import MixedEffects
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ class GeneEffects(nn.Module):
             )
             for _ in range(2)
         )
-        self.fixed: Draw | None = None
 
     def clear(self) -> None:
         """Forget what was fitted."""
@@ -155,39 +154,40 @@ class GeneEffects(nn.Module):
         population: Tensor,
         own: Tensor,
         content: Tensor,
-        batch_index: Tensor,
+        levels: Tensor,
         genes: Tensor | None = None,
+        draw: Draw | None = None,
     ) -> Tensor:
         """Expression of cells in a batch, from the network's without and with its effects.
 
-        Both are of ``genes``, ``None`` for all. While ``fixed`` holds a draw, that is what is
-        added.
+        Both are of ``genes``, ``None`` for all. The effects are those of a draw, or their means.
         """
+        levels = as_levels(levels, len(self.without_network))
         state = self.state_of(content)
         without, with_network = (
             expression
             + look_up(models[0].common, state, units=genes)
-            + _effects([model.loc for model in models], batch_index, state, genes)
+            + _effects([model.loc for model in models], levels, state, genes)
             for expression, models in (
                 (population, self.without_network),
                 (own, self.with_network),
             )
         )
-        if self.fixed is None:
+        if draw is None:
             return torch.lerp(without, with_network, self.network_weight)
-        values = torch.lerp(without, with_network, look_up(self.fixed.weight, units=genes))
-        values = values + look_up(self.fixed.common, state, units=genes)
-        return values + _effects(self.fixed.effects, batch_index, state, genes)
+        values = torch.lerp(without, with_network, look_up(draw.weight, units=genes))
+        values = values + look_up(draw.common, state, units=genes)
+        return values + _effects(draw.effects, levels, state, genes)
 
 
 def _effects(
-    tables: Sequence[Tensor], batch_index: Tensor, state: Tensor, genes: Tensor | None
+    tables: Sequence[Tensor], levels: Tensor, state: Tensor, genes: Tensor | None
 ) -> Tensor:
     """Sum over the factors of the effects on cells in a state."""
     return reduce(
         add,
         (
-            effects_of(table, level_of(batch_index, factor), state, units=genes)
-            for factor, table in enumerate(tables)
+            effects_of(table, level, state, units=genes)
+            for table, level in zip(tables, levels.T, strict=True)
         ),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import nn
 from torch.nn import functional as F
 
-from ._levels import level_of
+from ._levels import as_levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,13 +64,14 @@ class Classifier(nn.Sequential):
         super().__init__(*layers, nn.Linear(n_input, sum(n_classes)))
         self.n_classes = n_classes
 
-    def cross_entropy(self, features: Tensor, target: Tensor) -> Tensor:
+    def cross_entropy(self, features: Tensor, levels: Tensor) -> Tensor:
         """Cross-entropy in nats of each cell's levels, summed over factors, ``(n_cells,)``."""
+        levels = as_levels(levels, len(self.n_classes))
         logits = self(features).split(self.n_classes, dim=1)
         return reduce(
             add,
             (
-                F.cross_entropy(of_factor, level_of(target, factor), reduction="none")
-                for factor, of_factor in enumerate(logits)
+                F.cross_entropy(of_factor, level, reduction="none")
+                for of_factor, level in zip(logits, levels.T, strict=True)
             ),
         )

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import contextmanager
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 from torch.nn import functional as F
 
-from ._base import MedalModule, batch_of
+from ._base import MedalModule
 from ._gene_effects import GeneEffects
-from ._layers import Classifier, Normalization
-from ._levels import POPULATION
-from ._reden import RandomEffects, RedenBlock
+from ._layers import Classifier
+from ._levels import POPULATION, levels_of
+from ._reden import RandomEffects, RedenBlock, factor_of
+from ._settings import Architecture, EffectsSettings, ObjectiveSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
 
     from torch import Tensor
 
     from ._gene_effects import Draw
+    from ._settings import AdversarySettings
+
+    # Not a type statement, which the documentation would not resolve.
+    EffectsDraw: TypeAlias = Mapping[str, Any]  # noqa: UP040
 
 
 class REModule(MedalModule):
@@ -41,41 +46,13 @@ class REModule(MedalModule):
         Numbers of genes, of batches, and of the levels of further factors.
     n_hidden, n_latent
         Widths of the encoder, which the decoder mirrors.
-    content_code
-        Whether there is a content before the bottleneck's random effects, from which an adversary
-        drives the batch.
-    deep_effects
-        Whether all hidden layers carry random effects, or only those next to the latent. The
-        layer of the genes always does.
-    normalization, normalize_output
-        Normalisation inside the hidden blocks, and whether the block of the genes has it too.
-    decoder_dense_activation
-        Activation of the decoder's dense layers before the random effects.
-    latent_activation
-        Activation of the latent layer.
-    effects
-        Keyword arguments of every :class:`RandomEffects` table but its shape.
-    kl_estimate
-        ``"closed form"``, divided by the number of training cells, or ``"single draw"``, averaged
-        over the encoder's and over the decoder's tables as the paper's networks were trained.
-    n_states
-        Number of states of the content for which the effects on single genes differ; 0 for no
-        effects but the network's. See :class:`~scmedal_tools.module._gene_effects.GeneEffects`.
+    architecture, effects, objective
+        See :class:`~scmedal_tools.module.Architecture`,
+        :class:`~scmedal_tools.module.EffectsSettings`, which are those of every table, and
+        :class:`~scmedal_tools.module.ObjectiveSettings`.
     n_new
         For each factor (batch, and further ones), the number of its last levels that were added to
         a trained network. Only their effects are learned then.
-    input_dropout
-        Share of the genes that the encoder does not see of a cell in training; the cell is
-        reconstructed whole.
-    batch_hidden, adversary_hidden
-        Hidden widths of the classifier that reads the batch from ``r`` and of the adversary that
-        reads it from ``u``.
-    adversary_dropout
-        Share of the adversary's hidden units that is left out in training, so that it learns what
-        holds for other cells too.
-    batch_weight, kl_weight
-        Weights of the batch classifier's cross-entropy (0 for no classifier) and of the KL
-        divergence.
     **kwargs
         See :class:`~scmedal_tools.module._base.MedalModule`.
 
@@ -84,14 +61,20 @@ class REModule(MedalModule):
     >>> import scmedal_tools as smt
     >>> import torch
     >>> settings = smt.train.get_preset("SCMEDAL_RE", "default").module
-    >>> module = smt.module.REModule(
-    ...     n_input=60, n_batch=4, n_hidden=(16, 8), n_latent=4, **settings
+    >>> module = smt.module.REModule.from_settings(
+    ...     settings, n_input=60, n_batch=4, n_hidden=(16, 8), n_latent=4
     ... )
-    >>> batch_index = torch.randint(4, (10,))
-    >>> outputs = module.inference(torch.rand(10, 60), batch_index)
+    >>> levels = torch.randint(4, (10, 1))
+    >>> outputs = module.inference(torch.rand(10, 60), levels)
     >>> outputs["content"].shape, outputs["z"].shape
     (torch.Size([10, 4]), torch.Size([10, 4]))
     """
+
+    groups = MedalModule.groups | {
+        "architecture": Architecture,
+        "effects": EffectsSettings,
+        "objective": ObjectiveSettings,
+    }
 
     def __init__(
         self,
@@ -100,38 +83,28 @@ class REModule(MedalModule):
         n_hidden: Sequence[int] = (512, 132),
         n_latent: int = 50,
         *,
-        content_code: bool,
-        deep_effects: bool,
-        normalization: Normalization,
-        normalize_output: bool,
-        decoder_dense_activation: Literal["linear", "selu"],
-        latent_activation: Literal["linear", "selu"],
-        effects: dict,
-        kl_estimate: Literal["closed form", "single draw"],
-        n_states: int,
-        input_dropout: float,
-        batch_hidden: Sequence[int],
-        adversary_hidden: Sequence[int],
-        adversary_dropout: float,
-        batch_weight: float,
-        kl_weight: float,
+        architecture: Architecture,
+        effects: EffectsSettings,
+        objective: ObjectiveSettings,
+        adversary: AdversarySettings,
         n_crossed: Sequence[int] = (),
         n_new: Sequence[int] | None = None,
         **kwargs: Any,
     ):
-        super().__init__(n_input, n_batch, n_crossed=n_crossed, **kwargs)
+        super().__init__(n_input, n_batch, n_crossed=n_crossed, adversary=adversary, **kwargs)
         self.n_new = tuple(n_new or [0] * len(self.n_levels))
         n_trained = [n - new for n, new in zip(self.n_levels, self.n_new, strict=True)]
         if not n_hidden:
             raise ValueError("n_hidden is empty: name the width of one hidden layer or more.")
-        if self.adversary_weight and not content_code:
+        if self.adversary_weight and not architecture.content_code:
             raise ValueError("adversary_weight needs content_code=True: the adversary reads it.")
-        if n_states and not content_code:
+        if architecture.n_states and not architecture.content_code:
             raise ValueError("n_states needs content_code=True: they are states of the content.")
-        self.kl_estimate = kl_estimate
-        self.input_dropout = input_dropout
-        self.batch_weight = batch_weight
-        self.kl_weight = kl_weight
+        self.kl_estimate = objective.kl_estimate
+        self.input_dropout = architecture.input_dropout
+        self.batch_weight = objective.batch_weight
+        self.kl_weight = objective.kl_weight
+        normalization = architecture.normalization
 
         def block(
             n_in: int,
@@ -153,7 +126,7 @@ class REModule(MedalModule):
 
         # By their distance from the latent.
         next_to_latent: dict[str, Any] = {}
-        further: dict[str, Any] = {} if deep_effects else {"effects": None}
+        further: dict[str, Any] = {} if architecture.deep_effects else {"effects": None}
         carries = [next_to_latent] + [further] * (len(n_hidden) - 1)
         widths = [n_input, *n_hidden]
         self.encoder = nn.ModuleList(
@@ -163,100 +136,165 @@ class REModule(MedalModule):
             )
         )
         self.latent = nn.Linear(n_hidden[-1], n_latent)
-        self.latent_activation = F.selu if latent_activation == "selu" else nn.Identity()
+        selu_latent = architecture.latent_activation == "selu"
+        self.latent_activation = F.selu if selu_latent else nn.Identity()
         self.bottleneck = (
             block(n_latent, n_latent, nn.Identity(), normalization="none")
-            if content_code
+            if architecture.content_code
             else None
         )
         widths = [n_latent, *reversed(n_hidden)]
         self.decoder = nn.ModuleList(
-            block(n_in, n_out, dense_activation=decoder_dense_activation, **tables)
+            block(n_in, n_out, dense_activation=architecture.decoder_dense_activation, **tables)
             for (n_in, n_out), tables in zip(itertools.pairwise(widths), carries, strict=True)
         )
         self.output = block(
             n_hidden[0],
             n_input,
             nn.Identity(),
-            normalization=normalization if normalize_output else "none",
+            normalization=normalization if architecture.normalize_output else "none",
         )
         self.batch_classifier = (
-            Classifier(n_latent, batch_hidden, n_trained) if batch_weight else None
+            Classifier(n_latent, objective.batch_hidden, n_trained)
+            if objective.batch_weight
+            else None
         )
+        n_states = architecture.n_states
         sizes = (n_batch, n_input, n_latent, n_states, n_crossed, self.n_new)
         self.gene_effects = GeneEffects(*sizes) if n_states else None
         self.register_buffer("expression_axes", torch.zeros(n_input, n_latent))
         self.register_buffer("expression_centre", torch.zeros(n_input))
         if self.adversary_weight:
-            self.adversary = Classifier(n_latent, adversary_hidden, n_trained, adversary_dropout)
-        self.learns_new_levels = False
+            hidden, dropout = adversary.adversary_hidden, adversary.adversary_dropout
+            self.adversary = Classifier(n_latent, hidden, n_trained, dropout)
         if any(self.n_new):
             self._freeze()
 
-    def encode(self, x_scaled: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
+    def encode(
+        self, x_scaled: Tensor, levels: Tensor, sample: bool, draw: EffectsDraw | None = None
+    ) -> Tensor:
         """Content of scaled expression, of shape ``(n_cells, n_latent)``."""
         # Contiguous, as the mask is drawn in the order of memory, which follows the storage.
         x_scaled = F.dropout(x_scaled.contiguous(), self.input_dropout, self.training)
-        for block in self.encoder:
-            x_scaled = block(x_scaled, batch_index, sample)
+        for i, block in enumerate(self.encoder):
+            x_scaled = block(x_scaled, levels, sample, draw=_of_block(draw, f"encoder.{i}"))
         return self.latent_activation(self.latent(x_scaled))
 
-    def express(self, content: Tensor, batch_index: Tensor, sample: bool) -> Tensor:
+    def express(
+        self, content: Tensor, levels: Tensor, sample: bool, draw: EffectsDraw | None = None
+    ) -> Tensor:
         """Batch-explicit latent ``r`` of a content."""
         if self.bottleneck is None:
             return content
-        return self.bottleneck(content, batch_index, sample)
+        return self.bottleneck(content, levels, sample, draw=_of_block(draw, "bottleneck"))
+
+    def _get_inference_input(
+        self, tensors: dict[str, Tensor], draw: EffectsDraw | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        return super()._get_inference_input(tensors) | {"levels": levels_of(tensors), "draw": draw}
 
     @auto_move_data
     def inference(
-        self, x: Tensor, batch_index: Tensor, sample: bool | None = None
+        self,
+        x: Tensor,
+        levels: Tensor,
+        sample: bool | None = None,
+        draw: EffectsDraw | None = None,
     ) -> dict[str, Tensor]:
-        """Content and latent; ``sample`` draws the effects instead of taking their means."""
+        """Content and latent of cells.
+
+        Parameters
+        ----------
+        x
+            Expression of shape ``(n_cells, n_genes)``, in the units of the input.
+        levels
+            Level of each cell of each factor, the batch first, ``(n_cells, n_factors)``, or
+            ``(n_cells,)`` of the only one; -1 is the population.
+        sample
+            Draw the effects instead of taking their means; ``None`` to do so in training only.
+        draw
+            Effects to use instead; see :meth:`draw_effects`.
+
+        Returns
+        -------
+        dict
+            ``"content"`` and ``"z"``, of shape ``(n_cells, n_latent)``, and ``"x_scaled"``.
+
+        Raises
+        ------
+        ValueError
+            If the levels do not fit the factors.
+        """
         sample = self.training if sample is None else sample
         x_scaled = self.scaler(x)
-        content = self.encode(x_scaled, batch_index, sample)
-        z = self.express(content, batch_index, sample)
+        content = self.encode(x_scaled, levels, sample, draw)
+        z = self.express(content, levels, sample, draw)
         return {"z": z, "content": content, "x_scaled": x_scaled}
 
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **kwargs: Any
     ) -> dict[str, Tensor]:
-        return {
-            "z": inference_outputs["z"],
-            "batch_index": batch_of(tensors),
-            "content": inference_outputs["content"],
-        }
+        return {"z": inference_outputs["z"], "levels": levels_of(tensors)}
 
     @auto_move_data
     def generative(
+        self, z: Tensor, levels: Tensor, sample: bool | None = None
+    ) -> dict[str, Tensor]:
+        """Scaled expression that the network alone makes of a latent, by which it is trained."""
+        return {"x_hat": self.decode(z, levels, self.training if sample is None else sample)}
+
+    @auto_move_data
+    def predict(
         self,
         z: Tensor,
-        batch_index: Tensor,
+        levels: Tensor,
         content: Tensor,
-        sample: bool | None = None,
         genes: Tensor | None = None,
         population: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Scaled expression of a latent under a batch, of all genes or those at some positions.
+        draw: EffectsDraw | None = None,
+    ) -> Tensor:
+        """Scaled expression that the whole model makes of a latent.
 
-        Once the effects on single genes are fitted, they are part of it. ``population`` is what
-        :meth:`decode_in_population` makes of the content, if it is known already.
+        Beside what the network says it has the effects on single genes, once they are fitted.
+
+        Parameters
+        ----------
+        z, content
+            Latent and content, of shape ``(n_cells, n_latent)``.
+        levels
+            See :meth:`inference`.
+        genes
+            Positions of the genes to return; ``None`` for all.
+        population
+            What :meth:`decode_in_population` makes of the content, if it is known already.
+        draw
+            Effects to use instead of their means; see :meth:`draw_effects`.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape ``(n_cells, n_genes)``.
         """
-        sample = self.training if sample is None else sample
-        x_hat = self.decode(z, batch_index, sample, genes)
-        if (gene_effects := self._fitted_gene_effects) is not None:
-            if population is None:
-                population = self.decode_in_population(content, genes)
-            x_hat = gene_effects(population, x_hat, content, batch_index, genes)
-        return {"x_hat": x_hat}
+        x_hat = self.decode(z, levels, genes=genes, draw=draw)
+        if (gene_effects := self._fitted_gene_effects) is None:
+            return x_hat
+        if population is None:
+            population = self.decode_in_population(content, genes)
+        on_genes = None if draw is None else draw.get("gene_effects")
+        return gene_effects(population, x_hat, content, levels, genes, on_genes)
 
     def decode(
-        self, z: Tensor, batch_index: Tensor, sample: bool = False, genes: Tensor | None = None
+        self,
+        z: Tensor,
+        levels: Tensor,
+        sample: bool = False,
+        genes: Tensor | None = None,
+        draw: EffectsDraw | None = None,
     ) -> Tensor:
         """Scaled expression that the network alone makes of a latent."""
-        for block in self.decoder:
-            z = block(z, batch_index, sample)
-        return self.output(z, batch_index, sample, genes)
+        for i, block in enumerate(self.decoder):
+            z = block(z, levels, sample, draw=_of_block(draw, f"decoder.{i}"))
+        return self.output(z, levels, sample, genes, _of_block(draw, "output"))
 
     def _freeze(self) -> None:
         """Let nothing be learned but the effects of new levels."""
@@ -273,14 +311,13 @@ class REModule(MedalModule):
 
     @property
     def has_gene_effects(self) -> bool:
-        """Whether effects on single genes are fitted; the network is trained without them."""
+        """Whether effects on single genes are fitted."""
         return self._fitted_gene_effects is not None
 
     @property
     def _fitted_gene_effects(self) -> GeneEffects | None:
-        if self.gene_effects is None or self.training or self.learns_new_levels:
-            return None
-        return self.gene_effects if self.gene_effects.is_fitted else None
+        effects = self.gene_effects
+        return effects if effects is not None and effects.is_fitted else None
 
     def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
         """Content, from which the batch has to go."""
@@ -290,13 +327,6 @@ class REModule(MedalModule):
     def effect_tables(self) -> dict[str, RandomEffects]:
         """All random effects by name, in the order of the network."""
         return {k: m for k, m in self.named_modules() if isinstance(m, RandomEffects)}
-
-    @property
-    def random_effects(self) -> dict[str, RandomEffects | GeneEffects]:
-        """All random effects by name, the network's tables and those on single genes."""
-        gene_effects = self._fitted_gene_effects
-        on_genes = {} if gene_effects is None else {"gene_effects": gene_effects}
-        return {**self.effect_tables, **on_genes}
 
     def draw_effects(
         self, generator: torch.Generator, n_unseen: Sequence[int] | None = None
@@ -311,23 +341,10 @@ class REModule(MedalModule):
             drawn["gene_effects"] = gene_effects.draw(generator, n_unseen)
         return drawn
 
-    @contextmanager
-    def effects_fixed_at(self, draw: dict[str, Tensor | Draw]) -> Iterator[None]:
-        """Context in which the effects named are one draw, the same for all minibatches."""
-        random_effects = self.random_effects
-        tables = {name: random_effects[name] for name in draw}
-        before = {name: table.fixed for name, table in tables.items()}
-        try:
-            for name, table in tables.items():
-                table.fixed = draw[name]
-            yield
-        finally:
-            for name, table in tables.items():
-                table.fixed = before[name]
-
     def decode_in_population(self, content: Tensor, genes: Tensor | None = None) -> Tensor:
         """What the network alone makes of a content if all effects are at their mean, 0."""
-        population = torch.full(content.shape[:1], POPULATION, device=content.device)
+        shape = (len(content), len(self.n_levels))
+        population = torch.full(shape, POPULATION, device=content.device)
         z = self.express(content, population, sample=False)
         return self.decode(z, population, genes=genes)
 
@@ -369,7 +386,7 @@ class REModule(MedalModule):
         }
         if self.batch_classifier is not None and not any(self.n_new):
             batch_ce = self.batch_classifier.cross_entropy(
-                inference_outputs["z"], batch_of(tensors)
+                inference_outputs["z"], levels_of(tensors)
             )
             metrics["batch_ce"] = batch_ce.mean()
             contributions["batch"] = self.batch_weight * metrics["batch_ce"]
@@ -383,7 +400,9 @@ class REModule(MedalModule):
         )
 
 
-def factor_of(table: str) -> int:
-    """Factor that a table of random effects belongs to, from its name; 0 is the batch."""
-    _, crossed, rest = table.partition(".crossed.")
-    return int(rest.partition(".")[0]) + 1 if crossed else 0
+def _of_block(draw: EffectsDraw | None, block: str) -> dict[str, Tensor] | None:
+    """Part of a draw that is of a block, by the names within it."""
+    if draw is None:
+        return None
+    start = f"{block}."
+    return {name.removeprefix(start): x for name, x in draw.items() if name.startswith(start)}

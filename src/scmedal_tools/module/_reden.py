@@ -12,12 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._layers import Normalization, normalization_layer
-from ._levels import effects_of, level_of
+from ._levels import as_levels, effects_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
+
+    from ._settings import EffectsSettings
 
 # Keeps a posterior proper however small its softplus becomes.
 MIN_POSTERIOR_SD = 1e-5
@@ -40,14 +42,8 @@ class RandomEffects(nn.Module):
         Number of batches, :math:`K`.
     n_units
         Number of units that the effects act on.
-    prior_sd
-        Standard deviation of the prior; the starting value if it is learned.
-    learn_prior
-        Whether the prior's standard deviation is learned, one for the whole table.
-    posterior_sd
-        Standard deviation of every posterior at the start.
-    mean_sd
-        Standard deviation of the normal distribution that the posterior means start from.
+    settings
+        Prior, and start of the posteriors.
     n_new
         The last ones of the batches, added to a trained network: only their effects are learned.
 
@@ -55,37 +51,26 @@ class RandomEffects(nn.Module):
     --------
     >>> import scmedal_tools as smt
     >>> import torch
-    >>> effects = smt.module.RandomEffects(
-    ...     n_batch=4, n_units=8, prior_sd=0.1, learn_prior=True, posterior_sd=0.05, mean_sd=0.0
+    >>> settings = smt.module.EffectsSettings(
+    ...     prior_sd=0.1, learn_prior=True, posterior_sd=0.05, mean_sd=0.0
     ... )
+    >>> effects = smt.module.RandomEffects(n_batch=4, n_units=8, settings=settings)
     >>> effects(torch.tensor([0, 0, 3]), sample=False).shape
     torch.Size([3, 8])
     >>> effects.kl() > 0
     tensor(True)
     """
 
-    def __init__(
-        self,
-        n_batch: int,
-        n_units: int,
-        *,
-        n_new: int = 0,
-        prior_sd: float,
-        learn_prior: bool,
-        posterior_sd: float,
-        mean_sd: float,
-    ):
+    def __init__(self, n_batch: int, n_units: int, settings: EffectsSettings, n_new: int = 0):
         super().__init__()
-        self.loc = nn.Parameter(mean_sd * torch.randn(n_batch, n_units))
+        self.loc = nn.Parameter(settings.mean_sd * torch.randn(n_batch, n_units))
         self.rho = nn.Parameter(torch.empty(n_batch, n_units))
-        self.n_new = 0
-        self.set_posterior_sd(torch.tensor(posterior_sd))
+        self.set_posterior_sd(torch.tensor(settings.posterior_sd))
         self.log_prior_sd = nn.Parameter(
-            torch.tensor(math.log(prior_sd)), requires_grad=learn_prior
+            torch.tensor(math.log(settings.prior_sd)), requires_grad=settings.learn_prior
         )
-        self.start = {"prior_sd": prior_sd, "posterior_sd": posterior_sd}
+        self.start = settings
         self.n_new = n_new
-        self.fixed: Tensor | None = None
         self.averages_squares = False
         self.mean_square: Tensor | None = None
 
@@ -100,10 +85,9 @@ class RandomEffects(nn.Module):
         return slice(len(self.loc) - self.n_new if self.n_new else 0, None)
 
     @torch.no_grad()
-    def set_posterior_sd(self, sd: Tensor) -> None:
-        """Give the posteriors that are learned these standard deviations."""
-        rho = (sd - MIN_POSTERIOR_SD).clamp_min(MIN_POSTERIOR_SD).expm1().log()
-        self.rho[self.learned] = rho
+    def set_posterior_sd(self, sd: Tensor, batches: slice = slice(None)) -> None:
+        """Give the posteriors of some batches these standard deviations."""
+        self.rho[batches] = (sd - MIN_POSTERIOR_SD).clamp_min(MIN_POSTERIOR_SD).expm1().log()
 
     @property
     def prior_sd(self) -> Tensor:
@@ -114,7 +98,7 @@ class RandomEffects(nn.Module):
     def start_new(self) -> None:
         """Put the effects of new batches at the prior."""
         self.loc[self.learned] = 0.0
-        self.set_posterior_sd(self.prior_sd)
+        self.set_posterior_sd(self.prior_sd, self.learned)
 
     def draw(self, generator: torch.Generator | None = None, n_unseen: int = 0) -> Tensor:
         """One draw of the whole table from the posterior, of shape ``(n_batch, n_units)``.
@@ -131,15 +115,21 @@ class RandomEffects(nn.Module):
         values = self.loc + self.posterior_sd * noise(len(self.loc))
         return torch.cat([values, self.prior_sd * noise(n_unseen)]) if n_unseen else values
 
-    def forward(self, level: Tensor, sample: bool, units: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        level: Tensor,
+        sample: bool,
+        units: Tensor | None = None,
+        draw: Tensor | None = None,
+    ) -> Tensor:
         """Effects of each cell's batch: one draw for the minibatch, or the posterior means.
 
-        While ``fixed`` holds a table, that is what is looked up. Levels that it does not have,
-        -1 among them, are without effects. With ``units`` only these are looked up, for inference.
+        With ``draw`` they are those of this :meth:`draw`. Levels that it does not have, -1 among
+        them, are without effects. With ``units`` only these are looked up, for inference.
         With ``averages_squares`` the backward pass leaves in ``mean_square`` the squared
         derivative of a cell's own loss by an effect of its batch, a mean over cells and units.
         """
-        table = self.fixed
+        table = draw
         if table is None:
             table = self.draw() if sample else self.loc
         if units is not None:
@@ -205,7 +195,7 @@ class RedenBlock(nn.Module):
     dense_activation
         Function applied to the dense layer's output, before the normalisation.
     effects
-        Keyword arguments of all :class:`RandomEffects` tables; ``None`` for a block without.
+        Settings of all :class:`RandomEffects` tables; ``None`` for a block without.
     n_crossed
         Numbers of levels of further factors.
     n_new
@@ -215,6 +205,9 @@ class RedenBlock(nn.Module):
     --------
     >>> import scmedal_tools as smt
     >>> import torch
+    >>> settings = smt.module.EffectsSettings(
+    ...     prior_sd=0.1, learn_prior=True, posterior_sd=0.05, mean_sd=0.0
+    ... )
     >>> identity = torch.nn.Identity()
     >>> block = smt.module.RedenBlock(
     ...     n_input=8,
@@ -223,7 +216,7 @@ class RedenBlock(nn.Module):
     ...     normalization="layer",
     ...     activation=torch.nn.functional.selu,
     ...     dense_activation=identity,
-    ...     effects={"prior_sd": 0.1, "learn_prior": True, "posterior_sd": 0.05, "mean_sd": 0.0},
+    ...     effects=settings,
     ... )
     >>> block(torch.rand(10, 8), torch.randint(4, (10,)), sample=True).shape
     torch.Size([10, 16])
@@ -238,7 +231,7 @@ class RedenBlock(nn.Module):
         normalization: Normalization,
         activation: Callable[[Tensor], Tensor],
         dense_activation: Callable[[Tensor], Tensor],
-        effects: dict | None,
+        effects: EffectsSettings | None,
         n_crossed: Sequence[int] = (),
         n_new: Sequence[int] | None = None,
     ):
@@ -253,7 +246,7 @@ class RedenBlock(nn.Module):
         if effects is not None:
             n_levels = (n_batch, *n_crossed)
             tables = [
-                {kind: RandomEffects(n, n_output, n_new=new, **effects) for kind in KINDS}
+                {kind: RandomEffects(n, n_output, effects, new) for kind in KINDS}
                 for n, new in zip(n_levels, n_new or [0] * len(n_levels), strict=True)
             ]
             self.slope, self.bias = (tables[0][kind] for kind in KINDS)
@@ -262,16 +255,42 @@ class RedenBlock(nn.Module):
         self.dense_activation = dense_activation
 
     def forward(
-        self, x: Tensor, batch_index: Tensor, sample: bool, units: Tensor | None = None
+        self,
+        x: Tensor,
+        levels: Tensor,
+        sample: bool,
+        units: Tensor | None = None,
+        draw: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Map ``(n_cells, n_input)`` to ``(n_cells, n_output)`` under each cell's batch.
 
-        With ``units`` only to these of the output.
+        Parameters
+        ----------
+        x
+            Input of shape ``(n_cells, n_input)``.
+        levels
+            Level of each cell of each factor, ``(n_cells, n_factors)``, or ``(n_cells,)`` of the
+            only one.
+        sample
+            Draw the effects, one draw for all cells, instead of taking their means.
+        units
+            Positions of the units of the output to compute; ``None`` for all.
+        draw
+            Tables to use instead, by their names within the block.
+
+        Raises
+        ------
+        ValueError
+            If the levels do not fit the factors.
         """
         h = self._before_effects(x, units)
         if pairs := self._pairs:
+            levels, drawn = as_levels(levels, len(pairs)), draw or {}
             effects = [
-                [table(level_of(batch_index, factor), sample, units) for table in pair]
+                [
+                    table(levels[:, factor], sample, units, drawn.get(name_in_block(kind, factor)))
+                    for kind, table in zip(KINDS, pair, strict=True)
+                ]
                 for factor, pair in enumerate(pairs)
             ]
             slope, bias = (reduce(add, of_kind) for of_kind in zip(*effects, strict=True))
@@ -316,3 +335,14 @@ class RedenBlock(nn.Module):
             # The slopes act on it there.
             for own_slope, own_bias in pairs:
                 own_bias.loc.sub_(common * own_slope.loc)
+
+
+def name_in_block(kind: str, factor: int) -> str:
+    """Name of a factor's slopes or biases within their block."""
+    return f"crossed.{factor - 1}.{kind}" if factor else kind
+
+
+def factor_of(table: str) -> int:
+    """Factor that a table of random effects belongs to, from its name; 0 is the batch."""
+    _, crossed, rest = table.partition("crossed.")
+    return int(rest.partition(".")[0]) + 1 if crossed else 0

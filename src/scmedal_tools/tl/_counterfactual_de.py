@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from scmedal_tools.model import SCMEDAL_RE
     from scmedal_tools.model._counterfactual import Swap
+    from scmedal_tools.module._re import EffectsDraw
 
 
 def counterfactual_de(
@@ -201,8 +202,7 @@ def counterfactual_de(
     draws = np.empty((n_samples, *means.shape))
     bar = tqdm(draws_of(models, n_samples), total=n_samples, disable=not progress, desc="Draws")
     for drawn, (m, draw) in zip(draws, bar, strict=True):
-        with m.module.effects_fixed_at(draw):
-            drawn[:] = _donor_means(m, projected, donors, swap)
+        drawn[:] = _donor_means(m, projected, donors, swap, draw)
     varies = differ(means)
     if method == "donor":
         tested = student(means, in_group) | {"p_value_rubin": rubin(draws, in_group)}
@@ -260,11 +260,15 @@ def _copied(adata: AnnData | MuData, cells: np.ndarray) -> AnnData | MuData:
 
 
 def _donor_means(
-    model: SCMEDAL_RE, cells: AnnData | MuData, donors: list, swap: Swap | None
+    model: SCMEDAL_RE,
+    cells: AnnData | MuData,
+    donors: list,
+    swap: Swap | None,
+    draw: EffectsDraw | None = None,
 ) -> np.ndarray:
     """Mean of the cells projected to each donor, donors x genes."""
     everything = sparse.csc_array(np.full((1, cells.n_obs), 1 / cells.n_obs))
-    means = group_means(model, cells, donors, everything, swap, "error")
+    means = group_means(model, cells, donors, everything, swap, "error", draw)
     return np.concatenate([means[donor] for donor in donors])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE
     from scmedal_tools.model._counterfactual import Swap, Target
     from scmedal_tools.model._unseen import UnseenBatch
+    from scmedal_tools.module._re import EffectsDraw
 
 CELLS_PER_CHUNK = 4096
 
@@ -134,8 +135,7 @@ def counterfactual_means(
             draws_of(models, n_samples), total=n_samples, disable=not progress, desc="Draws"
         )
         for shift, (drawn_of, draw) in zip(shifts, bar, strict=True):
-            with drawn_of.module.effects_fixed_at(draw):
-                drawn = group_means(drawn_of, adata, *options)
+            drawn = group_means(drawn_of, adata, *options, draw)
             shift[:] = np.concatenate([drawn[target] - drawn[None] for target in targets])
         _, *uncertainty = summarise(torch.from_numpy(shifts), interval).numpy()
         for name, values in zip(SUMMARIES[1:], uncertainty, strict=True):
@@ -160,7 +160,9 @@ def check_alike(models: Sequence[SCMEDAL_RE]) -> None:
             )
 
 
-def draws_of(models: Sequence[SCMEDAL_RE], n_samples: int) -> Iterator[tuple[SCMEDAL_RE, dict]]:
+def draws_of(
+    models: Sequence[SCMEDAL_RE], n_samples: int
+) -> Iterator[tuple[SCMEDAL_RE, EffectsDraw]]:
     """Posterior draws, as many of each model as of the others, give or take one."""
     shares = np.array_split(np.arange(n_samples), len(models))
     for model, share in zip(models, shares, strict=True):
@@ -175,22 +177,24 @@ def group_means(
     membership: sparse.csc_array,
     swap: Swap | None,
     unseen_batch: UnseenBatch,
+    draw: EffectsDraw | None = None,
 ) -> dict[str | None, np.ndarray]:
     """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
     n_genes = part_of(adata, model.registry["setup_args"], EXPRESSION).n_vars
-    names = (None, *model._targets(targets))
-    means = {name: np.zeros((membership.shape[0], n_genes)) for name in names}
+    levels, swap = model._targets(targets), model._check_swap(swap)
+
+    @torch.inference_mode()
+    def expression(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        swapped = model._swap(tensors, list(levels.values()), swap, draw=draw)
+        return torch.stack([model._reconstruct(tensors, draw), *swapped])
+
+    means = {name: np.zeros((membership.shape[0], n_genes)) for name in (None, *levels)}
     for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
         cells = np.arange(start, min(start + CELLS_PER_CHUNK, adata.n_obs))
-        options: dict[str, Any] = {"adata": adata, "indices": cells, "return_numpy": True}
-        options["unseen_batch"] = unseen_batch
-        swapped = model.get_counterfactual_expression(
-            transform_batch=targets, swap=swap, **options
-        )
-        expression = cast("dict[str | None, np.ndarray]", swapped)
-        expression[None] = np.asarray(model.get_reconstruction(**options))
-        for name, values in expression.items():
-            means[name] += membership[:, cells] @ values
+        minibatches = model._minibatches(adata, cells, None, None, unseen_batch)
+        values = model._collect(minibatches, expression)
+        for total, of_target in zip(means.values(), values, strict=True):
+            total += membership[:, cells] @ of_target
     return means
 
 

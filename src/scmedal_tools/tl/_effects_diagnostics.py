@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scmedal_tools.module._re import factor_of
+from scmedal_tools.module._reden import factor_of
 
 from ._models import held_back_cells
 
@@ -107,9 +107,9 @@ def effects_diagnostics(
                 "layer": layer,
                 "kind": kind,
                 "prior_sd": prior_sd,
-                "start_prior_sd": table.start["prior_sd"],
+                "start_prior_sd": table.start.prior_sd,
                 "posterior_sd": float(sd.median()),
-                "start_posterior_sd": table.start["posterior_sd"],
+                "start_posterior_sd": table.start.posterior_sd,
                 "posterior_to_prior": float((sd / prior_sd).median()),
                 "size": float(mean.abs().median()),
                 "signal_to_noise": float((mean / sd).square().mean().sqrt()),

@@ -142,13 +142,12 @@ def _between_levels(
     )
     total = torch.zeros(())
     for draw in draws:
-        with model.module.effects_fixed_at(draw):
-            for tensors in model._minibatches(adata, cells, None, None):
-                # One after the other, as all batches at once may not fit in memory.
-                swapped = model._swap(tensors, targets, swap)
-                population = next(swapped)
-                squares = reduce(add, ((x - population).square().sum(0) for x in swapped))
-                total = total + squares.cpu().double()
+        for tensors in model._minibatches(adata, cells, None, None):
+            # One after the other, as all batches at once may not fit in memory.
+            swapped = model._swap(tensors, targets, swap, draw=draw)
+            population = next(swapped)
+            squares = reduce(add, ((x - population).square().sum(0) for x in swapped))
+            total = total + squares.cpu().double()
     return (total / (n_samples * (len(targets) - 1) * len(cells))).numpy()
 
 
@@ -158,7 +157,7 @@ def _residual(
     """Mean square of what the reconstruction misses, and whether each gene varies."""
     total, low, high = (torch.tensor(start) for start in (0.0, torch.inf, -torch.inf))
     for tensors in model._minibatches(adata, cells, None, None):
-        total = total + model._residual(tensors, None).square().sum(0).cpu().double()
+        total = total + model._residual(tensors).square().sum(0).cpu().double()
         x = tensors[REGISTRY_KEYS.X_KEY]
         low, high = torch.minimum(x.amin(0), low), torch.maximum(x.amax(0), high)
     return (total / len(cells)).numpy(), (high > low).cpu().numpy()

@@ -107,7 +107,7 @@ class NaturalGradient(torch.optim.Optimizer):
         table.loc[learned] -= change.clamp(-sd, sd)
         by_log_sd = self.n_obs * by_rho[learned] * sd / torch.sigmoid(table.rho[learned])
         change = (0.5 * rate * by_log_sd).clamp(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
-        table.set_posterior_sd(sd * torch.exp(-change))
+        table.set_posterior_sd(sd * torch.exp(-change), learned)
 
     def _follow_squares(self, table: RandomEffects) -> None:
         if table.averages_squares and table.mean_square is not None:
@@ -150,7 +150,7 @@ def best_prior_variance(table: RandomEffects) -> Tensor:
     n_batch = table.loc.shape[0]
     missing = max(0, ENOUGH_BATCHES - n_batch)
     seen = (table.loc.square() + table.posterior_sd.square()).mean()
-    return (n_batch * seen + missing * table.start["prior_sd"] ** 2) / (n_batch + missing)
+    return (n_batch * seen + missing * table.start.prior_sd**2) / (n_batch + missing)
 
 
 def marginal_change(

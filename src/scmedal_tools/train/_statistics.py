@@ -12,8 +12,7 @@ from scipy import stats
 from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 
-from scmedal_tools.module._base import batch_of
-from scmedal_tools.module._levels import level_of
+from scmedal_tools.module._levels import as_levels, levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,9 +79,8 @@ def _accumulate(
         total = total + (x - origin).sum(0)
         squares = squares + (x - origin).square().sum(0)
         low, high = min(low, x.min().item()), max(high, x.max().item())
-        code = batch_of(tensors).cpu()
-        for factor, counted in enumerate(cells):
-            level = level_of(code, factor).numpy()
+        levels = as_levels(levels_of(tensors), len(cells)).cpu().numpy()
+        for counted, level in zip(cells, levels.T, strict=True):
             counted += np.bincount(level, minlength=len(counted))
     n = cells[0].sum()
     offset = total / n

@@ -1,0 +1,89 @@
+"""Posterior draws: that they repeat, how many are held, and that they touch nothing else."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from scmedal_tools.model import _draws
+from scmedal_tools.model._draws import Draws
+from scmedal_tools.module._gene_effects import Draw
+
+N_SAMPLES = 5
+BYTES = 4 * (10 + 2 + 6 + 30)
+
+
+class Source:
+    """Draws of one table and of effects on genes, which are counted."""
+
+    def __init__(self):
+        self.n_made = 0
+
+    def __call__(self, generator):
+        self.n_made += 1
+        sizes = (10, 2, 6, 30)
+        table, weight, common, effects = (torch.rand(n, generator=generator) for n in sizes)
+        return {"table": table, "gene_effects": Draw(weight, common, [effects])}
+
+
+def values(draws):
+    return [float(draw["table"][0]) for draw in draws]
+
+
+@pytest.fixture
+def source():
+    return Source()
+
+
+@pytest.fixture
+def expected():
+    generator, source = torch.Generator().manual_seed(7), Source()
+    return values(source(generator) for _ in range(N_SAMPLES))
+
+
+def test_are_made_one_by_one(source, expected):
+    draws = Draws(source, 7, N_SAMPLES)
+    assert float(next(iter(draws))["table"][0]) == expected[0]
+    assert source.n_made == 1
+    assert values(draws) == values(draws) == expected
+    assert source.n_made == 1 + 2 * N_SAMPLES
+
+
+@pytest.mark.parametrize(("limit", "n_held"), [(1, 1), (2 * BYTES, 2), (100 * BYTES, N_SAMPLES)])
+def test_those_that_fit_are_held(source, expected, monkeypatch, limit, n_held):
+    monkeypatch.setattr(_draws, "MAX_BYTES", limit)
+    draws = Draws(source, 7, N_SAMPLES).hold()
+    assert source.n_made == n_held
+    assert values(draws) == values(draws) == expected
+    assert source.n_made == n_held + 2 * (N_SAMPLES - n_held)
+
+
+def test_a_limit_changes_no_result(re, monkeypatch):
+    options = {"n_samples": 3, "return_mean": False, "batch_size": 100}
+    before = re.get_reconstruction(**options)
+    monkeypatch.setattr(_draws, "MAX_BYTES", 1)
+    np.testing.assert_array_equal(re.get_reconstruction(**options), before)
+
+
+def test_another_thread_does_not_see_them(re):
+    """In every draw, before the layer of the genes, it asks for the posterior means."""
+    options = {"indices": np.arange(0, 240, 8), "return_numpy": True}
+    plain = re.get_reconstruction(**options)
+    drawing, beside = threading.get_ident(), []
+
+    def ask(*_):
+        if threading.get_ident() == drawing:
+            beside.append(pool.submit(re.get_reconstruction, **options).result())
+
+    with ThreadPoolExecutor(1) as pool:
+        hook = re.module.output.register_forward_pre_hook(ask)
+        try:
+            drawn = re.get_reconstruction(n_samples=2, **options)
+        finally:
+            hook.remove()
+    assert len(beside) >= 2
+    for values_beside in beside:
+        np.testing.assert_array_equal(values_beside, plain)
+    assert np.abs(drawn - plain).max() > 1e-3
