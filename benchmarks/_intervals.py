@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-
-import scmedal_tools as smt
 from scmedal_tools.module._mixed_equations import MixedEquations
 from scmedal_tools.train._mixed_model import GroupSums
+
+import scmedal_tools as smt
 
 if TYPE_CHECKING:
     from anndata import AnnData

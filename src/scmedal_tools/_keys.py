@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+STATES: Final = "states"
+"""Registry key of cell states that are given, for :class:`scmedal_tools.model.SCMEDAL_RE`."""
+
 COUNTS_LAYER: Final = "counts"
 """Layer in which :func:`scmedal_tools.pp.preprocess` keeps the raw counts."""
 

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from scmedal_tools.module._gene_effects import Draw
 
 from scmedal_tools.model import _draws
 from scmedal_tools.model._draws import Draws
-from scmedal_tools.module._gene_effects import Draw
 
 N_SAMPLES = 5
 BYTES = 4 * (10 + 2 + 6 + 30)

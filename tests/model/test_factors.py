@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import torch
+from scmedal_tools.train._mixed_model import GroupSums, fit_crossed_models
 from scvi import REGISTRY_KEYS
 
 import scmedal_tools as smt
-from scmedal_tools.train._mixed_model import GroupSums, fit_crossed_models
 
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
 SETUP = {"random_effect_keys": ["protocol"]}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scvi
 import torch
+from scmedal_tools.module._mixed_equations import covariances
 
 import scmedal_tools as smt
 from scmedal_tools.model import SCMEDAL_RE
-from scmedal_tools.module._mixed_equations import covariances
 
 NEW = ["donor_05", "donor_06"]
 QUICK = {"max_epochs": 15, "accelerator": "cpu", "enable_progress_bar": False}

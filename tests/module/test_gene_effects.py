@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-
 from scmedal_tools.module._gene_effects import GeneEffects
-from scmedal_tools.module._levels import POPULATION
 from scmedal_tools.module._mixed_equations import VARIANCES, MixedEquations, covariances
 from scmedal_tools.train._mixed_model import MixedModel
+
+from scmedal_tools.module._levels import POPULATION
 
 N_BATCH, N_STATES, N_GENES, N_LATENT = 4, 3, 5, 2
 CENTRES = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]], dtype=np.float32)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from scmedal_tools.module._mixed_effects import MixedEffects
 from scmedal_tools.train._mixed_model import GroupSums, fit_mixed_model
 

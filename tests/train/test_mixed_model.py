@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 import torch
-
 from scmedal_tools.module._mixed_equations import (
     VARIANCES,
     MixedEquations,

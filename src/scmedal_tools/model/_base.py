@@ -61,13 +61,12 @@ class MedalModel(
         self.best_epoch_: int | None = None
         n_genes, n_batch = self.summary_stats.n_vars, self.summary_stats.n_batch
         self.module = self._module_cls.from_settings(
-            settings | module_kwargs,
+            settings | module_kwargs | self._settings_of_data(),
             n_input=n_genes,
             n_batch=n_batch,
             n_hidden=n_hidden,
             n_latent=n_latent,
             n_crossed=[len(names) for names in list(self.factors.values())[1:]],
-            **self._label_sizes(),
         )
         self._model_summary_string = (
             f"{name}, preset {preset!r}: {n_genes} genes, {n_batch} batches, "
@@ -75,8 +74,8 @@ class MedalModel(
         )
         self.init_params_ = self._get_init_params(locals())
 
-    def _label_sizes(self) -> dict[str, int]:
-        """Arguments of the module for cell types; none by default."""
+    def _settings_of_data(self) -> dict[str, int]:
+        """Settings of the module that follow from the registered cells; none by default."""
         return {}
 
     def train(

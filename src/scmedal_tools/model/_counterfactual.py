@@ -254,10 +254,8 @@ class CounterfactualMixin(BaseModelClass):
             if swap == "encoder_decoder":
                 inputs = self.module._get_inference_input(tensors, draw=draw)
                 inference = self.module.inference(**inputs | {"levels": target})
-            z = inference["z"]
-            if swap == "content":
-                z = self._latent_in(inference, target, draw)
-            x_hat = self.module.predict(z, target, inference["content"], genes, population, draw)
+            z = inference["z"] if swap != "content" else None
+            x_hat = self._predict(tensors, inference, draw, target, genes, population, z)
             yield self.module.scaler.inverse(x_hat, genes)
 
     def _predict(
@@ -265,11 +263,25 @@ class CounterfactualMixin(BaseModelClass):
         tensors: dict[str, Tensor],
         inference: dict[str, Tensor],
         draw: EffectsDraw | None = None,
+        levels: Tensor | None = None,
         genes: Tensor | None = None,
+        population: Tensor | None = None,
+        z: Tensor | None = None,
     ) -> Tensor:
+        """Scaled expression of a minibatch under some levels, by default its own."""
         own = levels_of(tensors)
+        levels = own if levels is None else levels
+        if z is None:
+            z = self._latent_in(inference, levels, draw)
         return self.module.predict(
-            inference["z"], own, inference["content"], genes=genes, draw=draw
+            z,
+            levels,
+            inference["content"],
+            own,
+            state=self._states(tensors),
+            genes=genes,
+            population=population,
+            draw=draw,
         )
 
     def _residual(
@@ -280,7 +292,7 @@ class CounterfactualMixin(BaseModelClass):
     ) -> Tensor:
         """What the reconstruction misses of a minibatch, in the units of the input."""
         inference = self._infer(tensors, draw)
-        x_hat = self._predict(tensors, inference, draw, genes)
+        x_hat = self._predict(tensors, inference, draw=draw, genes=genes)
         measured = inference["x_scaled"]
         missed = (measured if genes is None else measured[:, genes]) - x_hat
         return missed * self.module.scaler.scale

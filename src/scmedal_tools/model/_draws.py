@@ -62,5 +62,5 @@ def _n_bytes(draw: EffectsDraw) -> int:
         if isinstance(effects, torch.Tensor):
             tensors.append(effects)
         else:
-            tensors += [effects.weight, effects.common, *effects.effects]
+            tensors += [effects.follows, effects.fixed, *effects.effects]
     return sum(tensor.nbytes for tensor in tensors)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from scvi.model.base import BaseModelClass
 
-from scmedal_tools.module._levels import POPULATION
+from scmedal_tools.module._levels import POPULATION, levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,7 +47,8 @@ class BatchEffectsMixin(BaseModelClass):
         factor
             Factor whose levels the table is of, one of ``model.factors``; ``None`` for the batch.
         n_samples
-            Number of posterior draws from which the standard deviations on genes are found.
+            Number of posterior draws from which the standard deviations on genes are found, of a
+            model without effects on single genes; those of the others are exact.
         n_cells
             Number of training cells, drawn at random, over which effects on genes are averaged;
             the same for all batches, so that their composition makes no difference.
@@ -60,8 +61,10 @@ class BatchEffectsMixin(BaseModelClass):
             Index ``(batch, gene)`` or ``(batch, unit)``, or the factor's name instead of
             ``batch``. For genes: ``effect``, the mean
             difference between the expression of the cells in the batch and in the population, in
-            the units of the input, its ``sd``, and ``z``, their quotient. For a layer: ``slope``,
-            ``slope_sd``, ``bias`` and ``bias_sd``.
+            the units of the input, its ``sd``, ``z``, their quotient, ``lfsr``, the local false
+            sign rate (the posterior probability that the effect is zero or has the other sign),
+            and ``p_nonzero``, the posterior probability that it is not zero. Rank by ``lfsr``.
+            For a layer: ``slope``, ``slope_sd``, ``bias`` and ``bias_sd``.
 
         Raises
         ------
@@ -80,14 +83,14 @@ class BatchEffectsMixin(BaseModelClass):
         --------
         >>> effects = model.get_batch_effects()
         >>> list(effects.columns)
-        ['effect', 'sd', 'z']
-        >>> top = effects.loc["donor_02"].nlargest(10, "z")
+        ['effect', 'sd', 'z', 'lfsr', 'p_nonzero']
+        >>> top = effects.loc["donor_02"].nsmallest(10, "lfsr")
         >>> top.shape
-        (10, 3)
+        (10, 5)
 
-        Slopes and biases of the layer that gives the genes:
+        Slopes and biases of the layer that turns the content into the latent:
 
-        >>> list(model.get_batch_effects("output").columns)
+        >>> list(model.get_batch_effects("bottleneck").columns)
         ['slope', 'slope_sd', 'bias', 'bias_sd']
         """
         self._check_if_trained(warn=False, message="Call `model.train()` first.")
@@ -100,8 +103,6 @@ class BatchEffectsMixin(BaseModelClass):
         unit = "gene" if layer == GENES else "unit"
         index = pd.MultiIndex.from_product([names, units], names=[factor or "batch", unit])
         table = pd.DataFrame({k: v.cpu().numpy().ravel() for k, v in columns.items()}, index)
-        if layer == GENES:
-            table["z"] = (table["effect"] / table["sd"]).where(table["sd"] > 0, 0.0)
         return table
 
     def _position(self, factor: str | None) -> int:
@@ -139,9 +140,41 @@ class BatchEffectsMixin(BaseModelClass):
         if n_samples < 2:
             raise ValueError(f"n_samples={n_samples} gives no standard deviation: pass 2 or more.")
         cells = random_cells(self.train_indices, n_cells, seed)
-        mean = self._mean_effects(cells, factor)
-        sd = torch.stack(list(self._drawn_effects(n_samples, cells, factor))).std(0)
-        return {"effect": mean, "sd": sd}, self.gene_names
+        if self.module.has_gene_effects:
+            weights, of_network = self._network_effects(cells, factor)
+            found = self.module.gene_effects.averages(factor, weights, of_network)
+            scale = self.module.scaler.scale.cpu()
+            mean, sd = scale * found.mean, scale * found.sd
+            below, above = found.negative, found.positive
+        else:
+            mean = self._mean_effects(cells, factor)
+            drawn = torch.stack(list(self._drawn_effects(n_samples, cells, factor)))
+            sd = drawn.std(0)
+            below, above = (torch.special.ndtr(sign * mean / sd) for sign in (-1, 1))
+        z = torch.where(sd > 0, mean / sd, 0.0)
+        nonzero = (below + above).clamp(0, 1)
+        lfsr = 1 - torch.maximum(below, above)
+        columns = {"effect": mean, "sd": sd, "z": z, "lfsr": lfsr, "p_nonzero": nonzero}
+        return columns, self.gene_names
+
+    def _network_effects(self, cells: np.ndarray, factor: int) -> tuple[Tensor, Tensor]:
+        """Shares of the states, and mean effects of the network alone, scaled, levels x genes."""
+        module, targets = self.module, self._levels_alone(factor)
+        shares = torch.zeros(module.gene_effects.n_states)
+        total: Tensor | float = 0.0
+        for tensors in self._minibatches(None, cells, None, None):
+            content, own = self._infer(tensors)["content"], levels_of(tensors).to(module.device)
+            state = self._state_of(tensors, content)
+            shares += torch.bincount(state.cpu(), minlength=len(shares))
+            sums = [module.decode_in_population(content).sum(0)]
+            for levels in targets:
+                target = own.clone()
+                for position, level in levels.items():
+                    target[:, position] = level
+                z = module.express(content, target, sample=False)
+                sums.append(module.decode(z, target).sum(0))
+            total = total + torch.stack(sums).double().cpu()
+        return shares / len(cells), (total[1:] - total[0]) / len(cells)
 
     def _drawn_effects(
         self, n_samples: int, cells: np.ndarray, factor: int = 0

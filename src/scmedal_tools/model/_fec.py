@@ -52,7 +52,7 @@ class SCMEDAL_FEC(MedalModel):
 
     _module_cls = FEModule
 
-    def _label_sizes(self) -> dict[str, int]:
+    def _settings_of_data(self) -> dict[str, int]:
         return {"n_labels": len(self.label_names)}
 
     @property

@@ -7,49 +7,52 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
-from sklearn.cluster import KMeans
 
-from scmedal_tools.module._levels import levels_of
-from scmedal_tools.module._mixed_equations import likeness_of
-from scmedal_tools.train._mixed_model import (
+from scmedal_tools._gene_model import (
+    NETWORK_SHARE,
     GroupSums,
+    backfitting_order,
+    batch_share_of_content,
+    find_states,
     fit_crossed_models,
-    rounds,
-    squared_errors,
-    stacking_weight,
+    share_of_new,
+    state_correlation,
 )
+from scmedal_tools.module._levels import levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scmedal_tools.train._mixed_model import MixedModel
+    from scmedal_tools._gene_model import GeneEffects
 
     from ._re import SCMEDAL_RE
 
-CELLS_FOR_STATES = 5_000
-MAX_DISPERSION = 10.0
+CELLS_FOR_STATES = 10_000
+# How much of what batches differ by within a state counts as their effect, not as composition.
+SHARE_IN_FOUND_STATES = 0.3
+SHARE_IN_GIVEN_STATES = 1.0
 
 
-class Parts(NamedTuple):
-    """What the network says of some cells; expression is scaled, cells x genes."""
+class Sums(NamedTuple):
+    """Sums over combinations of levels and states; expression is scaled."""
 
-    x: np.ndarray
-    own: np.ndarray
-    """Expression in the own batch."""
-    population: np.ndarray
-    """Expression in a batch without effects."""
-    group: np.ndarray
-    """Row of the levels that the cell has."""
-    state: np.ndarray
+    residual: GroupSums
+    """Of what the network misses in a batch without effects."""
+    content: GroupSums
+    """Of what the network makes of the content in a batch without effects."""
+    guess: GroupSums
+    """Of what the network's effects add in the cells' own batches."""
 
 
-class Groups:
-    """Combinations of levels that cells have.
+class Combinations:
+    """Combinations of levels that the cells of a model have.
 
     Attributes
     ----------
     levels
         Level of each combination and factor, ``(n_combinations, n_factors)``.
+    of_cells
+        Number of the combination that each cell has.
     """
 
     def __init__(self, model: SCMEDAL_RE):
@@ -57,150 +60,116 @@ class Groups:
         levels = [registered(REGISTRY_KEYS.BATCH_KEY).reshape(-1)]
         if REGISTRY_KEYS.CAT_COVS_KEY in model.adata_manager.data_registry:
             levels += list(registered(REGISTRY_KEYS.CAT_COVS_KEY).to_numpy().T)
-        self._n_levels = model.module.n_levels
-        self._codes = np.unique(self._code(np.stack(levels, axis=1)))
-        self.levels = np.stack(np.unravel_index(self._codes, self._n_levels, order="F"), axis=1)
-        self._model = model
-
-    def _code(self, levels: np.ndarray) -> np.ndarray:
-        """Number of each combination of levels."""
-        return np.ravel_multi_index(tuple(levels.T), self._n_levels, order="F")
-
-    def empty_sums(self) -> GroupSums:
-        """Sums over the cells of each combination and state, none yet."""
-        effects = self._model.module.gene_effects
-        return GroupSums(len(self.levels), len(effects.centres), self._model.summary_stats.n_vars)
-
-    @torch.inference_mode()
-    def parts(self, cells: np.ndarray | None) -> Iterator[Parts]:
-        """What the network says, minibatch by minibatch."""
-        if cells is None or not len(cells):
-            return
-        model, module = self._model, self._model.module
-        for tensors in model._minibatches(None, cells, None, None):
-            inference = model._infer(tensors)
-            levels = levels_of(tensors)
-            content = inference["content"]
-            parts = (
-                inference["x_scaled"],
-                module.decode(inference["z"], levels.to(content.device)),
-                module.decode_in_population(content),
-                module.gene_effects.state_of(content),
-            )
-            x, own, population, state = (part.cpu().numpy() for part in parts)
-            group = np.searchsorted(self._codes, self._code(levels.cpu().numpy()))
-            yield Parts(x, own, population, group, state)
+        self.levels, self.of_cells = np.unique(
+            np.stack(levels, axis=1).astype(np.int64), axis=0, return_inverse=True
+        )
 
 
 @torch.inference_mode()
 def fit_gene_effects(model: SCMEDAL_RE) -> None:
-    """Fit the effects on genes to the training cells, beside the network's and without them.
-
-    Two mixed models are fitted, to what the network leaves in a cell's own batch and to what it
-    leaves in a batch without effects. Their weights in the average are those that predict the
-    validation cells best: the network's effects have seen the training cells. Without validation
-    cells it is the one with the network's effects.
-    """
-    module, gene_effects = model.module, model.module.gene_effects
-    gene_effects.clear()
-    _set_states(model)
-    groups = Groups(model)
-    with_network, without = groups.empty_sums(), groups.empty_sums()
-    for parts in groups.parts(model.train_indices):
-        with_network.add(parts.x - parts.own, parts.group, parts.state)
-        without.add(parts.x - parts.population, parts.group, parts.state)
-    likeness = likeness_of(module.decode_in_population(gene_effects.centres))
-    of_network, alone = (
-        fit_crossed_models(sums, groups.levels, module.n_levels, likeness)
-        for sums in (with_network, without)
+    """Fit the effects on genes to the training cells, around what the network says of them."""
+    module, effects = model.module, model.module.gene_effects
+    effects.clear()
+    combinations, given = Combinations(model), model.has_given_states
+    if not given:
+        effects.set_centres(_centres(model, combinations))
+    sums = _sums(model, combinations, model.train_indices)
+    cells = np.maximum(sums.content.sizes.sum(0), 1)[:, None]
+    profiles = (sums.content.sums + sums.residual.sums).sum(0) / cells
+    share = SHARE_IN_GIVEN_STATES if given else SHARE_IN_FOUND_STATES
+    of_states, content = batch_share_of_content(
+        sums.content, combinations.levels, module.n_levels, share
     )
-    predict = _Predictions(groups.levels, alone, of_network)
-    quotient = np.zeros(2)
-    for parts in groups.parts(model.validation_indices):
-        quotient += stacking_weight(parts.x, *predict(parts))
-    weight = float(np.clip(quotient[0] / quotient[1], 0, 1)) if quotient[1] else 1.0
-    dispersion = _dispersion(groups, model.validation_indices, predict, weight)
-    gene_effects.set_models(alone, of_network, weight, dispersion)
+    models = fit_crossed_models(
+        sums.residual.without(-_total(content, combinations)),
+        sums.guess,
+        combinations.levels,
+        module.n_levels,
+        state_correlation(torch.from_numpy(profiles)),
+        np.sqrt(sums.residual.noise()),
+    )
+    effects.set_models(models, content, of_states)
 
 
 @torch.inference_mode()
 def learn_new_effects(model: SCMEDAL_RE) -> None:
     """Find the effects on genes of levels that were added; all that was fitted before stays."""
-    groups, effects = Groups(model), model.module.gene_effects
-    sums = [groups.empty_sums(), groups.empty_sums()]
-    for parts in groups.parts(model.train_indices):
-        for of_model, expression in zip(sums, (parts.population, parts.own), strict=True):
-            of_model.add(parts.x - expression, parts.group, parts.state)
-    for of_model, factors in zip(
-        sums, (effects.without_network, effects.with_network), strict=True
-    ):
-        for of_factor in factors:
-            of_factor.forget_new()
-        for factor in rounds(model.module.n_levels):
-            if not factors[factor].n_new:
-                continue
-            others = sum(
-                other.loc.cpu().numpy()[groups.levels[:, i]]
-                for i, other in enumerate(factors)
-                if i != factor
-            )
-            left = of_model.without(others).over(
-                groups.levels[:, factor], model.module.n_levels[factor]
-            )
-            means = left.sums / np.maximum(left.sizes, 1)[:, :, None]
-            factors[factor].learn_new(left.sizes, means)
+    combinations, effects = Combinations(model), model.module.gene_effects
+    factors, n_levels, levels = effects.factors, model.module.n_levels, combinations.levels
+    share = SHARE_IN_GIVEN_STATES if model.has_given_states else SHARE_IN_FOUND_STATES
+    of_states = effects.content_of_states.cpu().numpy()
+    sums = _sums(model, combinations, model.train_indices)
+    for factor in factors:
+        factor.forget_new()
+    for i in backfitting_order(n_levels):
+        if factors[i].n_new:
+            left = sums.content.without(_others(effects, "content", combinations, i))
+            new = left.over(levels[:, i], n_levels[i]).last(factors[i].n_new)
+            factors[i].learn_content(share_of_new(new, of_states, share))
+    content = [factor.content.cpu().numpy() for factor in factors]
+    explained = sums.residual.without(-_total(content, combinations))
+    for i in backfitting_order(n_levels):
+        if factors[i].n_new:
+            left, guess = explained.without(_others(effects, "loc", combinations, i)), sums.guess
+            if i:  # the guess is of all factors together, and the batch's
+                follows = factors[0].follows.cpu().numpy()[levels[:, 0], None]
+                left = left.without(NETWORK_SHARE * follows * guess.means)
+                guess = guess.without(guess.means)
+            of_levels, of_guess = (x.over(levels[:, i], n_levels[i]) for x in (left, guess))
+            factors[i].learn_new(of_levels.sizes, of_levels.means, of_guess.means)
 
 
-class _Predictions:
-    """What each of the two models expects of cells."""
-
-    def __init__(
-        self, levels: np.ndarray, without: list[MixedModel], with_network: list[MixedModel]
-    ):
-        self.added = [
-            models[0].common + sum(m.loc[of] for m, of in zip(models, levels.T, strict=True))
-            for models in (without, with_network)
-        ]
-        self.variance = sum(
-            np.square(m.sd_of_sum[of]) for m, of in zip(without, levels.T, strict=True)
-        )
-
-    def __call__(self, parts: Parts) -> list[np.ndarray]:
-        return [
-            expression + added[parts.group, parts.state]
-            for expression, added in zip((parts.population, parts.own), self.added, strict=True)
-        ]
+def _sums(model: SCMEDAL_RE, combinations: Combinations, cells: np.ndarray) -> Sums:
+    """Read the cells once, minibatch by minibatch."""
+    module, shape = model.module, (len(combinations.levels), model.module.gene_effects.n_states)
+    sums = Sums(*(GroupSums(*shape, model.summary_stats.n_vars) for _ in Sums._fields))
+    for rows, tensors in _with_positions(model, cells):
+        inference, own = model._infer(tensors), levels_of(tensors).to(module.device)
+        network = module.decode(inference["z"], own)
+        population = module.decode_in_population(inference["content"])
+        state = model._state_of(tensors, inference["content"])
+        group = combinations.of_cells[rows], state.cpu().numpy()
+        for total, values in zip(
+            sums,
+            (inference["x_scaled"] - population, population, network - population),
+            strict=True,
+        ):
+            total.add(values.cpu().numpy(), *group)
+    return sums
 
 
-def _dispersion(
-    groups: Groups, cells: np.ndarray | None, predict: _Predictions, weight: float
-) -> float:
-    """By how much the errors in validation cells exceed the variance that the draws would have.
-
-    Of the means of groups, as shifts are differences of such; at least 1.
-    """
-    halves, differences = (groups.empty_sums(), groups.empty_sums()), groups.empty_sums()
-    for parts in groups.parts(cells):
-        first, second = predict(parts)
-        errors = parts.x - first - weight * (second - first)
-        for i, half in enumerate(halves):
-            half.add(errors[i::2], parts.group[i::2], parts.state[i::2])
-        differences.add(second - first, parts.group, parts.state)
-    squared, weights = squared_errors(halves)
-    if not weights.any():
-        return 1.0
-    difference = differences.sums / np.maximum(differences.sizes, 1)[:, :, None]
-    between = weight * (1 - weight) * np.square(difference)
-    explained = (weights * predict.variance).sum()
-    ratio = (weights * (squared - between)).sum() / np.maximum(explained, 1e-12)
-    return float(np.clip(ratio, 1, MAX_DISPERSION))
-
-
-def _set_states(model: SCMEDAL_RE) -> None:
+def _centres(model: SCMEDAL_RE, combinations: Combinations) -> np.ndarray:
+    """Centres of states of the content of some training cells."""
     rng = np.random.default_rng(0)
     cells = np.sort(rng.permutation(model.train_indices)[:CELLS_FOR_STATES])
     minibatches = model._minibatches(None, cells, None, None)
     content = torch.cat([model._infer(tensors)["content"].cpu() for tensors in minibatches])
-    n_states = min(len(model.module.gene_effects.centres), len(content))
-    states = KMeans(n_states, n_init=3, random_state=0).fit(content.numpy())
-    model.module.gene_effects.set_centres(states.cluster_centers_)
+    levels = combinations.levels[combinations.of_cells[cells]]
+    n_states = model.module.gene_effects.n_states
+    return find_states(content.numpy(), levels, model.module.n_batch, n_states)
+
+
+def _with_positions(model: SCMEDAL_RE, cells: np.ndarray) -> Iterator[tuple[np.ndarray, dict]]:
+    """Minibatches of cells, with the cells' positions."""
+    cells = np.sort(cells)
+    start = 0
+    for tensors in model._minibatches(None, cells, None, None):
+        stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
+        yield cells[start:stop], tensors
+        start = stop
+
+
+def _total(tables: list[np.ndarray], combinations: Combinations) -> np.ndarray:
+    """Sum over the factors, combinations x states x genes."""
+    return sum(table[level] for table, level in zip(tables, combinations.levels.T, strict=True))  # type: ignore[return-value]
+
+
+def _others(
+    effects: GeneEffects, name: str, combinations: Combinations, factor: int
+) -> np.ndarray | float:
+    """Sum of a table of the other factors, combinations x states x genes."""
+    return sum(
+        getattr(other, name).cpu().numpy()[combinations.levels[:, i]]
+        for i, other in enumerate(effects.factors)
+        if i != factor
+    )

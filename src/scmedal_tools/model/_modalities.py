@@ -16,6 +16,7 @@ EXPRESSION = "rna_layer"
 BATCH = "batch_key"
 LABELS = "labels_key"
 FACTORS = "random_effect_keys"
+CELL_STATES = "states_key"
 
 
 def check_modalities(
@@ -36,7 +37,7 @@ def check_modalities(
             f"modalities has no {EXPRESSION!r}: name the modality with the expression, and those "
             f"with the columns of obs (without, they are columns of mdata.obs). {example}"
         )
-    unknown = sorted(modalities.keys() - {EXPRESSION, BATCH, LABELS, FACTORS})
+    unknown = sorted(modalities.keys() - {EXPRESSION, BATCH, LABELS, FACTORS, CELL_STATES})
     if unknown:
         raise ValueError(
             f"modalities has unknown keys {unknown}: they are arguments of setup_mudata, and "

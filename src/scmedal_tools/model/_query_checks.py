@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from scvi import REGISTRY_KEYS
 
-from scmedal_tools._checks import check_log_normalised, check_names
+from scmedal_tools._checks import check_log_normalised, check_names, check_obs
+from scmedal_tools._keys import STATES
 
-from ._modalities import BATCH, EXPRESSION, FACTORS, LABELS, checked_part, layer_of
+from ._modalities import (
+    BATCH,
+    CELL_STATES,
+    EXPRESSION,
+    FACTORS,
+    LABELS,
+    checked_part,
+    layer_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -62,8 +71,22 @@ def check_query(data: AnnData | MuData, registry: Mapping[str, Any], unseen: boo
             labels = trained[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]
             unlabeled = setup["unlabeled_category"]
             _check_labels(adata, setup["labels_key"], pd.Index(labels), unlabeled)
+    if setup.get("states_key"):
+        with checked_part(data, setup, CELL_STATES) as adata:
+            check_obs(adata, setup["states_key"], what=CELL_STATES, min_levels=1)
+            _check_states(adata.obs[setup["states_key"]], trained[STATES]["categorical_mapping"])
     with checked_part(data, setup, EXPRESSION) as adata:
         check_log_normalised(adata, layer_of(setup))
+
+
+def _check_states(states: pd.Series, trained: Sequence) -> None:
+    new = pd.Index(states.unique()).difference(pd.Index(trained))
+    if len(new):
+        raise ValueError(
+            f"{states.name!r} has states that the model was not trained on: "
+            f"{', '.join(map(str, new[:5]))}. Give these cells one of "
+            f"{', '.join(map(str, trained[:20]))}, or leave them out."
+        )
 
 
 def _check_genes(adata: AnnData, trained: pd.Index) -> None:

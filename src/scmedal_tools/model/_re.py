@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
+from scmedal_tools._keys import STATES
 from scmedal_tools.module import REModule
 from scmedal_tools.module._levels import levels_of
 from scmedal_tools.train._plans import SETTLE_AFTER
@@ -67,6 +68,30 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
     """
 
     _module_cls = REModule
+
+    @property
+    def has_given_states(self) -> bool:
+        """Whether the states of the cells were registered, by ``states_key``."""
+        return STATES in self.registry["field_registries"]
+
+    def _settings_of_data(self) -> dict[str, int]:
+        if not self.has_given_states:
+            return {}
+        return {"n_states": len(self.get_state_registry(STATES)["categorical_mapping"])}
+
+    def _states(self, tensors: dict[str, Tensor]) -> Tensor | None:
+        """States of the cells of a minibatch, if they are registered."""
+        if not self.has_given_states:
+            return None
+        return tensors[STATES].long().reshape(-1).to(self.module.device)
+
+    def _state_of(self, tensors: dict[str, Tensor], content: Tensor | None = None) -> Tensor:
+        """States of the cells of a minibatch, given or found in their content."""
+        state = self._states(tensors)
+        if state is not None:
+            return state
+        content = self._infer(tensors)["content"] if content is None else content
+        return self.module.gene_effects.state_of(content, levels_of(tensors).to(content.device))
 
     @torch.inference_mode()
     def get_latent_representation(
@@ -182,8 +207,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
             other, step = own.clone(), torch.randint(1, n_batch, (len(own),), generator=generator)
             other[:, 0] = (own[:, 0] + step.to(own.device)) % n_batch
             for i, levels in enumerate((other, own)):
-                z = self._latent_in(inference, levels)
-                x_hat = self.module.predict(z, levels, inference["content"])
+                x_hat = self._predict(tensors, inference, levels=levels)
                 errors[i] += float((inference["x_scaled"] - x_hat).square().sum())
         return float(errors[0] / errors[1])
 

@@ -27,9 +27,11 @@ from scmedal_tools._checks import (
     check_names,
     check_obs,
 )
+from scmedal_tools._keys import STATES
 
 from ._modalities import (
     BATCH,
+    CELL_STATES,
     EXPRESSION,
     FACTORS,
     LABELS,
@@ -67,6 +69,7 @@ class RegistrationMixin(BaseModelClass):
         layer: str | None = None,
         unlabeled_category: str = "unlabeled",
         random_effect_keys: Sequence[str] | None = None,
+        states_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register log-normalised expression, batches and cell types.
@@ -89,6 +92,10 @@ class RegistrationMixin(BaseModelClass):
             One or two further columns of ``adata.obs`` that expression depends on (protocol,
             tissue). In ``SCMEDAL_RE`` their effects and those of the batch add up; the others
             hide them as they hide the batch.
+        states_key
+            Column of ``adata.obs`` with the states (such as cell types) on which the effects of a
+            batch on genes may differ. ``None`` to find states in the content of the cells. Used
+            by ``SCMEDAL_RE`` only; cells that are queried later need the column too.
         **kwargs
             Arguments of scvi-tools' ``AnnDataManager.register_fields``.
 
@@ -127,6 +134,7 @@ class RegistrationMixin(BaseModelClass):
         modalities: dict[str, str] | None = None,
         unlabeled_category: str = "unlabeled",
         random_effect_keys: Sequence[str] | None = None,
+        states_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register log-normalised expression, batches and cell types of a MuData.
@@ -137,14 +145,14 @@ class RegistrationMixin(BaseModelClass):
         Parameters
         ----------
         %(param_mdata)s
-        batch_key, labels_key, unlabeled_category, random_effect_keys
+        batch_key, labels_key, unlabeled_category, random_effect_keys, states_key
             See :meth:`setup_anndata`.
         rna_layer
             Layer with the log-normalised expression; ``None`` for ``X`` of the modality.
         modalities
             Where each argument is found: ``"rna_layer"``, which is needed, ``"batch_key"``,
-            ``"labels_key"`` and ``"random_effect_keys"``, each with the name of a modality. An
-            argument that is left out is in ``mdata.obs``.
+            ``"labels_key"``, ``"random_effect_keys"`` and ``"states_key"``, each with the name of
+            a modality. An argument that is left out is in ``mdata.obs``.
         **kwargs
             See :meth:`setup_anndata`.
 
@@ -216,6 +224,9 @@ def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> No
     if setup["labels_key"] is not None:
         with checked_part(data, setup, LABELS) as adata:
             check_labels(adata, setup["labels_key"], setup["unlabeled_category"])
+    if setup["states_key"] is not None:
+        with checked_part(data, setup, CELL_STATES) as adata:
+            check_obs(adata, setup["states_key"], what=CELL_STATES, min_levels=1)
 
 
 def _fields(setup: Mapping[str, Any]) -> list[BaseAnnDataField]:
@@ -243,4 +254,6 @@ def _fields(setup: Mapping[str, Any]) -> list[BaseAnnDataField]:
     if setup.get("random_effect_keys"):
         keys = list(setup["random_effect_keys"])
         fields.append(field(CategoricalJointObsField, FACTORS, REGISTRY_KEYS.CAT_COVS_KEY, keys))
+    if setup.get("states_key"):
+        fields.append(field(CategoricalObsField, CELL_STATES, STATES, setup["states_key"]))
     return fields

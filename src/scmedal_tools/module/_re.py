@@ -12,10 +12,11 @@ from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 from torch.nn import functional as F
 
+from scmedal_tools._gene_model import GeneEffects
+
 from ._base import MedalModule
-from ._gene_effects import GeneEffects
 from ._layers import Classifier
-from ._levels import POPULATION, levels_of
+from ._levels import POPULATION, as_levels, levels_of
 from ._reden import RandomEffects, RedenBlock, factor_of
 from ._settings import Architecture, EffectsSettings, ObjectiveSettings
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ._gene_effects import Draw
+    from scmedal_tools._gene_model import GeneEffectsDraw
+
     from ._settings import AdversarySettings
 
     # Not a type statement, which the documentation would not resolve.
@@ -160,8 +162,11 @@ class REModule(MedalModule):
             else None
         )
         n_states = architecture.n_states
-        sizes = (n_batch, n_input, n_latent, n_states, n_crossed, self.n_new)
-        self.gene_effects = GeneEffects(*sizes) if n_states else None
+        self.gene_effects = (
+            GeneEffects(self.n_levels, n_input, n_latent, n_states, self.n_new)
+            if n_states
+            else None
+        )
         self.register_buffer("expression_axes", torch.zeros(n_input, n_latent))
         self.register_buffer("expression_centre", torch.zeros(n_input))
         if self.adversary_weight:
@@ -249,6 +254,8 @@ class REModule(MedalModule):
         z: Tensor,
         levels: Tensor,
         content: Tensor,
+        own: Tensor,
+        state: Tensor | None = None,
         genes: Tensor | None = None,
         population: Tensor | None = None,
         draw: EffectsDraw | None = None,
@@ -261,8 +268,10 @@ class REModule(MedalModule):
         ----------
         z, content
             Latent and content, of shape ``(n_cells, n_latent)``.
-        levels
-            See :meth:`inference`.
+        levels, own
+            Levels to predict under, and those that the cells have; see :meth:`inference`.
+        state
+            State of each cell, if it is given; ``None`` to find it in the content.
         genes
             Positions of the genes to return; ``None`` for all.
         population
@@ -280,8 +289,11 @@ class REModule(MedalModule):
             return x_hat
         if population is None:
             population = self.decode_in_population(content, genes)
+        levels, own = (as_levels(of, len(self.n_levels)) for of in (levels, own))
+        if state is None:
+            state = gene_effects.state_of(content, own)
         on_genes = None if draw is None else draw.get("gene_effects")
-        return gene_effects(population, x_hat, content, levels, genes, on_genes)
+        return gene_effects(population, x_hat, state, levels, own, genes, on_genes)
 
     def decode(
         self,
@@ -308,6 +320,8 @@ class REModule(MedalModule):
         for table in self.effect_tables.values():
             if table.n_new:
                 table.start_new()
+        if self.gene_effects is not None:
+            self.gene_effects.start_new_levels()
 
     @property
     def has_gene_effects(self) -> bool:
@@ -330,10 +344,10 @@ class REModule(MedalModule):
 
     def draw_effects(
         self, generator: torch.Generator, n_unseen: Sequence[int] | None = None
-    ) -> dict[str, Tensor | Draw]:
+    ) -> dict[str, Tensor | GeneEffectsDraw]:
         """One posterior draw of all random effects; of unseen levels from the prior."""
         n_unseen = n_unseen or [0] * len(self.n_levels)
-        drawn: dict[str, Tensor | Draw] = {
+        drawn: dict[str, Tensor | GeneEffectsDraw] = {
             name: table.draw(generator, n_unseen[factor_of(name)])
             for name, table in self.effect_tables.items()
         }

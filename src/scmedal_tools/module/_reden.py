@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scmedal_tools._tables import effects_of
+
 from ._layers import Normalization, normalization_layer
-from ._levels import as_levels, effects_of
+from ._levels import as_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -125,7 +125,7 @@ class Architecture:
         reconstructed whole.
     n_states
         Number of states of the content for which the effects on single genes differ; 0 for no
-        effects but the network's. See :class:`~scmedal_tools.module._gene_effects.GeneEffects`.
+        effects but the network's. See :class:`~scmedal_tools._gene_model.GeneEffects`.
 
     Examples
     --------

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from scmedal_tools._gene_model import MixedEffects
     from scmedal_tools.model import SCMEDAL_RE
-    from scmedal_tools.module._gene_effects import MixedEffects
 
-ON_GENES = ("without_network", "with_network")
 # Variance of a gene's effects, relative to that of its cells, from which it counts as having some.
 HAS_EFFECT = 1e-3
 
@@ -118,11 +117,8 @@ def effects_diagnostics(
         )
     if model.module.has_gene_effects:
         rows += [
-            {"layer": f"genes{suffix}", "kind": kind} | _of_genes(effects)
-            for kind in ON_GENES
-            for suffix, effects in zip(
-                suffixes, getattr(model.module.gene_effects, kind), strict=True
-            )
+            {"layer": f"genes{suffix}", "kind": "effects"} | _of_genes(effects)
+            for suffix, effects in zip(suffixes, model.module.gene_effects.factors, strict=True)
         ]
     return EffectsDiagnostics(pd.DataFrame(rows).set_index(["layer", "kind"]), swap_gap)
 

@@ -35,13 +35,13 @@ def training_cells(model: SCMEDAL_RE, like: AnnData | MuData | None = None) -> p
     effects = model.module.gene_effects
     if effects is None or not effects.is_fitted:
         return _registered(model)
-    sizes = effects.without_network[0].sizes.cpu()  # batches x states
+    sizes = effects.factors[0].sizes.cpu()  # batches x states
     if like is None:
         counts = sizes.sum(1)
     else:
         minibatches = model._minibatches(like, None, None, None)
-        content = torch.cat([model._infer(tensors)["content"] for tensors in minibatches])
-        counts = sizes[:, effects.state_of(content).cpu()].mean(1)
+        states = torch.cat([model._state_of(tensors).cpu() for tensors in minibatches])
+        counts = sizes[:, states].mean(1)
     return pd.Series(counts.numpy(), model.batch_names)
 
 

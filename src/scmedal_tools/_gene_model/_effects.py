@@ -1,0 +1,195 @@
+"""Effects of a batch on single genes: linear mixed models around the network."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import torch
+from torch import nn
+
+from scmedal_tools._tables import effects_of, look_up
+
+from ._fit import NETWORK_SHARE
+from ._posterior import MixedEffects
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from torch import Tensor
+
+    from ._fit import MixedModel
+    from ._posterior import Averages
+
+
+class GeneEffectsDraw(NamedTuple):
+    """One posterior draw of :class:`GeneEffects`."""
+
+    follows: Tensor
+    """Whether a gene's effects vary around the network's guess, batches x genes."""
+    fixed: Tensor
+    """Fixed effects, states x genes."""
+    effects: list[Tensor]
+    """Random effects of each factor beyond the guess, levels x states x genes."""
+
+
+class GeneEffects(nn.Module):
+    r"""A mixed model of each gene, around what the network says.
+
+    A cell of batch :math:`k` with content :math:`u` in state :math:`s` is expected to express in
+    batch :math:`l`
+
+    .. math:: f_0(u) - h_{ks} + c_s + \tfrac{z}{2} (f_l(u) - f_0(u)) + e_{ls}.
+
+    The decoder gives :math:`f_l` and, with all its effects at their mean, 0, :math:`f_0`;
+    :math:`h` is what :math:`f_0` still has of the cell's own batch, :math:`c` are fixed and
+    :math:`e` random effects, and :math:`z` says whether a gene follows the network's guess. With
+    several factors :math:`h` and :math:`e` add up. All is fitted once the network is trained
+    (:func:`scmedal_tools.model._finishing.fit_gene_effects`).
+
+    Parameters
+    ----------
+    n_levels
+        Numbers of levels of the factors, the batch first.
+    n_genes, n_latent, n_states
+        Numbers of genes, of dimensions of the content, and of states.
+    n_new
+        For each factor, the number of its last levels that were added to a trained network.
+    """
+
+    batch_centres: Tensor
+    centres: Tensor
+    content_of_states: Tensor
+    is_fitted: Tensor
+    factors: Sequence[MixedEffects]
+
+    def __init__(
+        self,
+        n_levels: Sequence[int],
+        n_genes: int,
+        n_latent: int,
+        n_states: int,
+        n_new: Sequence[int] | None = None,
+    ):
+        super().__init__()
+        self.register_buffer("batch_centres", torch.zeros(n_levels[0], n_states, n_latent))
+        self.register_buffer("centres", torch.zeros(n_states, n_latent))
+        self.register_buffer("content_of_states", torch.zeros(n_states, n_genes))
+        self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
+        self.factors = cast(  # a ModuleList does not tell what it holds
+            "Sequence[MixedEffects]",
+            nn.ModuleList(
+                MixedEffects(n, n_states, n_genes, new)
+                for n, new in zip(n_levels, n_new or [0] * len(n_levels), strict=True)
+            ),
+        )
+
+    @property
+    def n_states(self) -> int:
+        """Number of states."""
+        return len(self.centres)
+
+    def clear(self) -> None:
+        """Forget what was fitted."""
+        self.is_fitted.fill_(False)
+
+    def set_centres(self, centres: np.ndarray) -> None:
+        """Take over centres of the states in each batch, then those over all batches.
+
+        Fewer states than there is room for are repeated, and nothing falls into the copies.
+        """
+        found = torch.as_tensor(centres)
+        found = found[:, torch.arange(self.n_states) % found.shape[1]].to(self.centres)
+        self.batch_centres.copy_(found[:-1])
+        self.centres.copy_(found[-1])
+
+    def start_new_levels(self) -> None:
+        """Give new batches the centres over all batches."""
+        self.batch_centres[self.factors[0].new] = self.centres
+
+    def set_models(
+        self,
+        models: Sequence[MixedModel],
+        content: Sequence[np.ndarray],
+        content_of_states: np.ndarray,
+    ) -> None:
+        """Take over the fitted models of all factors, and what the content has of each level."""
+        for effects, model, part in zip(self.factors, models, content, strict=True):
+            effects.set_model(model, part)
+        self.content_of_states.copy_(torch.as_tensor(content_of_states))
+        self.is_fitted.fill_(True)
+
+    def state_of(self, content: Tensor, levels: Tensor) -> Tensor:
+        """State of each cell, ``(n_cells,)``: the nearest centre of its own batch."""
+        batch = levels[:, 0]
+        known = ((batch >= 0) & (batch < len(self.batch_centres)))[:, None, None]
+        own = self.batch_centres[batch.clamp(0, len(self.batch_centres) - 1)]
+        centres = torch.where(known, own, self.centres)
+        return (content[:, None] - centres).square().sum(2).argmin(1)
+
+    def draw(
+        self, generator: torch.Generator, n_unseen: Sequence[int] | None = None
+    ) -> GeneEffectsDraw:
+        """One draw of all effects, those of unseen levels (as many for each factor) follow."""
+        n_unseen = n_unseen or [0] * len(self.factors)
+        drawn = [f.draw(generator, n) for f, n in zip(self.factors, n_unseen, strict=True)]
+        return GeneEffectsDraw(drawn[0].follows, drawn[0].fixed, [d.effects for d in drawn])
+
+    def averages(self, factor: int, weights: Tensor, of_network: Tensor) -> Averages:
+        """Posterior of the effects of a factor, averaged over states.
+
+        See :meth:`MixedEffects.averages`.
+        """
+        followed = self.factors[0].follows[0] if factor else None
+        return self.factors[factor].averages(weights, of_network, followed)
+
+    def forward(
+        self,
+        population: Tensor,
+        network: Tensor,
+        state: Tensor,
+        levels: Tensor,
+        own: Tensor,
+        genes: Tensor | None = None,
+        draw: GeneEffectsDraw | None = None,
+    ) -> Tensor:
+        """Expression of cells, as it would be under some levels.
+
+        Parameters
+        ----------
+        population, network
+            What the decoder makes of the cells without effects and under the levels, of ``genes``.
+        state
+            State of each cell.
+        levels, own
+            Levels to predict under, and the cells' own ones, ``(n_cells, n_factors)``.
+        genes
+            Positions of the genes; ``None`` for all.
+        draw
+            Effects to use instead of their means.
+        """
+        if draw is None:
+            first = self.factors[0]
+            draw = GeneEffectsDraw(first.follows, first.fixed, [f.loc for f in self.factors])
+        batch = levels[:, 0]
+        known = (batch >= 0) & (batch < len(draw.follows))
+        follows = look_up(draw.follows, batch.where(known, torch.zeros_like(batch)), units=genes)
+        values = population + NETWORK_SHARE * follows * (network - population)
+        values = values + look_up(draw.fixed, state, units=genes)
+        values = values + _sum_of_effects(draw.effects, levels, state, genes)
+        return values - _sum_of_effects([f.content for f in self.factors], own, state, genes)
+
+
+def _sum_of_effects(
+    tables: Sequence[Tensor], levels: Tensor, state: Tensor, genes: Tensor | None
+) -> Tensor:
+    """Sum over the factors of what their levels do to cells in a state."""
+    return reduce(
+        add,
+        (
+            effects_of(table, level, state, units=genes)
+            for table, level in zip(tables, levels.T, strict=True)
+        ),
+    )

@@ -1,0 +1,123 @@
+"""Solution of a linear mixed model on means of groups of cells, for known variances."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+# Ratios of the variances of effects to the residual variance that are considered.
+VARIANCE_RATIOS = (0.0, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0)
+# Squared length scale, of the mean squared distance to the nearest other state.
+LENGTH_SCALE = 2.0
+VARIANCES = tuple(
+    (of_batch, of_state, correlated)
+    for of_batch, of_state, correlated in product(VARIANCE_RATIOS, VARIANCE_RATIOS, (False, True))
+    if of_state or not correlated
+)
+"""Variances of effects of batches, and of batches on a state; whether those on similar states are
+correlated. The first are zero."""
+
+
+def state_correlation(profiles: Tensor) -> Tensor:
+    """Correlation of the effects on states with these profiles, ``(n_states, n_states)``."""
+    profiles = profiles.cpu().double()
+    squares = torch.cdist(profiles, profiles).square()
+    others = squares + torch.diag(torch.full_like(squares[0], torch.inf))
+    scale = LENGTH_SCALE * others.min(1).values.mean()
+    return torch.exp(-squares / (2 * scale)) if 0 < scale < torch.inf else torch.ones_like(squares)
+
+
+def covariances(correlation: Tensor) -> list[Tensor]:
+    """Covariance of a batch's effects on states under each of ``VARIANCES``."""
+    one, own = torch.ones_like(correlation), torch.eye(len(correlation), dtype=correlation.dtype)
+    return [
+        of_batch * one + of_state * (correlation if correlated else own)
+        for of_batch, of_state, correlated in VARIANCES
+    ]
+
+
+class MixedEquations:
+    r"""Equations of ``state + (0 + state | batch)`` on means of cells of variance 1.
+
+    Parameters
+    ----------
+    sizes
+        Number of cells of each batch and state, ``(n_batch, n_states)``.
+    covariance
+        Covariance of a batch's effects on the states, ``(n_states, n_states)``.
+    n_fitted
+        Number of batches, the first ones, that the fixed effects are estimated from; ``None`` for
+        all.
+    """
+
+    def __init__(self, sizes: Tensor, covariance: Tensor, n_fitted: int | None = None):
+        self.fitted = slice(n_fitted)
+        root = sizes.sqrt()
+        scaled = root[:, :, None] * covariance * root[:, None]
+        scaled += torch.eye(sizes.shape[1], dtype=sizes.dtype)
+        # Inverse covariance of a batch's means; a group without cells has no information.
+        self.information = root[:, :, None] * torch.linalg.inv(scaled) * root[:, None]
+        self.gain = covariance @ self.information
+        empty = torch.diag((sizes[self.fitted].sum(0) == 0).to(sizes))
+        of_fixed = self.information[self.fitted].sum(0) + empty
+        self.log_determinants = torch.logdet(scaled)
+        # A state without cells stays at zero.
+        self.fixed_covariance = torch.linalg.inv(of_fixed) - empty
+        self.log_determinant = self.log_determinants.sum() + torch.logdet(of_fixed)
+        self.covariance = covariance
+
+    def fixed(self, means: Tensor) -> Tensor:
+        """Fixed effects of the states, ``(n_states, n_genes)``."""
+        score = (self.information[self.fitted] @ means[self.fitted]).sum(0)
+        return self.fixed_covariance @ score
+
+    def evidence(self, means: Tensor) -> Tensor:
+        """Restricted log-likelihood of each gene, up to a constant."""
+        weighted = self.information @ means
+        score = weighted.sum(0)
+        squares = (means * weighted).sum((0, 1))
+        squares -= (score * (self.fixed_covariance @ score)).sum(0)
+        return -0.5 * (self.log_determinant + squares)
+
+    def log_likelihood(self, means: Tensor, fixed: Tensor) -> Tensor:
+        """Log-likelihood of each gene given the fixed effects, up to a constant."""
+        residuals = means - fixed
+        squares = (residuals * (self.information @ residuals)).sum((0, 1))
+        return -0.5 * (self.log_determinants.sum() + squares)
+
+    def effects(self, means: Tensor, fixed: Tensor) -> Tensor:
+        """Means of the effects given the fixed ones, ``(n_batch, n_states, n_genes)``."""
+        return self.gain @ (means - fixed)
+
+    @cached_property
+    def given_fixed(self) -> Tensor:
+        """Covariance of the effects given the fixed ones, ``(n_batch, n_states, n_states)``."""
+        return self.covariance - self.gain @ self.covariance
+
+    @cached_property
+    def covariance_of_effects(self) -> Tensor:
+        """Covariance of a batch's effects, ``(n_batch, n_states, n_states)``."""
+        return self.given_fixed + self.gain @ self.fixed_covariance @ self.gain.mT
+
+    def draw_fixed(self, means: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw of the fixed effects."""
+        return self.fixed(means) + _noise(self.fixed_covariance, means.shape[1:], generator)
+
+    def draw_effects(self, means: Tensor, fixed: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw of the random effects given the fixed ones."""
+        return self.effects(means, fixed) + _noise(self.given_fixed, means.shape, generator)
+
+
+def _noise(covariance: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Normal noise with a covariance, which may be singular."""
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp_min(0).sqrt()[..., None, :]
+    return root @ torch.randn(*shape, generator=generator, dtype=covariance.dtype)
