@@ -58,7 +58,7 @@ class Groups:
         if REGISTRY_KEYS.CAT_COVS_KEY in model.adata_manager.data_registry:
             levels += list(registered(REGISTRY_KEYS.CAT_COVS_KEY).to_numpy().T)
         self._n_levels = model.module.n_levels
-        self._codes = np.unique(self._code(np.stack(levels, axis=1)))
+        self._codes = np.unique(self._code(np.stack(levels, axis=1).astype(np.int64)))
         self.levels = np.stack(np.unravel_index(self._codes, self._n_levels, order="F"), axis=1)
         self._model = model
 
