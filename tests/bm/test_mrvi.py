@@ -58,20 +58,22 @@ def test_planted_shifts_are_recovered(world):
 
 
 def test_u_is_of_the_cells_own_donor_and_z_of_the_target(world):
-    """The network's parts called one by one."""
-    predict = bm.mrvi_counterfactual(world.model, world.totals, target_sum=100, n_samples=4)
-    result = predict(CELLS, "2")
+    """The network's parts called one by one; means of 500 draws have errors below 0.05."""
+    predict = bm.mrvi_counterfactual(world.model, world.totals, target_sum=100, n_samples=500)
     parts, counts = world.model.module, torch.from_numpy(world.adata.X[CELLS])
     own = torch.tensor(world.adata.obs["donor"].astype(int).to_numpy()[CELLS])[:, None]
     torch.manual_seed(0)
     with torch.no_grad():
         posterior = parts.qu(counts, own, training=False)
-        u = posterior.mean + posterior.scale * torch.randn(4, *posterior.mean.shape)
+        u = posterior.mean + posterior.scale * torch.randn(500, *posterior.mean.shape)
         base, change = parts.qz(u, torch.full_like(own, 2))
         size = counts.sum(1, keepdim=True)
         draws = parts.px(base + change, torch.zeros_like(own), size_factor=size).sample().numpy()
     totals = world.totals[CELLS][:, None]
-    np.testing.assert_allclose(result, np.log1p(draws / totals * 100).mean(0), rtol=1e-4)
+    expected = np.log1p(draws / totals * 100).mean(0)
+    np.testing.assert_allclose(predict(CELLS, "2"), expected, atol=0.2)
+    assert np.abs(predict(CELLS, "0") - expected).max() > 0.5
+    assert np.abs(predict(CELLS[::-1], "2") - expected).max() > 0.5
 
 
 def test_repeats_itself_and_leaves_the_generator_alone(world):
