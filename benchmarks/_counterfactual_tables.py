@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from _record import load, markdown
+from _record import load, markdown, saved
 from scipy import stats
 
-NAMES = {"aml": "AML", "onek1k": "OneK1K", "kang": "Kang"}
-OURS = "RE"
+NAMES = {"aml": "AML", "onek1k": "OneK1K", "kang": "Kang", "glioblastoma": "Glioblastoma"}
+WITH_CONTROLS = ("aml", "onek1k")
+OURS, GIVEN = "RE", "RE with states given"
+KINDS = (OURS, GIVEN, "scVI", "LEMUR", "MrVI", "baselines")  # in the order of the tables
 SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
 INTERVALS = {
     "SCMEDAL_RE": "RE",
@@ -22,7 +24,8 @@ def tables() -> dict[str, str]:
     return {
         "held_out": scores("held out"),
         "seen": scores("seen"),
-        "differences": differences(),
+        "differences": differences(OURS),
+        "differences_given": differences(GIVEN, ["mixed model (given cell types)"]),
         "fits": fits(),
         "swaps": swaps(),
         "controls": controls(),
@@ -32,12 +35,24 @@ def tables() -> dict[str, str]:
     }
 
 
+def results(name: str, kind: str) -> list[dict]:
+    """What is saved of a part of a data set."""
+    return [row for row in saved(f"counterfactuals_{name}") if row["kind"] == kind]
+
+
+def with_results(*kinds: str) -> dict[str, str]:
+    """Data sets of which at least one of these parts is saved, with their titles."""
+    return {
+        name: title for name, title in NAMES.items() if any(results(name, kind) for kind in kinds)
+    }
+
+
 def shifts(name: str) -> pd.DataFrame:
     """A row for each draw, seed, method and combination."""
     rows = [
         {"draw": result["draw"], "seed": result.get("seed", 0)} | shift
-        for result in load(f"counterfactuals_{name}")["results"]
-        if result["kind"] != "controls"
+        for kind in KINDS
+        for result in results(name, kind)
         for shift in result["shifts"]
     ]
     return pd.DataFrame(rows)
@@ -52,7 +67,7 @@ def per_combination(name: str) -> pd.DataFrame:
 
 def scores(regime: str) -> str:
     rows = []
-    for name, title in NAMES.items():
+    for name, title in with_results(*KINDS).items():
         if regime == "seen":
             keys, frame = ["draw"], shifts(name).query("regime == 'seen'")
             frame = frame.groupby(["draw", "method"], sort=False)[SCORES].mean().reset_index()
@@ -68,16 +83,16 @@ def scores(regime: str) -> str:
     return markdown(rows, columns)
 
 
-def differences() -> str:
-    """RE minus each baseline, paired by combination, with 95% t intervals."""
+def differences(ours: str, others: list[str] | None = None) -> str:
+    """One method minus each other, paired by combination, with 95% t intervals."""
     rows = []
-    for name, title in NAMES.items():
+    for name, title in with_results(ours).items():
         frame = per_combination(name).set_index(["draw", "cell_type", "target", "method"])
-        for method in frame.index.unique("method").drop(OURS):
+        for method in others or frame.index.unique("method").drop(ours):
             row = {"data": title, "method": method}
             for score, sign in (("correlation", 1), ("error", -1)):
                 values = frame[score].unstack("method")
-                gain = (values[OURS] - values[method]).dropna()
+                gain = (values[ours] - values[method]).dropna()
                 low, high = interval(gain.to_numpy())
                 by_draw = sign * gain.groupby("draw").mean() > 0
                 row[score] = f"{gain.mean():+.3f} ({low:+.3f}, {high:+.3f})"
@@ -87,7 +102,7 @@ def differences() -> str:
         rows,
         {
             "data": "{data}",
-            "RE minus": "{method}",
+            f"{ours} minus": "{method}",
             "correlation (95%)": "{correlation}",
             "better draws": "{correlation_draws}",
             "error (95%)": "{error}",
@@ -103,8 +118,8 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 def fits() -> str:
     rows = []
-    for name, title in NAMES.items():
-        fitted = _fits(name)
+    for name, title in with_results(OURS).items():
+        fitted = results(name, OURS)
         content, pca = (pd.DataFrame([fit[key] for fit in fitted]) for key in ("content", "pca"))
         near = pd.DataFrame([fit["neighbours"] for fit in fitted])
         values = {
@@ -136,8 +151,8 @@ def fits() -> str:
 
 def swaps() -> str:
     rows = []
-    for name, title in NAMES.items():
-        means = pd.DataFrame([fit["swaps"] for fit in _fits(name)]).mean()
+    for name, title in with_results(OURS).items():
+        means = pd.DataFrame([fit["swaps"] for fit in results(name, OURS)]).mean()
         rows.append({"data": title} | means.to_dict())
     return markdown(
         rows,
@@ -156,11 +171,9 @@ def swaps() -> str:
 
 def _controls() -> list[dict]:
     rows = []
-    for name in ("aml", "onek1k"):
-        fitted = _fits(name)
-        for control in load(f"counterfactuals_{name}")["results"]:
-            if control["kind"] != "controls":
-                continue
+    for name in WITH_CONTROLS:
+        fitted = results(name, OURS)
+        for control in results(name, "controls"):
             true = [fit for fit in fitted if fit["draw"] == control["draw"]]
             size = pd.DataFrame([fit["effect_sizes"] for fit in true]).mean()
             shuffled = pd.Series(control["effect_sizes"])
@@ -255,11 +268,6 @@ def intervals() -> str:
             "mixed model ": "{winkler of MM:.3f}",
         },
     )
-
-
-def _fits(name: str) -> list[dict]:
-    results = load(f"counterfactuals_{name}")["results"]
-    return [result for result in results if result["kind"] == OURS]
 
 
 def _range(values) -> str:

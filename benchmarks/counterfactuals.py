@@ -1,11 +1,12 @@
 """RE's counterfactuals against measured differences between batches, beside baselines.
 
-python benchmarks/counterfactuals.py run aml onek1k kang simulated
+python benchmarks/counterfactuals.py run aml onek1k kang glioblastoma simulated
 python benchmarks/counterfactuals.py run aml:baselines   # one part only: RE, scVI, ...
 python benchmarks/counterfactuals.py                     # prints the tables
 
-``run`` writes ``results/counterfactuals_<name>.json`` after every fit. Draw 0 of the AML
-combinations served the design; the draws judged here are 1 to 3.
+``run`` writes ``results/counterfactuals_<name>.json`` after every fit, and leaves out what this
+commit has saved there. Draw 0 of the AML combinations served the design; the draws judged here
+are the others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import sys
 import time
 import warnings
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _counterfactual_tables import tables
+from _counterfactual_tables import GIVEN, WITH_CONTROLS, tables
 from _intervals import interval_scores
 from _latents import (
     forest_accuracy,
@@ -32,6 +34,7 @@ from _latents import (
 )
 from _oracle import oracle_recovery
 from _record import SOURCE, data_folder, save, saved
+from scvi.external import MRVI
 from sklearn.decomposition import PCA
 
 import scmedal_tools as smt
@@ -51,21 +54,28 @@ class DataSet(NamedTuple):
     draws: list[tuple[int, object]]  # seed of the split, combinations
     min_cells: int
     drop: tuple[str, ...] = ()
+    labels_key: str = "cell_type"
 
 
 KANG_TYPES = ("B cells", "CD14+ Monocytes", "CD4 T cells", "CD8 T cells", "FCGR3A+ Monocytes")
+CONDITIONS, PATIENTS = ("ctrl", "panobinostat"), ("PW030", "PW032", "PW034", "PW036", "PW040")
 DATA_SETS = {
     "aml": DataSet(
         "aml_vangalen2019_d0.h5ad",
         "donor",
         2916,
         (0.6, 0.2, 0.2),
-        [(draw, 6) for draw in (1, 2, 3)],
+        [(draw, 6) for draw in (1, 2, 3, 4, 5, 6)],
         50,
         ("AML314", "AML371", "AML722B", "AML997"),  # scMEDAL, supplement 2.2
     ),
     "onek1k": DataSet(
-        "onek1k_pbmc_40donors_1000genes.h5ad", "donor", None, (0.6, 0.1, 0.3), [(1, 20)], 20
+        "onek1k_pbmc_40donors_1000genes.h5ad",
+        "donor",
+        None,
+        (0.6, 0.1, 0.3),
+        [(draw, 20) for draw in (1, 2)],
+        20,
     ),
     "kang": DataSet(
         "kang2018_pbmc_ctrl_stim_2000cells.h5ad",
@@ -74,6 +84,16 @@ DATA_SETS = {
         (0.6, 0.1, 0.3),
         [(draw, [("stim", name)]) for draw, name in enumerate(KANG_TYPES)],
         50,
+    ),
+    # A treatment, of which each sample of a patient is held out in turn.
+    "glioblastoma": DataSet(
+        "glioblastoma_zhao2021.h5ad",
+        "condition",
+        None,
+        (0.6, 0.1, 0.3),
+        [(draw, [pair]) for draw, pair in enumerate(product(CONDITIONS, PATIENTS))],
+        50,
+        labels_key="patient",
     ),
 }
 
@@ -101,7 +121,7 @@ class Judge:
     """One split of a data set, and what is measured on it."""
 
     def __init__(self, cells: ad.AnnData, data_set: DataSet, draw: int, combinations):
-        self.keys = {"batch_key": data_set.batch_key, "labels_key": "cell_type"}
+        self.keys = {"batch_key": data_set.batch_key, "labels_key": data_set.labels_key}
         self.parts, self.held_out = smt.train.hold_out_combinations(
             cells.obs,
             *self.keys.values(),
@@ -149,17 +169,18 @@ class Judge:
         return pd.concat([held_out, seen]).replace({np.nan: None}).to_dict("records")
 
 
-def fit(judge: Judge, cls, seed: int, batch_key: str | None = None, **settings):
+def fit(judge: Judge, cls, seed: int, columns: dict | None = None, **settings):
     scvi.settings.seed = seed
-    cls.setup_anndata(judge.adata, batch_key=batch_key or judge.keys["batch_key"])
+    cls.setup_anndata(judge.adata, **{"batch_key": judge.keys["batch_key"]} | (columns or {}))
     model = cls(judge.adata, **settings)
     start = time.perf_counter()
     model.train(datasplitter_kwargs={"external_indexing": judge.parts}, enable_progress_bar=False)
     return model, round(time.perf_counter() - start)
 
 
-def judge_re(judge: Judge, seed: int) -> tuple[dict, list[dict]]:
-    model, seconds = fit(judge, smt.model.SCMEDAL_RE, seed)
+def judge_re(judge: Judge, seed: int, *, given: bool = False) -> tuple[dict, list[dict]]:
+    states = {"states_key": judge.keys["labels_key"]} if given else {}
+    model, seconds = fit(judge, smt.model.SCMEDAL_RE, seed, states)
     diagnostics = smt.tl.effects_diagnostics(model, indices=judge.test_seen)
     reconstruction = model.get_reconstruction(indices=judge.test_seen, return_numpy=True)
     swaps = smt.bm.swap_quality(model, judge.adata, **judge.keys, progress=False)
@@ -182,7 +203,7 @@ def judge_re(judge: Judge, seed: int) -> tuple[dict, list[dict]]:
         "swaps": per_target.median().to_dict(),
         "held_out": judge.held_out,
     }
-    return facts, judge.shifts({"RE": model}, baselines=False)
+    return facts, judge.shifts({GIVEN if given else "RE": model}, baselines=False)
 
 
 def controls(judge: Judge) -> dict:
@@ -192,7 +213,7 @@ def controls(judge: Judge) -> dict:
     judge.adata.obs["shuffled"] = pd.Categorical(shuffled)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says, rightly, that the effects have collapsed
-        model, _ = fit(judge, smt.model.SCMEDAL_RE, 0, batch_key="shuffled")
+        model, _ = fit(judge, smt.model.SCMEDAL_RE, 0, {"batch_key": "shuffled"})
     diagnostics = smt.tl.effects_diagnostics(model, indices=judge.test_seen)
 
     def silhouette(latent: np.ndarray, batches: np.ndarray = judge.batches) -> float:
@@ -221,44 +242,88 @@ def judge_scvi(judge: Judge) -> tuple[dict, list[dict]]:
     scvi.settings.seed = 0
     scvi.model.SCVI.setup_anndata(judge.adata, layer="counts", batch_key=judge.keys["batch_key"])
     model = scvi.model.SCVI(judge.adata, n_layers=2, gene_likelihood="nb")
+    facts = train_on_counts(judge, model, max_epochs=200)
+    method = smt.bm.scvi_counterfactual(model, judge.adata.obs["total_counts"].to_numpy())
+    return facts, judge.shifts({"scVI": method}, baselines=False)
+
+
+def judge_mrvi(judge: Judge) -> tuple[dict, list[dict]]:
+    """MrVI with its authors' settings."""
+    scvi.settings.seed = 0
+    MRVI.setup_anndata(judge.adata, layer="counts", sample_key=judge.keys["batch_key"])
+    model = MRVI(judge.adata)
+    facts = train_on_counts(judge, model, max_epochs=100, batch_size=256)
+    method = smt.bm.mrvi_counterfactual(model, judge.adata.obs["total_counts"].to_numpy())
+    return facts, judge.shifts({"MrVI": method}, baselines=False)
+
+
+def train_on_counts(judge: Judge, model, **settings) -> dict:
     start = time.perf_counter()
     model.train(
         datasplitter_kwargs={"external_indexing": judge.parts},
         early_stopping=True,
         early_stopping_patience=15,
-        max_epochs=200,
         enable_progress_bar=False,
+        **settings,
     )
     seconds = round(time.perf_counter() - start)
-    totals = judge.adata.obs["total_counts"].to_numpy()
-    methods = {"scVI": smt.bm.scvi_counterfactual(model, totals)}
-    facts = {"seconds": seconds, "epochs": len(model.history["train_loss"])}
-    return facts, judge.shifts(methods, baselines=False)
+    return {"seconds": seconds, "epochs": len(model.history["train_loss"])}
+
+
+def judge_lemur(judge: Judge) -> tuple[dict, list[dict]]:
+    """LEMUR with its authors' settings, aligned to Harmony's soft clusters of its embedding.
+
+    Its own alignment by Harmony fails with harmonypy 2 (pylemur 0.3.1).
+    """
+    import harmonypy
+    from pylemur.tl import LEMUR
+
+    key = judge.keys["batch_key"]
+    start = time.perf_counter()
+    model = LEMUR(judge.adata[judge.train], design=f"~ {key}", n_embedding=15).fit(verbose=False)
+    harmony = harmonypy.run_harmony(model.embedding, model.adata.obs, key, verbose=False)
+    model.align_with_grouping(harmony.R.T, verbose=False)
+    facts = {"seconds": round(time.perf_counter() - start)}
+    method = smt.bm.lemur_counterfactual(model, judge.adata, key)
+    return facts, judge.shifts({"LEMUR": method}, baselines=False)
 
 
 PARTS = {
     "RE": judge_re,
+    GIVEN: partial(judge_re, given=True),
     "scVI": lambda judge, seed: judge_scvi(judge),
+    "LEMUR": lambda judge, seed: judge_lemur(judge),
+    "MrVI": lambda judge, seed: judge_mrvi(judge),
     "baselines": lambda judge, seed: ({}, judge.shifts({}, baselines=True)),
     "controls": lambda judge, seed: (controls(judge), []),
 }
+OF_ALL_SEEDS = ("RE", GIVEN)
 
 
 def run(name: str, parts: list[str]) -> None:
-    """Do some of the parts; what is saved of the others is kept."""
+    """Do what this commit has not saved of some parts; other results are kept."""
     data_set = DATA_SETS[name]
-    cells = load_cells(data_set)
     file = f"counterfactuals_{name}"
-    results = [row for row in saved(file) if row["kind"] not in parts]
+    results = {(row["kind"], row["draw"], row.get("seed", 0)): row for row in saved(file)}
+    cells = load_cells(data_set)
     for draw, combinations in data_set.draws:
-        judge = Judge(cells, data_set, draw, combinations)
-        for part in parts:
-            for seed in SEEDS if part == "RE" else (0,):
-                facts, shifts = PARTS[part](judge, seed)
-                made_by = {"kind": part, "draw": draw, "commit": SOURCE["commit"]}
-                results.append(made_by | facts | {"shifts": shifts})
-                save(file, results, data=data_set.file)
-                print(name, draw, part, facts, flush=True)
+        keys = [(part, draw, seed) for part in parts
+                for seed in (SEEDS if part in OF_ALL_SEEDS else (0,))]  # fmt: skip
+        keys = [key for key in keys if not is_current(results.get(key))]
+        judge = Judge(cells, data_set, draw, combinations) if keys else None
+        for part, _, seed in keys:
+            facts, shifts = PARTS[part](judge, seed)
+            made_by = {"kind": part, "draw": draw, "commit": SOURCE["commit"]}
+            results[part, draw, seed] = made_by | facts | {"shifts": shifts}
+            save(file, list(results.values()), data=data_set.file)
+            print(name, draw, part, facts, flush=True)
+
+
+def is_current(row: dict | None) -> bool:
+    """Whether a result is of the commit that runs, which has to be all that runs."""
+    if row is None or SOURCE["uncommitted_changes"]:
+        return False
+    return row["commit"] == SOURCE["commit"]
 
 
 def run_simulated(scales: list[str]) -> None:
@@ -317,7 +382,7 @@ if __name__ == "__main__":
         if name == "simulated":
             run_simulated(parts or ["0.25", "1", "4"])
         else:
-            run(name, parts or [p for p in PARTS if p != "controls" or name != "kang"])
+            run(name, parts or [p for p in PARTS if p != "controls" or name in WITH_CONTROLS])
     if sys.argv[1:2] != ["run"]:
         for text in tables().values():
             print(text, end="\n\n")

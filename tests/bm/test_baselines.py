@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,16 +13,14 @@ from sklearn.linear_model import LinearRegression
 
 from scmedal_tools.bm import _baselines
 from scmedal_tools.bm._baselines import (
-    PENALTIES,
     AddedEffects,
-    Groups,
+    MeanOfOtherContexts,
     additive,
     baselines,
-    blup,
+    group_means,
     harmony_clusters,
     least_squares,
-    solve_mixed_model,
-    tuned_penalties,
+    mixed_model,
 )
 
 BATCHES, TYPES = list("abcd"), list("xyz")
@@ -55,57 +54,25 @@ def fit_by(method, data):
     return method(data.expression, data.batches, data.labels)
 
 
-def grouped(data):
-    return Groups.of(data.expression, data.batches, data.labels)
-
-
 def differences(effects):
-    """All batches minus the first."""
-    return effects.to_numpy()[1:] - effects.to_numpy()[0]
-
-
-def henderson(data, batch_penalty, interaction_penalty):
-    """Mixed-model equations with an unknown for every type, batch and combination, on cells."""
-    combinations = pd.Series(data.batches + "|" + data.labels)
-    fixed, batch, both = (
-        pd.get_dummies(pd.Series(column), dtype=float)
-        for column in (data.labels, data.batches, combinations)
-    )
-    design = np.hstack([fixed, batch, both])
-    sizes = fixed.shape[1], batch.shape[1], both.shape[1]
-    ridge = np.repeat([0.0, batch_penalty, interaction_penalty], sizes)
-    solution = np.linalg.solve(design.T @ design + np.diag(ridge), design.T @ data.expression)
-    parts = np.split(solution, np.cumsum(sizes)[:-1])
-    return [
-        pd.DataFrame(part, index=columns)
-        for part, columns in zip(parts, (fixed.columns, batch.columns, both.columns), strict=True)
-    ]
-
-
-class TestGroups:
-    def test_means_and_sizes_are_those_of_the_cells(self, data):
-        groups = grouped(data)
-        by = pd.DataFrame(data.expression).groupby([data.batches, data.labels])
-        names = zip(groups.batch, groups.group, strict=True)
-        keys = [(groups.batch_names[i], groups.group_names[j]) for i, j in names]
-        assert sorted(keys) == list(by.groups)
-        assert len(keys) == 4 * 3 - 1
-        np.testing.assert_allclose(groups.means, by.mean().loc[keys], atol=1e-10)
-        np.testing.assert_array_equal(groups.sizes, by.size().loc[keys])
+    """All batches minus the first, where effects are those of all groups."""
+    assert (effects.values == effects.values[:, :1]).all()
+    return effects.values[1:, 0] - effects.values[0, 0]
 
 
 class TestAdditive:
     def test_effects_are_the_means_of_the_batches(self, data):
-        effects, interactions = additive(data.expression, data.batches)
+        effects = fit_by(additive, data)
         expected = pd.DataFrame(data.expression).groupby(data.batches).mean()
-        assert list(effects.index) == list(expected.index)
-        np.testing.assert_allclose(effects, expected, atol=1e-10)
-        assert interactions == {}
+        assert effects.batch_names == list(expected.index)
+        assert effects.group_names == TYPES
+        for group in range(3):
+            np.testing.assert_allclose(effects.values[:, group], expected, atol=1e-10)
 
 
 class TestLeastSquares:
     def test_differences_are_those_of_a_fit_to_the_cells(self, data):
-        effects, interactions = fit_by(least_squares, data)
+        effects = fit_by(least_squares, data)
         obs = pd.DataFrame({"batch": data.batches, "type": data.labels})
         design = pd.get_dummies(obs, drop_first=True, dtype=float)
         assert list(design)[:3] == ["batch_b", "batch_c", "batch_d"]
@@ -114,109 +81,92 @@ class TestLeastSquares:
         by_numpy = np.linalg.lstsq(full, data.expression, rcond=None)[0][1:4]
         np.testing.assert_allclose(differences(effects), by_sklearn, atol=1e-8)
         np.testing.assert_allclose(differences(effects), by_numpy, atol=1e-8)
-        assert list(effects.index) == BATCHES
-        assert interactions == {}
+        assert effects[1:] == (BATCHES, TYPES)
 
     def test_confounding_does_not_mislead_it_as_it_does_the_means(self):
         data = draw(interaction_sd=0, noise=0)
-        truth = differences(data.effects)
-        np.testing.assert_allclose(differences(fit_by(least_squares, data)[0]), truth, atol=1e-8)
-        means, _ = additive(data.expression, data.batches)
-        assert np.abs(differences(means) - truth).max() > 0.5
+        truth = data.effects.to_numpy()[1:] - data.effects.to_numpy()[0]
+        np.testing.assert_allclose(differences(fit_by(least_squares, data)), truth, atol=1e-8)
+        assert np.abs(differences(fit_by(additive, data)) - truth).max() > 0.5
+
+
+def posterior_of_cells(data):
+    """Posterior means of the effects by dense matrices of single cells, batches x types x genes.
+
+    The variances of a gene are a point of a grid, whose frequencies are found from all genes.
+    """
+    batch, state = (pd.Categorical(x).codes.astype(int) for x in (data.batches, data.labels))
+    frame = pd.DataFrame(data.expression)
+    profiles = frame.groupby(state).mean().to_numpy()
+    squares = np.square(profiles[:, None] - profiles).sum(-1)
+    nearest = np.where(np.eye(3), np.inf, squares).min(1).mean()
+    likeness = np.exp(-squares / (2 * 2 * nearest))
+    within = np.square(frame - frame.groupby([batch, state]).transform("mean"))
+    freedom = pd.Series(state).value_counts(sort=False).sort_index().to_numpy()
+    freedom = freedom - pd.Series(batch).groupby(state).nunique().to_numpy()
+    pooled = within.sum().to_numpy() / freedom.sum()
+    variance = (within.groupby(state).sum() + 10 * pooled).to_numpy() / (freedom + 10)[:, None]
+    y = data.expression / np.sqrt(variance)[state]
+    design = np.eye(3)[state]
+    combination = np.eye(12)[3 * batch + state]
+    ratios = (0.0, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0)
+    evidence, effects = [], []
+    for a, b, alike in product(ratios, ratios, (False, True)):
+        if b or not alike:
+            prior = np.kron(np.eye(4), a + b * (likeness if alike else np.eye(3)))
+            total = combination @ prior @ combination.T + np.eye(len(y))
+            inverse = np.linalg.inv(total)
+            information = design.T @ inverse @ design
+            rest = y - design @ np.linalg.solve(information, design.T @ inverse @ y)
+            logs = np.linalg.slogdet(total)[1] + np.linalg.slogdet(information)[1]
+            evidence.append(-0.5 * (logs + (rest * (inverse @ rest)).sum(0)))
+            effects.append(prior @ combination.T @ inverse @ rest)
+    likelihood = np.exp(evidence - np.max(evidence, 0))
+    frequency = np.full(len(likelihood), 1 / len(likelihood))
+    for _ in range(200):
+        posterior = frequency[:, None] * likelihood
+        posterior /= posterior.sum(0)
+        frequency = posterior.mean(1)
+    mean = (posterior[:, None] * np.array(effects)).sum(0).reshape(4, 3, -1)
+    return mean * np.sqrt(variance)
 
 
 class TestMixedModel:
-    @pytest.mark.parametrize("penalties", [(1.0, 3.0), (100.0, 0.5), (0.1, 1000.0), (7.0, 7.0)])
-    def test_solves_hendersons_equations_of_the_cells(self, data, penalties):
-        groups = grouped(data)
-        coefficients, interactions = solve_mixed_model(groups, *penalties)
-        types, batches, both = henderson(data, *penalties)
-        assert [*groups.batch_names, *groups.group_names] == [*batches.index, *types.index]
-        np.testing.assert_allclose(coefficients, np.vstack([batches, types]), atol=1e-5)
-        names = zip(groups.batch, groups.group, strict=True)
-        keys = [f"{groups.batch_names[i]}|{groups.group_names[j]}" for i, j in names]
-        np.testing.assert_allclose(interactions, both.loc[keys], atol=1e-5)
-        assert np.abs(interactions).max() > 1e-3
+    def test_is_the_posterior_of_the_cells(self, data):
+        effects = fit_by(mixed_model, data)
+        assert effects[1:] == (BATCHES, TYPES)
+        expected = posterior_of_cells(data)
+        np.testing.assert_allclose(effects.values, expected, atol=1e-5)
+        assert np.abs(expected).max() > 0.5
+        # Batch a has no cell of type z, of which all the same something is known.
+        assert np.abs(expected[0, 2]).max() > 0.1
+        assert np.abs(expected[0, 2] - expected[0, 0]).max() > 0.05
 
-    def test_is_least_squares_where_only_batches_are_free(self, data):
-        coefficients, interactions = solve_mixed_model(grouped(data), 1e-5, 1e9)
-        expected = differences(fit_by(least_squares, data)[0])
-        np.testing.assert_allclose(coefficients[1:4] - coefficients[0], expected, atol=1e-4)
-        np.testing.assert_allclose(interactions, 0, atol=1e-5)
-
-    def test_is_least_squares_on_unweighted_means_where_interactions_are_free(self, data):
-        groups = grouped(data)
-        coefficients, interactions = solve_mixed_model(groups, 1e-5, 1e-2)
-        design = np.delete(groups.design, 0, axis=1)
-        fitted = LinearRegression(fit_intercept=False).fit(design, groups.means).coef_.T[:3]
-        np.testing.assert_allclose(coefficients[1:4] - coefficients[0], fitted, atol=1e-2)
-        # Every combination keeps its own mean.
-        total = groups.design @ coefficients + interactions
-        np.testing.assert_allclose(total, groups.means, atol=1e-2)
-
-    def test_batches_have_no_effect_where_they_may_not_have_one(self, data):
-        coefficients, interactions = solve_mixed_model(grouped(data), 1e9, 1e9)
-        np.testing.assert_allclose(coefficients[:4], 0, atol=1e-5)
-        np.testing.assert_allclose(interactions, 0, atol=1e-5)
-        of_types = pd.DataFrame(data.expression).groupby(data.labels).mean()
-        np.testing.assert_allclose(coefficients[4:], of_types, atol=1e-5)
-
-    def test_blup_names_what_the_tuned_model_predicts(self, data):
-        effects, interactions = fit_by(blup, data)
-        _, batches, both = henderson(data, *fit_by(tuned_penalties, data))
-        assert list(effects.index) == list(batches.index)
-        np.testing.assert_allclose(effects, batches, atol=1e-5)
-        assert {"|".join(key) for key in interactions} == set(both.index)
-        for key, effect in interactions.items():
-            np.testing.assert_allclose(effect, both.loc["|".join(key)], atol=1e-5)
-
-
-class TestTuning:
-    """With 8 batches, 3 types, and some 100 cells of unit variance in each combination."""
-
-    def tune(self, batch_sd, interaction_sd):
-        sizes = {"n_cells": 2400, "n_genes": 40, "n_batches": 8}
-        effects = {"batch_sd": batch_sd, "interaction_sd": interaction_sd}
-        return fit_by(tuned_penalties, draw(noise=1.0, **sizes, **effects))
-
-    def test_no_interactions_are_not_believed_in(self):
-        _, interaction_penalty = self.tune(batch_sd=1, interaction_sd=0)
-        assert interaction_penalty >= 300
-
-    def test_large_interactions_are(self):
-        # sigma^2 / tau^2 = 1.
-        _, interaction_penalty = self.tune(batch_sd=1, interaction_sd=1)
-        assert interaction_penalty <= 3
-
-    def test_small_interactions_are_shrunken_more_than_large_ones(self):
-        large, small = (self.tune(batch_sd=1, interaction_sd=sd)[1] for sd in (1, 0.1))
-        assert small > large
-
-    def test_batches_without_effect_are_shrunken(self):
-        batch_penalty, _ = self.tune(batch_sd=0, interaction_sd=0)
-        assert batch_penalty == max(PENALTIES)
-
-    def test_combinations_held_out_are_not_known(self):
-        # Interactions that the model had seen would look like effects of the batches.
-        batch_penalty, _ = self.tune(batch_sd=0, interaction_sd=0.5)
-        assert batch_penalty >= 100
-
-    def test_large_batch_effects_are_not(self):
-        batch_penalty, _ = self.tune(batch_sd=3, interaction_sd=0)
-        assert batch_penalty <= 10
-
-    @pytest.mark.parametrize("n_cells", [20, 60])
-    def test_few_cells_are_no_error(self, n_cells):
-        assert set(fit_by(tuned_penalties, draw(n_cells=n_cells))) <= set(PENALTIES)
+    def test_predicts_combinations_without_cells_better_than_least_squares(self):
+        """Most genes have no effect, and of those that have it differs between types."""
+        has_effect = np.arange(120) < 40
+        sizes = {"n_cells": 1200, "n_genes": 120, "n_batches": 8}
+        data = draw(batch_sd=0.5 * has_effect, interaction_sd=0.4 * has_effect, noise=1, **sizes)
+        out = (data.batches == "c") & (data.labels == "y")
+        kept = SimpleNamespace(
+            **{name: values[~out] for name, values in vars(data).items() if name != "effects"}
+        )
+        errors = {}
+        for method in (least_squares, mixed_model):
+            values = fit_by(method, kept).values
+            measured = fit_by(group_means, data).values
+            predicted = values[2, 1] - values[[3, 4, 5], 1]
+            shifts = measured[2, 1] - measured[[3, 4, 5], 1]
+            errors[method] = np.square(predicted - shifts).sum()
+        assert errors[mixed_model] < 0.8 * errors[least_squares]
 
 
 class TestAddedEffects:
     @pytest.fixture
     def shifted(self, data):
-        interactions = {("b", "x"): np.arange(6.0), ("c", "y"): np.full(6, -2.0)}
-        return AddedEffects(
-            data.expression.copy(), data.batches, data.labels, data.effects, interactions
-        )
+        values = np.random.default_rng(0).normal(size=(4, 3, 6))
+        cells = data.expression.copy(), data.batches, data.labels
+        return AddedEffects(*cells, values, BATCHES, TYPES)
 
     @pytest.mark.parametrize("target", BATCHES)
     def test_a_cell_stays_what_it_is_in_its_own_batch(self, shifted, data, target):
@@ -230,12 +180,44 @@ class TestAddedEffects:
         cells = np.random.default_rng(0).permutation(len(data.batches))[:90]
         result = shifted(cells, target)
         for i, cell in enumerate(cells):
-            own, label = data.batches[cell], data.labels[cell]
-            shift = data.effects.loc[target] - data.effects.loc[own]
-            shift = shift + shifted.interactions.get((target, label), np.zeros(6))
-            shift = shift - shifted.interactions.get((own, label), np.zeros(6))
+            own, label = BATCHES.index(data.batches[cell]), TYPES.index(data.labels[cell])
+            shift = shifted.values[BATCHES.index(target), label] - shifted.values[own, label]
             np.testing.assert_allclose(result[i], data.expression[cell] + shift, atol=1e-12)
         np.testing.assert_array_equal(shifted.expression, data.expression)
+
+    def test_effects_are_not_rounded_to_counts(self, shifted, data):
+        counts = AddedEffects(np.ones((400, 6), int), *list(vars(shifted).values())[1:])
+        cells = np.flatnonzero(data.batches == "b")
+        assert np.abs(counts(cells, "c") % 1).max() > 0.1
+
+
+class TestMeanOfOtherContexts:
+    @staticmethod
+    def fitted(data):
+        cells = data.expression, data.batches, data.labels
+        return MeanOfOtherContexts(*cells, *group_means(*cells))
+
+    @pytest.mark.parametrize("target", BATCHES)
+    def test_is_the_mean_over_the_other_types_with_cells_in_both(self, data, target):
+        means = pd.DataFrame(data.expression).groupby([data.batches, data.labels]).mean()
+        shifted = self.fitted(data)
+        for (source, label), cells in pd.Series(range(400)).groupby([data.batches, data.labels]):
+            others = [
+                means.loc[target, other] - means.loc[source, other]
+                for other in TYPES
+                if other != label and {(target, other), (source, other)} <= set(means.index)
+            ]
+            # Batch a has no type z.
+            assert len(others) == (1 if "a" in (source, target) and label != "z" else 2)
+            moved = shifted(cells.to_numpy(), target) - data.expression[cells]
+            np.testing.assert_allclose(moved, np.tile(np.mean(others, 0), (len(cells), 1)))
+
+    def test_without_another_type_nothing_is_added(self, data):
+        only = SimpleNamespace(
+            expression=data.expression, batches=data.batches, labels=np.full(400, "x", object)
+        )
+        cells = np.flatnonzero(data.batches == "b")
+        np.testing.assert_array_equal(self.fitted(only)(cells, "c"), data.expression[cells])
 
 
 class TestHarmonyClusters:
@@ -250,10 +232,10 @@ class TestHarmonyClusters:
         # Of one type each, and of several batches, unlike a clustering of the expression.
         assert pd.crosstab(clusters, data.labels, normalize="index").max(axis=1).min() > 0.95
         assert pd.crosstab(clusters, data.batches, normalize="index").max(axis=1).mean() < 0.7
-        truth = differences(data.effects)
+        truth = data.effects.to_numpy()[1:] - data.effects.to_numpy()[0]
         found = {
-            "clusters": least_squares(data.expression, data.batches, clusters)[0],
-            "nothing": additive(data.expression, data.batches)[0],
+            "clusters": least_squares(data.expression, data.batches, clusters),
+            "nothing": fit_by(additive, data),
         }
         errors = {
             name: np.square(differences(effects) - truth).sum() / np.square(truth).sum()
@@ -295,17 +277,19 @@ class TestBaselines:
         known, labels = (expression[train], data.batches[train]), data.labels[train]
         found = clusters.astype(str)
         expected = {
-            "additive": (labels, additive(*known)),
-            "least squares (told the types)": (labels, least_squares(*known, labels)),
-            "BLUP (told the types)": (labels, blup(*known, labels)),
-            "least squares (Harmony clusters)": (found, least_squares(*known, found)),
-            "BLUP (Harmony clusters)": (found, blup(*known, found)),
+            "additive": (labels, additive),
+            "mean of other contexts": (labels, group_means),
+            "least squares (given cell types)": (labels, least_squares),
+            "mixed model (given cell types)": (labels, mixed_model),
+            "least squares (Harmony clusters)": (found, least_squares),
+            "mixed model (Harmony clusters)": (found, mixed_model),
         }
         assert list(methods) == list(expected)
         some = np.arange(50, 100)
-        for name, (groups, effects) in expected.items():
+        for name, (groups, fit) in expected.items():
             result = methods[name](train[some], "c")
-            shifted = AddedEffects(*known, groups, *effects)(some, "c")
+            counterfactual = MeanOfOtherContexts if fit is group_means else AddedEffects
+            shifted = counterfactual(*known, groups, *fit(*known, groups))(some, "c")
             np.testing.assert_allclose(result, shifted, atol=1e-10)
 
     def test_other_cells_have_no_say(self, data, train):
@@ -323,5 +307,5 @@ class TestBaselines:
         monkeypatch.setattr(_baselines, "find_spec", lambda name: None)
         with pytest.warns(UserWarning, match=r"Harmony.*left out, as harmonypy is missing"):
             methods = baselines(data.expression, data.batches, data.labels, train)
-        assert len(methods) == 3
+        assert len(methods) == 4
         assert not any("Harmony" in name for name in methods)

@@ -379,13 +379,19 @@ class TestBaselines:
         assert list(methods) == [
             "predict",
             "additive",
-            "least squares (told the types)",
-            "BLUP (told the types)",
+            "mean of other contexts",
+            "least squares (given cell types)",
+            "mixed model (given cell types)",
             "least squares (Harmony clusters)",
-            "BLUP (Harmony clusters)",
+            "mixed model (Harmony clusters)",
         ]
         assert table["method"].value_counts().nunique() == 1
-        assert np.isfinite(table[["correlation", "slope"]]).all(axis=None)
+        # B and C have no other type in common than y.
+        alone = table["method"].eq("mean of other contexts") & table["cell_type"].eq("y")
+        alone &= table["source"].isin(["B", "C"]) & table["target"].isin(["B", "C"])
+        assert alone.sum() == 2
+        assert np.isfinite(table.loc[~alone, ["correlation", "slope"]]).all(axis=None)
+        np.testing.assert_allclose(table.loc[alone, "error"], 1)
         # By hand: the difference of the batches' means over training cells, whatever they are.
         x = world.adata.to_df()
         means = x.iloc[train].groupby(world.adata.obs["donor"].to_numpy()[train]).mean()
@@ -403,8 +409,12 @@ class TestBaselines:
         train = without_training(world, ("B", "x"), ("C", "z"))
         table = measure(world, oracle(world), train=train, baselines=True)
         error = table.groupby("method")["error"].max()
-        assert error["least squares (told the types)"] < 1e-10
-        assert error["BLUP (told the types)"] < 0.1
+        assert error["least squares (given cell types)"] < 1e-10
+        others = table[table["method"] == "mean of other contexts"]
+        # B and C have no other type in common than y: nothing is predicted.
+        assert others["correlation"].isna().sum() == 2
+        assert others["error"][others["correlation"].notna()].max() < 1e-10
+        assert error["mixed model (given cell types)"] < 0.1
         assert error["additive"] > 0.5
 
 
@@ -413,7 +423,7 @@ def test_without_harmony_the_other_baselines_remain(world, monkeypatch):
     with pytest.warns(UserWarning, match=r"harmonypy is missing") as caught:
         table = measure(world, {}, baselines=True)
     assert [warning.filename for warning in caught] == [__file__]
-    assert len(table["method"].unique()) == 3
+    assert len(table["method"].unique()) == 4
     assert not table["method"].str.contains("Harmony").any()
 
 

@@ -9,7 +9,7 @@ from scmedal_tools import bm
 from scmedal_tools.pl import counterfactual_shift
 
 SCORES = ["correlation", "slope", "error"]
-METHODS = ["SCMEDAL_RE", "additive", "BLUP (told the types)"]
+METHODS = ["SCMEDAL_RE", "additive", "mixed model (given cell types)"]
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from ._balance import BalancedWeights, balance_weights
 from ._confounding import Confounding, confounding
 from ._cross_validate import CrossValidation, cross_validate
+from ._lemur import lemur_counterfactual
 from ._mixing_classifier import Mixing, mixing_classifier, score_votes
+from ._mrvi import mrvi_counterfactual
 from ._paper_tables import paper_tables
 from ._recovery import effect_recovery
 from ._scores import scores
@@ -23,7 +25,9 @@ __all__ = [
     "counterfactual_shift",
     "cross_validate",
     "effect_recovery",
+    "lemur_counterfactual",
     "mixing_classifier",
+    "mrvi_counterfactual",
     "paper_tables",
     "score_votes",
     "scores",

@@ -1,25 +1,21 @@
-"""What a statistician would try first: batch effects that are added to the cells."""
+"""What a statistician would try first: effects of batches on groups, added to the cells."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import product
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import sparse
 
-if TYPE_CHECKING:
-    Effects = tuple[pd.DataFrame, dict[tuple[str, str], np.ndarray]]
+from scmedal_tools.module._mixed_equations import likeness_of
+from scmedal_tools.train._mixed_model import GroupSums, fit_mixed_model
 
-PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-TUNING_ROUNDS = 5
-TUNING_SHARE = 0.25
-TUNING_MIN_CELLS = 10
-TUNING_MIN_SOURCE = 5
+N_CLUSTERS = 20
 
 
 class Counterfactual(Protocol):
@@ -27,6 +23,15 @@ class Counterfactual(Protocol):
 
     def __call__(self, cells: np.ndarray, target: str) -> np.ndarray:
         """Expression ``(n_cells, n_genes)`` of the cells at these positions, as in ``target``."""
+
+
+class Effects(NamedTuple):
+    """Effects of every batch on every group, of which differences between batches are used."""
+
+    values: np.ndarray
+    """Batches x groups x genes."""
+    batch_names: list[str]
+    group_names: list[str]
 
 
 @dataclass(frozen=True)
@@ -37,87 +42,50 @@ class AddedEffects:
     ----------
     expression
         Cells x genes.
-    batches, labels
-        Batch and cell type of each cell.
-    effects
-        Effect of each batch, batches x genes.
-    interactions
-        Further effect of a batch on a cell type, by (batch, cell type); absent ones are zero.
+    batches, groups
+        Batch and group of each cell.
+    values, batch_names, group_names
+        See :class:`Effects`.
     """
 
     expression: np.ndarray
     batches: np.ndarray
-    labels: np.ndarray
-    effects: pd.DataFrame
-    interactions: dict[tuple[str, str], np.ndarray]
-
-    def __call__(self, cells: np.ndarray, target: str) -> np.ndarray:
-        """Expression of the cells with the target's effects instead of their own."""
-        groups = pd.MultiIndex.from_arrays([self.batches[cells], self.labels[cells]])
-        codes, distinct = groups.factorize()
-        shifts = [self._effect(target, label) - self._effect(batch, label)
-                  for batch, label in distinct]  # fmt: skip
-        return self.expression[cells] + np.stack(shifts)[codes]
-
-    def _effect(self, batch: str, label: str) -> np.ndarray:
-        return self.effects.loc[batch].to_numpy() + self.interactions.get((batch, label), 0.0)
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Mean expression of the training cells of every batch and group.
-
-    Parameters
-    ----------
-    means
-        Groups x genes.
-    sizes
-        Number of cells of each row of ``means``.
-    batch, group
-        Codes into ``batch_names`` and ``group_names``.
-    """
-
-    means: np.ndarray
-    sizes: np.ndarray
-    batch: np.ndarray
-    group: np.ndarray
+    groups: np.ndarray
+    values: np.ndarray
     batch_names: list[str]
     group_names: list[str]
 
-    @classmethod
-    def of(cls, expression: np.ndarray, batches: np.ndarray, groups: np.ndarray) -> Groups:
-        """Average cells x genes over the cells of every batch and group."""
-        columns = [pd.Categorical(values) for values in (batches, groups)]
-        codes, distinct = pd.MultiIndex.from_arrays([c.codes for c in columns]).factorize(
-            sort=True
+    def __call__(self, cells: np.ndarray, target: str) -> np.ndarray:
+        """Expression of the cells with the target's effects instead of their own."""
+        batch, group = (
+            pd.Series(range(len(names)), index=names)
+            for names in (self.batch_names, self.group_names)
         )
-        indicator = sparse.csr_array((np.ones(codes.size), (codes, np.arange(codes.size))))
-        sizes = np.bincount(codes).astype(float)
-        means = np.asarray(indicator @ expression) / sizes[:, None]
-        batch, group = (distinct.get_level_values(i).to_numpy() for i in (0, 1))
-        batch_names, group_names = (list(column.categories) for column in columns)
-        return cls(means, sizes, batch, group, batch_names, group_names)
+        own, of_group = batch[self.batches[cells]].to_numpy(), group[self.groups[cells]].to_numpy()
+        moved = self.expression[cells].astype(float)
+        for source in np.unique(own):
+            rows = own == source
+            moved[rows] += self.shifts(source, batch[target])[of_group[rows]]
+        return moved
 
-    def __getitem__(self, rows: np.ndarray) -> Groups:
-        """Some of the rows; the names stay."""
-        return replace(
-            self,
-            means=self.means[rows],
-            sizes=self.sizes[rows],
-            batch=self.batch[rows],
-            group=self.group[rows],
-        )
+    def shifts(self, source: int, target: int) -> np.ndarray:
+        """Shift of every group between two batches, groups x genes."""
+        return self.values[target] - self.values[source]
 
-    @property
-    def pairs(self) -> pd.MultiIndex:
-        """Batch and group of each row, as codes."""
-        return pd.MultiIndex.from_arrays([self.batch, self.group])
 
-    @property
-    def design(self) -> np.ndarray:
-        """Indicators of the batches and then of the groups, a row for each row of ``means``."""
-        batch = np.eye(len(self.batch_names))[self.batch]
-        return np.hstack([batch, np.eye(len(self.group_names))[self.group]])
+class MeanOfOtherContexts(AddedEffects):
+    """Counterfactual that adds the mean shift of the other groups; its values are means.
+
+    Groups count alike, if they have cells in both batches; NaN says that there are none. Where
+    no group is left, nothing is added.
+    """
+
+    def shifts(self, source: int, target: int) -> np.ndarray:
+        """Mean, for every group, of the shifts of all others, groups x genes."""
+        shifts = super().shifts(source, target)
+        known = ~np.isnan(shifts).any(1, keepdims=True)
+        shifts = np.where(known, shifts, 0.0)
+        return (shifts.sum(0) - shifts) / np.maximum(known.sum() - known, 1)
 
 
 def baselines(
@@ -125,27 +93,19 @@ def baselines(
 ) -> dict[str, Counterfactual]:
     """Fit all baselines to the training cells of log-normalised cells x genes.
 
-    *Additive*: mean(B) - mean(A). *Least squares* on batch + cell type. *BLUP*: the mixed model
-    ``type + (1|batch) + (1|batch:type)``, both penalties shared by all genes and tuned on
-    combinations of batch and type held out inside the training cells. The last two are told the
-    types; told nothing, they have clusters of a Harmony space instead. Without the ``benchmark``
-    extra a warning says that those are left out.
+    *Additive*: mean(B) - mean(A). *Mean of other contexts*: the mean, over the other types with
+    cells in A and B, of mean(B) - mean(A). *Least squares* on batch + type. *Mixed model*:
+    ``type + (1 | batch) + (0 + type | batch)`` of each gene. The last two are given the cell
+    types, or clusters of a Harmony space instead. Without the ``benchmark`` extra a warning says
+    that those are left out.
     """
     expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
     cells = expression[train], batches[train]
-    fitted = {
-        "additive": (labels, additive(*cells)),
-        "least squares (told the types)": (labels, least_squares(*cells, labels[train])),
-        "BLUP (told the types)": (labels, blup(*cells, labels[train])),
-    }
+    groupings = {"given cell types": labels}
     if find_spec("harmonypy"):
         clusters = np.full(len(labels), "", dtype=object)
         clusters[train] = harmony_clusters(*cells).astype(str)
-        fitted["least squares (Harmony clusters)"] = (
-            clusters,
-            least_squares(*cells, clusters[train]),
-        )
-        fitted["BLUP (Harmony clusters)"] = (clusters, blup(*cells, clusters[train]))
+        groupings["Harmony clusters"] = clusters
     else:
         warnings.warn(
             "The baselines on Harmony clusters are left out, as harmonypy is missing. Run:\n"
@@ -153,99 +113,52 @@ def baselines(
             UserWarning,
             stacklevel=3,
         )
-    return {
-        name: AddedEffects(expression, batches, groups, *effects)
-        for name, (groups, effects) in fitted.items()
+    of_types, known = (expression, batches, labels), (*cells, labels[train])
+    methods: dict[str, Counterfactual] = {
+        "additive": AddedEffects(*of_types, *additive(*known)),
+        "mean of other contexts": MeanOfOtherContexts(*of_types, *group_means(*known)),
     }
+    for name, groups in groupings.items():
+        for method, fit in (("least squares", least_squares), ("mixed model", mixed_model)):
+            effects = fit(*cells, groups[train])
+            methods[f"{method} ({name})"] = AddedEffects(expression, batches, groups, *effects)
+    return methods
 
 
-def additive(expression: np.ndarray, batches: np.ndarray) -> Effects:
+def additive(expression: np.ndarray, batches: np.ndarray, groups: np.ndarray) -> Effects:
     """Mean of every batch, whatever its cells are."""
-    groups = Groups.of(expression, batches, np.zeros_like(batches))
-    return _table(groups, groups.means), {}
+    by_group, *names = _group_sums(expression, batches, groups)
+    means = by_group.sums.sum(1) / by_group.sizes.sum(1)[:, None]
+    return Effects(np.broadcast_to(means[:, None], by_group.sums.shape), *names)
 
 
-def least_squares(expression: np.ndarray, batches: np.ndarray, labels: np.ndarray) -> Effects:
+def group_means(expression: np.ndarray, batches: np.ndarray, groups: np.ndarray) -> Effects:
+    """Mean of every batch and group, NaN where there is no cell."""
+    by_group, *names = _group_sums(expression, batches, groups)
+    sizes = np.where(by_group.sizes > 0, by_group.sizes, np.nan)[:, :, None]
+    return Effects(by_group.sums / sizes, *names)
+
+
+def least_squares(expression: np.ndarray, batches: np.ndarray, groups: np.ndarray) -> Effects:
     """Effects of the batches in a least-squares fit on batch + group."""
-    groups = Groups.of(expression, batches, labels)
-    design = groups.design
-    weighted = design.T * groups.sizes
+    by_group, *names = _group_sums(expression, batches, groups)
+    sizes = by_group.sizes
+    normal = np.block([[np.diag(sizes.sum(1)), sizes], [sizes.T, np.diag(sizes.sum(0))]])
+    moments = np.vstack([by_group.sums.sum(1), by_group.sums.sum(0)])
     # The indicators are collinear; of the effects only differences are used.
-    coefficients = np.linalg.pinv(weighted @ design) @ (weighted @ groups.means)
-    return _table(groups, coefficients), {}
+    of_batch = (np.linalg.pinv(normal) @ moments)[: len(sizes)]
+    return Effects(np.broadcast_to(of_batch[:, None], by_group.sums.shape), *names)
 
 
-def blup(expression: np.ndarray, batches: np.ndarray, labels: np.ndarray) -> Effects:
-    """Predicted effects of the mixed model ``type + (1|batch) + (1|batch:type)``."""
-    groups = Groups.of(expression, batches, labels)
-    penalties = tuned_penalties(expression, batches, labels)
-    coefficients, interactions = solve_mixed_model(groups, *penalties)
-    names = zip(groups.batch, groups.group, strict=True)
-    return _table(groups, coefficients), {
-        (groups.batch_names[batch], groups.group_names[group]): effect
-        for (batch, group), effect in zip(names, interactions, strict=True)
-    }
+def mixed_model(expression: np.ndarray, batches: np.ndarray, groups: np.ndarray) -> Effects:
+    """Posterior means of ``group + (1 | batch) + (0 + group | batch)`` in a model of each gene.
 
-
-def solve_mixed_model(
-    groups: Groups, batch_penalty: float, interaction_penalty: float
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Henderson's equations of ``group + (1|batch) + (1|batch:group)`` on the group means.
-
-    The penalties are :math:`\sigma^2 / \tau^2` of the two levels. Returns the effects of batches
-    and groups (a row each), and the interaction of every row of ``groups``.
+    It is the model that :class:`~scmedal_tools.model.SCMEDAL_RE` has inside, without its network.
     """
-    design = groups.design
-    # With the interaction integrated out, a mean varies by sigma^2 / n + tau^2.
-    weights = 1 / (1 / groups.sizes + 1 / interaction_penalty)
-    weighted = design.T * weights
-    n_batch = len(groups.batch_names)
-    penalty = np.r_[np.full(n_batch, batch_penalty), np.full(design.shape[1] - n_batch, 1e-8)]
-    normal = weighted @ design + np.diag(penalty)
-    coefficients = np.linalg.lstsq(normal, weighted @ groups.means, rcond=None)[0]
-    residual = groups.means - design @ coefficients
-    return coefficients, (weights / interaction_penalty)[:, None] * residual
-
-
-def tuned_penalties(
-    expression: np.ndarray, batches: np.ndarray, labels: np.ndarray
-) -> tuple[float, float]:
-    """Penalties that predict shifts best towards combinations held out inside these cells.
-
-    The model is fitted to one half of the cells and judged on the other: on its own cells it would
-    be rewarded for fitting their noise.
-    """
-    rng = np.random.default_rng(0)
-    columns = [pd.Categorical(values) for values in (batches, labels)]
-    errors = dict.fromkeys(product(PENALTIES, PENALTIES), 0.0)
-    for _ in range(TUNING_ROUNDS):
-        order = rng.permutation(len(batches))
-        fitted, judged = (
-            Groups.of(expression[half], *(column[half] for column in columns))
-            for half in np.array_split(order, 2)
-        )
-        candidates = np.flatnonzero(judged.sizes >= TUNING_MIN_CELLS)
-        held_out = judged[
-            rng.permutation(candidates)[: max(1, int(TUNING_SHARE * len(candidates)))]
-        ]
-        kept = fitted[~fitted.pairs.isin(held_out.pairs)]
-        sources = judged[judged.pairs.isin(kept.pairs) & (judged.sizes >= TUNING_MIN_SOURCE)]
-        for penalties in errors:
-            errors[penalties] += _shift_error(kept, sources, held_out, penalties)
-    return min(errors, key=errors.__getitem__)
-
-
-def _shift_error(
-    kept: Groups, sources: Groups, held_out: Groups, penalties: tuple[float, float]
-) -> float:
-    coefficients, interactions = solve_mixed_model(kept, *penalties)
-    own = coefficients[sources.batch] + interactions[kept.pairs.get_indexer(sources.pairs)]
-    error = 0.0
-    for batch, group, mean in zip(held_out.batch, held_out.group, held_out.means, strict=True):
-        of_group = sources.group == group
-        predicted = coefficients[batch] - own[of_group]
-        error += np.square(predicted - (mean - sources.means[of_group])).sum()
-    return error
+    by_group, *names = _group_sums(expression, batches, groups)
+    profiles = by_group.sums.sum(0) / by_group.sizes.sum(0)[:, None]
+    likeness = likeness_of(torch.from_numpy(profiles))
+    return Effects(fit_mixed_model(by_group, likeness).loc, *names)
 
 
 def harmony_clusters(expression: np.ndarray, batches: np.ndarray) -> np.ndarray:
@@ -258,8 +171,15 @@ def harmony_clusters(expression: np.ndarray, batches: np.ndarray) -> np.ndarray:
     obs = pd.DataFrame({"batch": batches})
     corrected = np.asarray(harmonypy.run_harmony(components, obs, "batch", verbose=False).Z_corr)
     corrected = corrected if corrected.shape == components.shape else corrected.T
-    return KMeans(min(20, len(components)), n_init=3, random_state=0).fit_predict(corrected)
+    kmeans = KMeans(min(N_CLUSTERS, len(components)), n_init=3, random_state=0)
+    return kmeans.fit_predict(corrected)
 
 
-def _table(groups: Groups, coefficients: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame(coefficients[: len(groups.batch_names)], index=groups.batch_names)
+def _group_sums(
+    expression: np.ndarray, batches: np.ndarray, groups: np.ndarray
+) -> tuple[GroupSums, list[str], list[str]]:
+    """Sums over the cells of every batch and group, and the names of both."""
+    batch, group = (pd.Categorical(values) for values in (batches, groups))
+    by_group = GroupSums(len(batch.categories), len(group.categories), expression.shape[1])
+    by_group.add(expression, *(column.codes.astype(int) for column in (batch, group)))
+    return by_group, list(batch.categories), list(group.categories)

@@ -36,7 +36,7 @@ def effect_recovery(
     For donors A and B and a cell type, the model's shift is the mean over A's cells of the
     counterfactual to B minus the reconstruction. It stands beside two baselines on the
     log-normalised data: *additive*, mean(B) - mean(A) over all cells of the donors, and *least
-    squares* on donor + cell type, which is told the types.
+    squares* on donor + cell type, which is given the types.
 
     Parameters
     ----------
@@ -62,9 +62,9 @@ def effect_recovery(
     >>> recovery = smt.bm.effect_recovery(model, adata, min_cells=5)
     >>> recovery.groupby("method").size()
     method
-    SCMEDAL_RE                        27
-    additive                          27
-    least squares (told the types)    27
+    SCMEDAL_RE                          27
+    additive                            27
+    least squares (given cell types)    27
     dtype: int64
     """
     check_in_memory(adata)
@@ -77,7 +77,7 @@ def effect_recovery(
     expression = registered_expression(models, adata)
     baselines = {
         "additive": donor_effects(adata, [batch_key], expression),
-        "least squares (told the types)": donor_effects(
+        "least squares (given cell types)": donor_effects(
             adata, [batch_key, labels_key], expression
         ),
     }

@@ -69,8 +69,10 @@ def counterfactual_shift(
     held_out_only
         Leave out the combinations that have training cells, which are many.
     baselines
-        Add the baselines: additive, least squares told the types, BLUP told the types (its
-        penalties tuned inside the training cells), and the last two on clusters of a Harmony
+        Add the baselines: *additive*, mean(B) - mean(A) over all cells; *mean of other contexts*,
+        the mean shift from A to B of the other types with training cells in both, nothing if
+        there are none; *least squares* on batch + type; and a *mixed model* of each gene,
+        ``type + (1 | batch) + (0 + type | batch)``. The last two also on clusters of a Harmony
         space instead of types (with the ``benchmark`` extra).
     progress
         Show a progress bar.
@@ -103,7 +105,7 @@ def counterfactual_shift(
     ...     model, adata, "donor", "cell_type", min_cells=5, progress=False
     ... )
     >>> shifts["method"].unique().tolist()[:3]
-    ['SCMEDAL_RE', 'additive', 'least squares (told the types)']
+    ['SCMEDAL_RE', 'additive', 'mean of other contexts']
     """
     check_in_memory(adata)
     check_obs(adata, batch_key)
