@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from scmedal_tools.module._mixed_equations import MixedEquations
-from scmedal_tools.train._mixed_model import GroupSums
 
 import scmedal_tools as smt
+from scmedal_tools._gene_model import GroupSums, MixedEquations
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -101,8 +100,8 @@ def mixed_model_intervals(adata: AnnData, groups: pd.DataFrame) -> tuple[np.ndar
     for pair in np.unique(best):
         of_genes, genes = means[:, :, best == pair], best == pair
         model = models[pair]
-        loc[:, :, genes] = model.effects(of_genes, model.common(of_genes))
-        variance[:, :, genes] = model.variance()[:, :, None]
+        loc[:, :, genes] = model.effects(of_genes, model.fixed(of_genes))
+        variance[:, :, genes] = model.covariance_of_effects.diagonal(dim1=1, dim2=2)[:, :, None]
     loc, variance = scale * loc, scale**2 * variance
     source, target = (
         pd.Index(donor.categories).get_indexer(groups[k]) for k in ("source", "target")

@@ -4,7 +4,8 @@ python benchmarks/counterfactuals.py run aml onek1k kang glioblastoma simulated
 python benchmarks/counterfactuals.py run aml:baselines   # one part only: RE, scVI, ...
 python benchmarks/counterfactuals.py                     # prints the tables
 
-``run`` writes ``results/counterfactuals_<name>.json`` after every fit, and leaves out what this
+With a folder named by SCMEDAL_NETWORKS trained networks of RE are kept there and taken up;
+``train`` does nothing else. ``run`` writes ``results/counterfactuals_<name>.json`` after every fit, and leaves out what this
 commit has saved there. Draw 0 of the AML combinations served the design; the draws judged here
 are the others.
 """
@@ -12,11 +13,12 @@ are the others.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import warnings
-from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import anndata as ad
@@ -41,6 +43,7 @@ import scmedal_tools as smt
 from scmedal_tools.bm._shift import per_combination
 
 SEEDS = (0, 1, 2)
+NETWORKS = Path(os.environ["SCMEDAL_NETWORKS"]) if "SCMEDAL_NETWORKS" in os.environ else None
 CLASSIFIER_WEIGHT = 10.0  # nats per cell
 N_NETWORKS = 5  # of an ensemble
 ORACLE = "oracle (told all but the effects)"
@@ -65,7 +68,7 @@ DATA_SETS = {
         "donor",
         2916,
         (0.6, 0.2, 0.2),
-        [(draw, 6) for draw in (1, 2, 3, 4, 5, 6)],
+        [(draw, 6) for draw in (4, 5, 6)],
         50,
         ("AML314", "AML371", "AML722B", "AML997"),  # scMEDAL, supplement 2.2
     ),
@@ -74,7 +77,7 @@ DATA_SETS = {
         "donor",
         None,
         (0.6, 0.1, 0.3),
-        [(draw, 20) for draw in (1, 2)],
+        [(2, 20)],
         20,
     ),
     "kang": DataSet(
@@ -178,9 +181,37 @@ def fit(judge: Judge, cls, seed: int, columns: dict | None = None, **settings):
     return model, round(time.perf_counter() - start)
 
 
-def judge_re(judge: Judge, seed: int, *, given: bool = False) -> tuple[dict, list[dict]]:
-    states = {"states_key": judge.keys["labels_key"]} if given else {}
-    model, seconds = fit(judge, smt.model.SCMEDAL_RE, seed, states)
+def trained_re(judge: Judge, seed: int) -> tuple[smt.model.SCMEDAL_RE, dict]:
+    """RE, whose network is taken from the folder of networks if it is there, and its facts."""
+    folder = NETWORKS / f"{judge.name}_{seed}" if NETWORKS else None
+    if folder is None or not folder.exists():
+        model, seconds = fit(judge, smt.model.SCMEDAL_RE, seed)
+        facts = {"seed": seed, "seconds": seconds, "epochs": len(model.history["train_loss"])}
+        if folder is not None:
+            folder.mkdir(parents=True)
+            weights = model.module.state_dict()
+            weights = {k: v for k, v in weights.items() if not k.startswith("gene_effects.")}
+            torch.save({"facts": facts, "weights": weights}, folder / "network.pt")
+        return model, facts
+    kept = torch.load(folder / "network.pt")
+    return with_network(judge, kept["weights"]), kept["facts"]
+
+
+def with_network(judge: Judge, weights: dict, **columns) -> smt.model.SCMEDAL_RE:
+    """Model with a trained network, finished; the network does not see states that are given."""
+    smt.model.SCMEDAL_RE.setup_anndata(judge.adata, judge.keys["batch_key"], **columns)
+    model = smt.model.SCMEDAL_RE(judge.adata)
+    network = {k: v for k, v in weights.items() if not k.startswith("gene_effects.")}
+    model.module.load_state_dict(network, strict=False)
+    model.train_indices, model.validation_indices, model.test_indices = judge.parts
+    model.is_trained_ = True
+    model.module.eval()
+    model.finish()
+    return model
+
+
+def judge_re(judge: Judge, seed: int) -> tuple[dict, list[dict]]:
+    model, facts = trained_re(judge, seed)
     diagnostics = smt.tl.effects_diagnostics(model, indices=judge.test_seen)
     reconstruction = model.get_reconstruction(indices=judge.test_seen, return_numpy=True)
     swaps = smt.bm.swap_quality(model, judge.adata, **judge.keys, progress=False)
@@ -188,10 +219,7 @@ def judge_re(judge: Judge, seed: int, *, given: bool = False) -> tuple[dict, lis
     content = model.get_latent_representation(kind="content")
     latent = judge.latent(model.get_latent_representation())
     shares = same_batch_neighbours(content, judge.batches, judge.labels, judge.test_seen)
-    facts = {
-        "seed": seed,
-        "seconds": seconds,
-        "epochs": len(model.history["train_loss"]),
+    facts |= {
         "variance": judge.variance(reconstruction),
         "pca_variance": judge.pca_variance,
         "swap_gap": diagnostics.swap_gap,
@@ -203,7 +231,10 @@ def judge_re(judge: Judge, seed: int, *, given: bool = False) -> tuple[dict, lis
         "swaps": per_target.median().to_dict(),
         "held_out": judge.held_out,
     }
-    return facts, judge.shifts({GIVEN if given else "RE": model}, baselines=False)
+    shifts = judge.shifts({"RE": model}, baselines=False)
+    columns = {"states_key": judge.keys["labels_key"]}
+    given = with_network(judge, model.module.state_dict(), **columns)
+    return facts, shifts + judge.shifts({GIVEN: given}, baselines=False)
 
 
 def controls(judge: Judge) -> dict:
@@ -290,14 +321,13 @@ def judge_lemur(judge: Judge) -> tuple[dict, list[dict]]:
 
 PARTS = {
     "RE": judge_re,
-    GIVEN: partial(judge_re, given=True),
     "scVI": lambda judge, seed: judge_scvi(judge),
     "LEMUR": lambda judge, seed: judge_lemur(judge),
     "MrVI": lambda judge, seed: judge_mrvi(judge),
     "baselines": lambda judge, seed: ({}, judge.shifts({}, baselines=True)),
     "controls": lambda judge, seed: (controls(judge), []),
 }
-OF_ALL_SEEDS = ("RE", GIVEN)
+OF_ALL_SEEDS = ("RE",)
 
 
 def run(name: str, parts: list[str]) -> None:
@@ -311,12 +341,25 @@ def run(name: str, parts: list[str]) -> None:
                 for seed in (SEEDS if part in OF_ALL_SEEDS else (0,))]  # fmt: skip
         keys = [key for key in keys if not is_current(results.get(key))]
         judge = Judge(cells, data_set, draw, combinations) if keys else None
+        if judge is not None:
+            judge.name = f"{name}_{draw}"
         for part, _, seed in keys:
             facts, shifts = PARTS[part](judge, seed)
             made_by = {"kind": part, "draw": draw, "commit": SOURCE["commit"]}
             results[part, draw, seed] = made_by | facts | {"shifts": shifts}
             save(file, list(results.values()), data=data_set.file)
             print(name, draw, part, facts, flush=True)
+
+
+def train(name: str) -> None:
+    """Train the networks of a data set, which ``run`` finds in the folder of networks."""
+    data_set = DATA_SETS[name]
+    cells = load_cells(data_set)
+    for draw, combinations in data_set.draws:
+        judge = Judge(cells, data_set, draw, combinations)
+        judge.name = f"{name}_{draw}"
+        for seed in SEEDS:
+            print(name, draw, trained_re(judge, seed)[1], flush=True)
 
 
 def is_current(row: dict | None) -> bool:
@@ -383,6 +426,8 @@ if __name__ == "__main__":
             run_simulated(parts or ["0.25", "1", "4"])
         else:
             run(name, parts or [p for p in PARTS if p != "controls" or name in WITH_CONTROLS])
-    if sys.argv[1:2] != ["run"]:
+    for name in sys.argv[2:] if sys.argv[1:2] == ["train"] else ():
+        train(name)
+    if sys.argv[1:2] not in (["run"], ["train"]):
         for text in tables().values():
             print(text, end="\n\n")

@@ -62,7 +62,6 @@ class GeneEffects(nn.Module):
     batch_centres: Tensor
     centres: Tensor
     content_of_states: Tensor
-    is_fitted: Tensor
     factors: Sequence[MixedEffects]
 
     def __init__(
@@ -77,7 +76,6 @@ class GeneEffects(nn.Module):
         self.register_buffer("batch_centres", torch.zeros(n_levels[0], n_states, n_latent))
         self.register_buffer("centres", torch.zeros(n_states, n_latent))
         self.register_buffer("content_of_states", torch.zeros(n_states, n_genes))
-        self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
         self.factors = cast(  # a ModuleList does not tell what it holds
             "Sequence[MixedEffects]",
             nn.ModuleList(
@@ -90,10 +88,6 @@ class GeneEffects(nn.Module):
     def n_states(self) -> int:
         """Number of states."""
         return len(self.centres)
-
-    def clear(self) -> None:
-        """Forget what was fitted."""
-        self.is_fitted.fill_(False)
 
     def set_centres(self, centres: np.ndarray) -> None:
         """Take over centres of the states in each batch, then those over all batches.
@@ -119,7 +113,6 @@ class GeneEffects(nn.Module):
         for effects, model, part in zip(self.factors, models, content, strict=True):
             effects.set_model(model, part)
         self.content_of_states.copy_(torch.as_tensor(content_of_states))
-        self.is_fitted.fill_(True)
 
     def state_of(self, content: Tensor, levels: Tensor) -> Tensor:
         """State of each cell, ``(n_cells,)``: the nearest centre of its own batch."""

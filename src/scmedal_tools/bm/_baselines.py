@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
+from sklearn.decomposition import PCA
 
-from scmedal_tools.module._mixed_equations import likeness_of
-from scmedal_tools.train._mixed_model import GroupSums, fit_mixed_model
+from scmedal_tools._gene_model import (
+    GroupSums,
+    fit_mixed_model,
+    harmony_clusters,
+    state_correlation,
+)
 
 N_CLUSTERS = 20
 
@@ -96,23 +99,13 @@ def baselines(
     *Additive*: mean(B) - mean(A). *Mean of other contexts*: the mean, over the other types with
     cells in A and B, of mean(B) - mean(A). *Least squares* on batch + type. *Mixed model*:
     ``type + (1 | batch) + (0 + type | batch)`` of each gene. The last two are given the cell
-    types, or clusters of a Harmony space instead. Without the ``benchmark`` extra a warning says
-    that those are left out.
+    types, or clusters of a Harmony space instead.
     """
     expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
     cells = expression[train], batches[train]
-    groupings = {"given cell types": labels}
-    if find_spec("harmonypy"):
-        clusters = np.full(len(labels), "", dtype=object)
-        clusters[train] = harmony_clusters(*cells).astype(str)
-        groupings["Harmony clusters"] = clusters
-    else:
-        warnings.warn(
-            "The baselines on Harmony clusters are left out, as harmonypy is missing. Run:\n"
-            "pip install 'scmedal-tools[benchmark]'",
-            UserWarning,
-            stacklevel=3,
-        )
+    clusters = np.full(len(labels), "", dtype=object)
+    clusters[train] = _harmony_clusters(*cells).astype(str)
+    groupings = {"given cell types": labels, "Harmony clusters": clusters}
     of_types, known = (expression, batches, labels), (*cells, labels[train])
     methods: dict[str, Counterfactual] = {
         "additive": AddedEffects(*of_types, *additive(*known)),
@@ -157,22 +150,15 @@ def mixed_model(expression: np.ndarray, batches: np.ndarray, groups: np.ndarray)
     """
     by_group, *names = _group_sums(expression, batches, groups)
     profiles = by_group.sums.sum(0) / by_group.sizes.sum(0)[:, None]
-    likeness = likeness_of(torch.from_numpy(profiles))
-    return Effects(fit_mixed_model(by_group, likeness).loc, *names)
+    correlation = state_correlation(torch.from_numpy(profiles))
+    return Effects(fit_mixed_model(by_group, correlation).loc, *names)
 
 
-def harmony_clusters(expression: np.ndarray, batches: np.ndarray) -> np.ndarray:
-    """Clusters of cells in Harmony's space, which stand for types that nobody told."""
-    import harmonypy
-    from sklearn.cluster import KMeans
-    from sklearn.decomposition import PCA
-
+def _harmony_clusters(expression: np.ndarray, batches: np.ndarray) -> np.ndarray:
+    """Clusters of cells in Harmony's space of their principal components."""
     components = PCA(min(30, *expression.shape), random_state=0).fit_transform(expression)
-    obs = pd.DataFrame({"batch": batches})
-    corrected = np.asarray(harmonypy.run_harmony(components, obs, "batch", verbose=False).Z_corr)
-    corrected = corrected if corrected.shape == components.shape else corrected.T
-    kmeans = KMeans(min(N_CLUSTERS, len(components)), n_init=3, random_state=0)
-    return kmeans.fit_predict(corrected)
+    levels = pd.Categorical(batches).codes[:, None]
+    return harmony_clusters(components, levels, N_CLUSTERS)
 
 
 def _group_sums(

@@ -69,7 +69,6 @@ class Combinations:
 def fit_gene_effects(model: SCMEDAL_RE) -> None:
     """Fit the effects on genes to the training cells, around what the network says of them."""
     module, effects = model.module, model.module.gene_effects
-    effects.clear()
     combinations, given = Combinations(model), model.has_given_states
     if not given:
         effects.set_centres(_centres(model, combinations))
@@ -142,7 +141,7 @@ def _centres(model: SCMEDAL_RE, combinations: Combinations) -> np.ndarray:
     """Centres of states of the content of some training cells."""
     rng = np.random.default_rng(0)
     cells = np.sort(rng.permutation(model.train_indices)[:CELLS_FOR_STATES])
-    minibatches = model._minibatches(None, cells, None, None)
+    minibatches = model._minibatches(None, cells, None, None, finishing=True)
     content = torch.cat([model._infer(tensors)["content"].cpu() for tensors in minibatches])
     levels = combinations.levels[combinations.of_cells[cells]]
     n_states = model.module.gene_effects.n_states
@@ -153,7 +152,7 @@ def _with_positions(model: SCMEDAL_RE, cells: np.ndarray) -> Iterator[tuple[np.n
     """Minibatches of cells, with the cells' positions."""
     cells = np.sort(cells)
     start = 0
-    for tensors in model._minibatches(None, cells, None, None):
+    for tensors in model._minibatches(None, cells, None, None, finishing=True):
         stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
         yield cells[start:stop], tensors
         start = stop

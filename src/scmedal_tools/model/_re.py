@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -211,17 +211,64 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
                 errors[i] += float((inference["x_scaled"] - x_hat).square().sum())
         return float(errors[0] / errors[1])
 
-    def _after_training(self) -> None:
-        own_minibatches = self.adata is None or self.train_indices is None
-        if self.module.bottleneck is None or own_minibatches:
+    @property
+    def is_finished(self) -> bool:
+        """Whether everything is fitted that follows the training of the network.
+
+        A checkpoint of a running training is not, nor is a model that was trained with a data
+        module of its own; :meth:`finish` is for them. The paper's networks have nothing to finish.
+        """
+        return bool(self.module.is_finished)
+
+    def finish(self) -> None:
+        """Fit what follows the training of the network: the axes and the effects on single genes.
+
+        :meth:`train` does it by itself. Call it for a checkpoint of
+        :class:`scvi.train.SaveCheckpoint`, which holds the network as it was in the middle of the
+        training. To do so again changes nothing.
+
+        Raises
+        ------
+        RuntimeError
+            If the network is not trained.
+        ValueError
+            If the model was loaded without its cells, or does not know which of them are its
+            training cells.
+
+        Examples
+        --------
+        >>> model.finish()
+        >>> model.is_finished
+        True
+        """
+        self._check_if_trained(warn=False, message="Call `model.train()` first.")
+        if self.module.bottleneck is None:
             return
+        if self.adata is None or self.train_indices is None:
+            raise ValueError(
+                "The effects on genes are fitted to the training cells, and the model does not "
+                "have them: load it with its cells, SCMEDAL_RE.load(folder, adata), and set "
+                "`model.train_indices` to the positions of those it was trained on."
+            )
         if self.is_query:
             if self.module.gene_effects is not None:
                 learn_new_effects(self)
+        else:
+            self.module.start_training()
+            self._fit_axes()
+            if self.module.gene_effects is not None:
+                fit_gene_effects(self)
+        self.module.is_finished.fill_(True)
+
+    def _after_training(self) -> None:
+        if self.module.bottleneck is None:
             return
-        self._fit_axes()
-        if self.module.gene_effects is not None:
-            fit_gene_effects(self)
+        if self.adata is None or self.train_indices is None:
+            self._warn_if_unfinished()
+            return
+        self.finish()
+        if self.is_query:
+            return
         held_back = self.validation_indices
         held_back = held_back if held_back is not None and len(held_back) else self.train_indices
         gap = self.get_swap_gap(indices=held_back)
@@ -234,6 +281,21 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
                 stacklevel=4,
             )
         self._warn_if_unsettled()
+
+    def _warn_if_unfinished(self) -> None:
+        if not self.is_finished:
+            warnings.warn(
+                "The effects on single genes and the axes of the latents are not fitted: what "
+                "follows is of the network alone. Call `model.finish()`, on a model that has its "
+                "training cells.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _minibatches(self, *args: Any, finishing: bool = False, **kwargs: Any) -> Minibatches:
+        if self.is_trained and not finishing:
+            self._warn_if_unfinished()
+        return super()._minibatches(*args, **kwargs)
 
     def _warn_if_unsettled(self) -> None:
         settles = self.trainer.lightning_module.effects_optimizer == "natural"
@@ -253,7 +315,8 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         """Find the axes, of what the network alone reconstructs, in which latents are returned."""
         rng = np.random.default_rng(0)
         cells = np.sort(rng.permutation(self.train_indices)[:CELLS_FOR_AXES])
-        expression = self.get_reconstruction(indices=cells, return_numpy=True)
+        minibatches = self._minibatches(None, cells, None, None, finishing=True)
+        expression = self._collect(minibatches, self._reconstruct)
         axes = self.module.expression_axes
         n_axes = min(axes.shape[1], *expression.shape)
         components = PCA(n_axes, random_state=0).fit(expression)

@@ -169,6 +169,8 @@ class REModule(MedalModule):
         )
         self.register_buffer("expression_axes", torch.zeros(n_input, n_latent))
         self.register_buffer("expression_centre", torch.zeros(n_input))
+        # The paper's networks have nothing to be fitted after the training.
+        self.register_buffer("is_finished", torch.tensor(not architecture.content_code))
         if self.adversary_weight:
             hidden, dropout = adversary.adversary_hidden, adversary.adversary_dropout
             self.adversary = Classifier(n_latent, hidden, n_trained, dropout)
@@ -315,6 +317,11 @@ class REModule(MedalModule):
             table.loc.requires_grad_(bool(table.n_new))
             table.rho.requires_grad_(bool(table.n_new))
 
+    def start_training(self) -> None:
+        """Forget what was fitted after an earlier training, if anything is."""
+        if self.bottleneck is not None:
+            self.is_finished.fill_(False)
+
     def start_new_levels(self) -> None:
         """Put the effects of new levels at their prior."""
         for table in self.effect_tables.values():
@@ -331,7 +338,7 @@ class REModule(MedalModule):
     @property
     def _fitted_gene_effects(self) -> GeneEffects | None:
         effects = self.gene_effects
-        return effects if effects is not None and effects.is_fitted else None
+        return effects if self.is_finished else None
 
     def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
         """Content, from which the batch has to go."""

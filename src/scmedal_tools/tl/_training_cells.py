@@ -33,7 +33,7 @@ def training_cells(model: SCMEDAL_RE, like: AnnData | MuData | None = None) -> p
     Numbers, by the names of the batches.
     """
     effects = model.module.gene_effects
-    if effects is None or not effects.is_fitted:
+    if not model.module.has_gene_effects:
         return _registered(model)
     sizes = effects.factors[0].sizes.cpu()  # batches x states
     if like is None:

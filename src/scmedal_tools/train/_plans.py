@@ -246,8 +246,7 @@ class RETrainingPlan(MedalTrainingPlan):
     def on_fit_start(self) -> None:
         """Warn if there are too few batches to learn from them how much batches vary."""
         super().on_fit_start()
-        if self.module.gene_effects is not None:
-            self.module.gene_effects.clear()  # the network is trained without them
+        self.module.start_training()
         if self.effects_optimizer == "natural":
             _check_precision(self.trainer.precision)
         n_batch = self.module.n_batch
