@@ -5,7 +5,8 @@ python benchmarks/counterfactuals.py run aml:baselines   # one part only: RE, sc
 python benchmarks/counterfactuals.py                     # prints the tables
 
 With a folder named by SCMEDAL_NETWORKS trained networks of RE are kept there and taken up;
-``train`` does nothing else. ``run`` writes ``results/counterfactuals_<name>.json`` after every fit, and leaves out what this
+``train`` does nothing else.
+``run`` writes ``results/counterfactuals_<name>.json`` after every fit, and leaves out what this
 commit has saved there. Draw 0 of the AML combinations served the design; the draws judged here
 are the others.
 """
