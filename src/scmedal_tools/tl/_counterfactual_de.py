@@ -264,7 +264,7 @@ def _donor_means(
 ) -> np.ndarray:
     """Mean of the cells projected to each donor, donors x genes."""
     everything = sparse.csc_array(np.full((1, cells.n_obs), 1 / cells.n_obs))
-    means = group_means(model, cells, donors, everything, swap, "error")
+    means = group_means(model, cells, model._targets(donors), everything, swap, "error")
     return np.concatenate([means[donor] for donor in donors])
 
 
