@@ -19,6 +19,7 @@ from scmedal_tools.train._plans import SELECTION
 
 from ._inference import InferenceMixin
 from ._registration import RegistrationMixin
+from ._training_cells import TrainingCellsMixin
 from ._unseen import UnseenBatchMixin
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ EPOCH_RANGE = (10, 100)
 
 
 class MedalModel(
-    RegistrationMixin, InferenceMixin, UnseenBatchMixin, UnsupervisedTrainingMixin, BaseModelClass
+    RegistrationMixin,
+    TrainingCellsMixin,
+    InferenceMixin,
+    UnseenBatchMixin,
+    UnsupervisedTrainingMixin,
+    BaseModelClass,
 ):
     """Base of the scMEDAL models."""
 
@@ -192,6 +198,7 @@ class MedalModel(
             | settings_,
         )
         self.best_epoch_ = best.best_epoch if early_stopping else None
+        self._remember_training_cells()
         self._after_training()
         if self.trainer.stopped_in is not None:
             self._report_interruption()
