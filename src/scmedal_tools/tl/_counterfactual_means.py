@@ -205,7 +205,8 @@ def _groups(
     batches: pd.Series, cell_types: pd.Series | None
 ) -> tuple[pd.DataFrame, sparse.csc_array]:
     """Find the groups of cells, and their indicator of shape ``(n_groups, n_cells)``."""
-    columns = {"source": batches.astype(str)}
+    # As targets are named: .astype(str) writes a date in another form.
+    columns = {"source": batches.map(str).astype(str)}
     if cell_types is not None:
         columns["cell_type"] = cell_types.astype(str)
     grouped = pd.DataFrame(columns).groupby(list(columns))
