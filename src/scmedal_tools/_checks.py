@@ -149,8 +149,8 @@ def check_obs(
     Raises
     ------
     ValueError
-        If the column does not exist (the message lists columns that would do), has missing values
-        or has fewer than ``min_levels`` levels.
+        If the column does not exist (the message lists columns that would do), has missing
+        values, mixes text with other types or has fewer than ``min_levels`` levels.
     """
     if key not in adata.obs:
         raise ValueError(f"{what}={key!r} is not a column of adata.obs. {_candidates(adata)}")
@@ -163,7 +163,13 @@ def check_obs(
             f"adata.obs[{key!r}].astype(object).fillna({fill!r}).astype('category'). "
             f"To drop them:\nadata = adata[adata.obs[{key!r}].notna()].copy()"
         )
+    texts = [level for level in column.unique() if isinstance(level, str)]
     n_levels = column.nunique()
+    if 0 < len(texts) < n_levels:
+        raise ValueError(
+            f"{what}={key!r} has levels that are text ({_quoted(texts)}) and others that are not. "
+            f"Run:\nadata.obs[{key!r}] = adata.obs[{key!r}].astype(str)"
+        )
     if n_levels < min_levels:
         reason = "there is nothing to tell apart"
         if what == "batch_key":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import anndata as ad
 import numpy as np
 import pytest
+import scvi
 
 from scmedal_tools import tl
-from scmedal_tools.tl import _counterfactual_means
 
 TARGETS = ["donor_02", "donor_04"]
 
@@ -50,26 +52,54 @@ class TestMeans:
         assert list(without.obs_names) == [f"donor_0{i} -> donor_02" for i in range(1, 5)]
         assert "cell_type" not in without.obs
 
-    def test_chunks_do_not_matter(self, model, monkeypatch):
+    def test_minibatches_do_not_matter(self, model, monkeypatch):
         whole = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
-        monkeypatch.setattr(_counterfactual_means, "CELLS_PER_CHUNK", 37)
-        chunked = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
-        np.testing.assert_allclose(chunked.X, whole.X, atol=1e-5)
-        assert chunked.obs.equals(whole.obs)
+        monkeypatch.setattr(scvi.settings, "batch_size", 37)
+        divided = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
+        np.testing.assert_allclose(divided.X, whole.X, atol=1e-5)
+        assert divided.obs.equals(whole.obs)
 
-    def test_no_more_cells_than_a_chunk_are_computed_at_once(self, model, monkeypatch):
-        monkeypatch.setattr(_counterfactual_means, "CELLS_PER_CHUNK", 37)
+    @pytest.mark.parametrize("n_samples", [None, 3])
+    def test_cells_are_held_in_one_target_at_a_time(self, model, monkeypatch, n_samples):
+        alive, most = weakref.WeakSet(), []
+        original = type(model)._swap
+
+        def spy(self, *args, **kwargs):
+            for values in original(self, *args, **kwargs):
+                alive.add(Held(values))
+                most.append(len(alive))
+                yield values
+
+        class Held:
+            """Lives as long as the expression of a minibatch in a target."""
+
+            def __init__(self, values):
+                values.held = self
+
+        monkeypatch.setattr(type(model), "_swap", spy)
+        tl.counterfactual_means(
+            model,
+            model.adata,
+            list(model.batch_names),
+            n_samples=n_samples,
+            interval=0.4,
+            progress=False,
+        )
+        assert max(most) <= 2
+
+    def test_targets_are_parsed_once(self, model, monkeypatch):
         asked = []
-        original = type(model).get_counterfactual_expression
+        original = type(model)._targets
 
-        def spy(self, *args, indices, **kwargs):
-            asked.append(len(indices))
-            return original(self, *args, indices=indices, **kwargs)
+        def spy(self, targets):
+            asked.append(targets)
+            return original(self, targets)
 
-        monkeypatch.setattr(type(model), "get_counterfactual_expression", spy)
-        tl.counterfactual_means(model, model.adata, "donor_02")
-        assert max(asked) == 37
-        assert sum(asked) == model.adata.n_obs
+        monkeypatch.setattr(type(model), "_targets", spy)
+        tl.counterfactual_means(
+            model, model.adata, TARGETS, n_samples=3, interval=0.4, progress=False
+        )
+        assert asked == [TARGETS]
 
     def test_own_batch_shifts_nothing(self, model):
         means = tl.counterfactual_means(model, model.adata, TARGETS)

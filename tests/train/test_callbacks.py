@@ -36,6 +36,10 @@ def test_smallest_value_wins(values, best):
     assert follow(values) == (best, best)
 
 
+def test_largest_value_wins_where_it_is_asked_for():
+    assert follow([1.0, 3.0, 2.0], mode="max") == (1, 1)
+
+
 def test_warm_up_does_not_count():
     assert follow([0.0, 0.1, 3.0, 2.0, 4.0], warmup_epochs=2) == (3, 3)
 
@@ -78,6 +82,20 @@ def test_model_has_the_weights_of_its_best_epoch(overshot):
     assert model.best_epoch_ == selection.argmin() < len(selection) - 1
     for name, value in model.module.state_dict().items():
         torch.testing.assert_close(value, weights[model.best_epoch_][name])
+
+
+def test_the_mode_of_early_stopping_is_that_of_the_best_weights(fit, cells):
+    model = fit(
+        "SCMEDAL_FE",
+        cells.copy(),
+        max_epochs=4,
+        early_stopping=True,
+        early_stopping_mode="max",
+        early_stopping_warmup_epochs=0,
+    )
+    selection = model.history["selection_validation"].to_numpy(dtype=float).ravel()
+    assert selection.argmax() != selection.argmin()
+    assert model.best_epoch_ == selection.argmax()
 
 
 def test_best_epoch_can_be_evaluated_again(overshot):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from scvi.train._config import merge_kwargs
 
 from scmedal_tools.train import MedalDataSplitter, MedalTrainingPlan, get_preset
 from scmedal_tools.train._callbacks import BestWeights
+from scmedal_tools.train._interruption import StoppableTrainRunner
 from scmedal_tools.train._plans import SELECTION
 
 from ._inference import InferenceMixin
 from ._registration import RegistrationMixin
+from ._training_cells import TrainingCellsMixin
 from ._unseen import UnseenBatchMixin
 
 if TYPE_CHECKING:
@@ -33,12 +36,18 @@ EPOCH_RANGE = (10, 100)
 
 
 class MedalModel(
-    RegistrationMixin, InferenceMixin, UnseenBatchMixin, UnsupervisedTrainingMixin, BaseModelClass
+    RegistrationMixin,
+    TrainingCellsMixin,
+    InferenceMixin,
+    UnseenBatchMixin,
+    UnsupervisedTrainingMixin,
+    BaseModelClass,
 ):
     """Base of the scMEDAL models."""
 
     _data_splitter_cls = MedalDataSplitter
     _training_plan_cls = MedalTrainingPlan
+    _train_runner_cls = StoppableTrainRunner
 
     def __init__(
         self,
@@ -93,7 +102,9 @@ class MedalModel(
     ) -> None:
         """Train the model.
 
-        Calling it again goes on from the trained weights; make a new model for other splits.
+        Calling it again goes on from the trained weights; make a new model for other splits. If it
+        is interrupted (Ctrl-C) after the first epoch, the model is finished with the weights of
+        the best epoch so far, or the last ones without early stopping, and can be used and saved.
 
         Parameters
         ----------
@@ -126,6 +137,8 @@ class MedalModel(
         ValueError
             If there would be no epoch or no cell in a minibatch, early stopping has no validation
             cells to look at, or no gene varies.
+        KeyboardInterrupt
+            If it was interrupted, once the model is finished.
 
         Notes
         -----
@@ -162,8 +175,11 @@ class MedalModel(
         if early_stopping:
             _check_validation_cells(train_size, validation_size, datasplitter_kwargs)
             settings_.setdefault("early_stopping_monitor", SELECTION)
-            warmup = settings_.get("early_stopping_warmup_epochs", 0)
-            best = BestWeights(settings_["early_stopping_monitor"], warmup)
+            best = BestWeights(
+                settings_["early_stopping_monitor"],
+                settings_.get("early_stopping_warmup_epochs", 0),
+                settings_.get("early_stopping_mode", "min"),
+            )
             callbacks.append(best)
         plan_kwargs = merge_kwargs(settings_.pop("plan_config", None), plan_kwargs, name="plan")
         super().train(
@@ -181,7 +197,21 @@ class MedalModel(
             | settings_,
         )
         self.best_epoch_ = best.best_epoch if early_stopping else None
+        self._remember_training_cells()
         self._after_training()
+        if self.trainer.stopped_in is not None:
+            self._report_interruption()
+            raise KeyboardInterrupt
+
+    def _report_interruption(self) -> None:
+        kept = "the last step" if self.best_epoch_ is None else f"epoch {self.best_epoch_}"
+        warnings.warn(
+            f"Training was interrupted in epoch {self.trainer.stopped_in} of "
+            f"{self.trainer.max_epochs}, counted from 0. The model has the weights of {kept} and "
+            "can be used and saved; `train()` goes on from them.",
+            UserWarning,
+            stacklevel=3,
+        )
 
     def _preset(self) -> Preset:
         """Settings by which the model is trained."""

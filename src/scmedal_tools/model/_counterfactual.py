@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 from mudata import MuData
+from pandas.api.types import is_scalar
 from scvi import settings
 from scvi.model.base import BaseModelClass
 
@@ -338,14 +339,14 @@ class CounterfactualMixin(BaseModelClass):
                     f"{', '.join(map(repr, factors))}."
                 )
             known = self.factors[factor]
-            if name not in known and name != POPULATION:
+            found = np.flatnonzero(known == name)  # a year is `in` an index of its days
+            if not len(found) and name != POPULATION:
                 raise ValueError(
                     f"transform_batch: {name!r} is not a level of {factor!r} in the model. Choose "
                     f"from {', '.join(map(str, known[:20]))}{', ...' if len(known) > 20 else ''}; "
                     f"or {POPULATION!r}, without effects."
                 )
-            code = known.get_loc(name) if name in known else POPULATION_LEVEL
-            levels[factors.index(factor)] = code
+            levels[factors.index(factor)] = int(found[0]) if len(found) else POPULATION_LEVEL
         return levels
 
     def _check_swap(self, swap: Swap | None) -> Swap:
@@ -396,4 +397,6 @@ def _seed() -> int:
 
 def is_one_target(transform_batch: Target | Sequence[Target] | None) -> TypeIs[Target]:
     """Whether this is a target, not several."""
-    return isinstance(transform_batch, str | int | np.integer | dict)
+    if isinstance(transform_batch, dict):
+        return True
+    return transform_batch is not None and is_scalar(transform_batch)

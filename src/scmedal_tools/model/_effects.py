@@ -69,8 +69,8 @@ class BatchEffectsMixin(BaseModelClass):
         Raises
         ------
         ValueError
-            If the model has no such factor, or no such layer with random effects, or there are too
-            few draws.
+            If the model has no such factor, or no such layer with random effects, there are too
+            few draws, or effects on genes are asked of a model without its training cells.
         RuntimeError
             If the model is not trained.
 
@@ -139,7 +139,7 @@ class BatchEffectsMixin(BaseModelClass):
         """Mean effects on genes and their standard deviations, and the genes."""
         if n_samples < 2:
             raise ValueError(f"n_samples={n_samples} gives no standard deviation: pass 2 or more.")
-        cells = random_cells(self.train_indices, n_cells, seed)
+        cells = random_cells(self._training_cells(), n_cells, seed)
         if self.module.has_gene_effects:
             weights, of_network = self._network_effects(cells, factor)
             found = self.module.gene_effects.averages(factor, weights, of_network)

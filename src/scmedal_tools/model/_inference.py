@@ -188,7 +188,10 @@ class InferenceMixin(BaseModelClass):
         """Data that fit the model, and the positions of the cells to use."""
         self._check_if_trained(warn=False, message=UNTRAINED)
         if adata is None and self.adata is None:
-            raise ValueError("The model was loaded without data: pass `adata`.")
+            raise ValueError(
+                "The model was loaded without data: pass `adata`, or load it with its cells:\n"
+                f"    model = {type(self).__name__}.load(folder, adata)"
+            )
         adata = self._validate_anndata(adata, unseen_batch=unseen_batch)
         cells = np.arange(adata.n_obs) if indices is None else positions_of(indices, adata.n_obs)
         if not cells.size:

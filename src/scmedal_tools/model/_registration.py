@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -38,11 +41,12 @@ from ._modalities import (
     check_modalities,
     checked_part,
     layer_of,
+    part_of,
 )
 from ._query_checks import check_query, levels_of_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -104,6 +108,11 @@ class RegistrationMixin(BaseModelClass):
         ValueError
             If the expression is not log-normalised, names are not unique, or a column is missing,
             incomplete or has a single level. The message has the line of code that mends it.
+
+        Warns
+        -----
+        UserWarning
+            If a column has categories without a cell, which the model does without.
 
         Examples
         --------
@@ -189,8 +198,26 @@ class RegistrationMixin(BaseModelClass):
             # Modalities that are not read may lack cells; those that are read were checked.
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
-        adata_manager.register_fields(data, **kwargs)
+        if "source_registry" in kwargs:
+            adata_manager.register_fields(data, **kwargs)
+        else:
+            with _only_used_categories(data, setup):
+                adata_manager.register_fields(data, **kwargs)
+            # By this it renews the codes when another registration has overwritten them.
+            adata_manager._source_registry = deepcopy(adata_manager.registry)
         cls.register_manager(adata_manager)
+
+    @property
+    def adata_manager(self) -> AnnDataManager | None:
+        """Manager of the model's cells, whose codes are in the data.
+
+        Another registration of the same cells, for example for a second model, overwrites them:
+        whoever is about to read codes gets them from here.
+        """
+        manager = self._adata_manager
+        if manager is not None:
+            manager.validate()
+        return manager
 
     @property
     def batch_names(self) -> pd.Index:
@@ -227,6 +254,32 @@ def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> No
     if setup["states_key"] is not None:
         with checked_part(data, setup, CELL_STATES) as adata:
             check_obs(adata, setup["states_key"], what=CELL_STATES, min_levels=1)
+
+
+@contextmanager
+def _only_used_categories(data: AnnData | MuData, setup: Mapping[str, Any]) -> Iterator[None]:
+    """Context in which categories without a cell are left out; says which."""
+    columns = [(BATCH, setup["batch_key"]), (LABELS, setup["labels_key"])]
+    columns += [(FACTORS, key) for key in setup["random_effect_keys"] or ()]
+    with ExitStack() as stack:
+        for argument, key in columns:
+            obs = part_of(data, setup, argument).obs
+            if key is None or not isinstance(obs[key].dtype, pd.CategoricalDtype):
+                continue
+            column, used = obs[key], obs[key].cat.remove_unused_categories()
+            unused = [name for name in column.cat.categories if name not in used.cat.categories]
+            if not unused:
+                continue
+            if named := [str(name) for name in unused if name != setup["unlabeled_category"]]:
+                warnings.warn(
+                    f"{key!r} has {len(named)} categories without a cell, which the model does "
+                    f"without: {', '.join(named[:5])}{', ...' if len(named) > 5 else ''}.",
+                    UserWarning,
+                    stacklevel=6,
+                )
+            obs[key] = used
+            stack.callback(obs.__setitem__, key, column)
+        yield
 
 
 def _fields(setup: Mapping[str, Any]) -> list[BaseAnnDataField]:

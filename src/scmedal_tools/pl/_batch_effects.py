@@ -86,6 +86,6 @@ def batch_effects(
     left, right = below.subplots(1, 2, width_ratios=ratios)
     draw_dendrogram(left, tree, order, colors)
     left.set_yticks([])  # the heat map names the same rows
-    draw_heatmap(right, effects.loc[order])
+    draw_heatmap(right, effects.reindex(order))
     save_figure(figure, save)
     return figure

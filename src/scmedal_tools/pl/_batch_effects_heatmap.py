@@ -76,7 +76,7 @@ def batch_effects_heatmap(
     effects, _ = effects_on(model, genes, n_genes, factor=factor, **kwargs)
     tree, order = batch_tree(model, factor=factor, **kwargs)
     ax = axes_of(ax, heatmap_size(effects))
-    draw_heatmap(ax, effects.loc[order])
+    draw_heatmap(ax, effects.reindex(order))
     beside = ax.inset_axes((-0.2, 0, 0.19, 1))
     draw_tree(beside, tree)
     beside.axis("off")

@@ -35,7 +35,10 @@ def effects_on(
     rms = np.square(effects["effect"]).groupby(level="gene", sort=False).mean()
     genes = chosen_genes(genes, n_genes, rms)
     batches = effects.index.unique(0)
-    effect, sd = (effects[name].unstack("gene").loc[batches, genes] for name in ("effect", "sd"))
+    # Not by .loc, which takes batches that are named True and False for a mask.
+    effect, sd = (
+        effects[name].unstack("gene").reindex(batches)[genes] for name in ("effect", "sd")
+    )
     return effect, sd
 
 

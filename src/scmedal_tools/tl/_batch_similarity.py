@@ -62,7 +62,7 @@ def batch_similarity(
     TypeError
         If the model is not a ``SCMEDAL_RE``.
     ValueError
-        If there are too few draws, or the model has no such factor.
+        If there are too few draws, the model has no such factor, or not its training cells.
     RuntimeError
         If the model is not trained.
 
@@ -93,7 +93,7 @@ def batch_similarity(
     (3, 4)
     """
     check_has_draws(model, n_samples)
-    cells = random_cells(model.train_indices, n_cells, seed)
+    cells = random_cells(model._training_cells(), n_cells, seed)
     position = model._position(factor)
     draws = model._drawn_effects(n_samples, cells, position)
     bar = tqdm(draws, total=n_samples, disable=not progress, desc="Draws")

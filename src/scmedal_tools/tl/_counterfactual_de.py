@@ -268,7 +268,8 @@ def _donor_means(
 ) -> np.ndarray:
     """Mean of the cells projected to each donor, donors x genes."""
     everything = sparse.csc_array(np.full((1, cells.n_obs), 1 / cells.n_obs))
-    means = group_means(model, cells, donors, everything, swap, "error", draw)
+    targets = model._targets(donors)
+    means = group_means(model, cells, targets, everything, swap, "error", draw)
     return np.concatenate([means[donor] for donor in donors])
 
 

@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from scipy import sparse
+from scvi import REGISTRY_KEYS
 from tqdm.auto import tqdm
 
 from scmedal_tools._checks import check_obs
 from scmedal_tools.model._counterfactual import (
     SUMMARIES,
     check_interval,
-    is_one_target,
     summarise,
 )
 from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part, part_of
@@ -27,11 +27,9 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from scmedal_tools.model import SCMEDAL_RE
-    from scmedal_tools.model._counterfactual import Swap, Target
+    from scmedal_tools.model._counterfactual import Levels, Swap, Target
     from scmedal_tools.model._unseen import UnseenBatch
     from scmedal_tools.module._re import EffectsDraw
-
-CELLS_PER_CHUNK = 4096
 
 
 def counterfactual_means(
@@ -48,7 +46,8 @@ def counterfactual_means(
 ) -> AnnData:
     """Mean reconstruction and counterfactual of every batch, or batch and cell type.
 
-    The cells are read in chunks, so that no counterfactual of all cells is ever held.
+    Only sums over the groups are held: the counterfactuals of a minibatch are made for one target
+    at a time.
 
     Parameters
     ----------
@@ -120,23 +119,28 @@ def counterfactual_means(
         check_interval(interval, n_samples)
         if n_samples < len(models):
             raise ValueError(f"n_samples={n_samples} is less than a draw for each of the models.")
-    requested = [transform_batch] if is_one_target(transform_batch) else list(transform_batch)
-    targets = list(model._targets(requested))
+    targets = model._targets(transform_batch)
     batches = part_of(adata, setup, BATCH).obs[setup["batch_key"]]
     groups, membership = _groups(batches, None if labels_key is None else cells.obs[labels_key])
     membership = membership / groups["n_cells"].to_numpy()[:, None]
-    options = (requested, membership, swap, unseen_batch)
-    of_models = [group_means(model, adata, *options) for model in models]
-    means = {name: np.mean([m[name] for m in of_models], axis=0) for name in (None, *targets)}
-    result = _as_anndata(means, groups, targets, cells.var_names)
+    options = (targets, membership, swap, unseen_batch)
+    means = group_means(model, adata, *options)
+    for other in models[1:]:
+        for name, of_other in group_means(other, adata, *options).items():
+            means[name] += of_other
+    for total in means.values():
+        total /= len(models)
+    result = _as_anndata(means, groups, list(targets), cells.var_names)
     if n_samples is not None:
         shifts = np.empty((n_samples, *result.shape), dtype=np.float32)
         bar = tqdm(
             draws_of(models, n_samples), total=n_samples, disable=not progress, desc="Draws"
         )
         for shift, (drawn_of, draw) in zip(shifts, bar, strict=True):
-            drawn = group_means(drawn_of, adata, *options, draw)
-            shift[:] = np.concatenate([drawn[target] - drawn[None] for target in targets])
+            with drawn_of._check_once(adata):
+                drawn = group_means(drawn_of, adata, *options, draw)
+            for of_target, target in zip(np.split(shift, len(targets)), targets, strict=True):
+                np.subtract(drawn[target], drawn[None], out=of_target, casting="same_kind")
         _, *uncertainty = summarise(torch.from_numpy(shifts), interval).numpy()
         for name, values in zip(SUMMARIES[1:], uncertainty, strict=True):
             result.layers[name] = values
@@ -170,31 +174,34 @@ def draws_of(
             yield model, draw
 
 
+@torch.inference_mode()
 def group_means(
     model: SCMEDAL_RE,
     adata: AnnData | MuData,
-    targets: list,
+    targets: dict[str, Levels],
     membership: sparse.csc_array,
     swap: Swap | None,
     unseen_batch: UnseenBatch,
     draw: EffectsDraw | None = None,
 ) -> dict[str | None, np.ndarray]:
     """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
-    n_genes = part_of(adata, model.registry["setup_args"], EXPRESSION).n_vars
-    levels, swap = model._targets(targets), model._check_swap(swap)
-
-    @torch.inference_mode()
-    def expression(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    swap = model._check_swap(swap)
+    levels: dict[str | None, Levels] = {
+        None: {},
+        **targets,
+    }  # in the levels that a cell has, it is reconstructed
+    shape = (membership.shape[0], len(model.gene_names))
+    means = {name: np.zeros(shape) for name in levels}
+    start = 0
+    for tensors in model._minibatches(adata, None, None, None, unseen_batch):
+        stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
+        of_groups = membership[:, start:stop].tocsr()
+        present = np.flatnonzero(np.diff(of_groups.indptr))
+        of_groups = of_groups[present]
         swapped = model._swap(tensors, list(levels.values()), swap, draw=draw)
-        return torch.stack([model._reconstruct(tensors, draw), *swapped])
-
-    means = {name: np.zeros((membership.shape[0], n_genes)) for name in (None, *levels)}
-    for start in range(0, adata.n_obs, CELLS_PER_CHUNK):
-        cells = np.arange(start, min(start + CELLS_PER_CHUNK, adata.n_obs))
-        minibatches = model._minibatches(adata, cells, None, None, unseen_batch)
-        values = model._collect(minibatches, expression)
-        for total, of_target in zip(means.values(), values, strict=True):
-            total += membership[:, cells] @ of_target
+        for name, values in zip(levels, swapped, strict=True):
+            means[name][present] += of_groups @ values.float().cpu().numpy()
+        start = stop
     return means
 
 
@@ -202,7 +209,8 @@ def _groups(
     batches: pd.Series, cell_types: pd.Series | None
 ) -> tuple[pd.DataFrame, sparse.csc_array]:
     """Find the groups of cells, and their indicator of shape ``(n_groups, n_cells)``."""
-    columns = {"source": batches.astype(str)}
+    # As targets are named: .astype(str) writes a date in another form.
+    columns = {"source": batches.map(str).astype(str)}
     if cell_types is not None:
         columns["cell_type"] = cell_types.astype(str)
     grouped = pd.DataFrame(columns).groupby(list(columns))

@@ -133,7 +133,7 @@ def _own(
     """Own batch of each cell and, where there is a column with it, its type."""
     setups = [model.registry["setup_args"] for model in (re, fe)]
     batch_key = setups[0]["batch_key"]
-    columns = {"batch": part_of(adata, setups[0], BATCH).obs[batch_key].astype(str)}
+    columns = {"batch": part_of(adata, setups[0], BATCH).obs[batch_key].map(str).astype(str)}
     setup = next((s for s in setups if s["labels_key"] is not None), setups[0])
     labels_key = labels_key or setup["labels_key"]
     if labels_key is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from lightning.pytorch.callbacks import Callback
 
@@ -17,15 +17,18 @@ class BestWeights(Callback):
     Parameters
     ----------
     monitor
-        Logged quantity whose minimum is looked for.
+        Logged quantity by which an epoch is judged.
     warmup_epochs
         Epochs at the start that are not considered.
+    mode
+        Whether the smallest value is the best, or the largest.
     """
 
-    def __init__(self, monitor: str, warmup_epochs: int = 0):
+    def __init__(self, monitor: str, warmup_epochs: int = 0, mode: Literal["min", "max"] = "min"):
         self.monitor = monitor
         self.warmup_epochs = warmup_epochs
         self.best_epoch: int | None = None
+        self._sign = -1.0 if mode == "max" else 1.0
         self._best = float("inf")
         self._weights: dict[str, torch.Tensor] | None = None
 
@@ -34,11 +37,19 @@ class BestWeights(Callback):
         value = trainer.callback_metrics.get(self.monitor)
         if value is None or trainer.current_epoch < self.warmup_epochs:
             return
-        if float(value) < self._best:
-            self._best = float(value)
+        loss = self._sign * float(value)
+        if loss < self._best:
+            self._best = loss
             self.best_epoch = trainer.current_epoch
             state = cast("torch.nn.Module", pl_module.module).state_dict()
             self._weights = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Restore the best weights of a training that the user stops."""
+        if isinstance(exception, KeyboardInterrupt):
+            self.on_fit_end(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the best weights."""

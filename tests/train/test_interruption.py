@@ -1,0 +1,105 @@
+"""A training that the user stops leaves a model that can be used."""
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+import scmedal_tools as smt
+
+QUICK = {
+    "batch_size": 64,
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "early_stopping_warmup_epochs": 0,
+}
+
+
+class Interruption(Callback):
+    """Ctrl-C in the middle of an epoch; keeps the weights at the end of the others."""
+
+    def __init__(self, epoch, error=KeyboardInterrupt):
+        self.epoch, self.error = epoch, error
+        self.weights = []
+
+    def on_validation_end(self, trainer, pl_module):
+        self.weights.append({k: v.clone() for k, v in pl_module.module.state_dict().items()})
+
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.current_epoch == self.epoch:
+            raise self.error
+
+
+def interrupt(model, epoch, **kwargs):
+    callback = Interruption(epoch)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(max_epochs=6, callbacks=[callback], **QUICK | kwargs)
+    return callback.weights
+
+
+def assert_finished(model, folder):
+    """Axes and effects on genes are there, as in any trained model, and survive a file."""
+    assert model.is_trained
+    assert model.module.expression_axes.any()
+    assert model.module.gene_effects.is_fitted
+    assert not model.module.training
+    model.save(folder)
+    loaded = smt.model.SCMEDAL_RE.load(folder, model.adata, accelerator="cpu")
+    np.testing.assert_array_equal(loaded.get_reconstruction(), model.get_reconstruction())
+    assert len(model.get_batch_effects(n_samples=2, n_cells=20))
+
+
+def assert_network(model, weights):
+    """The network has these weights; what is fitted after it is left out."""
+    fitted_later = ("gene_effects", "expression_")
+    for name, value in model.module.state_dict().items():
+        if not name.startswith(fitted_later):
+            torch.testing.assert_close(value, weights[name])
+
+
+@pytest.fixture
+def model(build, adata):
+    return build("SCMEDAL_RE", adata)
+
+
+def test_first_training(model, tmp_path):
+    with pytest.warns(UserWarning, match=r"interrupted in epoch 2 of 6.*weights of epoch [01] "):
+        weights = interrupt(model, 2)
+    assert len(model.history["train_loss"]) == 2
+    assert_finished(model, tmp_path / "model")
+    assert_network(model, weights[model.best_epoch_])
+
+
+def test_second_training(model, tmp_path):
+    model.train(max_epochs=2, **QUICK)
+    with pytest.warns(UserWarning, match="interrupted in epoch 1 of 6"):
+        weights = interrupt(model, 1)
+    assert len(model.history["train_loss"]) == 3
+    assert_finished(model, tmp_path / "model")
+    assert_network(model, weights[0])
+
+
+def test_second_training_in_its_first_epoch(model, tmp_path):
+    model.train(max_epochs=2, **QUICK)
+    with pytest.warns(UserWarning, match=r"interrupted in epoch 0 of 6.*of the last step"):
+        interrupt(model, 0)
+    assert_finished(model, tmp_path / "model")
+
+
+def test_without_early_stopping_the_last_weights_stay(model, tmp_path):
+    with pytest.warns(UserWarning, match="weights of the last step"):
+        weights = interrupt(model, 2, early_stopping=False)
+    assert_finished(model, tmp_path / "model")
+    with pytest.raises(AssertionError):
+        assert_network(model, weights[-1])  # the interrupted epoch has begun
+
+
+def test_before_the_first_epoch_ends_there_is_no_model(model):
+    interrupt(model, 0)
+    assert not model.is_trained
+
+
+def test_other_ends_of_the_process_are_not_caught(model):
+    with pytest.raises(SystemExit):
+        model.train(max_epochs=6, callbacks=[Interruption(2, SystemExit)], **QUICK)
+    assert not model.is_trained
