@@ -10,7 +10,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from . import pp
-from ._checks import expression_kind, expression_of
+from ._checks import LOGARITHMS, expression_of
+from ._expression_kinds import expression_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +70,7 @@ def prepare_expression(
     bool
         Whether there were raw counts.
     """
-    if expression_kind(expression_of(adata, layer)) == "log-normalised":
+    if expression_kind(expression_of(adata, layer)) in LOGARITHMS:
         announce("  log-normalised already: taken as it is, all genes kept")
         if size_factor_key is not None:
             announce(f"  size factors in {size_factor_key!r} are not needed")
