@@ -203,13 +203,14 @@ def check_names(adata: AnnData) -> None:
 
 
 def check_in_memory(adata: AnnData | MuData) -> None:
-    """Refuse data that are backed by a file.
+    """Refuse data that are backed by a file, or computed when they are needed.
 
     Raises
     ------
     ValueError
         If they are. The message ends with the line that reads them.
     """
+    _check_computed(getattr(adata, "X", None), "adata.X")
     if adata.isbacked:
         read = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
         raise ValueError(f"adata is backed by a file. Run:\nadata = {read}")
@@ -228,7 +229,13 @@ def expression_of(adata: AnnData, layer: str | None) -> Any:
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:
         raise ValueError(f"adata.X is empty (None). {layers_at_hand(adata)}".rstrip())
+    _check_computed(x, where(layer))
     return x
+
+
+def _check_computed(x: Any, name: str) -> None:
+    if hasattr(x, "dask"):
+        raise ValueError(f"{name} is a dask array. Run:\nadata = adata.to_memory()")
 
 
 def _candidates(adata: AnnData) -> str:
