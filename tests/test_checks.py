@@ -7,14 +7,13 @@ import pytest
 import scanpy as sc
 import scipy.sparse as sp
 
-import scmedal_tools._checks as checks
+import scmedal_tools._expression_kinds as kinds
 import scmedal_tools.pp
 from scmedal_tools._checks import (
     check_counts,
     check_log_normalised,
     check_names,
     check_obs,
-    expression_kind,
 )
 
 FORMATS = {"dense": np.asarray, "csr": sp.csr_matrix, "csc": sp.csc_matrix}
@@ -32,6 +31,16 @@ def normalised(counts: np.ndarray) -> np.ndarray:
 
 def log_normalised(counts: np.ndarray) -> np.ndarray:
     return np.log1p(normalised(counts))
+
+
+def partly_fractional(counts: np.ndarray) -> np.ndarray:
+    """As from alevin: a part of the reads is divided between genes."""
+    shares = np.random.default_rng(1).uniform(0.3, 1, counts.shape)
+    return np.where(np.arange(counts.size).reshape(counts.shape) % 3, counts, counts * shares)
+
+
+def rng_shares(counts: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(2).uniform(0.5, 1, counts.shape)
 
 
 def with_values(x: np.ndarray, value: float, cells: list[int]) -> np.ndarray:
@@ -58,43 +67,6 @@ def stored(request, tmp_path):
     return store
 
 
-class TestExpressionKind:
-    @pytest.mark.parametrize(
-        ("transform", "expected"),
-        [
-            (lambda c: c, "counts"),
-            (lambda c: c > 0, "counts"),
-            (log_normalised, "log-normalised"),
-            (lambda c: log_normalised(c)[:2, :3], "log-normalised"),
-            (lambda c: np.log2(normalised(c) * 100 + 1), "log-normalised"),
-            (normalised, "not-logged"),
-            (lambda c: c - c.mean(axis=0), "negative"),
-            (lambda c: with_values(c, np.nan, [1]), "non-finite"),
-            (lambda c: with_values(c, np.inf, [1]), "non-finite"),
-            (lambda c: with_values(c, -np.inf, [1]), "non-finite"),
-        ],
-    )
-    def test_values_decide(self, counts, as_format, transform, expected):
-        assert expression_kind(as_format(transform(counts))) == expected
-
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64, np.uint16])
-    def test_counts_of_any_type(self, counts, as_format, dtype):
-        assert expression_kind(as_format(counts.astype(dtype))) == "counts"
-
-    @pytest.mark.parametrize("cell", [0, 39])
-    def test_looks_at_every_block(self, counts, as_format, cell, monkeypatch):
-        monkeypatch.setattr(checks, "_BLOCK", 7)
-        assert expression_kind(as_format(with_values(counts, 1.5, [cell]))) != "counts"
-
-    def test_backed_data_are_read_in_blocks(self, counts, as_format, tmp_path, monkeypatch):
-        monkeypatch.setattr(checks, "_BLOCK", 16)
-        ad.AnnData(as_format(counts)).write_h5ad(tmp_path / "cells.h5ad")
-        x = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r").X
-        shapes = [block.shape for _, block in checks._blocks(x)]
-        by_column = getattr(x, "format", None) == "csc"
-        assert shapes == ([(40, 16), (40, 14)] if by_column else [(16, 30), (16, 30), (8, 30)])
-
-
 class TestLogNormalised:
     def test_accepts(self, counts, as_format, stored):
         check_log_normalised(stored(ad.AnnData(as_format(log_normalised(counts)))))
@@ -110,18 +82,26 @@ class TestLogNormalised:
         [(-0.5, "negative .* in 3 of 40 cells"), (np.nan, "NaN or infinite .* in 3 of 40 cells")],
     )
     def test_counts_the_bad_cells(self, counts, as_format, stored, monkeypatch, value, message):
-        monkeypatch.setattr(checks, "_BLOCK", 16)
+        monkeypatch.setattr(kinds, "_BLOCK", 16)
         x = with_values(log_normalised(counts), value, [2, 18, 34])
         x[2, 4] = value
         with pytest.raises(ValueError, match=message):
             check_log_normalised(stored(ad.AnnData(as_format(x))))
 
-    @pytest.mark.filterwarnings("ignore:n_top_genes")
+    @pytest.mark.filterwarnings("ignore:n_top_genes", "error:adata.X")
     @pytest.mark.parametrize("layer", [None, "mine"])
     @pytest.mark.parametrize(
         "spoil",
-        [np.asarray, normalised, lambda c: with_values(log_normalised(c), np.nan, [5])],
-        ids=["counts", "not-logged", "nan"],
+        [
+            np.asarray,
+            normalised,
+            lambda c: with_values(log_normalised(c), np.nan, [5]),
+            lambda c: np.log1p(log_normalised(c)),
+            np.sqrt,
+            lambda c: np.sqrt(normalised(c)),
+            partly_fractional,
+        ],
+        ids=["counts", "not-logged", "nan", "log-twice", "sqrt", "sqrt-norm", "corrected"],
     )
     def test_last_line_of_the_message_mends_it(self, counts, as_format, layer, spoil):
         adata = ad.AnnData(as_format(spoil(counts)))
@@ -138,6 +118,31 @@ class TestLogNormalised:
         adata = ad.AnnData(counts - counts.mean(axis=0), layers={"counts": counts})
         with pytest.raises(ValueError, match=r"preprocess\(adata, layer='counts'\)$"):
             check_log_normalised(adata)
+
+    @pytest.mark.parametrize("kept", [np.asarray, log_normalised], ids=["counts", "logarithms"])
+    def test_scaled_data_are_led_to_raw(self, counts, as_format, kept):
+        raw = ad.AnnData(as_format(kept(counts)))
+        adata = raw[:, 5:].copy()
+        adata.raw = raw
+        adata.X = counts[:, 5:] - counts[:, 5:].mean(axis=0)
+        with pytest.raises(ValueError, match=r"adata\.raw ") as error:
+            check_log_normalised(adata)
+        names = {"adata": adata, "scmedal_tools": scmedal_tools}
+        exec(str(error.value).splitlines()[-1], names)
+        check_log_normalised(names["adata"])
+        assert (names["adata"].n_vars > 25) == (kept is np.asarray)
+
+    @pytest.mark.parametrize(
+        ("transform", "message"),
+        [
+            (np.log1p, "logarithms of counts that were not normalised(.|\n)*expm1"),
+            (lambda c: np.log1p(c * rng_shares(c)), "not recognised(.|\n)*rint"),
+        ],
+        ids=["log-counts", "unrecognised"],
+    )
+    def test_what_may_be_wrong_is_said(self, counts, as_format, transform, message):
+        with pytest.warns(UserWarning, match=rf"adata\.X .*{message}"):
+            check_log_normalised(ad.AnnData(as_format(transform(counts))))
 
     def test_missing_layer_lists_those_at_hand(self, counts):
         adata = ad.AnnData(counts, layers={"raw": counts, "other": counts})

@@ -3,75 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import scipy.sparse as sp
-
-from scmedal_tools import _keys
+from ._expression_kinds import summarise
+from ._expression_mending import (
+    describe,
+    doubt,
+    layers_at_hand,
+    quoted,
+    to_counts,
+    to_logarithms,
+    where,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
-ExpressionKind = Literal["counts", "log-normalised", "not-logged", "negative", "non-finite"]
+    from ._expression_kinds import ExpressionKind
 
-# log2 of one million counts plus one, the largest that the usual normalisations give, is 19.9.
-_LARGEST_LOG = 20.0
-# Rows (columns of a CSC matrix) looked at together: bounds the memory for backed and dense data.
-_BLOCK = 512
-
-
-@dataclass(frozen=True)
-class _Summary:
-    n_cells: int
-    n_non_finite: int
-    n_negative: int
-    whole: bool
-    maximum: float
-
-    @property
-    def kind(self) -> ExpressionKind:
-        if self.n_non_finite:
-            return "non-finite"
-        if self.n_negative:
-            return "negative"
-        if self.whole:
-            return "counts"
-        return "not-logged" if self.maximum > _LARGEST_LOG else "log-normalised"
-
-
-def expression_kind(x: Any) -> ExpressionKind:
-    """Tell what kind of expression values a matrix holds.
-
-    The matrix is read in blocks, so backed data are never loaded as a whole and sparse data stay
-    sparse.
-
-    Parameters
-    ----------
-    x
-        Cells x genes: a numpy array, a CSR or CSC matrix, or the backed form of any of them.
-
-    Returns
-    -------
-    ``"counts"`` (whole numbers, 0/1 data included), ``"log-normalised"`` (fractions between 0 and
-    20, which min-max scaled data are too), ``"not-logged"`` (fractions above 20, more than the
-    logarithm of any normalised count), ``"negative"`` (z-scores or residuals) or ``"non-finite"``
-    (some values NaN or infinite).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> expression_kind(np.array([[0, 3], [12, 1]]))
-    'counts'
-    >>> expression_kind(np.log1p([[0, 3], [12, 1]]))
-    'log-normalised'
-    """
-    return _summarise(x).kind
+LOGARITHMS: frozenset[ExpressionKind] = frozenset({"log-normalised", "log-counts", "unrecognised"})
+"""Kinds that models take; the last two with a warning."""
 
 
 def check_log_normalised(adata: AnnData, layer: str | None = None) -> None:
@@ -87,17 +42,22 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> None:
     Raises
     ------
     ValueError
-        For raw counts, negative, NaN, infinite or never logged values, no cells, no genes, or a
-        layer that does not exist. The message ends with the line that mends it.
+        For anything but logarithms, no cells, no genes, or a layer that does not exist. The
+        message ends with the line that mends it.
+
+    Warns
+    -----
+    UserWarning
+        For logarithms of counts that were not normalised, and fractions of an unknown kind.
     """
-    summary = _summarise(expression_of(adata, layer))
-    if summary.kind == "log-normalised":
-        return
-    where = _where(layer)
-    raise ValueError(
-        f"{where} {_describe(summary)}; log-normalised expression is needed. "
-        f"{_mend_expression(adata, layer, summary.kind)}"
-    )
+    found = summarise(expression_of(adata, layer))
+    if found.kind not in LOGARITHMS:
+        raise ValueError(
+            f"{where(layer)} {describe(found)}; log-normalised expression is needed. "
+            f"{to_logarithms(adata, layer, found.kind)}"
+        )
+    if doubtful := doubt(layer, found.kind):
+        warnings.warn(f"{where(layer)} {describe(found)}. {doubtful}", UserWarning, stacklevel=2)
 
 
 def check_counts(adata: AnnData, layer: str | None = None) -> None:
@@ -109,19 +69,12 @@ def check_counts(adata: AnnData, layer: str | None = None) -> None:
         For anything but non-negative whole numbers, no cells, no genes, or a layer that does not
         exist. The message names the alternatives.
     """
-    summary = _summarise(expression_of(adata, layer))
-    if summary.kind == "counts":
-        return
-    advice = {
-        "log-normalised": "They need no preprocessing: give them to a model as they are. ",
-        "not-logged": "Normalised data only need sc.pp.log1p(adata); round corrected counts. ",
-        "negative": "Scaled data cannot be turned back: start again from the counts. ",
-        "non-finite": "Drop these cells, or start again from the counts. ",
-    }[summary.kind]
-    raise ValueError(
-        f"{_where(layer)} {_describe(summary)}; raw counts (whole numbers) are needed. "
-        f"{advice}{_layers_at_hand(adata)}{_use_counts_layer(adata, layer)}".rstrip()
-    )
+    found = summarise(expression_of(adata, layer))
+    if found.kind != "counts":
+        raise ValueError(
+            f"{where(layer)} {describe(found)}; raw counts (whole numbers) are needed. "
+            f"{to_counts(adata, layer, found.kind)}"
+        )
 
 
 def check_obs(
@@ -175,7 +128,7 @@ def check_obs(
         if what == "batch_key":
             reason = "a random effect describes how batches differ from each other"
         raise ValueError(
-            f"{what}={key!r} has {n_levels} level(s) ({_quoted(column.unique())}) in "
+            f"{what}={key!r} has {n_levels} level(s) ({quoted(column.unique())}) in "
             f"{adata.n_obs:,} cells, and at least {min_levels} are needed: {reason}. "
             f"{_candidates(adata)}"
         )
@@ -231,7 +184,7 @@ def check_labels(adata: AnnData, key: str, unlabeled_category: str = "unlabeled"
     others = [level for level in adata.obs[key].unique() if not isinstance(level, str)]
     if others:
         raise ValueError(
-            f"labels_key={key!r} has levels that are not text ({_quoted(others)}). "
+            f"labels_key={key!r} has levels that are not text ({quoted(others)}). "
             f"Run:\nadata.obs[{key!r}] = adata.obs[{key!r}].astype(str).astype('category')"
         )
 
@@ -250,19 +203,20 @@ def check_names(adata: AnnData) -> None:
         if repeated.any():
             raise ValueError(
                 f"{repeated.sum():,} of {len(names):,} {noun} share their name with another "
-                f"({_quoted(names[repeated].unique())}). "
+                f"({quoted(names[repeated].unique())}). "
                 f"Run:\nadata.{axis}_make_unique()"
             )
 
 
 def check_in_memory(adata: AnnData | MuData) -> None:
-    """Refuse data that are backed by a file.
+    """Refuse data that are backed by a file, or computed when they are needed.
 
     Raises
     ------
     ValueError
         If they are. The message ends with the line that reads them.
     """
+    _check_computed(getattr(adata, "X", None), "adata.X")
     if adata.isbacked:
         read = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
         raise ValueError(f"adata is backed by a file. Run:\nadata = {read}")
@@ -271,7 +225,7 @@ def check_in_memory(adata: AnnData | MuData) -> None:
 def expression_of(adata: AnnData, layer: str | None) -> Any:
     if layer is not None and layer not in adata.layers:
         raise ValueError(
-            f"layer={layer!r} is not in adata.layers. {_layers_at_hand(adata)}".rstrip()
+            f"layer={layer!r} is not in adata.layers. {layers_at_hand(adata)}".rstrip()
         )
     if 0 in adata.shape:
         raise ValueError(
@@ -280,90 +234,14 @@ def expression_of(adata: AnnData, layer: str | None) -> Any:
         )
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:
-        raise ValueError(f"adata.X is empty (None). {_layers_at_hand(adata)}".rstrip())
+        raise ValueError(f"adata.X is empty (None). {layers_at_hand(adata)}".rstrip())
+    _check_computed(x, where(layer))
     return x
 
 
-def _blocks(x: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (first cell, block) along the axis in which the matrix is stored."""
-    if getattr(x, "format", None) == "csc":
-        for start in range(0, x.shape[1], _BLOCK):
-            yield 0, x[:, start : start + _BLOCK]
-    else:
-        for start in range(0, x.shape[0], _BLOCK):
-            yield start, x[start : start + _BLOCK]
-
-
-def _summarise(x: Any) -> _Summary:
-    non_finite = np.zeros(x.shape[0], dtype=bool)
-    negative = np.zeros(x.shape[0], dtype=bool)
-    whole, maximum = True, 0.0
-    for first, block in _blocks(x):
-        values = block.data if sp.issparse(block) else np.asarray(block)
-        if not values.size:
-            continue
-        low, high = values.min(), values.max()
-        maximum = max(maximum, float(high))
-        # min() and max() carry NaN and infinity over: cells are looked up only in bad blocks.
-        if not (np.isfinite(low) and np.isfinite(high)):
-            non_finite[first + _cells_where(block, lambda v: ~np.isfinite(v))] = True
-        if np.any(values < 0):
-            negative[first + _cells_where(block, lambda v: v < 0)] = True
-        whole = whole and (values.dtype.kind in "biu" or bool(np.all(values == np.floor(values))))
-    return _Summary(x.shape[0], int(non_finite.sum()), int(negative.sum()), whole, maximum)
-
-
-def _cells_where(block: Any, test: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    if sp.issparse(block):
-        block = block.tocoo(copy=False)
-        return block.row[test(block.data)]
-    return np.nonzero(test(np.asarray(block)))[0]
-
-
-def _describe(summary: _Summary) -> str:
-    of_all = f"of {summary.n_cells:,} cells"
-    return {
-        "counts": f"holds raw counts (whole numbers up to {summary.maximum:,.0f})",
-        "log-normalised": f"looks log-normalised (fractions up to {summary.maximum:.3g})",
-        "not-logged": f"holds fractions up to {summary.maximum:,.0f}, too large for logarithms",
-        "negative": f"has negative values (scaled data?) in {summary.n_negative:,} {of_all}",
-        "non-finite": f"has NaN or infinite values in {summary.n_non_finite:,} {of_all}",
-    }[summary.kind]
-
-
-def _mend_expression(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
-    where, layer_argument = _where(layer), "" if layer is None else f", layer={layer!r}"
-    if kind == "counts":
-        return f"Run:\nscmedal_tools.pp.preprocess(adata{layer_argument})"
-    if kind == "non-finite":
-        finite = f"np.isfinite(np.asarray({where}.sum(axis=1)).ravel())"
-        return f"To drop these cells:\nadata = adata[{finite}].copy()"
-    if kind == "not-logged":
-        return (
-            "Normalise (not needed if that is done) and take the logarithm:\n"
-            f"sc.pp.normalize_total(adata, target_sum=1e4{layer_argument}); "
-            f"sc.pp.log1p(adata{layer_argument})"
-        )
-    return _use_counts_layer(adata, layer) or (
-        "Read the raw counts again, then run:\nscmedal_tools.pp.preprocess(adata)"
-    )
-
-
-def _use_counts_layer(adata: AnnData, layer: str | None) -> str:
-    counts = _keys.COUNTS_LAYER
-    if counts not in adata.layers or layer == counts:
-        return ""
-    return f"Run:\nscmedal_tools.pp.preprocess(adata, layer={counts!r})"
-
-
-def _where(layer: str | None) -> str:
-    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-
-
-def _layers_at_hand(adata: AnnData) -> str:
-    # Since anndata 0.13 the mapping also holds X, under None.
-    layers = [name for name in adata.layers if name is not None]
-    return f"Layers at hand: {_quoted(layers)}. " if layers else "There are no layers. "
+def _check_computed(x: Any, name: str) -> None:
+    if hasattr(x, "dask"):
+        raise ValueError(f"{name} is a dask array. Run:\nadata = adata.to_memory()")
 
 
 def _candidates(adata: AnnData) -> str:
@@ -377,8 +255,3 @@ def _candidates(adata: AnnData) -> str:
         return "No column of adata.obs groups the cells in 2 levels or more."
     more = ", ..." if len(found) > 10 else ""
     return f"Columns that group the cells: {', '.join(found[:10])}{more}."
-
-
-def _quoted(names: Any) -> str:
-    shown = ", ".join(repr(str(name)) for name in names[:3])
-    return f"{shown}, ..." if len(names) > 3 else shown

@@ -15,6 +15,7 @@ from ._cli_console import (
     console,
     explained,
     fail,
+    fail_if_incomplete,
     list_written,
     quiet,
     read,
@@ -84,6 +85,7 @@ def run(
         job_run.execute()
         job_run.conclude(input=str(path))
     _conclude(out)
+    fail_if_incomplete(job_run.steps.failures)
 
 
 app.command(context_settings={"allow_extra_args": True})(evaluate)
@@ -115,6 +117,7 @@ def demo(
         job_run.conclude(input="datasets.simulated", effect_recovery=medians.T.to_dict())
     _conclude(out)
     _show_recovery(medians, len(recovery) // len(medians))
+    fail_if_incomplete(job_run.steps.failures)
 
 
 def _conclude(out: Path) -> None:

@@ -75,6 +75,12 @@ def list_written(out: Path, files: Mapping[str, str]) -> None:
         announce(f"  {name:<{width}}   {description}")
 
 
+def fail_if_incomplete(failures: Mapping[str, str]) -> None:
+    """End the command with an error if some output could not be written."""
+    if failures:
+        fail(f"Not written: {', '.join(failures)}. Why is told above and in run.json.")
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Show a refusal as one message instead of a traceback."""

@@ -12,6 +12,7 @@ from ._cli_console import (
     check_file,
     explained,
     fail,
+    fail_if_incomplete,
     list_written,
     quiet,
     quiet_worker,
@@ -119,3 +120,4 @@ def evaluate(
         "\nA gain from RE is one only beyond what the batch label alone gives: look at the "
         "controls first."
     )
+    fail_if_incomplete(evaluation.steps.failures)

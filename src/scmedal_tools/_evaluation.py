@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,7 @@ from . import bm, pl
 from ._checks import check_names
 from ._report import report_evaluation
 from ._steps import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
+from ._writing import write_whole
 from .bm._checkpoints import SETTINGS
 from .bm._embedders import COMPARATORS, OWN_MODELS
 from .bm._write_tables import file_stem
@@ -104,9 +106,9 @@ class Evaluation:
         for sentence in self.result.conclusions.values():
             self.steps.announce(f"  {sentence}")
         self.tables = bm.paper_tables(self.result)
-        with self.steps.step("tables", "Tables"):
+        with self.steps.step("tables", "Tables"), self.steps.attempt("tables"):
             self._write_tables()
-        with self.steps.step("figures", "Figures"):
+        with self.steps.step("figures", "Figures"), self.steps.attempt("figures"):
             self._draw()
         self.written[f"{FOLDS}/"] = "embeddings of each fold, and all scores in table.csv"
 
@@ -215,7 +217,7 @@ class Evaluation:
             votes = self.result.votes_summary()
             others["votes"] = (votes, "accuracy over whole batches that were held out")
         for name, (table, description) in others.items():
-            table.to_csv(folder / f"{name}.csv", index=False)
+            write_whole(folder / f"{name}.csv", partial(table.to_csv, index=False))
             self.written[f"tables/{name}.csv"] = description
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from . import _keys, bm, model, pl, tl
 from ._checks import check_labels, check_names, check_obs
 from ._report import report_run
 from ._steps import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
+from ._writing import check_writable, make_names_writable, write_whole
 from .tl._umap import umap_key
 from .train import get_preset
 
@@ -93,7 +95,11 @@ class Run:
         self.embeddings: list[str] = []
         self.confounding: bm.Confounding | None = None
         self.figures = out / "figures"
-        self.colors = [key for key in (job.batch_key, job.labels_key) if key]
+
+    @property
+    def colors(self) -> list[str]:
+        """Columns by which cells are coloured."""
+        return [key for key in (self.job.batch_key, self.job.labels_key) if key]
 
     def execute(self) -> None:
         """Do the whole job."""
@@ -109,16 +115,19 @@ class Run:
             with self.steps.step(f"train_{name}", f"Train {cls.__name__}"):
                 self._train(cls, name)
         if self.job.transform_batch:
-            with self.steps.step("counterfactuals", "Counterfactual means"):
+            with (
+                self.steps.step("counterfactuals", "Counterfactual means"),
+                self.steps.attempt("counterfactual_means.h5ad"),
+            ):
                 self._write_counterfactual_means()
-        try:
-            with self.steps.step("figures", "Figures"):
-                self._draw()
-        finally:  # with the UMAPs, and also where a figure fails
-            with self.steps.step("write", "Write the cells"):
-                self.adata.write_h5ad(self.out / "adata.h5ad", compression="gzip")
+        with self.steps.step("figures", "Figures"):
+            self._draw()
+        # Last, with the UMAPs.
+        with self.steps.step("write", "Write the cells"), self.steps.attempt("adata.h5ad"):
+            self._write_cells(self.adata, "adata.h5ad")
 
     def _check(self) -> None:
+        self._make_writable()
         job, adata = self.job, self.adata
         get_preset("SCMEDAL_RE", job.preset)
         check_names(adata)
@@ -127,6 +136,18 @@ class Run:
             check_labels(adata, job.labels_key)
             self.confounding = bm.confounding(adata, job.batch_key, [job.labels_key])
         self._check_targets()
+
+    def _make_writable(self) -> None:
+        renamed = make_names_writable(self.adata)
+        for place, names in renamed.items():
+            for old, new in names.items():
+                self.steps.announce(f"  {place}[{old!r}] is renamed {new!r}: files hold no slash")
+        keys = ("batch_key", "labels_key", "size_factor_key")
+        named = {
+            key: renamed["obs"].get(old, old) for key in keys if (old := getattr(self.job, key))
+        }
+        self.job = replace(self.job, **named)
+        check_writable(self.adata)
 
     def _check_targets(self) -> None:
         job, adata = self.job, self.adata
@@ -170,10 +191,11 @@ class Run:
         self.models[name] = trained
         self.embeddings.append(tl.embed(adata, trained))
         # Saved at once: hours of training must not hang on what comes after.
-        trained.save(self.out / "models" / name, overwrite=True)
-        (self.out / "history").mkdir(exist_ok=True)
-        history = pd.concat(trained.history.values(), axis=1)
-        history.to_csv(self.out / "history" / f"{name}.csv")
+        with self.steps.attempt(f"models/{name}"):
+            write_whole(self.out / "models" / name / "model.pt", partial(_save, trained))
+        with self.steps.attempt(f"history/{name}.csv"):
+            history = pd.concat(trained.history.values(), axis=1)
+            write_whole(self.out / "history" / f"{name}.csv", history.to_csv)
 
     def _write_counterfactual_means(self) -> None:
         job, trained = self.job, self.models["re"]
@@ -181,32 +203,39 @@ class Run:
         batches = {str(name): name for name in trained.batch_names}
         targets = [batches[name] for name in job.transform_batch]
         means = tl.counterfactual_means(trained, self.adata, targets, labels_key=job.labels_key)
-        means.write_h5ad(self.out / "counterfactual_means.h5ad", compression="gzip")
+        self._write_cells(means, "counterfactual_means.h5ad")
+
+    def _write_cells(self, adata: AnnData, name: str) -> None:
+        write_whole(self.out / name, lambda file: adata.write_h5ad(file, compression="gzip"))
 
     def _draw(self) -> None:
-        figures, announce = self.figures, self.steps.announce
+        figures, steps = self.figures, self.steps
         figures.mkdir(exist_ok=True)
-        announce("  UMAPs")
-        pl.embeddings(self.adata, self.embeddings, self.colors, save=figures / "embeddings.png")
+        steps.announce("  UMAPs")
+        with steps.attempt("figures/embeddings.png"):
+            file = figures / "embeddings.png"
+            pl.embeddings(self.adata, self.embeddings, self.colors, save=file)
         for name, trained in self.models.items():
             if len(trained.history["train_loss"]) > 1:
-                pl.training(trained, save=figures / f"training_{name}.png")
+                with steps.attempt(f"figures/training_{name}.png"):
+                    pl.training(trained, save=figures / f"training_{name}.png")
         if self.confounding is not None:
-            pl.confounding(self.confounding, save=figures / "confounding.png")
-        announce("  effects of batches")
-        random_effects = self.models["re"]
-        n_cells = int(np.clip(N_CELLS / len(random_effects.batch_names), 20, 200))
-        pl.batch_effects(
-            random_effects,
-            save=figures / "batch_effects.png",
-            n_samples=N_DRAWS,
-            n_cells=n_cells,
-        )
+            with steps.attempt("figures/confounding.png"):
+                pl.confounding(self.confounding, save=figures / "confounding.png")
+        steps.announce("  effects of batches")
+        with steps.attempt("figures/batch_effects.png"):
+            self._draw_effects()
         if find_spec("ot") is None:
-            announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
+            steps.announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
         else:
-            announce("  genomaps")
-            self._draw_genomaps()
+            steps.announce("  genomaps")
+            with steps.attempt("figures/genomaps.png"):
+                self._draw_genomaps()
+
+    def _draw_effects(self) -> None:
+        random_effects, file = self.models["re"], self.figures / "batch_effects.png"
+        n_cells = int(np.clip(N_CELLS / len(random_effects.batch_names), 20, 200))
+        pl.batch_effects(random_effects, save=file, n_samples=N_DRAWS, n_cells=n_cells)
 
     def _draw_genomaps(self) -> None:
         job, batches = self.job, self.adata.obs[self.job.batch_key].astype(str)
@@ -235,3 +264,7 @@ class Run:
         file, parameters = self.out / "run.json", asdict(self.job)
         record = write_record(file, parameters, self.adata, self.steps, models=models, **extra)
         report_run(self, record)
+
+
+def _save(model: MedalModel, file: Path) -> None:
+    model.save(file.parent, prefix=file.name.removesuffix("model.pt"), overwrite=True)

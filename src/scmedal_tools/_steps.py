@@ -10,7 +10,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from . import pp
-from ._checks import expression_kind, expression_of
+from ._checks import LOGARITHMS, expression_of
+from ._expression_kinds import expression_kind
+from ._writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +36,8 @@ class Steps:
     def __init__(self, announce: Callable[[str], None]):
         self.announce = announce
         self.timings: dict[str, float] = {}
+        self.failures: dict[str, str] = {}
+        """What could not be written, and why."""
 
     @contextmanager
     def step(self, key: str, title: str) -> Iterator[None]:
@@ -42,6 +46,16 @@ class Steps:
         start = time.perf_counter()
         yield
         self.timings[key] = time.perf_counter() - start
+
+    @contextmanager
+    def attempt(self, output: str) -> Iterator[None]:
+        """Context of writing one output: if that fails, it is noted, and the rest goes on."""
+        try:
+            yield
+        except Exception as error:
+            # Hours of training must not hang on a figure, whatever its error.
+            self.failures[output] = f"{type(error).__name__}: {error}"
+            self.announce(f"  {output} failed: {self.failures[output]}")
 
 
 def prepare_expression(
@@ -69,7 +83,7 @@ def prepare_expression(
     bool
         Whether there were raw counts.
     """
-    if expression_kind(expression_of(adata, layer)) == "log-normalised":
+    if expression_kind(expression_of(adata, layer)) in LOGARITHMS:
         announce("  log-normalised already: taken as it is, all genes kept")
         if size_factor_key is not None:
             announce(f"  size factors in {size_factor_key!r} are not needed")
@@ -110,6 +124,8 @@ def write_record(
         "seconds": {step: round(seconds, 1) for step, seconds in steps.timings.items()},
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in REPORTED_VERSIONS},
+        "failures": steps.failures,
     } | extra
-    file.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    text = json.dumps(record, indent=2, default=str) + "\n"
+    write_whole(file, lambda path: path.write_text(text))
     return record

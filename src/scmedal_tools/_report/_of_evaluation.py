@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 from scmedal_tools.bm._write_tables import file_stem, text_rows
 
 from ._page import Picture, Section, Table, write_page
-from ._sections import READING_CURVES, confounding_section, parameter_sections, size_of
+from ._sections import (
+    READING_CURVES,
+    confounding_section,
+    failure_sections,
+    parameter_sections,
+    size_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +58,7 @@ def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None
         "scMEDAL: embeddings judged by cross-validation",
         lead,
         [
+            *failure_sections(record),
             confounding_section(evaluation.confounding, pictures),
             *_training(evaluation),
             _embeddings(evaluation),

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._page import Picture, Section, Table, as_text, write_page
-from ._sections import READING_CURVES, confounding_section, parameter_sections, size_of
+from ._sections import (
+    READING_CURVES,
+    confounding_section,
+    failure_sections,
+    parameter_sections,
+    size_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +52,7 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
         f"the batch ({run.job.batch_key}), and random effects, trained to hold it."
     )
     sections = [
+        *failure_sections(record),
         _confounding(run),
         _training(run, record),
         _embeddings(run),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools import __version__
+from scmedal_tools._writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,9 +81,14 @@ def write_page(file: Path, title: str, lead: str, sections: Iterable[Section]) -
         lstrip_blocks=True,
     )
     page = environment.get_template("template.html").render(
-        title=title, lead=lead, sections=list(sections), version=__version__
+        title=title, lead=lead, sections=[_drawn(s) for s in sections], version=__version__
     )
-    file.write_text(page, encoding="utf-8")
+    write_whole(file, lambda path: path.write_text(page, encoding="utf-8"))
+
+
+def _drawn(section: Section) -> Section:
+    """Leave out pictures that could not be drawn."""
+    return replace(section, pictures=[p for p in section.pictures if p.file.is_file()])
 
 
 def as_text(value: object) -> str:

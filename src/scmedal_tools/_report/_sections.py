@@ -68,6 +68,14 @@ def parameter_sections(record: Mapping[str, Any], **others: Any) -> list[Section
     ]
 
 
+def failure_sections(record: Mapping[str, Any]) -> list[Section]:
+    """What could not be written, if there is any."""
+    if not record["failures"]:
+        return []
+    table = _pairs("What is missing, and why", "output", record["failures"])
+    return [Section("Failures", ["Everything else is as it would have been."], tables=[table])]
+
+
 def size_of(record: Mapping[str, Any]) -> str:
     """Numbers of cells and genes, in words."""
     return f"{record['cells']:,} cells and {record['genes']:,} genes"

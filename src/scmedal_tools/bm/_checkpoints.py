@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from scmedal_tools._writing import write_whole
 
 SETTINGS = "settings.json"
 TEXT = ("embedding", "of", "metric", "batch", "truth", "vote")
@@ -44,7 +42,7 @@ class Checkpoints:
         elif any(self.folder.iterdir()):
             raise ValueError(f"{self.folder} has files of something else: name another folder.")
         else:
-            _write(file, lambda f: f.write_text(json.dumps(settings, indent=1)))
+            write_whole(file, lambda f: f.write_text(json.dumps(settings, indent=1)))
 
     def has(self, name: str) -> bool:
         """Whether this part is finished."""
@@ -53,7 +51,7 @@ class Checkpoints:
     def save_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keep the arrays of a part."""
         numbered: dict[str, Any] = {f"array_{i}": x for i, x in enumerate(arrays.values())}
-        _write(self._file(name), lambda file: np.savez(file, names=list(arrays), **numbered))
+        write_whole(self._file(name), lambda file: np.savez(file, names=list(arrays), **numbered))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Arrays of a finished part."""
@@ -62,7 +60,7 @@ class Checkpoints:
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
         """Keep the table of a part."""
-        _write(self._file(name), lambda file: table.to_csv(file, index=False))
+        write_whole(self._file(name), lambda file: table.to_csv(file, index=False))
 
     def table(self, name: str) -> pd.DataFrame:
         """Table of a finished part."""
@@ -73,11 +71,3 @@ class Checkpoints:
 
     def _file(self, name: str) -> Path:
         return self.folder / name
-
-
-def _write(file: Path, write: Callable[[Path], Any]) -> None:
-    """Write so that the file is either whole or not there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"unfinished-{os.getpid()}-{file.name}")
-    write(unfinished)
-    unfinished.replace(file)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import numpy as np
+
+from scmedal_tools._writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,7 +66,7 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: str | Path) -> list
         texts = {"csv": _csv(table), "md": markdown(table), "tex": latex(table)}
         for ending, text in texts.items():
             written.append(folder / f"{file_stem(name)}.{ending}")
-            written[-1].write_text(text, encoding="utf-8")
+            write_whole(written[-1], partial(Path.write_text, data=text, encoding="utf-8"))
     return written
 
 

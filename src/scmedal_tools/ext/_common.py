@@ -16,6 +16,7 @@ from anndata import AnnData
 
 from scmedal_tools._chatter import without_chatter
 from scmedal_tools._checks import check_in_memory, check_labels, check_obs, expression_of
+from scmedal_tools._writing import check_key
 from scmedal_tools.tl._embed import write_embedding
 from scmedal_tools.train._splits import check_external_indexing
 
@@ -49,6 +50,7 @@ class Run:
     """Positions of the training, validation and test cells."""
 
     def __post_init__(self) -> None:
+        check_key(self.key_added)
         check_in_memory(self.adata)
         check_obs(self.adata, self.batch_key)
         if self.labels_key not in (None, self.batch_key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # By default the epochs are this over the number of cells; see docs/design/presets.md.
 CELLS_SEEN = 400_000
 EPOCH_RANGE = (10, 100)
+DEFAULT_TRAIN_SIZE = 0.9
 
 
 class MedalModel(
@@ -162,6 +164,7 @@ class MedalModel(
         for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: {name} must be at least 1.")
+        self._check_genes_unchanged()
         preset = self._preset()
         settings_ = preset.train | trainer_kwargs
         preset_epochs = settings_.pop("max_epochs", None)
@@ -173,7 +176,8 @@ class MedalModel(
         early_stopping = default_stopping if early_stopping is None else early_stopping
         callbacks = list(settings_.pop("callbacks", []))
         if early_stopping:
-            _check_validation_cells(train_size, validation_size, datasplitter_kwargs)
+            n_cells = self.summary_stats.n_cells
+            _check_validation_cells(n_cells, train_size, validation_size, datasplitter_kwargs)
             settings_.setdefault("early_stopping_monitor", SELECTION)
             best = BestWeights(
                 settings_["early_stopping_monitor"],
@@ -237,15 +241,20 @@ class MedalModel(
 
 
 def _check_validation_cells(
-    train_size: float | None, validation_size: float | None, datasplitter_kwargs: dict | None
+    n_cells: int,
+    train_size: float | None,
+    validation_size: float | None,
+    datasplitter_kwargs: dict | None,
 ) -> None:
     external = (datasplitter_kwargs or {}).get("external_indexing")
     if external is not None:
         none = len(external) < 2 or len(external[1]) == 0
     else:
-        none = validation_size == 0 or (validation_size is None and train_size == 1)
+        # As scvi-tools rounds: of 9 cells a tenth is none.
+        n_train = ceil(n_cells * (train_size or DEFAULT_TRAIN_SIZE))
+        none = n_cells == n_train if validation_size is None else n_cells * validation_size < 1
     if none:
         raise ValueError(
-            "Early stopping needs validation cells: lower `train_size`, or pass "
-            "`early_stopping=False` to train for all epochs and keep the last weights."
+            "Early stopping needs validation cells, and there is none: lower `train_size`, or "
+            "pass `early_stopping=False` to train for all epochs and keep the last weights."
         )

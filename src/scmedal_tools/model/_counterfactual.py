@@ -85,7 +85,7 @@ class CounterfactualMixin(BaseModelClass):
             factors a name changes the batch and keeps the others; a dictionary, for example
             ``{"protocol": "v3"}``, changes those that it names and keeps the rest.
         gene_list
-            Genes to return; ``None`` for all.
+            Genes to return, or the name of one; ``None`` for all.
         n_samples
             Number of posterior draws of the random effects; ``None`` for their means. The draws
             are seeded by ``scvi.settings.seed``, the same for all cells and targets.

@@ -119,7 +119,7 @@ class InferenceMixin(BaseModelClass):
         adata, indices, batch_size, n_samples, dataloader, unseen_batch
             See :meth:`get_latent_representation`.
         gene_list
-            Genes to return; ``None`` for all.
+            Genes to return, or the name of one; ``None`` for all.
         return_mean
             Average the draws of ``n_samples``.
         return_numpy
@@ -260,6 +260,8 @@ class InferenceMixin(BaseModelClass):
         names = self.gene_names
         if gene_list is None:
             return np.arange(len(names))
+        if isinstance(gene_list, str):
+            gene_list = [gene_list]
         unknown = [gene for gene in gene_list if gene not in names]
         if unknown:
             raise ValueError(

@@ -237,6 +237,18 @@ class RegistrationMixin(BaseModelClass):
         """Names of the modelled genes, in the order of the data."""
         return pd.Index(self.get_state_registry(REGISTRY_KEYS.X_KEY)["column_names"])
 
+    def _check_genes_unchanged(self) -> None:
+        """Refuse the model's own data if their genes were filtered in place."""
+        if self.adata is None:
+            return
+        genes = part_of(self.adata, self.registry["setup_args"], EXPRESSION).var_names
+        if not genes.equals(self.gene_names):
+            raise ValueError(
+                f"adata has {len(genes):,} genes now, which are not the {len(self.gene_names):,} "
+                "it was set up with: it was changed in place since. Select genes first, then call "
+                f"{self.registry['setup_method_name']} again and make a new model."
+            )
+
 
 def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> None:
     with checked_part(data, setup, EXPRESSION) as adata:

@@ -13,6 +13,8 @@ import zarr
 from anndata import AnnData
 from anndata.io import write_elem
 
+from scmedal_tools._writing import make_names_writable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -43,8 +45,7 @@ class Contents(NamedTuple):
     @property
     def layers(self) -> list[str]:
         """A name for each array of cells x genes, in the order in which they lie in the result."""
-        # In a zarr store a slash would begin a folder.
-        targets = [target.replace("/", "_") for target in self.targets]
+        targets = [_layer_name(target) for target in self.targets]
         suffixes = SUFFIXES if self.has_summaries else SUFFIXES[:1]
         names = [target + suffix for suffix in suffixes for target in targets]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -81,6 +82,7 @@ class ZarrStore:
         about = contents.settings | {"layers": layers[: len(contents.targets)]}
         known = {key: value for key, value in about.items() if value is not None}
         cells = AnnData(obs=contents.obs, var=contents.var, uns={UNS_KEY: known})
+        make_names_writable(cells)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Moved to its place when it is complete, so that no half of it is ever found there.
         with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=self.path.stem) as folder:
@@ -154,6 +156,12 @@ class MemmapStore:
 
 
 STORES: dict[str, type[ZarrStore] | type[MemmapStore]] = {".zarr": ZarrStore, ".npy": MemmapStore}
+
+
+def _layer_name(target: str) -> str:
+    """Name of a folder in a zarr store, where slashes separate folders and dots lead up."""
+    name = target.replace("/", "_").replace("\\", "_")
+    return name if name.strip(".") else "_" * max(len(name), 1)
 
 
 def store_at(path: Path, contents: Contents) -> ZarrStore | MemmapStore:

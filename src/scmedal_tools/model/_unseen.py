@@ -43,6 +43,8 @@ class UnseenBatchMixin(BaseModelClass):
                 _check_if_view(adata, copy_if_view=copy_if_view)
                 if not self._has_registered(adata):
                     self._register_manager_for_instance(self._manager_with_unseen(adata))
+        elif adata is None or adata is self.adata:
+            self._check_genes_unchanged()
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from itertools import cycle, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -14,9 +15,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from scanpy.pl import palettes
 
+from scmedal_tools._writing import write_whole
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-    from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
@@ -52,7 +54,7 @@ def figure_of(ax: Axes) -> Figure:
 def save_figure(figure: Figure, save: str | Path | None) -> None:
     """Write the figure to a file, if there is one."""
     if save is not None:
-        figure.savefig(save, bbox_inches="tight", dpi=150)
+        write_whole(Path(save), lambda file: figure.savefig(file, bbox_inches="tight", dpi=150))
 
 
 def plain(name: object) -> str:

@@ -128,6 +128,11 @@ def _sources(history: Any) -> list:
 
 def _history_of(source: Any) -> Mapping[str, Any]:
     history = getattr(source, "history", source)
+    if not history and getattr(source, "is_trained", False):
+        raise ValueError(
+            "The model was trained with another logger, which has the losses: "
+            "model.trainer.logger. To draw them here, train without the argument `logger`."
+        )
     if not history:
         raise ValueError("There is no training history: train the model first.")
     return history

@@ -121,6 +121,8 @@ def preprocess(
     }
     _check_input(adata, layer, batch_key)
     counts = adata.X if layer is None else adata.layers[layer]
+    if counts.dtype == np.float16:  # ends at 65,504, and the total of a cell may not
+        counts = counts.astype(np.float32)
     cells, genes = _filter(counts, min_genes, min_cells)
     counts = (sp.csr_matrix(counts) if sp.issparse(counts) else counts)[cells][:, genes]
     x = _log_normalise(counts, _library_sizes(adata, size_factor_key, counts, cells), target_sum)

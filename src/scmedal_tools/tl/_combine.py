@@ -8,6 +8,7 @@ import numpy as np
 
 from scmedal_tools import __version__, _keys
 from scmedal_tools._embeddings import check_embeddings, embedding_of
+from scmedal_tools._writing import check_key
 
 from ._umap import umap_key
 
@@ -53,8 +54,8 @@ def combine(
     KeyError
         If an embedding does not exist.
     ValueError
-        If fewer than two embeddings are named, ``key_added`` is one of them, or some cells have
-        missing values.
+        If fewer than two embeddings are named, ``key_added`` is one of them, no file can
+        hold it, or some cells have missing values.
 
     Notes
     -----
@@ -75,6 +76,7 @@ def combine(
     check_embeddings(adata, keys, "keys")
     if len(keys) < 2:
         raise ValueError(f"keys={list(keys)!r}: name two embeddings or more to combine.")
+    check_key(key_added)
     if key_added in keys:
         raise ValueError(f"key_added={key_added!r} would overwrite an embedding that is combined.")
     train: np.ndarray | slice = slice(None)

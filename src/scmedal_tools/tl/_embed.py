@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from scmedal_tools import __version__, _keys
+from scmedal_tools._writing import check_key
 from scmedal_tools.model._modalities import EXPRESSION, part_of
 
 from ._umap import umap_key
@@ -58,7 +59,7 @@ def embed(
     RuntimeError
         If the model is not trained.
     ValueError
-        If the cells do not fit the training data.
+        If the cells do not fit the training data, or no file can hold ``key_added``.
 
     Notes
     -----
@@ -78,6 +79,7 @@ def embed(
     'donor'
     """
     key = key_added or OBSM_KEYS[type(model).__name__]
+    check_key(key)
     latent = model.get_latent_representation(adata, unseen_batch=unseen_batch)
     setup = model.registry["setup_args"]
     cells = part_of(adata, setup, EXPRESSION)
@@ -88,7 +90,7 @@ def embed(
         "labels_key": setup["labels_key"] or "",
         "settings": json.dumps(model.init_params_["kwargs"]["module_kwargs"], default=str),
     }
-    if "train_loss" in model.history:  # not after train(logger=False)
+    if "train_loss" in (model.history or {}):  # not after train(logger=...)
         record["epochs"] = len(model.history["train_loss"])
     write_embedding(cells, key, latent, record)
     return key

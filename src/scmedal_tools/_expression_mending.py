@@ -1,0 +1,145 @@
+"""What is said of expression that cannot be used, or may be wrong: why, and what mends it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scmedal_tools import _keys
+
+from ._expression_kinds import expression_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from ._expression_kinds import ExpressionKind, Summary
+
+
+def describe(found: Summary) -> str:
+    """Say what a matrix holds, after its name."""
+    fractions, of_all = f"(fractions up to {found.maximum:,.3g})", f"of {found.n_cells:,} cells"
+    return {
+        "counts": f"holds raw counts (whole numbers up to {found.maximum:,.0f})",
+        "corrected-counts": f"looks like corrected counts {fractions}",
+        "normalised": f"looks normalised, but not logged {fractions}",
+        "log-normalised": f"looks log-normalised {fractions}",
+        "log-counts": f"looks like logarithms of counts that were not normalised {fractions}",
+        "log-twice": f"looks as if the logarithm had been taken twice {fractions}",
+        "square-roots": f"looks like square roots of normalised counts {fractions}",
+        "square-roots-of-counts": f"looks like square roots of counts {fractions}",
+        "unrecognised": f"holds values of a kind that was not recognised {fractions}",
+        "not-logged": f"holds fractions up to {found.maximum:,.0f}, too large for logarithms",
+        "negative": f"has negative values (scaled data?) in {found.n_negative:,} {of_all}",
+        "non-finite": f"has NaN or infinite values in {found.n_non_finite:,} {of_all}",
+    }[found.kind]
+
+
+def to_logarithms(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
+    """How to make log-normalised expression of what is no logarithm."""
+    x, argument = where(layer), _argument(layer)
+    preprocess, log1p = _preprocess(layer), f"sc.pp.log1p(adata{argument})"
+    if kind == "negative":
+        return use_raw_data(adata, layer) or (
+            f"Read the raw counts again, then run:\n{_preprocess(None)}"
+        )
+    return {
+        "counts": f"Run:\n{preprocess}",
+        "corrected-counts": f"Round them first:\n{x} = np.rint({x}); {preprocess}",
+        "normalised": f"Run:\n{log1p}",
+        "log-twice": f"Undo one of them:\n{x} = np.expm1({x})",
+        "square-roots": f"Run:\n{x} = {_squares(adata, layer)}; {log1p}",
+        "square-roots-of-counts": f"Run:\n{x} = np.rint({_squares(adata, layer)}); {preprocess}",
+        "not-logged": "Normalise (not needed if that is done) and take the logarithm:\n"
+        f"sc.pp.normalize_total(adata, target_sum=1e4{argument}); {log1p}",
+        "non-finite": "To drop these cells:\n"
+        f"adata = adata[np.isfinite(np.asarray({x}.sum(axis=1)).ravel())].copy()",
+    }[kind]
+
+
+def to_counts(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
+    """How to make raw counts of what is none, or why they are not needed."""
+    x = where(layer)
+    needless = "They need no preprocessing: give them to a model as they are. "
+    logged = "Normalised data only need sc.pp.log1p(adata)"
+    advice = {
+        "corrected-counts": f"Round them: {x} = np.rint({x}). ",
+        "normalised": f"{logged}. ",
+        "log-normalised": needless,
+        "log-counts": f"If the logarithm is natural: {x} = np.rint(np.expm1({x})). ",
+        "log-twice": f"Undo one logarithm, {x} = np.expm1({x}), and give them to a model. ",
+        "square-roots": f"{logged}, after {x} = {_squares(adata, layer)}. ",
+        "square-roots-of-counts": f"Run: {x} = np.rint({_squares(adata, layer)}). ",
+        "unrecognised": f"If they are logarithms: {needless[0].lower()}{needless[1:]}"
+        f"If they are corrected counts: {x} = np.rint({x}). ",
+        "not-logged": f"{logged}; round corrected counts: {x} = np.rint({x}). ",
+        "negative": "Scaled data cannot be turned back: start again from the counts. ",
+        "non-finite": "Drop these cells, or start again from the counts. ",
+    }[kind]
+    return f"{advice}{layers_at_hand(adata)}{use_raw_data(adata, layer)}".rstrip()
+
+
+def doubt(layer: str | None, kind: ExpressionKind) -> str:
+    """What to make sure of before logarithms of this kind are modelled; empty if all is well."""
+    x = where(layer)
+    if kind == "log-counts":
+        return (
+            "The depth of a cell then passes for its expression. If all cells have one depth "
+            "already (downsampled, SCTransform) this is fine; if not, take the counts:\n"
+            f"{x} = np.rint(np.expm1({x})); {_preprocess(layer)}"
+        )
+    if kind == "unrecognised":
+        return (
+            "It is taken as log-normalised, which is right for corrected or imputed counts that "
+            "were normalised and logged. Corrected counts as they are (SoupX, CellBender, alevin) "
+            f"have to be preprocessed:\n{x} = np.rint({x}); {_preprocess(layer)}"
+        )
+    return ""
+
+
+def use_raw_data(adata: AnnData, layer: str | None) -> str:
+    """How to take the counts, or the logarithms, that the data still hold; empty without them."""
+    counts = _keys.COUNTS_LAYER
+    if counts in adata.layers and layer != counts:
+        return f"Run:\n{_preprocess(counts)}"
+    kept = None if adata.raw is None else expression_kind(adata.raw.X)
+    if kept == "counts":
+        return f"adata.raw has the counts. Run:\nadata = adata.raw.to_adata(); {_preprocess(None)}"
+    if kept == "log-normalised":
+        return (
+            "adata.raw is log-normalised. Run:\n"
+            "adata = adata.raw.to_adata()[:, adata.var_names].copy()"
+        )
+    return ""
+
+
+def where(layer: str | None) -> str:
+    """The matrix, as code."""
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+
+
+def layers_at_hand(adata: AnnData) -> str:
+    """The layers there are, as a sentence."""
+    # Since anndata 0.13 the mapping also holds X, under None.
+    layers = [name for name in adata.layers if name is not None]
+    return f"Layers at hand: {quoted(layers)}. " if layers else "There are no layers. "
+
+
+def quoted(names: Sequence[object]) -> str:
+    """The first three names."""
+    shown = ", ".join(repr(str(name)) for name in names[:3])
+    return f"{shown}, ..." if len(names) > 3 else shown
+
+
+def _argument(layer: str | None) -> str:
+    return "" if layer is None else f", layer={layer!r}"
+
+
+def _preprocess(layer: str | None) -> str:
+    return f"scmedal_tools.pp.preprocess(adata{_argument(layer)})"
+
+
+def _squares(adata: AnnData, layer: str | None) -> str:
+    x = adata.X if layer is None else adata.layers[layer]
+    # The ** of a sparse matrix is the product of matrices.
+    return f"{where(layer)}.power(2)" if hasattr(x, "format") else f"{where(layer)} ** 2"
