@@ -151,7 +151,7 @@ def planted_design(seed: int) -> list[dict]:
 
 def true_means(counts, label: np.ndarray, kept: np.ndarray, rng) -> np.ndarray:
     """Mean log-normalised expression of each type under each donor's changes."""
-    n_donors, n_types, n_genes = kept.shape
+    n_donors, n_types, _ = kept.shape
     means = np.zeros(kept.shape)
     for donor in range(n_donors):
         for _ in range(N_THINNINGS):
