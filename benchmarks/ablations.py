@@ -24,7 +24,7 @@ from _record import SOURCE, load, markdown, save, saved
 from counterfactuals import DATA_SETS, KANG_TYPES, DataSet, Judge, load_cells, trained_re
 
 import scmedal_tools as smt
-from scmedal_tools._gene_model import _fit, _posterior, _states
+from scmedal_tools._gene_model import _effects, _fit, _posterior, _states
 from scmedal_tools.model import _finishing
 from scmedal_tools.train import _plans
 
