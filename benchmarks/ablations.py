@@ -16,10 +16,10 @@ import sys
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-import counterfactuals
 import numpy as np
 import pandas as pd
 import torch
+from _networks import weights_of
 from _record import SOURCE, load, markdown, save, saved
 from counterfactuals import DATA_SETS, KANG_TYPES, DataSet, Judge, load_cells, trained_re
 
@@ -125,13 +125,13 @@ def scores(judge: Judge, model) -> dict:
 
 def run_gene_model(name: str, judge: Judge) -> list[dict]:
     model, _ = trained_re(judge, 0)
-    weights = model.module.state_dict()
+    weights = weights_of(model)
     rows = []
     for variant, values in GENE_MODEL.items():
         with constants(**values):
-            other = counterfactuals.with_network(judge, weights)
+            other = judge.with_network(weights)
             rows.append({"variant": variant} | scores(judge, other))
-    given = counterfactuals.with_network(judge, weights, states_key=judge.keys["labels_key"])
+    given = judge.with_network(weights, states_key=judge.keys["labels_key"])
     rows.append({"variant": "states given"} | scores(judge, given))
     baselines = pd.DataFrame(judge.shifts({}, baselines=True))
     baselines = baselines[baselines["regime"] == "held out"]

@@ -22,6 +22,7 @@ import pandas as pd
 import scvi
 import torch
 from _intervals import LEVEL, of_strata
+from _networks import weights_of, with_network
 from _record import SOURCE, data_folder, load, markdown, save, saved
 from scipy import sparse, stats
 
@@ -70,9 +71,9 @@ def thin(counts: sparse.csr_matrix, share: np.ndarray, rng: np.random.Generator)
     return kept
 
 
-def trained(adata: ad.AnnData, seed: int, **columns) -> smt.model.SCMEDAL_RE:
+def trained(adata: ad.AnnData, seed: int) -> smt.model.SCMEDAL_RE:
     scvi.settings.seed = seed
-    smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor", **columns)
+    smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
     model = smt.model.SCMEDAL_RE(adata)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that effects have collapsed, rightly
@@ -122,9 +123,13 @@ def planted_design(seed: int) -> list[dict]:
     adata.X = thin(adata.X, kept[donor[:N_CELLS], label[:N_CELLS]], rng)
     adata = adata[np.asarray(adata.X.sum(1)).ravel() > 0].copy()
     smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    model = trained(adata, seed)
+    parts = (model.train_indices, model.validation_indices, model.test_indices)
     models = {
-        "RE": trained(adata, seed),
-        "RE with states given": trained(adata, seed, states_key="cell_type"),
+        "RE": model,
+        "RE with states given": with_network(
+            weights_of(model), adata, parts, "donor", states_key="cell_type"
+        ),
     }
     limits, groups = {}, None
     for name, model in models.items():
