@@ -146,7 +146,8 @@ def planted_design(seed: int) -> list[dict]:
     }
     source, target, kind = (names[k].get_indexer(groups[k]) for k in names)
     shift = truth[target, kind] - truth[source, kind]
-    limits["mixed model (given cell types)"] = mixed_model_limits(adata, source, target, kind)
+    train = adata[np.sort(model.train_indices)]
+    limits["mixed model (given cell types)"] = mixed_model_limits(train, source, target, kind)
     return [
         {"method": name, "seed": seed} | row
         for name, pair in limits.items()

@@ -2,21 +2,21 @@
 
 ``_groups`` sums what there is to be explained over groups of cells, ``_states`` finds the groups,
 ``_content`` tells what the content still knows of the batch, ``_equations`` solves a mixed model
-for known variances, ``_fit`` finds the variances, ``_posterior`` holds the result, and
-``_effects`` predicts with it.
+for known variances, ``_fit`` finds the variances, ``_guess`` tells which genes follow the
+network, ``_posterior`` holds the result, and ``_effects`` predicts with it.
 """
 
 from ._content import batch_share_of_content, share_of_new
 from ._effects import GeneEffects, GeneEffectsDraw
 from ._equations import MixedEquations, state_correlation
 from ._fit import (
-    NETWORK_SHARE,
     MixedModel,
     backfitting_order,
     fit_crossed_models,
     fit_mixed_model,
 )
 from ._groups import GroupSums
+from ._guess import NETWORK_SHARE, probability_of_following
 from ._posterior import MixedEffects
 from ._states import find_states, harmony_clusters
 
@@ -34,6 +34,7 @@ __all__ = [
     "fit_crossed_models",
     "fit_mixed_model",
     "harmony_clusters",
+    "probability_of_following",
     "share_of_new",
     "state_correlation",
 ]

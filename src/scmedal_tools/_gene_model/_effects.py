@@ -11,7 +11,7 @@ from torch import nn
 
 from scmedal_tools._tables import effects_of, look_up
 
-from ._fit import NETWORK_SHARE
+from ._guess import NETWORK_SHARE
 from ._posterior import MixedEffects
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ class GeneEffectsDraw(NamedTuple):
     """One posterior draw of :class:`GeneEffects`."""
 
     follows: Tensor
-    """Whether a gene's effects vary around the network's guess, batches x genes."""
+    """Whether each gene follows the network's guess, 0 or 1."""
     fixed: Tensor
-    """Fixed effects, states x genes."""
+    """Fixed effects of genes that do not, states x genes."""
     effects: list[Tensor]
-    """Random effects of each factor beyond the guess, levels x states x genes."""
+    """Random effects of each factor, of genes that do not, levels x states x genes."""
 
 
 class GeneEffects(nn.Module):
@@ -41,12 +41,16 @@ class GeneEffects(nn.Module):
     A cell of batch :math:`k` with content :math:`u` in state :math:`s` is expected to express in
     batch :math:`l`
 
-    .. math:: f_0(u) - h_{ks} + c_s + \tfrac{z}{2} (f_l(u) - f_0(u)) + e_{ls}.
+    .. math::
+
+        f_0(u) - h_{ks} + c_s + e_{ls}
+        + z \big[\tfrac12 (f_l(u) - f_0(u)) + c'_s + e'_{ls}\big].
 
     The decoder gives :math:`f_l` and, with all its effects at their mean, 0, :math:`f_0`;
     :math:`h` is what :math:`f_0` still has of the cell's own batch, :math:`c` are fixed and
-    :math:`e` random effects, and :math:`z` says whether a gene follows the network's guess. With
-    several factors :math:`h` and :math:`e` add up. All is fitted once the network is trained
+    :math:`e` random effects, and :math:`z` says whether a gene follows the network's guess, half
+    of its effects, which changes the others by :math:`c'` and :math:`e'`. With several factors
+    :math:`h`, :math:`e` and :math:`e'` add up. All is fitted once the network is trained
     (:func:`scmedal_tools.model._finishing.fit_gene_effects`).
 
     Parameters
@@ -62,6 +66,7 @@ class GeneEffects(nn.Module):
     batch_centres: Tensor
     centres: Tensor
     content_of_states: Tensor
+    follows: Tensor
     factors: Sequence[MixedEffects]
 
     def __init__(
@@ -76,6 +81,7 @@ class GeneEffects(nn.Module):
         self.register_buffer("batch_centres", torch.zeros(n_levels[0], n_states, n_latent))
         self.register_buffer("centres", torch.zeros(n_states, n_latent))
         self.register_buffer("content_of_states", torch.zeros(n_states, n_genes))
+        self.register_buffer("follows", torch.zeros(n_genes))
         self.factors = cast(  # a ModuleList does not tell what it holds
             "Sequence[MixedEffects]",
             nn.ModuleList(
@@ -105,13 +111,19 @@ class GeneEffects(nn.Module):
 
     def set_models(
         self,
-        models: Sequence[MixedModel],
+        alone: Sequence[MixedModel],
+        following: Sequence[MixedModel],
+        follows: np.ndarray,
         content: Sequence[np.ndarray],
         content_of_states: np.ndarray,
     ) -> None:
-        """Take over the fitted models of all factors, and what the content has of each level."""
-        for effects, model, part in zip(self.factors, models, content, strict=True):
-            effects.set_model(model, part)
+        """Take over the models of all factors, without and with the network's guess.
+
+        Also the probability that a gene follows it, and what the content has of each level.
+        """
+        for effects, *of_factor in zip(self.factors, alone, following, content, strict=True):
+            effects.set_models(*of_factor)
+        self.follows.copy_(torch.as_tensor(follows))
         self.content_of_states.copy_(torch.as_tensor(content_of_states))
 
     def state_of(self, content: Tensor, levels: Tensor) -> Tensor:
@@ -126,17 +138,19 @@ class GeneEffects(nn.Module):
         self, generator: torch.Generator, n_unseen: Sequence[int] | None = None
     ) -> GeneEffectsDraw:
         """One draw of all effects, those of unseen levels (as many for each factor) follow."""
+        uniform = torch.rand(self.follows.shape, generator=generator).to(self.follows)
         n_unseen = n_unseen or [0] * len(self.factors)
         drawn = [f.draw(generator, n) for f, n in zip(self.factors, n_unseen, strict=True)]
-        return GeneEffectsDraw(drawn[0].follows, drawn[0].fixed, [d.effects for d in drawn])
+        follows = (uniform < self.follows).to(self.follows)
+        return GeneEffectsDraw(follows, drawn[0][0], [effects for _, effects in drawn])
 
     def averages(self, factor: int, weights: Tensor, of_network: Tensor) -> Averages:
-        """Posterior of the effects of a factor, averaged over states.
+        """Posterior of the effects of a factor, averaged over states with some weights.
 
-        See :meth:`MixedEffects.averages`.
+        ``of_network`` are the network's effects, averaged likewise, levels x genes.
         """
-        followed = self.factors[0].follows[0] if factor else None
-        return self.factors[factor].averages(weights, of_network, followed)
+        guess = NETWORK_SHARE * of_network
+        return self.factors[factor].averages(weights, guess, self.follows)
 
     def forward(
         self,
@@ -163,16 +177,18 @@ class GeneEffects(nn.Module):
         draw
             Effects to use instead of their means.
         """
+        first = self.factors[0]
         if draw is None:
-            first = self.factors[0]
-            draw = GeneEffectsDraw(first.follows, first.fixed, [f.loc for f in self.factors])
-        batch = levels[:, 0]
-        known = (batch >= 0) & (batch < len(draw.follows))
-        follows = look_up(draw.follows, batch.where(known, torch.zeros_like(batch)), units=genes)
-        values = population + NETWORK_SHARE * follows * (network - population)
-        values = values + look_up(draw.fixed, state, units=genes)
+            draw = GeneEffectsDraw(self.follows, first.fixed, [f.loc for f in self.factors])
+        follows = look_up(draw.follows, units=genes)
+        values = population + look_up(draw.fixed, state, units=genes)
         values = values + _sum_of_effects(draw.effects, levels, state, genes)
-        return values - _sum_of_effects([f.content for f in self.factors], own, state, genes)
+        guessed = NETWORK_SHARE * (network - population)
+        guessed = guessed + look_up(first.fixed_correction, state, units=genes)
+        corrections = [f.correction for f in self.factors]
+        guessed = guessed + _sum_of_effects(corrections, levels, state, genes)
+        content = _sum_of_effects([f.content for f in self.factors], own, state, genes)
+        return values + follows * guessed - content
 
 
 def _sum_of_effects(

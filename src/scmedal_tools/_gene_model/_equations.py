@@ -107,13 +107,23 @@ class MixedEquations:
         """Covariance of a batch's effects, ``(n_batch, n_states, n_states)``."""
         return self.given_fixed + self.gain @ self.fixed_covariance @ self.gain.mT
 
-    def draw_fixed(self, means: Tensor, generator: torch.Generator) -> Tensor:
-        """One draw of the fixed effects."""
-        return self.fixed(means) + _noise(self.fixed_covariance, means.shape[1:], generator)
+    def variance_of_sum(self) -> Tensor:
+        """Variance of the fixed plus the random effect, ``(n_batch, n_states)``."""
+        left = torch.eye(len(self.covariance), dtype=self.gain.dtype) - self.gain
+        by_fixed = ((left @ self.fixed_covariance) * left).sum(2)
+        return self.given_fixed.diagonal(dim1=1, dim2=2) + by_fixed
 
-    def draw_effects(self, means: Tensor, fixed: Tensor, generator: torch.Generator) -> Tensor:
+    def draw_fixed(self, means: Tensor, generator: torch.Generator, spread: float = 1.0) -> Tensor:
+        """One draw of the fixed effects, of which ``spread`` widens the posterior."""
+        noise = _noise(self.fixed_covariance, means.shape[1:], generator)
+        return self.fixed(means) + spread * noise
+
+    def draw_effects(
+        self, means: Tensor, fixed: Tensor, generator: torch.Generator, spread: float = 1.0
+    ) -> Tensor:
         """One draw of the random effects given the fixed ones."""
-        return self.effects(means, fixed) + _noise(self.given_fixed, means.shape, generator)
+        noise = _noise(self.given_fixed, means.shape, generator)
+        return self.effects(means, fixed) + spread * noise
 
 
 def _noise(covariance: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from ._equations import VARIANCES, MixedEquations, covariances
+from ._equations import MixedEquations, covariances
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,17 +21,11 @@ EM_STEPS = 200
 BACKFITTING_ROUNDS = 4
 # Posterior probability of variances that no gene needs.
 NEGLIGIBLE = 1e-6
-# Of the network's effects, what is the mean of those on single genes, for genes that follow it.
-NETWORK_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class MixedModel:
-    """Result of :func:`fit_mixed_model`.
-
-    Every gene has probabilities of ``VARIANCES`` twice: of effects with mean zero, and of effects
-    whose mean is the network's guess.
-    """
+    """Result of :func:`fit_mixed_model`."""
 
     sizes: np.ndarray
     """Cells of each batch and state."""
@@ -39,28 +33,22 @@ class MixedModel:
     """Standard deviation of the cells of each state, states x genes."""
     means: np.ndarray
     """Means of groups in units of the scale, batches x states x genes."""
-    guess: np.ndarray
-    """What the network expects of the effects, in units of the scale, shaped as the means."""
     probabilities: np.ndarray
-    """Posterior of each gene, genes x (2 x variances)."""
+    """Posterior of each gene over ``VARIANCES``, genes x variances."""
     correlation: np.ndarray
     """Correlation of the effects on states, states x states."""
     fixed: np.ndarray
     """Fixed effects of the states, states x genes."""
     loc: np.ndarray
-    """Posterior means of a batch's effects on each state beyond the guess."""
+    """Posterior means of a batch's effects on each state, batches x states x genes."""
     sd: np.ndarray
-    """Posterior standard deviations of a batch's effects on each state."""
-
-    @property
-    def follows_guess(self) -> np.ndarray:
-        """Probability of each gene that the network's guess is the mean of its effects."""
-        return self.probabilities[:, len(VARIANCES) :].sum(1)
+    """Their posterior standard deviations."""
+    sd_of_sum: np.ndarray
+    """Those of the fixed plus the random effects."""
 
 
 def fit_crossed_models(
     groups: GroupSums,
-    guess: GroupSums,
     levels: np.ndarray,
     n_levels: Sequence[int],
     correlation: Tensor,
@@ -69,15 +57,12 @@ def fit_crossed_models(
     """Fit random effects of every factor; with several factors in turn, to what the others leave.
 
     The factors with the fewest levels come first, so that one whose levels lie within those of
-    another does not take its effects; the batch comes last. The network's guess is of all factors
-    together: the batch's model decides which genes follow it.
+    another does not take its effects; the batch comes last.
 
     Parameters
     ----------
     groups
         What there is to be explained, for each combination of levels.
-    guess
-        What the network expects of the effects of all factors together.
     levels
         Level of each combination and factor, ``(n_combinations, n_factors)``.
     n_levels
@@ -92,17 +77,12 @@ def fit_crossed_models(
     """
     models: dict[int, MixedModel] = {}
     for factor in backfitting_order(n_levels):
-        left, mean = groups, None
+        left = groups
         for other, model in models.items():
             if other != factor:
                 left = left.without(model.loc[levels[:, other]])
-        if factor:
-            follows = models[0].follows_guess if 0 in models else 1.0
-            left = left.without(NETWORK_SHARE * follows * guess.means)
-        else:
-            mean = guess.over(levels[:, 0], n_levels[0]).means
         of_levels = left.over(levels[:, factor], n_levels[factor])
-        models[factor] = fit_mixed_model(of_levels, correlation, scale, mean)
+        models[factor] = fit_mixed_model(of_levels, correlation, scale)
     return [models[factor] for factor in range(len(n_levels))]
 
 
@@ -114,20 +94,16 @@ def backfitting_order(n_levels: Sequence[int]) -> list[int]:
 
 
 def fit_mixed_model(
-    groups: GroupSums,
-    correlation: Tensor,
-    scale: np.ndarray | None = None,
-    guess: np.ndarray | None = None,
+    groups: GroupSums, correlation: Tensor, scale: np.ndarray | None = None
 ) -> MixedModel:
     r"""Fit ``state + (1 | batch) + (0 + state | batch)`` to every gene.
 
     A state's cells are divided by their standard deviation first: effects on expression are large
     where a gene is expressed, and so is its noise. The variances :math:`\tau_b^2, \tau_d^2` of a
-    gene's random effects, whether the second kind is correlated between similar states, and
-    whether the effects vary around zero or around a guess, are then a point of a grid. How often
-    each point occurs among the genes is estimated from all of them (nonparametric empirical Bayes
-    on the restricted likelihoods, so that many or few genes may have no effect at all). Given a
-    point the posterior is Gaussian; a gene's is their mixture.
+    gene's random effects, and whether the second kind is correlated between similar states, are
+    then a point of a grid. How often each point occurs among the genes is estimated from all of
+    them (nonparametric empirical Bayes on the restricted likelihoods, so that many or few genes
+    may have no effect at all). Given a point the posterior is Gaussian; a gene's is their mixture.
 
     Parameters
     ----------
@@ -137,9 +113,6 @@ def fit_mixed_model(
         Correlation of the effects on similar states, ``(n_states, n_states)``.
     scale
         Standard deviation of the cells of each state, states x genes; ``None`` to find it.
-    guess
-        Effects that a network expects, batches x states x genes; half of them may be the mean of
-        a gene's effects. ``None`` for no guess.
 
     References
     ----------
@@ -148,61 +121,52 @@ def fit_mixed_model(
     """
     scale = np.sqrt(groups.noise()) if scale is None else scale
     means = groups.means / scale
-    expected = np.zeros_like(means) if guess is None else NETWORK_SHARE * guess / scale
-    sizes, y, of_network = map(torch.from_numpy, (groups.sizes, means, expected))
+    sizes, y = torch.from_numpy(groups.sizes), torch.from_numpy(means)
     equations = [MixedEquations(sizes, covariance) for covariance in covariances(correlation)]
-    evidence = [torch.stack([model.evidence(y) for model in equations], 1)]
-    if guess is None:
-        evidence.append(torch.full_like(evidence[0], -torch.inf))
-    else:
-        evidence.append(torch.stack([model.evidence(y - of_network) for model in equations], 1))
-        # No network's guess is exact: its effects vary around it.
-        evidence[1][:, 0] = -torch.inf
-    probabilities = posterior_of_genes(torch.cat(evidence, 1).numpy())
-    model = MixedModel(
+    evidence = torch.stack([model.evidence(y) for model in equations], 1)
+    probabilities = posterior_over_genes(evidence.numpy())
+    moments = _moments(y, torch.from_numpy(probabilities), equations)
+    return MixedModel(
         sizes=groups.sizes,
         scale=scale,
         means=means,
-        guess=expected,
         probabilities=probabilities,
         correlation=correlation.numpy(),
-        fixed=np.zeros_like(scale),
-        loc=np.zeros_like(means),
-        sd=np.zeros_like(means),
+        **{name: scale * values.numpy() for name, values in moments._asdict().items()},
     )
-    return _with_moments(model, equations)
 
 
-def points(probabilities: Tensor) -> list[tuple[int, bool, Tensor]]:
-    """Points that some gene needs: its variances, whether it follows the guess, probabilities."""
-    n = len(VARIANCES)
-    return [
-        (i % n, i >= n, weight)
-        for i, weight in enumerate(probabilities.T)
-        if weight.max() >= NEGLIGIBLE
-    ]
+class Moments(NamedTuple):
+    """Moments of the posterior over all variances, in units of the scale."""
+
+    fixed: Tensor
+    loc: Tensor
+    sd: Tensor
+    sd_of_sum: Tensor
 
 
-def _with_moments(model: MixedModel, equations: list[MixedEquations]) -> MixedModel:
-    """Average the posteriors over the points."""
-    y, guess, probabilities = map(
-        torch.from_numpy, (model.means, model.guess, model.probabilities)
-    )
-    fixed = loc = total = squares = torch.zeros(())
-    for point, follows, weight in points(probabilities):
-        of_point, mean = equations[point], guess if follows else torch.zeros_like(guess)
-        c = of_point.fixed(y - mean)
-        effects = of_point.effects(y - mean, c)
+def points(probabilities: Tensor) -> list[tuple[int, Tensor]]:
+    """Variances that some gene needs, by their place in ``VARIANCES``, and probabilities."""
+    return [(i, weight) for i, weight in enumerate(probabilities.T) if weight.max() >= NEGLIGIBLE]
+
+
+def _moments(y: Tensor, probabilities: Tensor, equations: list[MixedEquations]) -> Moments:
+    fixed = loc = squares = squares_of_sum = torch.zeros(())
+    for point, weight in points(probabilities):
+        of_point = equations[point]
+        c = of_point.fixed(y)
+        effects = of_point.effects(y, c)
         variance = of_point.covariance_of_effects.diagonal(dim1=1, dim2=2)[:, :, None]
+        of_sum = of_point.variance_of_sum()[:, :, None]
         fixed, loc = fixed + weight * c, loc + weight * effects
-        total = total + weight * (effects + mean)
-        squares = squares + weight * ((effects + mean).square() + variance)
-    sd = (squares - total.square()).clamp_min(0).sqrt()
-    moments = {"fixed": fixed, "loc": loc, "sd": sd}
-    return replace(model, **{k: model.scale * v.numpy() for k, v in moments.items()})
+        squares = squares + weight * (effects.square() + variance)
+        squares_of_sum = squares_of_sum + weight * ((c + effects).square() + of_sum)
+    sd = (squares - loc.square()).clamp_min(0).sqrt()
+    sd_of_sum = (squares_of_sum - (fixed + loc).square()).clamp_min(0).sqrt()
+    return Moments(fixed, loc, sd, sd_of_sum)
 
 
-def posterior_of_genes(evidence: np.ndarray) -> np.ndarray:
+def posterior_over_genes(evidence: np.ndarray) -> np.ndarray:
     """Posterior of each gene over the columns, whose frequencies are estimated."""
     likelihood = np.exp(evidence - evidence.max(1, keepdims=True))
     frequencies = np.full(evidence.shape[1], 1 / evidence.shape[1])

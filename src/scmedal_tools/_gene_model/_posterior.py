@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ._equations import VARIANCES, MixedEquations, covariances
-from ._fit import NEGLIGIBLE, NETWORK_SHARE, points
+from ._fit import NEGLIGIBLE, points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,18 +18,10 @@ if TYPE_CHECKING:
 
     from ._fit import MixedModel
 
-N_POINTS = 2 * len(VARIANCES)
 
-
-class FactorDraw(NamedTuple):
-    """One posterior draw of :class:`MixedEffects`."""
-
-    follows: Tensor
-    """Whether a gene's effects vary around the network's guess, 0 or 1, levels x genes."""
-    fixed: Tensor
-    """Fixed effects, states x genes."""
-    effects: Tensor
-    """Random effects beyond the guess, levels x states x genes."""
+# Standard deviations of what is drawn, of those of the posterior given its variances: what the
+# network makes of the content is not exact either. See docs/design/random_effects.md.
+SPREAD = 1.6
 
 
 class Averages(NamedTuple):
@@ -46,6 +38,9 @@ class Averages(NamedTuple):
 class MixedEffects(nn.Module):
     """Posterior of the effects of a factor's levels on genes, and on genes in a state.
 
+    ``loc`` are the effects of genes that do not follow the network's guess; those that do have
+    ``correction`` too, beside their share of the guess.
+
     Parameters
     ----------
     n_levels, n_states, n_genes
@@ -57,37 +52,42 @@ class MixedEffects(nn.Module):
     sizes: Tensor
     scale: Tensor
     means: Tensor
-    guess: Tensor
     probabilities: Tensor
     new_probabilities: Tensor
     correlation: Tensor
     fixed: Tensor
     loc: Tensor
     sd: Tensor
+    correction: Tensor
+    fixed_correction: Tensor
     content: Tensor
 
     def __init__(self, n_levels: int, n_states: int, n_genes: int, n_new: int = 0):
         super().__init__()
         self.n_fitted, self.n_new = n_levels - n_new, n_new
+        of_levels, of_states = (n_levels, n_states, n_genes), (n_states, n_genes)
         self.register_buffer("sizes", torch.zeros(n_levels, n_states))
-        self.register_buffer("scale", torch.zeros(n_states, n_genes))
-        self.register_buffer("means", torch.zeros(n_levels, n_states, n_genes))
-        self.register_buffer("guess", torch.zeros(n_levels, n_states, n_genes))
-        self.register_buffer("probabilities", torch.zeros(n_genes, N_POINTS))
+        self.register_buffer("scale", torch.zeros(of_states))
+        self.register_buffer("means", torch.zeros(of_levels))
+        self.register_buffer("probabilities", torch.zeros(n_genes, len(VARIANCES)))
         if n_new:
             self.register_buffer("new_probabilities", self.probabilities.clone())
         self.register_buffer("correlation", torch.eye(n_states))
-        self.register_buffer("fixed", torch.zeros(n_states, n_genes))
-        self.register_buffer("loc", torch.zeros(n_levels, n_states, n_genes))
-        self.register_buffer("sd", torch.zeros(n_levels, n_states, n_genes))
+        self.register_buffer("fixed", torch.zeros(of_states))
+        self.register_buffer("loc", torch.zeros(of_levels))
+        self.register_buffer("sd", torch.zeros(of_levels))
+        self.register_buffer("correction", torch.zeros(of_levels))
+        self.register_buffer("fixed_correction", torch.zeros(of_states))
         # What the content's expression has of each level.
-        self.register_buffer("content", torch.zeros(n_levels, n_states, n_genes))
+        self.register_buffer("content", torch.zeros(of_levels))
 
-    def set_model(self, model: MixedModel, content: np.ndarray) -> None:
-        """Take over a fitted model, and what the content's expression has of each level."""
-        for name, buffer in self.named_buffers():
-            if name not in ("new_probabilities", "content"):
-                buffer.copy_(torch.as_tensor(getattr(model, name)))
+    def set_models(self, alone: MixedModel, following: MixedModel, content: np.ndarray) -> None:
+        """Take over the models without and with the guess, and what the content has of levels."""
+        for name in ("sizes", "scale", "means", "probabilities", "correlation", "fixed", "loc"):
+            self.get_buffer(name).copy_(torch.as_tensor(getattr(alone, name)))
+        self.sd.copy_(torch.as_tensor(alone.sd))
+        self.correction.copy_(torch.as_tensor(following.loc - alone.loc))
+        self.fixed_correction.copy_(torch.as_tensor(following.fixed - alone.fixed))
         self.content.copy_(torch.as_tensor(content))
 
     @property
@@ -97,148 +97,138 @@ class MixedEffects(nn.Module):
 
     def forget_new(self) -> None:
         """Put the effects of the new levels at 0."""
-        self.loc[self.new] = 0.0
-        self.content[self.new] = 0.0
+        for table in (self.loc, self.correction, self.content):
+            table[self.new] = 0.0
 
     def learn_content(self, content: np.ndarray) -> None:
         """Take over what the content's expression has of the new levels."""
         self.content[self.new] = torch.as_tensor(content).to(self.content)
 
-    def learn_new(self, sizes: np.ndarray, means: np.ndarray, guess: np.ndarray) -> None:
-        """Find the effects of the new levels from their groups' sizes, means, and guess.
+    def learn_new(self, sizes: np.ndarray, means: np.ndarray, left: np.ndarray) -> None:
+        """Find the effects of the new levels from their groups' sizes and means.
 
-        The fixed effects stay as they are; each gene's probabilities are the prior of those for
-        the new levels. What that hardly allows remains possible: genes may differ in new levels
-        that did not before.
+        The fixed effects stay as they are; each gene's probabilities of the variances are the
+        prior of those for the new levels. What that hardly allows remains possible: genes may
+        differ in new levels that did not before. ``left`` are the means without the guess.
         """
-        new = self.new
+        new, scale = self.new, self.scale.cpu().double()
         self.sizes[new] = torch.as_tensor(sizes[new]).to(self.sizes)
         self.means[new] = torch.as_tensor(means[new]).to(self.means) / self.scale
-        scaled = NETWORK_SHARE * torch.as_tensor(guess[new]).to(self.guess)
-        self.guess[new] = scaled / self.scale
-        *groups, correlation = self._data()
-        size, y, of_network = (x[new] for x in groups)
-        fixed = (self.fixed / self.scale).cpu().double()
+        size, y, correlation = self._data()
+        fixed, fixed_following = (
+            (x / self.scale).cpu().double()
+            for x in (self.fixed, self.fixed + self.fixed_correction)
+        )
         prior = self.probabilities.cpu().double().clamp_min(NEGLIGIBLE).log()
-        equations = [MixedEquations(size, covariance) for covariance in covariances(correlation)]
-        evidence = [
-            model.log_likelihood(y - mean, fixed)
-            for mean in (torch.zeros_like(of_network), of_network)
-            for model in equations
+        equations = [
+            MixedEquations(size[new], covariance) for covariance in covariances(correlation)
         ]
+        evidence = [model.log_likelihood(y[new], fixed) for model in equations]
         updated = torch.softmax(prior + torch.stack(evidence, 1), 1)
-        loc = total = squares = torch.zeros(())
-        for point, follows, weight in points(updated):
-            mean = of_network if follows else torch.zeros_like(of_network)
-            effects = equations[point].effects(y - mean, fixed)
+        of_left = torch.as_tensor(left[new]).double() / scale
+        loc = following = squares = torch.zeros(())
+        for point, weight in points(updated):
+            effects = equations[point].effects(y[new], fixed)
             variance = equations[point].given_fixed.diagonal(dim1=1, dim2=2)[:, :, None]
-            loc, total = loc + weight * effects, total + weight * (effects + mean)
-            squares = squares + weight * ((effects + mean).square() + variance)
+            loc = loc + weight * effects
+            following = following + weight * equations[point].effects(of_left, fixed_following)
+            squares = squares + weight * (effects.square() + variance)
         self.new_probabilities.copy_(updated)
-        self.loc[new] = self.scale * loc.to(self.scale)
-        sd = (squares - total.square()).clamp_min(0).sqrt()
-        self.sd[new] = self.scale * sd.to(self.scale)
+        self.loc[new] = (scale * loc).to(self.loc)
+        self.correction[new] = (scale * (following - loc)).to(self.loc)
+        sd = (squares - loc.square()).clamp_min(0).sqrt()
+        self.sd[new] = (scale * sd).to(self.sd)
 
-    def _data(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sizes, means, guess and correlation, where matrices can be inverted in doubles."""
-        kept = (self.sizes, self.means, self.guess, self.correlation)
+    def _data(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sizes, means and correlation, where matrices can be inverted in doubles."""
+        kept = (self.sizes, self.means, self.correlation)
         return tuple(x.cpu().double() for x in kept)  # type: ignore[return-value]
-
-    @property
-    def follows(self) -> Tensor:
-        """Probability that a gene's effects vary around the network's guess, levels x genes."""
-        half = slice(len(VARIANCES), None)
-        known = self.probabilities[:, half].sum(1).expand(self.n_fitted, -1)
-        if not self.n_new:
-            return known
-        added = self.new_probabilities[:, half].sum(1).expand(self.n_new, -1)
-        return torch.cat([known, added])
 
     @property
     def ratios(self) -> Tensor:
         """Mean variances of both kinds of effects relative to that of the cells, 2 x genes."""
-        variances = self.probabilities.new_tensor(VARIANCES)[:, :2].repeat(2, 1)
-        return (self.probabilities @ variances).T
+        return (self.probabilities @ self.probabilities.new_tensor(VARIANCES)[:, :2]).T
 
-    def draw(self, generator: torch.Generator, n_unseen: int = 0) -> FactorDraw:
-        """One draw of everything; levels that are not known, from the prior, follow the others."""
-        sizes, means, guess, correlation = self._data()
+    def draw(self, generator: torch.Generator, n_unseen: int = 0) -> tuple[Tensor, Tensor]:
+        """One draw of fixed and random effects, states x genes and levels x states x genes.
+
+        Effects of levels that are not known, drawn from the prior, follow those of the others.
+        """
+        sizes, means, correlation = self._data()
         unseen = means.new_zeros(n_unseen, *means.shape[1:])
-        sizes = torch.cat([sizes, unseen[:, :, 0]])
-        means, guess = torch.cat([means, unseen]), torch.cat([guess, unseen])
+        sizes, means = torch.cat([sizes, unseen[:, :, 0]]), torch.cat([means, unseen])
         considered = covariances(correlation)
         fixed, effects = torch.empty_like(means[0]), torch.empty_like(means)
-        follows = means.new_zeros(len(means), means.shape[2])
-        for point, on_guess, genes in _drawn(self.probabilities, generator):
+        for point, genes in _drawn(self.probabilities, generator):
             equations = MixedEquations(sizes, considered[point], self.n_fitted)
-            y = means[:, :, genes] - on_guess * guess[:, :, genes]
-            fixed[:, genes] = equations.draw_fixed(y, generator)
-            effects[:, :, genes] = equations.draw_effects(y, fixed[:, genes], generator)
-            follows[:, genes] = float(on_guess)
+            y = means[:, :, genes]
+            fixed[:, genes] = equations.draw_fixed(y, generator, SPREAD)
+            effects[:, :, genes] = equations.draw_effects(y, fixed[:, genes], generator, SPREAD)
         if self.n_new:
             new = slice(self.n_fitted, self.n_fitted + self.n_new)
-            for point, on_guess, genes in _drawn(self.new_probabilities, generator):
+            for point, genes in _drawn(self.new_probabilities, generator):
                 equations = MixedEquations(sizes[new], considered[point])
-                y = means[new][:, :, genes] - on_guess * guess[new][:, :, genes]
-                drawn = equations.draw_effects(y, fixed[:, genes], generator)
-                effects[new][:, :, genes] = drawn
-                follows[new][:, genes] = float(on_guess)
-        to = self.scale
-        return FactorDraw(follows.to(to), to * fixed.to(to), to * effects.to(to))
+                # Given the same fixed effects, from which all are counted.
+                effects[new][:, :, genes] = equations.draw_effects(
+                    means[new][:, :, genes], fixed[:, genes], generator, SPREAD
+                )
+        return self.scale * fixed.to(self.scale), self.scale * effects.to(self.scale)
 
-    def averages(
-        self, weights: Tensor, of_network: Tensor, followed: Tensor | None = None
-    ) -> Averages:
+    def averages(self, weights: Tensor, guess: Tensor, follows: Tensor) -> Averages:
         """Posterior of the effects of the levels, averaged over states, by its exact moments.
 
         Parameters
         ----------
         weights
             Of the states, ``(n_states,)``; they sum to 1.
-        of_network
-            Effects that the network expects, averaged likewise, ``(n_levels, n_genes)``.
-        followed
-            Share of the guess that the effects have whatever their variances, ``(n_genes,)``, of
-            a factor whose guess the batch's model has weighed.
+        guess
+            What genes that follow it have of the network's effects, averaged likewise,
+            ``(n_levels, n_genes)``.
+        follows
+            Probability of each gene that it does, ``(n_genes,)``.
         """
-        sizes, means, guess, correlation = self._data()
-        scaled = weights.cpu().double()[:, None] * self.scale.cpu().double()
-        share = NETWORK_SHARE * of_network.cpu().double()
-        always = torch.zeros(()) if followed is None else followed.cpu().double()
+        sizes, means, correlation = self._data()
+        shares, follows = weights.cpu().double(), follows.cpu().double()
+        scaled = shares[:, None] * self.scale.cpu().double()
+        beyond = torch.einsum("s,ksg->kg", shares, self.correction.cpu().double())
+        beyond = beyond + guess.cpu().double()
         considered = covariances(correlation)
-        fixed_of_new = (self.fixed / self.scale).cpu().double()
-        fitted = slice(0, self.n_fitted)
-        total, squares, below, above = torch.zeros(4, *share.shape, dtype=torch.double)
-        parts = [(self.probabilities, fitted)]
-        parts += [(self.new_probabilities, self.new)] if self.n_new else []
-        for probabilities, rows in parts:
-            known = rows == fitted
-            for point, follows, weight in points(probabilities.cpu().double()):
-                if point == 0 and followed is None:
-                    continue  # no effect
+        of_new = (self.fixed / self.scale).cpu().double()
+        total, squares, below, above = torch.zeros(4, *beyond.shape, dtype=torch.double)
+        parts = [(self.probabilities, slice(0, self.n_fitted), None)]
+        parts += [(self.new_probabilities, self.new, of_new)] if self.n_new else []
+        for probabilities, rows, known in parts:
+            for point, of_point in points(probabilities.cpu().double()):
                 equations = MixedEquations(sizes[rows], considered[point])
-                y = means[rows] - guess[rows] if follows else means[rows]
-                fixed = equations.fixed(y) if known else fixed_of_new
-                effects = equations.effects(y, fixed)
-                covariance = equations.covariance_of_effects if known else equations.given_fixed
-                mean = (
-                    torch.einsum("sg,ksg->kg", scaled, effects) + (follows + always) * share[rows]
+                y = means[rows]
+                effects = equations.effects(y, equations.fixed(y) if known is None else known)
+                covariance = (
+                    equations.covariance_of_effects if known is None else equations.given_fixed
                 )
-                variance = torch.einsum("sg,kst,tg->kg", scaled, covariance, scaled)
-                tail = torch.special.ndtr(-mean / variance.clamp_min(1e-30).sqrt())
-                total[rows] += weight * mean
-                squares[rows] += weight * (mean.square() + variance)
-                below[rows] += weight * tail
-                above[rows] += weight * (1 - tail)
+                mean = torch.einsum("sg,ksg->kg", scaled, effects)
+                variance = SPREAD**2 * torch.einsum("sg,kst,tg->kg", scaled, covariance, scaled)
+                for weight, centre in (
+                    (of_point * (1 - follows), mean),
+                    (of_point * follows, mean + beyond[rows]),
+                ):
+                    total[rows] += weight * centre
+                    squares[rows] += weight * (centre.square() + variance)
+                    negative, positive = _signs(centre, variance)
+                    below[rows] += weight * negative
+                    above[rows] += weight * positive
         sd = (squares - total.square()).clamp_min(0).sqrt()
         return Averages(total, sd, below, above)
 
 
-def _drawn(
-    probabilities: Tensor, generator: torch.Generator
-) -> Iterator[tuple[int, bool, Tensor]]:
-    """Draw a point for each gene: its variances, whether it follows the guess, its genes."""
+def _signs(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities of either sign; an effect that is exactly 0 has none."""
+    below = torch.special.ndtr(-mean / variance.sqrt().clamp_min(1e-15))
+    is_zero = (variance == 0) & (mean == 0)
+    return below.masked_fill(is_zero, 0.0), (1 - below).masked_fill(is_zero, 0.0)
+
+
+def _drawn(probabilities: Tensor, generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:
+    """Draw variances for each gene; those drawn, and the genes that have them."""
     drawn = torch.multinomial(probabilities.cpu(), 1, generator=generator)[:, 0]
-    n = len(VARIANCES)
     for point in drawn.unique().tolist():
-        yield point % n, point >= n, torch.nonzero(drawn == point)[:, 0]
+        yield point, torch.nonzero(drawn == point)[:, 0]

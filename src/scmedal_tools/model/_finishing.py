@@ -15,6 +15,7 @@ from scmedal_tools._gene_model import (
     batch_share_of_content,
     find_states,
     fit_crossed_models,
+    probability_of_following,
     share_of_new,
     state_correlation,
 )
@@ -42,6 +43,8 @@ class Sums(NamedTuple):
     """Of what the network makes of the content in a batch without effects."""
     guess: GroupSums
     """Of what the network's effects add in the cells' own batches."""
+    noisy: GroupSums
+    """Of expression without what of the content is not an effect of the batch."""
 
 
 class Combinations:
@@ -69,25 +72,33 @@ class Combinations:
 def fit_gene_effects(model: SCMEDAL_RE) -> None:
     """Fit the effects on genes to the training cells, around what the network says of them."""
     module, effects = model.module, model.module.gene_effects
-    combinations, given = Combinations(model), model.has_given_states
-    if not given:
+    combinations = Combinations(model)
+    if not model.has_given_states:
         effects.set_centres(_centres(model, combinations))
     sums = _sums(model, combinations, model.train_indices)
     cells = np.maximum(sums.content.sizes.sum(0), 1)[:, None]
     profiles = (sums.content.sums + sums.residual.sums).sum(0) / cells
-    share = SHARE_IN_GIVEN_STATES if given else SHARE_IN_FOUND_STATES
     of_states, content = batch_share_of_content(
-        sums.content, combinations.levels, module.n_levels, share
+        sums.content, combinations.levels, module.n_levels, _share(model)
     )
-    models = fit_crossed_models(
-        sums.residual.without(-_total(content, combinations)),
-        sums.guess,
+    of_batch = _total(content, combinations)
+    explained = sums.residual.without(-of_batch)
+    left = explained.without(NETWORK_SHARE * sums.guess.means)
+    correlation = state_correlation(torch.from_numpy(profiles))
+    scale = np.sqrt(sums.noisy.noise())
+    alone, following = (
+        fit_crossed_models(groups, combinations.levels, module.n_levels, correlation, scale)
+        for groups in (explained, left)
+    )
+    held_back = _sums(model, combinations, _validation_cells(model))
+    follows = probability_of_following(
+        alone,
+        following,
         combinations.levels,
-        module.n_levels,
-        state_correlation(torch.from_numpy(profiles)),
-        np.sqrt(sums.residual.noise()),
+        held_back.residual.without(-of_batch),
+        held_back.guess,
     )
-    effects.set_models(models, content, of_states)
+    effects.set_models(alone, following, follows, content, of_states)
 
 
 @torch.inference_mode()
@@ -95,7 +106,6 @@ def learn_new_effects(model: SCMEDAL_RE) -> None:
     """Find the effects on genes of levels that were added; all that was fitted before stays."""
     combinations, effects = Combinations(model), model.module.gene_effects
     factors, n_levels, levels = effects.factors, model.module.n_levels, combinations.levels
-    share = SHARE_IN_GIVEN_STATES if model.has_given_states else SHARE_IN_FOUND_STATES
     of_states = effects.content_of_states.cpu().numpy()
     sums = _sums(model, combinations, model.train_indices)
     for factor in factors:
@@ -104,18 +114,23 @@ def learn_new_effects(model: SCMEDAL_RE) -> None:
         if factors[i].n_new:
             left = sums.content.without(_others(effects, "content", combinations, i))
             new = left.over(levels[:, i], n_levels[i]).last(factors[i].n_new)
-            factors[i].learn_content(share_of_new(new, of_states, share))
+            factors[i].learn_content(share_of_new(new, of_states, _share(model)))
     content = [factor.content.cpu().numpy() for factor in factors]
     explained = sums.residual.without(-_total(content, combinations))
     for i in backfitting_order(n_levels):
         if factors[i].n_new:
-            left, guess = explained.without(_others(effects, "loc", combinations, i)), sums.guess
-            if i:  # the guess is of all factors together, and the batch's
-                follows = factors[0].follows.cpu().numpy()[levels[:, 0], None]
-                left = left.without(NETWORK_SHARE * follows * guess.means)
-                guess = guess.without(guess.means)
-            of_levels, of_guess = (x.over(levels[:, i], n_levels[i]) for x in (left, guess))
-            factors[i].learn_new(of_levels.sizes, of_levels.means, of_guess.means)
+            others = _others(effects, "loc", combinations, i)
+            corrected = others + _others(effects, "correction", combinations, i)
+            guess = NETWORK_SHARE * sums.guess.means
+            alone, left = (
+                explained.without(effect).over(levels[:, i], n_levels[i])
+                for effect in (others, corrected + guess)
+            )
+            factors[i].learn_new(alone.sizes, alone.means, left.means)
+
+
+def _share(model: SCMEDAL_RE) -> float:
+    return SHARE_IN_GIVEN_STATES if model.has_given_states else SHARE_IN_FOUND_STATES
 
 
 def _sums(model: SCMEDAL_RE, combinations: Combinations, cells: np.ndarray) -> Sums:
@@ -128,13 +143,17 @@ def _sums(model: SCMEDAL_RE, combinations: Combinations, cells: np.ndarray) -> S
         population = module.decode_in_population(inference["content"])
         state = model._state_of(tensors, inference["content"])
         group = combinations.of_cells[rows], state.cpu().numpy()
-        for total, values in zip(
-            sums,
-            (inference["x_scaled"] - population, population, network - population),
-            strict=True,
-        ):
+        x = inference["x_scaled"]
+        noisy = x - (1 - _share(model)) * population
+        parts = (x - population, population, network - population, noisy)
+        for total, values in zip(sums, parts, strict=True):
             total.add(values.cpu().numpy(), *group)
     return sums
+
+
+def _validation_cells(model: SCMEDAL_RE) -> np.ndarray:
+    cells = model.validation_indices
+    return np.empty(0, dtype=int) if cells is None else cells
 
 
 def _centres(model: SCMEDAL_RE, combinations: Combinations) -> np.ndarray:
@@ -151,6 +170,8 @@ def _centres(model: SCMEDAL_RE, combinations: Combinations) -> np.ndarray:
 def _with_positions(model: SCMEDAL_RE, cells: np.ndarray) -> Iterator[tuple[np.ndarray, dict]]:
     """Minibatches of cells, with the cells' positions."""
     cells = np.sort(cells)
+    if not len(cells):
+        return
     start = 0
     for tensors in model._minibatches(None, cells, None, None, finishing=True):
         stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
