@@ -38,9 +38,8 @@ def paper(fit, cells):
 @pytest.fixture
 def without_effects(re):
     """The model with every random effect at its prior mean."""
-    on_genes = re.module.gene_effects
-    means = [table.loc.data for table in re.module.effect_tables.values()]
-    means += [e.loc for e in (*on_genes.without_network, *on_genes.with_network)]
+    tables = (*re.module.effect_tables.values(), *re.module.gene_effects.factors)
+    means = [table.loc.data for table in tables]
     before = [mean.clone() for mean in means]
     for mean in means:
         mean.zero_()
@@ -83,7 +82,7 @@ class TestCounterfactual:
                 z = inferred["z"]
                 if swap == "content":
                     z = module.express(inferred["content"], target, sample=False)
-                swapped = module.predict(z, target, inferred["content"])
+                swapped = module.predict(z, target, inferred["content"], own)
                 expected = module.scaler.inverse(swapped)
             ours = re.get_counterfactual_expression(
                 transform_batch="donor_03", swap=swap, return_numpy=True
@@ -102,11 +101,7 @@ class TestCounterfactual:
         reached = {"content": ("bott", "dec", "out"), "decoder": ("dec", "out")}.get(swap, ("",))
         tables = [t for k, t in module.effect_tables.items() if k.startswith(reached)]
         means = [table.loc.data for table in tables]
-        means += [
-            module.gene_effects.without_network[0].loc,
-            module.gene_effects.with_network[0].loc,
-        ]
-        module.gene_effects.network_weight.fill_(0.5)
+        means.append(module.gene_effects.factors[0].loc)
         ours = re.get_counterfactual_expression(transform_batch="population", swap=swap)
         before = [mean.clone() for mean in means]
         for mean in means:
