@@ -10,7 +10,7 @@ from scipy import stats
 NAMES = {"aml": "AML", "onek1k": "OneK1K", "kang": "Kang", "glioblastoma": "Glioblastoma"}
 WITH_CONTROLS = ("aml", "onek1k")
 OURS, GIVEN = "RE", "RE with states given"
-KINDS = (OURS, GIVEN, "scVI", "LEMUR", "MrVI", "baselines")  # in the order of the tables
+KINDS = (OURS, "scVI", "LEMUR", "MrVI", "baselines")  # in the order of the tables
 SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
 INTERVALS = {
     "SCMEDAL_RE": "RE",
@@ -86,9 +86,9 @@ def scores(regime: str) -> str:
 def differences(ours: str, others: list[str] | None = None) -> str:
     """One method minus each other, paired by combination, with 95% t intervals."""
     rows = []
-    for name, title in with_results(ours).items():
+    for name, title in with_results(OURS).items():
         frame = per_combination(name).set_index(["draw", "cell_type", "target", "method"])
-        for method in others or frame.index.unique("method").drop(ours):
+        for method in others or frame.index.unique("method").drop([OURS, GIVEN]):
             row = {"data": title, "method": method}
             for score, sign in (("correlation", 1), ("error", -1)):
                 values = frame[score].unstack("method")

@@ -34,41 +34,45 @@ def interval_scores(networks: list, adata: AnnData) -> list[dict]:
     )
     sizes = adata.obs["donor"].value_counts()
     size = np.minimum(*(groups[key].map(sizes).astype(int) for key in ("source", "target")))
-    strata = {"all": np.ones(truth.shape, dtype=bool)}
-    edges = np.quantile(np.abs(truth), [1 / 3, 2 / 3])
-    tertile = np.digitize(np.abs(truth), edges, right=True)
-    names = ("smallest third", "middle third", "largest third")
-    strata |= {name: tertile == i for i, name in enumerate(names)}
-    for name, low, high in (
-        ("under 50 cells", 0, 50),
-        ("50-200", 50, 201),
-        ("over 200", 201, 1e9),
-    ):
-        strata[name] = np.broadcast_to(
-            size.between(low, high, "left").to_numpy()[:, None], truth.shape
+    of_size = {
+        name: np.broadcast_to(size.between(low, high, "left").to_numpy()[:, None], truth.shape)
+        for name, low, high in (
+            ("under 50 cells", 0, 50),
+            ("50-200", 50, 201),
+            ("over 200", 201, 1e9),
         )
+    }
     methods = {
         "SCMEDAL_RE": (single.layers["lower"], single.layers["upper"]),
         f"{len(networks)} x SCMEDAL_RE": (together.layers["lower"], together.layers["upper"]),
         "mixed model of each gene (told the types)": mixed_model_intervals(adata, groups),
     }
-    rows = []
-    for method, (lower, upper) in methods.items():
-        missed = np.maximum(lower - truth, 0) + np.maximum(truth - upper, 0)
-        # Rounding of the draws of a gene without effects is no miss.
-        held = missed < 1e-4
-        winkler = upper - lower + 2 / (1 - LEVEL) * missed
-        rows += [
-            {
-                "method": method,
-                "stratum": name,
-                "coverage": float(held[cells].mean()),
-                "winkler": float(winkler[cells].mean()),
-            }
-            for name, cells in strata.items()
-            if cells.any()
-        ]
-    return rows
+    return [
+        {"method": method} | row
+        for method, limits in methods.items()
+        for row in of_strata(truth, *limits, of_size)
+    ]
+
+
+def of_strata(
+    truth: np.ndarray, lower: np.ndarray, upper: np.ndarray, further: dict | None = None
+) -> list[dict]:
+    """Coverage and Winkler score of all shifts, of thirds by their size, and of further strata."""
+    tertile = np.digitize(np.abs(truth), np.quantile(np.abs(truth), [1 / 3, 2 / 3]), right=True)
+    names = ("smallest third", "middle third", "largest third")
+    strata = {"all": np.ones(truth.shape, dtype=bool)}
+    strata |= {name: tertile == i for i, name in enumerate(names)} | (further or {})
+    missed = np.maximum(lower - truth, 0) + np.maximum(truth - upper, 0)
+    winkler = upper - lower + 2 / (1 - LEVEL) * missed
+    return [
+        {
+            "stratum": name,
+            "coverage": float((missed == 0)[cells].mean()),
+            "winkler": float(winkler[cells].mean()),
+        }
+        for name, cells in strata.items()
+        if cells.any()
+    ]
 
 
 def predicted_shifts(models, adata: AnnData) -> AnnData:

@@ -35,6 +35,7 @@ from _latents import (
     same_batch_neighbours,
     silhouette_within,
 )
+from _networks import weights_of, with_network
 from _oracle import oracle_recovery
 from _record import SOURCE, data_folder, save, saved
 from scvi.external import MRVI
@@ -148,6 +149,10 @@ class Judge:
         self.pca_variance = self.variance(components.inverse_transform(self.pca[self.test_seen]))
         self.of_pca = self.latent(self.pca)
 
+    def with_network(self, weights: dict, **columns: str) -> smt.model.SCMEDAL_RE:
+        """RE with a trained network, finished on the training cells."""
+        return with_network(weights, self.adata, self.parts, self.keys["batch_key"], **columns)
+
     def variance(self, reconstruction: np.ndarray) -> float:
         centred = self.x_test - np.asarray(self.adata.X[self.train].mean(0)).ravel()
         return float(1 - np.square(self.x_test - reconstruction).sum() / np.square(centred).sum())
@@ -190,25 +195,10 @@ def trained_re(judge: Judge, seed: int) -> tuple[smt.model.SCMEDAL_RE, dict]:
         facts = {"seed": seed, "seconds": seconds, "epochs": len(model.history["train_loss"])}
         if folder is not None:
             folder.mkdir(parents=True)
-            weights = model.module.state_dict()
-            weights = {k: v for k, v in weights.items() if not k.startswith("gene_effects.")}
-            torch.save({"facts": facts, "weights": weights}, folder / "network.pt")
+            torch.save({"facts": facts, "weights": weights_of(model)}, folder / "network.pt")
         return model, facts
     kept = torch.load(folder / "network.pt")
-    return with_network(judge, kept["weights"]), kept["facts"]
-
-
-def with_network(judge: Judge, weights: dict, **columns) -> smt.model.SCMEDAL_RE:
-    """Model with a trained network, finished; the network does not see states that are given."""
-    smt.model.SCMEDAL_RE.setup_anndata(judge.adata, judge.keys["batch_key"], **columns)
-    model = smt.model.SCMEDAL_RE(judge.adata)
-    network = {k: v for k, v in weights.items() if not k.startswith("gene_effects.")}
-    model.module.load_state_dict(network, strict=False)
-    model.train_indices, model.validation_indices, model.test_indices = judge.parts
-    model.is_trained_ = True
-    model.module.eval()
-    model.finish()
-    return model
+    return judge.with_network(kept["weights"]), kept["facts"]
 
 
 def judge_re(judge: Judge, seed: int) -> tuple[dict, list[dict]]:
@@ -234,7 +224,7 @@ def judge_re(judge: Judge, seed: int) -> tuple[dict, list[dict]]:
     }
     shifts = judge.shifts({"RE": model}, baselines=False)
     columns = {"states_key": judge.keys["labels_key"]}
-    given = with_network(judge, model.module.state_dict(), **columns)
+    given = judge.with_network(weights_of(model), **columns)
     return facts, shifts + judge.shifts({GIVEN: given}, baselines=False)
 
 

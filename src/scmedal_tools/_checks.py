@@ -120,7 +120,7 @@ def check_obs(
     n_levels = column.nunique()
     if 0 < len(texts) < n_levels:
         raise ValueError(
-            f"{what}={key!r} has levels that are text ({_quoted(texts)}) and others that are not. "
+            f"{what}={key!r} has levels that are text ({quoted(texts)}) and others that are not. "
             f"Run:\nadata.obs[{key!r}] = adata.obs[{key!r}].astype(str)"
         )
     if n_levels < min_levels:

@@ -108,7 +108,7 @@ class Evaluation:
         self.tables = bm.paper_tables(self.result)
         with self.steps.step("tables", "Tables"), self.steps.attempt("tables"):
             self._write_tables()
-        with self.steps.step("figures", "Figures"), self.steps.attempt("figures"):
+        with self.steps.step("figures", "Figures"):
             self._draw()
         self.written[f"{FOLDS}/"] = "embeddings of each fold, and all scores in table.csv"
 
@@ -182,23 +182,28 @@ class Evaluation:
             metrics[f"classification_{target}"] = ("balanced_accuracy", target, description)
         for name in self.tables:
             metric, of, description = metrics[name]
-            file = f"{file_stem(name)}.png"
-            pl.scores(self.result, metric, of, save=self.figures / file)
-            self.written[f"figures/{file}"] = description
+            self._save(name, description, pl.scores, self.result, metric, of)
         colors = [self.job.batch_key, *self.claims]
         cells = self.result.test_cells
         self.steps.announce(f"  UMAPs of {cells.n_obs:,} test cells")
-        pl.embeddings(cells, list(cells.obsm), colors, save=self.figures / "embeddings.png")
-        self.written["figures/embeddings.png"] = "UMAPs of the first fold's test cells"
+        description = "UMAPs of the first fold's test cells"
+        self._save("embeddings", description, pl.embeddings, cells, list(cells.obsm), colors)
         for name in self.trained:
-            file = f"training_{file_stem(name)}.png"
-            pl.training(self.result.histories[name], save=self.figures / file)
-            self.written[f"figures/{file}"] = f"losses of {name}, means over the folds"
+            description = f"losses of {name}, means over the folds"
+            history = self.result.histories[name]
+            self._save(f"training_{name}", description, pl.training, history)
         for target in self.claims:
-            file = f"confounding_{file_stem(target)}.png"
+            description = f"cells of each {self.job.batch_key} and {target}"
             pair = (self.job.batch_key, target)
-            pl.confounding(self.confounding, pair, save=self.figures / file)
-            self.written[f"figures/{file}"] = f"cells of each {self.job.batch_key} and {target}"
+            self._save(
+                f"confounding_{target}", description, pl.confounding, self.confounding, pair
+            )
+
+    def _save(self, name: str, description: str, draw: Callable[..., Any], *what: Any) -> None:
+        file = f"{file_stem(name)}.png"
+        with self.steps.attempt(f"figures/{file}"):
+            draw(*what, save=self.figures / file)
+            self.written[f"figures/{file}"] = description
 
     def _write_tables(self) -> None:
         folder = self.out / "tables"

@@ -120,11 +120,12 @@ class Run:
                 self.steps.attempt("counterfactual_means.h5ad"),
             ):
                 self._write_counterfactual_means()
-        with self.steps.step("figures", "Figures"):
-            self._draw()
-        # Last, with the UMAPs.
-        with self.steps.step("write", "Write the cells"), self.steps.attempt("adata.h5ad"):
-            self._write_cells(self.adata, "adata.h5ad")
+        try:
+            with self.steps.step("figures", "Figures"):
+                self._draw()
+        finally:  # with the UMAPs, and also where the user has no patience for the figures
+            with self.steps.step("write", "Write the cells"), self.steps.attempt("adata.h5ad"):
+                self._write_cells(self.adata, "adata.h5ad")
 
     def _check(self) -> None:
         self._make_writable()

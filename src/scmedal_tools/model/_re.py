@@ -232,8 +232,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         RuntimeError
             If the network is not trained.
         ValueError
-            If the model was loaded without its cells, or does not know which of them are its
-            training cells.
+            If the model does not have the cells that it was trained on.
 
         Examples
         --------
@@ -244,12 +243,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         self._check_if_trained(warn=False, message="Call `model.train()` first.")
         if self.module.bottleneck is None:
             return
-        if self.adata is None or self.train_indices is None:
-            raise ValueError(
-                "The effects on genes are fitted to the training cells, and the model does not "
-                "have them: load it with its cells, SCMEDAL_RE.load(folder, adata), and set "
-                "`model.train_indices` to the positions of those it was trained on."
-            )
+        self._training_cells()
         if self.is_query:
             if self.module.gene_effects is not None:
                 learn_new_effects(self)

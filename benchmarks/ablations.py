@@ -1,0 +1,221 @@
+"""What each mechanism of RE is worth: held-out shifts without it, on draws kept for the design.
+
+python benchmarks/ablations.py run gene_model network   # either or both
+python benchmarks/ablations.py                          # prints the table
+
+*gene_model*: the same networks, with another mixed model of the genes. *network*: networks
+trained without a mechanism. No draw of these is judged in counterfactuals.py. Networks are kept
+in the folder that SCMEDAL_NETWORKS names, if there is one. Results: ``results/ablations.json``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import torch
+from _networks import weights_of
+from _record import SOURCE, load, markdown, save, saved
+from counterfactuals import DATA_SETS, KANG_TYPES, DataSet, Judge, load_cells, trained_re
+
+import scmedal_tools as smt
+from scmedal_tools._gene_model import _effects, _fit, _posterior, _states
+from scmedal_tools.model import _finishing
+from scmedal_tools.train import _plans
+
+DESIGN = {
+    "aml": DATA_SETS["aml"]._replace(draws=[(0, 6)]),
+    "onek1k": DATA_SETS["onek1k"]._replace(draws=[(0, 20)]),
+    "kang": DATA_SETS["kang"]._replace(
+        draws=[(10 + i, [("ctrl", name)]) for i, name in enumerate(KANG_TYPES)]
+    ),
+    "pig": DataSet(
+        "cf_pig_airway_aggregatebiovar.h5ad",
+        "donor",
+        None,
+        (0.6, 0.1, 0.3),
+        [(draw, 5) for draw in (0, 1)],
+        30,
+    ),
+    "mixology": DataSet(
+        "mixology_tian2019_celllines.h5ad",
+        "batch",
+        2000,
+        (0.6, 0.1, 0.3),
+        [(draw, 3) for draw in (0, 1)],
+        20,
+    ),
+}
+FULL = "default"
+RIVAL = "mixed model (Harmony clusters)"
+OF_TYPES = "mixed model (given cell types)"
+
+
+@contextmanager
+def constants(**values):
+    """Context in which names of modules have other values, by module__name."""
+    modules = {
+        "finishing": _finishing,
+        "fit": _fit,
+        "posterior": _posterior,
+        "effects": _effects,
+        "states": _states,
+    }
+    with ExitStack() as stack:
+        for name, value in values.items():
+            module, _, attribute = name.partition("__")
+            stack.enter_context(patch.object(modules[module], attribute, value))
+        yield
+
+
+def plain_clusters(content, levels, n_clusters, seed=0):
+    """k-means on the content as it is."""
+    from sklearn.cluster import KMeans
+
+    return KMeans(n_clusters, n_init=3, random_state=seed).fit_predict(content)
+
+
+def uncorrelated(profiles):
+    return torch.eye(len(profiles), dtype=torch.double)
+
+
+# The share of the network's guess is read in three modules.
+GUESS = ("fit__NETWORK_SHARE", "posterior__NETWORK_SHARE", "effects__NETWORK_SHARE")
+GENE_MODEL = {
+    FULL: {},
+    "no network's guess": dict.fromkeys(GUESS, 0.0),
+    "the network's guess in full": dict.fromkeys(GUESS, 1.0),
+    "states by k-means, without Harmony": {"states__harmony_clusters": plain_clusters},
+    "states uncorrelated": {"finishing__state_correlation": uncorrelated},
+    "all differences within a state are composition": {"finishing__SHARE_IN_FOUND_STATES": 0.0},
+    "all differences within a state are effects": {"finishing__SHARE_IN_FOUND_STATES": 1.0},
+}
+NETWORK = {
+    "no input dropout": ({"input_dropout": 0.0}, {}),
+    "no adversary": ({"adversary_weight": 0.0}, {}),
+    "no dropout in the adversary": ({"adversary_dropout": 0.0}, {}),
+    "one step of the adversary": ({}, {"adversary_steps": 1}),
+    "effects by Adam": ({}, {"effects_optimizer": "adam", "effects_lr": 1e-3}),
+    "no decay of the learning rate": ({}, {"lr_decay": 0.0}),
+    "scales by expectation-maximisation alone": ({}, {"settle": False}),
+}
+OF_NETWORK = {"onek1k": (0,), "kang": (10, 12), "pig": (0,)}
+
+
+def scores(judge: Judge, model) -> dict:
+    """Medians over the held-out combinations, and what the content and the fit look like."""
+    rows = pd.DataFrame(judge.shifts({"RE": model}, baselines=False))
+    rows = rows[rows["regime"] == "held out"]
+    content = judge.latent(model.get_latent_representation(kind="content"))
+    reconstruction = model.get_reconstruction(indices=judge.test_seen, return_numpy=True)
+    return {
+        "correlations": rows["correlation"].tolist(),
+        "errors": rows["error"].tolist(),
+        "variance": judge.variance(reconstruction) / judge.pca_variance,
+        "content_batch": content["batch_within_type"] / judge.of_pca["batch_within_type"],
+        "content_type": content["type"] / judge.of_pca["type"],
+        "swap_gap": model.get_swap_gap(indices=judge.test_seen),
+    }
+
+
+def run_gene_model(name: str, judge: Judge) -> list[dict]:
+    model, _ = trained_re(judge, 0)
+    weights = weights_of(model)
+    rows = []
+    for variant, values in GENE_MODEL.items():
+        with constants(**values):
+            other = judge.with_network(weights)
+            rows.append({"variant": variant} | scores(judge, other))
+    given = judge.with_network(weights, states_key=judge.keys["labels_key"])
+    rows.append({"variant": "states given"} | scores(judge, given))
+    baselines = pd.DataFrame(judge.shifts({}, baselines=True))
+    baselines = baselines[baselines["regime"] == "held out"]
+    for method in (RIVAL, OF_TYPES):
+        of = baselines[baselines["method"] == method]
+        found = {"correlations": of["correlation"].tolist(), "errors": of["error"].tolist()}
+        rows.append({"variant": method} | found)
+    return rows
+
+
+def run_network(name: str, judge: Judge) -> list[dict]:
+    rows = []
+    for variant, (settings, plan) in NETWORK.items():
+        plan = dict(plan)
+        share = _plans.SETTLE_AFTER if plan.pop("settle", True) else math.inf
+        with patch.object(_plans, "SETTLE_AFTER", share):
+            smt.model.SCMEDAL_RE.setup_anndata(judge.adata, judge.keys["batch_key"])
+            model = smt.model.SCMEDAL_RE(judge.adata, **settings)
+            model.train(
+                datasplitter_kwargs={"external_indexing": judge.parts},
+                plan_kwargs=plan,
+                enable_progress_bar=False,
+            )
+        rows.append({"variant": variant} | scores(judge, model))
+    return rows
+
+
+def run(kinds: list[str]) -> None:
+    made_by = {"commit": SOURCE["commit"]}
+    results = saved("ablations")
+    for kind in kinds:
+        for name, data_set in DESIGN.items():
+            draws = OF_NETWORK.get(name, ()) if kind == "network" else None
+            cells = load_cells(data_set)
+            for draw, combinations in data_set.draws:
+                if draws is not None and draw not in draws:
+                    continue
+                key = {"kind": kind, "data": name, "draw": draw}
+                if any(key.items() <= row.items() for row in results):
+                    continue
+                judge = Judge(cells, data_set, draw, combinations)
+                judge.name = f"design_{name}_{draw}"
+                made = {"gene_model": run_gene_model, "network": run_network}[kind](name, judge)
+                results += [key | made_by | row for row in made]
+                save("ablations", results)
+                print(key, flush=True)
+
+
+def tables() -> dict[str, str]:
+    """Mean over the combinations of the difference from the default, by data set."""
+    rows = pd.DataFrame(load("ablations")["results"])
+    rows = rows.assign(
+        correlation=rows["correlations"].map(np.mean), error=rows["errors"].map(np.mean)
+    )
+    full = rows[rows["variant"] == FULL].set_index(["data", "draw"])
+    lines = []
+    for variant in dict.fromkeys(rows["variant"]):
+        of = rows[rows["variant"] == variant].set_index(["data", "draw"])
+        line = {"variant": variant}
+        for name in DESIGN:
+            if name not in of.index:
+                line |= {f"{name}_c": "", f"{name}_e": ""}
+                continue
+            of_data = of.loc[[name]]
+            reference = full.loc[of_data.index]
+            if variant == FULL:
+                line[f"{name}_c"] = f"{of_data['correlation'].mean():.3f}"
+                line[f"{name}_e"] = f"{of_data['error'].mean():.3f}"
+            else:
+                for key in ("correlation", "error"):
+                    difference = (of_data[key] - reference[key]).mean()
+                    line[f"{name}_{key[0]}"] = f"{difference:+.3f}"
+        lines.append(line)
+    columns = {"": "{variant}"}
+    for name in DESIGN:
+        columns |= {f"{name}: correlation": f"{{{name}_c}}", f"{name}: error": f"{{{name}_e}}"}
+    return {"ablations": markdown(lines, columns)}
+
+
+if __name__ == "__main__":
+    for logger in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["run"]:
+        run(sys.argv[2:] or ["gene_model", "network"])
+    else:
+        print(tables()["ablations"])
