@@ -66,10 +66,19 @@ class TestGenes:
     def test_columns(self, table):
         assert list(table.columns) == ["effect", "sd", "z", "lfsr", "p_nonzero"]
 
-    def test_spread_as_the_draws(self, re, table):
-        """The closed form has no doubt about the network's own effects, which draws have."""
-        for table_of_layer in re.module.effect_tables.values():
-            table_of_layer.rho.data.sub_(40)
+    @pytest.fixture
+    def sure_of_the_network(self, re):
+        """The closed form takes the network's effects at their means, which draws do not."""
+        tables = re.module.effect_tables.values()
+        before = [table.rho.detach().clone() for table in tables]
+        for table in tables:
+            table.rho.data.fill_(-50)
+        yield re
+        for table, rho in zip(tables, before, strict=True):
+            table.rho.data.copy_(rho)
+
+    def test_spread_as_the_draws(self, sure_of_the_network, table):
+        re = sure_of_the_network
         draws = re.get_counterfactual_expression(
             indices=re.train_indices,
             transform_batch=["donor_03", "population"],
@@ -77,8 +86,6 @@ class TestGenes:
             return_mean=False,
             return_numpy=True,
         )
-        for table_of_layer in re.module.effect_tables.values():
-            table_of_layer.rho.data.add_(40)
         drawn = (draws["donor_03"] - draws["population"]).mean(1)
         ours = table.loc["donor_03"]
         sd = ours["sd"].to_numpy()

@@ -189,7 +189,7 @@ class TestFinish:
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
     def test_needs_a_trained_network(self, build, adata):
-        with pytest.raises(RuntimeError, match="model.train"):
+        with pytest.raises(RuntimeError, match=r"Call `model\.train"):
             build("SCMEDAL_RE", adata).finish()
 
     def test_needs_the_training_cells(self, model, fresh, tmp_path):
