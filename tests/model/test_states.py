@@ -152,6 +152,13 @@ def test_the_other_models_do_not_mind(fit, adata):
         assert np.isfinite(fit(name, adata.copy(), setup).get_latent_representation()).all()
 
 
+def test_categories_without_a_cell_are_no_states(build, adata):
+    adata.obs["state"] = adata.obs["cell_type"].cat.add_categories("martian")
+    with pytest.warns(UserWarning, match="'state' has 1 categories without a cell.*: martian"):
+        model = build("SCMEDAL_RE", adata, {"states_key": "state"})
+    assert model.module.gene_effects.n_states == 3
+
+
 @pytest.mark.parametrize("states_key", ["no_such_column", "with_gaps"])
 def test_a_column_that_will_not_do(build, adata, states_key):
     adata.obs["with_gaps"] = adata.obs["cell_type"].astype(object)
