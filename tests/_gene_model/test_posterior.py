@@ -186,13 +186,17 @@ class TestAddedBatch:
         reference = GroupSums(N_FITTED, N_STATES, N_GENES)
         reference.add(x[known], batch[known], state[known])
         fitted = holding(fit_mixed_model(reference, torch.eye(N_STATES).double()))
+        new = GroupSums(N_FITTED + 1, N_STATES, N_GENES)
+        new.add(x[~known], batch[~known], state[~known])
+        return fitted, self.grow(fitted, new, np.zeros_like(new.means)), effects, new
+
+    @staticmethod
+    def grow(fitted, new, guess):
         grown = MixedEffects(N_FITTED + 1, N_STATES, N_GENES, n_new=1)
         for name, values in fitted.named_buffers():
             getattr(grown, name)[: len(values)] = values
-        new = GroupSums(N_FITTED + 1, N_STATES, N_GENES)
-        new.add(x[~known], batch[~known], state[~known])
-        grown.learn_new(new.sizes, new.means, np.zeros_like(new.means))
-        return fitted, grown, effects
+        grown.learn_new(new.sizes, new.means, guess)
+        return grown
 
     @pytest.fixture(scope="class")
     def draws(self, grown):
@@ -200,26 +204,26 @@ class TestAddedBatch:
         return [grown[1].draw(generator) for _ in range(300)]
 
     def test_the_others_keep_theirs(self, grown):
-        fitted, grown, _ = grown
+        fitted, grown, *_ = grown
         for name, values in fitted.named_buffers():
             assert torch.equal(getattr(grown, name)[: len(values)], values), name
 
     def test_genes_may_differ_that_did_not_before(self, grown):
-        fitted, grown, _ = grown
+        fitted, grown, *_ = grown
         assert fitted.loc[:, :, RAISED].abs().max() < 0.3
         assert grown.loc[N_FITTED, :, RAISED].mean().item() == pytest.approx(2, abs=0.3)
         unchanged = np.setdiff1d(np.arange(1, N_GENES, 2), [RAISED])
         assert grown.loc[N_FITTED, :, unchanged].abs().mean() < 0.02
 
     def test_its_effects_are_found(self, grown):
-        _, grown, effects = grown
+        _, grown, effects, _ = grown
         found = grown.loc[N_FITTED].mean(0).numpy()
         # They are counted from the mean of the batches that were fitted.
         truth = effects[N_FITTED] - effects[:N_FITTED].mean(0)
         assert np.corrcoef(found[::2], truth[::2])[0, 1] > 0.97
 
     def test_its_averages_are_those_of_its_posterior(self, grown):
-        _, grown, _ = grown
+        grown = grown[1]
         averages = grown.averages(torch.eye(N_STATES)[1], torch.zeros(N_FITTED + 1, N_GENES))
         expected = grown.loc[:, 1].double()
         torch.testing.assert_close(averages.mean, expected, atol=1e-3, rtol=1e-3)
@@ -231,7 +235,7 @@ class TestAddedBatch:
 
     def test_draws_have_its_posterior(self, grown, draws):
         """Its cells leave little doubt about the sum of fixed and random effects."""
-        _, grown, _ = grown
+        grown = grown[1]
         of_sum = torch.stack([draw.fixed + draw.effects[N_FITTED] for draw in draws])
         expected = grown.fixed + grown.loc[N_FITTED]
         sd = grown.sd[N_FITTED]
@@ -249,3 +253,19 @@ class TestAddedBatch:
         to_new = (effects[:, N_FITTED] - effects[:, 0]).var(0)[:, ::2].mean()
         between_fitted = (effects[:, 1] - effects[:, 0]).var(0)[:, ::2].mean()
         assert to_new == pytest.approx(between_fitted.item(), rel=0.3)
+
+    def test_a_gene_that_only_its_network_knows_of(self, grown):
+        """The guess may be followed that no other batch has followed, but is never exact."""
+        fitted, _, _, new = grown
+        guess = np.zeros_like(new.means)
+        guess[N_FITTED, :, RAISED] = 2.0 / NETWORK_SHARE
+        grown = self.grow(fitted, new, guess)
+        follows = grown.follows[N_FITTED, RAISED]
+        assert follows > 0.5
+        assert grown.follows[0, RAISED] < 0.01
+        total = grown.loc[N_FITTED, :, RAISED].mean() + 2.0 * follows
+        of_network = torch.from_numpy(guess.mean(1))
+        averages = grown.averages(torch.full((N_STATES,), 1 / N_STATES), of_network)
+        assert averages.mean[N_FITTED, RAISED].item() == pytest.approx(total.item(), abs=1e-3)
+        assert total.item() == pytest.approx(2.0, abs=0.3)
+        assert averages.positive[N_FITTED, RAISED] > 0.99

@@ -120,6 +120,7 @@ class MixedEffects(nn.Module):
         size, y, of_network = (x[new] for x in groups)
         fixed = (self.fixed / self.scale).cpu().double()
         prior = self.probabilities.cpu().double().clamp_min(NEGLIGIBLE).log()
+        prior[:, len(VARIANCES)] = -torch.inf  # as in the fit: no guess is exact
         equations = [MixedEquations(size, covariance) for covariance in covariances(correlation)]
         evidence = [
             model.log_likelihood(y - mean, fixed)
