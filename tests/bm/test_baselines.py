@@ -100,7 +100,7 @@ def posterior_of_cells(data):
     profiles = frame.groupby(state).mean().to_numpy()
     squares = np.square(profiles[:, None] - profiles).sum(-1)
     nearest = np.where(np.eye(3), np.inf, squares).min(1).mean()
-    likeness = np.exp(-squares / (2 * 2 * nearest))
+    correlation = np.exp(-squares / (2 * 2 * nearest))
     within = np.square(frame - frame.groupby([batch, state]).transform("mean"))
     freedom = pd.Series(state).value_counts(sort=False).sort_index().to_numpy()
     freedom = freedom - pd.Series(batch).groupby(state).nunique().to_numpy()
@@ -111,9 +111,9 @@ def posterior_of_cells(data):
     combination = np.eye(12)[3 * batch + state]
     ratios = (0.0, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0)
     evidence, effects = [], []
-    for a, b, alike in product(ratios, ratios, (False, True)):
-        if b or not alike:
-            prior = np.kron(np.eye(4), a + b * (likeness if alike else np.eye(3)))
+    for a, b, correlated in product(ratios, ratios, (False, True)):
+        if b or not correlated:
+            prior = np.kron(np.eye(4), a + b * (correlation if correlated else np.eye(3)))
             total = combination @ prior @ combination.T + np.eye(len(y))
             inverse = np.linalg.inv(total)
             information = design.T @ inverse @ design

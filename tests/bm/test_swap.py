@@ -94,7 +94,7 @@ class MadeUpModel:
     def __init__(self, world, factor=1.0, drift=0.0, missed=0.5):
         self.world, self.factor, self.drift, self.missed = world, factor, drift, missed
         self.batch_names = pd.Index(BATCHES)
-        self.factors = {"donor": self.batch_names}
+        self.factors, self.has_given_states = {"donor": self.batch_names}, False
         self.train_indices, self.test_indices = world.parts["train"], world.parts["test"]
         self.sizes, self.further = [], []
 
@@ -295,16 +295,18 @@ class TestTrainedModel:
             assert row.energy_swapped == pytest.approx(energy_by_pairs(swapped, others), abs=1e-3)
             assert row.energy_swapped != pytest.approx(row.energy_unswapped, abs=1e-3)
 
-    def test_swaps_are_the_models_with_a_second_factor(self, cells, fit, parts):
+    @pytest.mark.parametrize(
+        "setup", [{"random_effect_keys": ["protocol"]}, {"states_key": "cell_type"}], ids=list
+    )
+    def test_swaps_are_the_models_with_what_else_it_knows(self, cells, fit, parts, setup):
         adata = cells[:, :40].copy()
         v3 = np.random.default_rng(0).random(adata.n_obs) < 0.5
         x = adata.X.toarray()
         x[v3] += np.random.default_rng(1).exponential(size=40)
         adata.X, adata.obs["protocol"] = x, np.where(v3, "v3", "v2")
         split = {"external_indexing": parts[0]}
-        factors = {"random_effect_keys": ["protocol"]}
-        model = fit("SCMEDAL_RE", adata, factors, max_epochs=10, datasplitter_kwargs=split)
-        for table in model.module.effect_tables.values():
+        model = fit("SCMEDAL_RE", adata, setup, max_epochs=10, datasplitter_kwargs=split)
+        for table in (*model.module.effect_tables.values(), *model.module.gene_effects.factors):
             table.loc.data += 0.2 * torch.randn(table.loc.shape)
         found = bm.swap_quality(model, adata, "donor", "cell_type", min_cells=3, progress=False)
         for row in found.itertuples():
@@ -318,6 +320,16 @@ class TestTrainedModel:
             )
             expected = energy_by_pairs(swapped, x[others])
             assert row.energy_swapped == pytest.approx(expected, abs=1e-3)
+
+    def test_states_that_the_model_does_not_know(self, cells, fit, parts):
+        adata = cells[:, :40].copy()
+        adata.obs["state"] = adata.obs["cell_type"].astype(str)
+        split = {"external_indexing": parts[0]}
+        model = fit("SCMEDAL_RE", adata, {"states_key": "state"}, datasplitter_kwargs=split)
+        other = adata.copy()
+        other.obs.loc[other.obs_names[3], "state"] = "martian"
+        with pytest.raises(ValueError, match="'martian', which the model was not trained on"):
+            bm.swap_quality(model, other, "donor", "cell_type", min_cells=3, progress=False)
 
     def test_energy_of_least_squares(self, model, table, members, parts):
         x, obs = model.adata.X.toarray(), model.adata.obs[["donor", "cell_type"]]

@@ -1,5 +1,6 @@
 """Axes of the latents: the principal ones of the expression that the decoder makes of them."""
 
+import warnings
 from contextlib import contextmanager
 from functools import partial
 
@@ -30,11 +31,11 @@ def network_latents(model, adata):
 @contextmanager
 def network_alone(model):
     """Without the effects on single genes, which are no part of the latents."""
-    is_fitted = model.module.gene_effects.is_fitted
-    was_fitted = bool(is_fitted)
-    is_fitted.fill_(False)
-    yield
-    is_fitted.fill_(was_fitted)
+    model.module.is_finished.fill_(False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The effects on single genes and the axes")
+        yield
+    model.module.is_finished.fill_(True)
 
 
 def expression_of(model, kind, adata=None):

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from scmedal_tools.module._gene_effects import Draw
 
+from scmedal_tools._gene_model import GeneEffectsDraw
 from scmedal_tools.model import _draws
 from scmedal_tools.model._draws import Draws
 
@@ -24,8 +24,8 @@ class Source:
     def __call__(self, generator):
         self.n_made += 1
         sizes = (10, 2, 6, 30)
-        table, weight, common, effects = (torch.rand(n, generator=generator) for n in sizes)
-        return {"table": table, "gene_effects": Draw(weight, common, [effects])}
+        table, follows, fixed, effects = (torch.rand(n, generator=generator) for n in sizes)
+        return {"table": table, "gene_effects": GeneEffectsDraw(follows, fixed, [effects])}
 
 
 def values(draws):

@@ -2,8 +2,23 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 DONORS = ["donor_01", "donor_02", "donor_03", "donor_04"]
+
+
+def assert_consistent(table):
+    """Of every row: the chances are chances, and say the same as mean and spread."""
+    assert np.isfinite(table).all(axis=None)
+    effect, sd, z, lfsr, p_nonzero = (table[name].to_numpy() for name in table)
+    np.testing.assert_allclose(z[sd > 0], (effect / sd)[sd > 0], rtol=1e-5, atol=1e-6)
+    assert (z[sd == 0] == 0).all()
+    for chance in (lfsr, p_nonzero):
+        assert chance.min() >= -1e-6
+        assert chance.max() <= 1 + 1e-6
+    # The sign is wrong at least where there is no effect, and else for at most half of the rest.
+    assert (lfsr >= 1 - p_nonzero - 1e-6).all()
+    assert (lfsr <= 1 - p_nonzero / 2 + 1e-6).all()
 
 
 class TestLayers:
@@ -48,17 +63,44 @@ class TestGenes:
             np.testing.assert_allclose(table.loc[donor, "effect"], expected, atol=1e-5)
             assert list(table.loc[donor].index) == list(re.adata.var_names)
 
-    def test_spread_as_the_draws(self, re, table):
+    def test_columns(self, table):
+        assert list(table.columns) == ["effect", "sd", "z", "lfsr", "p_nonzero"]
+
+    @pytest.fixture
+    def sure_of_the_network(self, re):
+        """The closed form takes the network's effects at their means, which draws do not."""
+        tables = re.module.effect_tables.values()
+        before = [table.rho.detach().clone() for table in tables]
+        for table in tables:
+            table.rho.data.fill_(-50)
+        yield re
+        for table, rho in zip(tables, before, strict=True):
+            table.rho.data.copy_(rho)
+
+    def test_spread_as_the_draws(self, sure_of_the_network, table):
+        re = sure_of_the_network
         draws = re.get_counterfactual_expression(
             indices=re.train_indices,
             transform_batch=["donor_03", "population"],
-            n_samples=20,
+            n_samples=300,
             return_mean=False,
             return_numpy=True,
         )
-        expected = (draws["donor_03"] - draws["population"]).mean(1).std(0, ddof=1)
-        np.testing.assert_allclose(table.loc["donor_03", "sd"], expected, rtol=1e-3, atol=1e-6)
-        np.testing.assert_allclose(table["z"] * table["sd"], table["effect"], atol=1e-6)
+        drawn = (draws["donor_03"] - draws["population"]).mean(1)
+        ours = table.loc["donor_03"]
+        sd = ours["sd"].to_numpy()
+        np.testing.assert_allclose(sd, drawn.std(0, ddof=1), rtol=0.25, atol=0.1 * sd.max())
+        wrong = np.minimum((drawn <= 1e-9).mean(0), (drawn >= -1e-9).mean(0))
+        np.testing.assert_allclose(ours["lfsr"], wrong, atol=0.12)
+
+    def test_their_columns_agree(self, table):
+        assert_consistent(table)
+
+    def test_the_sign_of_a_large_effect_is_sure(self, table):
+        sure = table["z"].abs() > 5
+        assert sure.any()
+        assert (table.loc[sure, "lfsr"] < 0.01).all()
+        assert (table.loc[sure, "p_nonzero"] > 0.99).all()
 
     def test_of_some_cells(self, re, table):
         some = re.get_batch_effects(n_samples=2, n_cells=30)
@@ -69,8 +111,12 @@ class TestGenes:
     def test_of_the_papers_preset(self, fit, adata):
         model = fit("SCMEDAL_RE", adata, model={"preset": "paper"})
         table = model.get_batch_effects(n_samples=2)
-        assert table.shape == (4 * adata.n_vars, 3)
-        assert np.isfinite(table).all(axis=None)
+        assert table.shape == (4 * adata.n_vars, 5)
+        assert_consistent(table)
+        # Its effects have no mass at zero.
+        np.testing.assert_allclose(table["p_nonzero"], 1, atol=1e-6)
+        expected = norm.sf(table["z"].abs())
+        np.testing.assert_allclose(table["lfsr"], expected, atol=1e-5)
 
     def test_one_draw_is_too_few(self, re):
         with pytest.raises(ValueError, match="n_samples=1 gives no standard deviation"):

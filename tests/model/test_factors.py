@@ -1,11 +1,8 @@
 """Random effects of several factors, which add up."""
 
 import numpy as np
-import pandas as pd
 import pytest
-import statsmodels.api as sm
 import torch
-from scmedal_tools.train._mixed_model import GroupSums, fit_crossed_models
 from scvi import REGISTRY_KEYS
 
 import scmedal_tools as smt
@@ -109,7 +106,7 @@ def test_effects_of_each_factor(model):
 def test_diagnostics_name_the_factor(model):
     tables = smt.tl.effects_diagnostics(model).tables
     assert ("bottleneck (protocol)", "slope") in tables.index
-    assert ("genes (protocol)", "without_network") in tables.index
+    assert ("genes (protocol)", "effects") in tables.index
     assert len(tables) == 2 * len(tables.loc[[i for i in tables.index if "(" not in i[0]]])
 
 
@@ -168,7 +165,7 @@ def test_a_new_protocol_keeps_what_its_donors_share(fit, crossed):
     cells.X = x
     query = smt.model.SCMEDAL_RE.load_query_data(cells, reference)
     query.train(max_epochs=5, accelerator="cpu", enable_progress_bar=False)
-    tables = query.module.gene_effects.without_network
+    tables = query.module.gene_effects.factors
     of_donors, of_protocol = (table.loc[-1, :, 3].mean().item() for table in tables)
     assert of_protocol > 2 * abs(of_donors)
     assert of_protocol > 0.3
@@ -202,33 +199,6 @@ def test_all_models_take_them(build, crossed, name, preset):
         assert entropy == pytest.approx(sum(-(p * np.log(p)).sum() for p in shares), rel=0.02)
         assert model.history["adversary_ce_train"].iloc[0, 0] < 1.5 * entropy
     assert np.isfinite(model.get_latent_representation()).all()
-
-
-def test_crossed_models_agree_with_statsmodels():
-    """One gene with effects of both factors: best linear unbiased predictions, other route."""
-    rng = np.random.default_rng(3)
-    n = 3_000
-    first, second, state = rng.integers(12, size=n), rng.integers(6, size=n), np.zeros(n, int)
-    of_first, of_second = rng.normal(0, 0.6, 12), rng.normal(0, 0.4, 6)
-    y = of_first[first] + of_second[second] + rng.normal(size=n)
-    code = first * 6 + second
-    groups = GroupSums(72, 1, 60)
-    # The same gene many times, as the prior over variances is learned from all genes.
-    groups.add(np.repeat(y[:, None], 60, 1).astype(np.float32), code, state)
-    levels = np.array([[k // 6, k % 6] for k in range(72)])
-    likeness = np.ones((1, 1))
-    models = fit_crossed_models(groups, levels, (12, 6), torch.from_numpy(likeness))
-    table = pd.DataFrame({"y": y, "first": first, "second": second, "all": 0})
-    fitted = sm.MixedLM.from_formula(
-        "y ~ 1",
-        table,
-        groups="all",
-        vc_formula={"first": "0 + C(first)", "second": "0 + C(second)"},
-    ).fit()
-    blup = fitted.random_effects[0].to_numpy()
-    for ours, theirs in ((models[0], blup[:12]), (models[1], blup[12:])):
-        centred = ours.loc[:, 0, 0] - ours.loc[:, 0, 0].mean()
-        np.testing.assert_allclose(centred, theirs - theirs.mean(), atol=0.03)
 
 
 class TestErrors:

@@ -1,12 +1,17 @@
-"""Effects on single genes are fitted when the network is trained."""
+"""What follows the training of the network: axes, and effects on single genes."""
+
+import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-import scmedal_tools as smt
+from scmedal_tools._gene_model import NETWORK_SHARE
+from scmedal_tools.model import SCMEDAL_RE
 
-DONORS = ["donor_01", "donor_02", "donor_03", "donor_04"]
+UNFINISHED = "The effects on single genes and the axes of the latents are not fitted"
+N_STATES = 10
 
 
 @pytest.fixture(scope="module")
@@ -14,72 +19,81 @@ def model(fit, cells):
     return fit("SCMEDAL_RE", cells.copy())
 
 
-def parts_of(model, cells):
-    """Scaled expression, the network's in own batch and population, batch and state."""
+class Parts(NamedTuple):
+    """Scaled expression, what the network makes of it, and where the cells belong."""
+
+    x: np.ndarray
+    network: np.ndarray
+    population: np.ndarray
+    batch: np.ndarray
+    state: np.ndarray
+
+
+def parts_of(model, cells) -> Parts:
     module = model.module
     x = torch.as_tensor(model.adata.X[cells].toarray())
     batch = torch.as_tensor(model.batch_names.get_indexer(model.adata.obs["donor"]))[cells]
     with torch.no_grad():
         inferred = module.inference(x, batch)
-        own = module.decode(inferred["z"], batch)
+        network = module.decode(inferred["z"], batch[:, None])
         population = module.decode_in_population(inferred["content"])
-        state = module.gene_effects.state_of(inferred["content"])
-    return (*(part.numpy() for part in (inferred["x_scaled"], own, population, batch, state)),)
+        state = module.gene_effects.state_of(inferred["content"], batch[:, None])
+    return Parts(*(x.numpy() for x in (inferred["x_scaled"], network, population, batch, state)))
 
 
-def mixed(model, cells):
-    """Both predictions of the cells, without and with the network's effects."""
-    _, own, population, batch, state = parts_of(model, cells)
-    effects = model.module.gene_effects
-    return [
-        base + (fitted.common[state] + fitted.loc[batch, state]).numpy()
-        for base, fitted in (
-            (population, effects.without_network[0]),
-            (own, effects.with_network[0]),
-        )
-    ]
+def means_of(values, parts):
+    """Means of groups, 0 of those without cells."""
+    sums, sizes = np.zeros((4, N_STATES, values.shape[1])), np.zeros((4, N_STATES, 1))
+    np.add.at(sums, (parts.batch, parts.state), values)
+    np.add.at(sizes, (parts.batch, parts.state), 1)
+    return sums / np.maximum(sizes, 1), sizes[:, :, 0]
 
 
-def test_groups_are_those_of_the_training_cells(model):
-    _, _, _, batch, state = parts_of(model, np.sort(model.train_indices))
-    sizes = np.zeros((4, 10))
-    np.add.at(sizes, (batch, state), 1)
-    for fitted in (
-        *model.module.gene_effects.without_network,
-        *model.module.gene_effects.with_network,
-    ):
-        np.testing.assert_array_equal(fitted.sizes, sizes)
+def state_of(model):
+    return {name: values.clone() for name, values in model.module.state_dict().items()}
 
 
-def test_the_weight_predicts_the_validation_cells_best(model):
-    cells = np.sort(model.validation_indices)
-    x = parts_of(model, cells)[0]
-    without, with_network = mixed(model, cells)
-    weights = np.linspace(0, 1, 1001)
-    errors = [np.square(x - without - w * (with_network - without)).sum() for w in weights]
-    ours = float(model.module.gene_effects.network_weight)
-    assert ours == pytest.approx(weights[np.argmin(errors)], abs=2e-3)
+class TestGroups:
+    """Of the training cells, in the cells' own states."""
+
+    @pytest.fixture(scope="class")
+    def parts(self, model):
+        return parts_of(model, np.sort(model.train_indices))
+
+    def test_sizes(self, model, parts):
+        _, sizes = means_of(parts.x, parts)
+        np.testing.assert_array_equal(model.module.gene_effects.factors[0].sizes, sizes)
+
+    def test_what_is_explained_is_what_the_network_misses_in_the_population(self, model, parts):
+        """And what the content has of the batch, which is an effect of the batch too."""
+        effects = model.module.gene_effects.factors[0]
+        missed, sizes = means_of(parts.x - parts.population, parts)
+        expected = np.where(sizes[:, :, None] > 0, missed + effects.content.numpy(), 0.0)
+        np.testing.assert_allclose(effects.scale * effects.means, expected, atol=1e-4)
+        assert effects.content.abs().max() > 1e-3
+
+    def test_the_guess_is_what_the_network_adds(self, model, parts):
+        effects = model.module.gene_effects.factors[0]
+        added, _ = means_of(parts.network - parts.population, parts)
+        expected = NETWORK_SHARE * added
+        np.testing.assert_allclose(effects.scale * effects.guess, expected, atol=1e-4)
 
 
 def test_reconstructions_have_them(model):
     cells = np.arange(0, 240, 7)
-    without, with_network = mixed(model, cells)
-    weight = float(model.module.gene_effects.network_weight)
-    expected = model.module.scaler.inverse(
-        torch.as_tensor(without + weight * (with_network - without))
-    )
+    parts, effects = parts_of(model, cells), model.module.gene_effects.factors[0]
+    follows = effects.follows[0].numpy()
+    own = parts.batch, parts.state
+    expected = parts.population + NETWORK_SHARE * follows * (parts.network - parts.population)
+    expected += (effects.fixed[parts.state] + effects.loc[own] - effects.content[own]).numpy()
+    expected = model.module.scaler.inverse(torch.as_tensor(expected))
     ours = model.get_reconstruction(indices=cells, return_numpy=True)
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
-def test_without_validation_cells_the_networks_effects_count_in_full(fit, adata):
-    model = fit("SCMEDAL_RE", adata, train_size=1.0, early_stopping=False)
-    assert model.module.gene_effects.network_weight == 1
-
-
 def test_a_later_training_fits_them_anew(fit, adata):
     model = fit("SCMEDAL_RE", adata)
-    before = model.module.gene_effects.with_network[0].loc.clone()
+    before = model.module.gene_effects.factors[0].loc.clone()
     seen = []
     model.module.output.register_forward_pre_hook(
         lambda *_: seen.append(model.module.has_gene_effects)
@@ -87,7 +101,7 @@ def test_a_later_training_fits_them_anew(fit, adata):
     model.train(max_epochs=1, batch_size=64, accelerator="cpu", enable_progress_bar=False)
     assert not seen[0]
     assert model.module.has_gene_effects
-    assert not torch.equal(model.module.gene_effects.with_network[0].loc, before)
+    assert not torch.equal(model.module.gene_effects.factors[0].loc, before)
 
 
 def test_none_without_states_or_in_the_papers_preset(fit, adata):
@@ -95,6 +109,7 @@ def test_none_without_states_or_in_the_papers_preset(fit, adata):
         model = fit("SCMEDAL_RE", adata.copy(), model=settings)
         assert model.module.gene_effects is None
         assert not any(name.startswith("gene_effects") for name in model.module.state_dict())
+        assert model.is_finished
 
 
 def test_states_need_a_content(build, adata):
@@ -124,19 +139,68 @@ def test_effects_of_genes_alone_are_found(fit, raised):
     assert np.abs(np.delete(shift, 7)).max() < 0.5 * shift[7]
 
 
-def test_draws_are_as_far_off_as_validation_cells(fit):
-    """Where training cells are of one kind and validation cells of another, draws spread more."""
-    adata = smt.datasets.simulated(n_donors=5, n_genes=60, n_cell_types=2)
-    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
-    parts = np.split(np.random.default_rng(0).permutation(adata.n_obs), [adata.n_obs // 2])
-    split = {"datasplitter_kwargs": {"external_indexing": [*parts, np.array([], int)]}}
-    alike = fit("SCMEDAL_RE", adata.copy(), **split, max_epochs=10)
-    x = adata.X.toarray()
-    donor = adata.obs["donor"].cat.codes.to_numpy()
-    shift = np.random.default_rng(1).exponential(size=(5, adata.n_vars))
-    x[parts[1]] += shift[donor[parts[1]]]
-    adata.X = x
-    differing = fit("SCMEDAL_RE", adata, **split, max_epochs=10)
-    dispersion = [float(m.module.gene_effects.dispersion) for m in (alike, differing)]
-    assert 1 <= dispersion[0] < 2.5
-    assert 5 < dispersion[1] <= 10
+class TestFinish:
+    @pytest.fixture
+    def checkpoint(self, model, tmp_path):
+        """The model as it was in the middle of its training."""
+        model.save(tmp_path / "model")
+        loaded = SCMEDAL_RE.load(tmp_path / "model", model.adata.copy(), accelerator="cpu")
+        for name, values in loaded.module.state_dict().items():
+            if name.startswith(("gene_effects", "expression_")):
+                values.zero_()
+        loaded.module.is_finished.fill_(False)
+        return loaded
+
+    def test_again_changes_no_bit(self, model):
+        before = state_of(model)
+        model.finish()
+        for name, values in state_of(model).items():
+            assert torch.equal(values, before[name]), name
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda model: model.get_counterfactual_expression(transform_batch="donor_01"),
+            lambda model: model.get_batch_effects(n_samples=2, n_cells=20),
+            lambda model: model.get_latent_representation(),
+        ],
+        ids=["counterfactual", "batch effects", "latent"],
+    )
+    def test_without_it_there_is_a_warning(self, checkpoint, model, ask):
+        assert not checkpoint.is_finished
+        with pytest.warns(UserWarning, match=UNFINISHED):
+            ask(checkpoint)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", UNFINISHED)
+            ask(model)
+
+    def test_gives_the_finished_model(self, checkpoint, model):
+        checkpoint.finish()
+        assert checkpoint.is_finished
+        expected = state_of(model)
+        for name, values in state_of(checkpoint).items():
+            torch.testing.assert_close(values, expected[name], rtol=1e-5, atol=1e-6)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", UNFINISHED)
+            ours, theirs = (
+                m.get_counterfactual_expression(transform_batch="donor_02", return_numpy=True)
+                for m in (checkpoint, model)
+            )
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+    def test_needs_a_trained_network(self, build, adata):
+        with pytest.raises(RuntimeError, match=r"Call `model\.train"):
+            build("SCMEDAL_RE", adata).finish()
+
+    def test_needs_the_training_cells(self, model, fresh, tmp_path):
+        model.save(tmp_path / "model")
+        for cells in (False, fresh):
+            loaded = SCMEDAL_RE.load(tmp_path / "model", cells, accelerator="cpu")
+            with pytest.raises(ValueError, match="cells that the model was trained on"):
+                loaded.finish()
+
+    def test_the_papers_network_has_nothing_to_finish(self, fit, adata):
+        model = fit("SCMEDAL_RE", adata, model={"preset": "paper"})
+        before = state_of(model)
+        model.finish()
+        assert all(torch.equal(x, before[name]) for name, x in state_of(model).items())

@@ -124,6 +124,24 @@ class TestSameAsOfTheAnnData:
         close(ours.layers["sd"], expected.layers["sd"])
 
 
+def test_given_states(fit, labelled, fresh, query):
+    """In the modality, or among the cells of all modalities."""
+    expected = fit("SCMEDAL_RE", labelled.copy(), {"states_key": "cell_type"})
+    expected = expected.get_reconstruction(fresh)
+    for modalities in ({"states_key": "rna"}, {}):
+        mdata, new = with_protein(labelled.copy()), query.copy()
+        for data in (mdata, new):
+            data.obs["cell_type"] = data["rna"].obs["cell_type"].reindex(data.obs_names)
+        setup = {"states_key": "cell_type", "modalities": BATCH_ONLY["modalities"] | modalities}
+        model = fit("SCMEDAL_RE", mdata, setup)
+        assert model.has_given_states
+        pd.testing.assert_frame_equal(model.get_reconstruction(new), expected, rtol=1e-4)
+        in_ = new["rna"] if modalities else new
+        in_.obs["cell_type"] = "martian"
+        with pytest.raises(ValueError, match="not trained on: martian"):
+            model.get_reconstruction(new)
+
+
 def test_layer(fit, models, labelled):
     rna = labelled.copy()
     rna.layers["lognorm"], rna.X = rna.X, rna.layers["counts"]

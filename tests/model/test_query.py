@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import scvi
 import torch
-from scmedal_tools.module._mixed_equations import covariances
 
 import scmedal_tools as smt
+from scmedal_tools._gene_model import NETWORK_SHARE
+from scmedal_tools._gene_model._equations import covariances
 from scmedal_tools.model import SCMEDAL_RE
 
 NEW = ["donor_05", "donor_06"]
@@ -109,33 +110,43 @@ class TestDefaultPreset:
 
     def test_on_genes_in_closed_form(self, mapped, new_cells):
         """Of one gene and batch, by hand from the means of its cells in every state."""
-        effects = mapped.module.gene_effects.without_network[0]
+        module, effects = mapped.module, mapped.module.gene_effects.factors[0]
         gene, batch = 7, 5
         cells = new_cells[new_cells.obs["donor"] == NEW[1]].copy()
-        batch_index = torch.full((cells.n_obs,), batch)
+        levels = torch.full((cells.n_obs, 1), batch)
         with torch.no_grad():
-            inferred = mapped.module.inference(torch.as_tensor(cells.X), batch_index)
-            population = mapped.module.decode_in_population(inferred["content"])
-        residual = (inferred["x_scaled"] - population)[:, gene].numpy()
-        state = mapped.module.gene_effects.state_of(inferred["content"]).numpy()
+            inferred = module.inference(torch.as_tensor(cells.X), levels)
+            network = module.decode(inferred["z"], levels)
+            population = module.decode_in_population(inferred["content"])
+        state = module.gene_effects.state_of(inferred["content"], levels).numpy()
         sizes = np.bincount(state, minlength=10)
-        sums = np.bincount(state, residual, minlength=10)
+
+        def means_of(values):
+            sums = np.bincount(state, values[:, gene].numpy(), minlength=10)
+            return sums / np.maximum(sizes, 1) / scale
+
         scale = effects.scale[:, gene].numpy()
-        means = sums / np.maximum(sizes, 1) / scale
         seen = sizes > 0
+        guess = NETWORK_SHARE * means_of(network - population)
+        # What the content has of the batch is an effect of the batch too.
+        means = means_of(inferred["x_scaled"] - population)
+        means += effects.content[batch, :, gene].numpy() / scale
+        fixed = (effects.fixed / effects.scale)[:, gene].numpy()
+        considered = covariances(effects.correlation.double())
         expected = np.zeros(10)
-        common = (effects.common / effects.scale)[:, gene].numpy()
-        for weight, covariance in zip(
-            effects.new_probabilities[gene].numpy(),
-            covariances(effects.likeness.double()),
-            strict=True,
-        ):
-            covariance = covariance.numpy()
+        for i, weight in enumerate(effects.new_probabilities[gene].numpy()):
+            covariance = considered[i % len(considered)].numpy()
+            y = means - guess if i >= len(considered) else means
             variance = covariance[np.ix_(seen, seen)] + np.diag(1 / sizes[seen])
-            expected += weight * (
-                covariance[:, seen] @ np.linalg.solve(variance, (means - common)[seen])
-            )
+            gain = covariance[:, seen] @ np.linalg.inv(variance)
+            expected += weight * (gain @ (y - fixed)[seen])
         np.testing.assert_allclose(effects.loc[batch, :, gene], scale * expected, atol=2e-3)
+
+    def test_to_finish_again_changes_nothing(self, mapped):
+        before = state_of(mapped)
+        mapped.finish()
+        for name, values in state_of(mapped).items():
+            assert torch.equal(values, before[name]), name
 
     def test_survives_saving(self, mapped, new_cells, tmp_path):
         mapped.save(tmp_path / "query")
@@ -155,11 +166,11 @@ class TestDefaultPreset:
         assert list(query.batch_names[-2:]) == NEW
 
     def test_an_epoch_is_judged_by_the_network(self, reference, new_cells):
-        """Whatever the effects on genes weigh: they are found afterwards."""
+        """Whatever the effects on genes are: they are found afterwards."""
         histories = []
-        for weight in (0.0, 1.0):
+        for effect in (0.0, 1.0):
             query = SCMEDAL_RE.load_query_data(new_cells.copy(), reference)
-            query.module.gene_effects.network_weight.fill_(weight)
+            query.module.gene_effects.factors[0].loc.fill_(effect)
             scvi.settings.seed = 0
             query.train(validation_size=0.2, early_stopping=True, **QUICK)
             histories.append(query.history["reconstruction_loss_validation"].to_numpy())

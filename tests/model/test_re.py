@@ -38,9 +38,8 @@ def paper(fit, cells):
 @pytest.fixture
 def without_effects(re):
     """The model with every random effect at its prior mean."""
-    on_genes = re.module.gene_effects
-    means = [table.loc.data for table in re.module.effect_tables.values()]
-    means += [e.loc for e in (*on_genes.without_network, *on_genes.with_network)]
+    tables = (*re.module.effect_tables.values(), *re.module.gene_effects.factors)
+    means = [table.loc.data for table in tables]
     before = [mean.clone() for mean in means]
     for mean in means:
         mean.zero_()
@@ -65,13 +64,14 @@ class TestCounterfactual:
         )
         assert np.abs(first - second).max(axis=1).min() > 1e-3
 
-    def test_swapping_all_equals_cells_recorded_in_the_other_batch(self, re, fresh):
-        ours = re.get_counterfactual_expression(
+    def test_swapping_all_equals_cells_recorded_in_the_other_batch(self, paper, fresh):
+        """With a network alone; effects on genes know a cell's own batch by its content."""
+        ours = paper.get_counterfactual_expression(
             fresh, transform_batch="donor_03", swap="encoder_decoder"
         )
         fresh = fresh.copy()
         fresh.obs["donor"] = "donor_03"
-        close(ours, re.get_reconstruction(fresh))
+        close(ours, paper.get_reconstruction(fresh))
 
     def test_decoder_swap_holds_the_latent_and_content_swap_the_content(self, re):
         module, target = re.module, torch.full((240,), 2)
@@ -83,7 +83,7 @@ class TestCounterfactual:
                 z = inferred["z"]
                 if swap == "content":
                     z = module.express(inferred["content"], target, sample=False)
-                swapped = module.predict(z, target, inferred["content"])
+                swapped = module.predict(z, target, inferred["content"], own)
                 expected = module.scaler.inverse(swapped)
             ours = re.get_counterfactual_expression(
                 transform_batch="donor_03", swap=swap, return_numpy=True
@@ -102,11 +102,7 @@ class TestCounterfactual:
         reached = {"content": ("bott", "dec", "out"), "decoder": ("dec", "out")}.get(swap, ("",))
         tables = [t for k, t in module.effect_tables.items() if k.startswith(reached)]
         means = [table.loc.data for table in tables]
-        means += [
-            module.gene_effects.without_network[0].loc,
-            module.gene_effects.with_network[0].loc,
-        ]
-        module.gene_effects.network_weight.fill_(0.5)
+        means.append(module.gene_effects.factors[0].loc)
         ours = re.get_counterfactual_expression(transform_batch="population", swap=swap)
         before = [mean.clone() for mean in means]
         for mean in means:

@@ -21,6 +21,7 @@ def assert_same_model(loaded, model):
     assert any(name.startswith("adversary.") for name in ours)
     axes = {name for name in ours if name.startswith("expression_")}
     random_effects = isinstance(model, smt.model.SCMEDAL_RE)
+    assert ("is_finished" in ours) == random_effects
     assert axes == ({"expression_axes", "expression_centre"} if random_effects else set())
     for name, value in ours.items():
         assert torch.equal(value, expected[name]), name

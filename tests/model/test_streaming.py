@@ -254,7 +254,7 @@ class TestResuming:
 
     def test_another_model_is_refused(self, re, donors, name, tmp_path):
         donors(out=tmp_path / name)
-        effects = re.module.gene_effects.with_network[0].loc
+        effects = re.module.gene_effects.factors[0].loc
         before = effects[0, 0, 0].clone()
         effects[0, 0, 0] += 1e-3
         with pytest.raises(ValueError, match="hash of the model"):

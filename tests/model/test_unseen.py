@@ -40,7 +40,7 @@ def test_networks_without_random_effects_do_not_look_at_the_batch(fe, newcomers,
 
 
 def test_population_has_no_effects(re, newcomers, is_new):
-    """By hand: all tables at zero, the common part of the genes' models alone."""
+    """By hand: all tables at zero, the fixed effects of the genes' models alone."""
     ours = re.get_reconstruction(newcomers, unseen_batch="population", return_numpy=True)
     module = re.module
     x = torch.as_tensor(newcomers.X.toarray()[is_new])
@@ -49,13 +49,9 @@ def test_population_has_no_effects(re, newcomers, is_new):
     with torch.no_grad():
         inferred = module.inference(x, anyone, draw=zeros)
         x_hat = module.decode(inferred["z"], anyone, draw=zeros)
-    effects = module.gene_effects
-    state = effects.state_of(inferred["content"])
-    weight = effects.network_weight
-    common = [
-        models[0].common[state] for models in (effects.without_network, effects.with_network)
-    ]
-    expected = module.scaler.inverse(x_hat + common[0] + weight * (common[1] - common[0]))
+    # What the content has of the batch is not known of an unseen one.
+    state = module.gene_effects.state_of(inferred["content"], torch.full((len(x), 1), -1))
+    expected = module.scaler.inverse(x_hat + module.gene_effects.factors[0].fixed[state])
     np.testing.assert_allclose(ours[is_new], expected.numpy(), atol=1e-4)
 
 
@@ -83,7 +79,7 @@ class TestPrior:
         state = {name: values.clone() for name, values in re.module.state_dict().items()}
         for table in re.module.effect_tables.values():
             table.set_posterior_sd(0.1 * table.prior_sd)
-        re.module.gene_effects.dispersion.fill_(0.01)
+        re.module.gene_effects.factors[0].sizes *= 100
         yield re
         re.module.load_state_dict(state)
 
@@ -100,18 +96,10 @@ class TestPrior:
         )
         assert population.std(0).mean(1)[is_new].mean() < spread[is_new].mean() / 1.5
         deviations = draws - draws.mean(0)
-        state = re.module.gene_effects.state_of(
-            torch.as_tensor(
-                re._collect(
-                    re._minibatches(newcomers, None, None, None, "population"),
-                    lambda tensors: re._infer(tensors)["content"],
-                )
-            )
-        )
+        minibatches = re._minibatches(newcomers, None, None, None, "population")
+        state = re._collect(minibatches, lambda tensors: re._state_of(tensors)[:, None])[:, 0]
         of_donors = [
-            deviations[
-                :, (newcomers.obs["donor"] == name).to_numpy() & (state == state[0]).numpy()
-            ]
+            deviations[:, (newcomers.obs["donor"] == name).to_numpy() & (state == state[0])]
             for name in ("new_1", "new_2")
         ]
         first, second, other = (

@@ -82,7 +82,7 @@ def load_weights(module: torch.nn.Module, model: str) -> None:
     state = arrays(model, "w")
     missing, unexpected = module.load_state_dict(state, strict=False)
     own = {"batch_entropy", "is_fitted", "scaler.shift", "scaler.scale"}
-    own |= {"expression_axes", "expression_centre"} if model == "re" else set()
+    own |= {"expression_axes", "expression_centre", "is_finished"} if model == "re" else set()
     left = {n for n in missing if not n.endswith(("num_batches_tracked", "log_prior_sd"))}
     assert left <= own, left
     assert not unexpected

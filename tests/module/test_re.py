@@ -191,7 +191,7 @@ class TestLevels:
         with pytest.raises(ValueError, match=message):
             module.inference(x, batch)
         with pytest.raises(ValueError, match=message):
-            module.predict(torch.rand(40, 3), batch, torch.rand(40, 3))
+            module.predict(torch.rand(40, 3), batch, torch.rand(40, 3), batch)
         with pytest.raises(ValueError, match=message):
             module(tensors)
 
@@ -208,6 +208,7 @@ def test_a_draw_replaces_the_tables_everywhere(tensors):
     levels = torch.cat([tensors[REGISTRY_KEYS.BATCH_KEY], torch.randint(3, (40, 1))], dim=1)
     ours, expected = module.inference(x, levels, draw=draw), given.inference(x, levels)
     assert torch.equal(ours["z"], expected["z"])
-    x_hat = module.predict(ours["z"], levels, ours["content"], draw=draw)
-    assert torch.equal(x_hat, given.predict(ours["z"], levels, ours["content"]))
-    assert not torch.allclose(x_hat, module.predict(ours["z"], levels, ours["content"]))
+    inputs = ours["z"], levels, ours["content"], levels
+    x_hat = module.predict(*inputs, draw=draw)
+    assert torch.equal(x_hat, given.predict(*inputs))
+    assert not torch.allclose(x_hat, module.predict(*inputs))

@@ -67,12 +67,15 @@ def test_values(request, name):
             assert row[column] == pytest.approx(value, rel=1e-4), (layer, kind, column)
 
 
-@pytest.mark.parametrize("kind", ["without_network", "with_network"])
-def test_values_of_the_effects_on_genes(model, kind):
-    row = tl.effects_diagnostics(model).tables.loc["genes", kind]
-    effects = getattr(model.module.gene_effects, kind)[0]
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([effects.draw_deviation(generator)[1] for _ in range(300)])
+def test_values_of_the_effects_on_genes(model):
+    row = tl.effects_diagnostics(model).tables.loc["genes", "effects"]
+    effects = model.module.gene_effects.factors[0]
+    generator, draws = torch.Generator().manual_seed(0), []
+    for _ in range(300):
+        draw = effects.draw(generator)
+        # The spread is that of the whole effect, with the guess that is followed or not.
+        draws.append(draw.effects + draw.follows[:, None] * effects.scale * effects.guess)
+    drawn = torch.stack(draws)
     prior = (effects.scale.square() * effects.ratios.sum(0)).sqrt()
     alive = effects.ratios.sum(0) > 1e-3
     assert row["size"] == pytest.approx(lower_median(effects.loc.abs().numpy()), rel=1e-4)
@@ -84,7 +87,7 @@ def test_values_of_the_effects_on_genes(model, kind):
 
 def test_a_row_for_each_layer_and_kind(model, paper):
     index = [(layer, kind) for layer in LAYERS for kind in ("slope", "bias")]
-    index += [("genes", "without_network"), ("genes", "with_network")]
+    index.append(("genes", "effects"))
     tables = tl.effects_diagnostics(model).tables
     assert sorted(tables.index) == sorted(index)
     assert tables["n_units"].to_dict()["output", "slope"] == 60

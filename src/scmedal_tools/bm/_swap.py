@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
 from scmedal_tools._checks import check_in_memory, check_obs
+from scmedal_tools._keys import STATES
 
 from ._baselines import AddedEffects, least_squares
 from ._expression import registered_expression
@@ -108,7 +109,7 @@ def swap_quality(
     check_obs(adata, labels_key, what="labels_key")
     from_cells, on_cells = known_cells({"model": model}, train, test)
     batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
-    further = _further_levels(model, adata)
+    fields = _fields_of_minibatch(model, adata)
     expression = registered_expression([model], adata)
     expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
     fitted = least_squares(expression[from_cells], batches[from_cells], labels[from_cells])
@@ -139,8 +140,9 @@ def swap_quality(
             for cells in (sources[source, label], measured[target, label])
         )
         measured_cells = expression[own]
-        swapped = _swap(model, measured_cells, further[own], source, target)
-        back = _swap(model, swapped, further[own], target, source)
+        of_own = {key: codes[own] for key, codes in fields.items()}
+        swapped = _swap(model, measured_cells, of_own, source, target)
+        back = _swap(model, swapped, of_own, target, source)
         missed = measured_cells - model.get_reconstruction(adata, own, return_numpy=True)
         sets = {
             "swapped": swapped,
@@ -174,24 +176,37 @@ def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
     return float(2 * cdist(x, y).mean() - within)
 
 
-def _further_levels(model: SCMEDAL_RE, adata: AnnData) -> np.ndarray:
-    """Level of each cell of the factors beside the batch, cells x factors."""
-    further = list(model.factors.items())[1:]
-    levels = np.empty((adata.n_obs, len(further)), dtype=int)
-    for i, (key, names) in enumerate(further):
-        check_obs(adata, key, what="random_effect_keys", min_levels=1)
-        levels[:, i] = names.get_indexer(adata.obs[key])
-        if (levels[:, i] < 0).any():
-            unknown = adata.obs[key][levels[:, i] < 0].iloc[0]
-            raise ValueError(
-                f"adata.obs[{key!r}] has {unknown!r}, which the model was not trained on: leave "
-                "its cells out."
-            )
-    return levels
+def _fields_of_minibatch(model: SCMEDAL_RE, adata: AnnData) -> dict[str, np.ndarray]:
+    """What a minibatch has beside expression and batch, of each cell: codes, cells x columns."""
+    levels = np.empty((adata.n_obs, len(model.factors) - 1), dtype=int)
+    for i, (key, names) in enumerate(list(model.factors.items())[1:]):
+        levels[:, i] = _codes(adata, key, names, "random_effect_keys")
+    fields = {REGISTRY_KEYS.CAT_COVS_KEY: levels}
+    if model.has_given_states:
+        registered = model.get_state_registry(STATES)
+        key, names = registered["original_key"], pd.Index(registered["categorical_mapping"])
+        fields[STATES] = _codes(adata, key, names, "states_key")[:, None]
+    return fields
+
+
+def _codes(adata: AnnData, key: str, names: pd.Index, what: str) -> np.ndarray:
+    """Position of each cell's value of a column among the names that the model knows."""
+    check_obs(adata, key, what=what, min_levels=1)
+    codes = names.get_indexer(adata.obs[key])
+    if (codes < 0).any():
+        raise ValueError(
+            f"adata.obs[{key!r}] has {adata.obs[key][codes < 0].iloc[0]!r}, which the model was "
+            "not trained on: leave its cells out."
+        )
+    return codes
 
 
 def _swap(
-    model: SCMEDAL_RE, expression: np.ndarray, further: np.ndarray, source: str, target: str
+    model: SCMEDAL_RE,
+    expression: np.ndarray,
+    fields: dict[str, np.ndarray],
+    source: str,
+    target: str,
 ) -> np.ndarray:
     names = {str(name): name for name in model.batch_names}
     # As a minibatch: swapped expression may be slightly negative, which an AnnData is checked for.
@@ -200,8 +215,7 @@ def _swap(
         REGISTRY_KEYS.BATCH_KEY: torch.full(
             (len(expression), 1), model.batch_names.get_loc(names[source])
         ),
-        REGISTRY_KEYS.CAT_COVS_KEY: torch.as_tensor(further),
-    }
+    } | {key: torch.as_tensor(codes) for key, codes in fields.items()}
     swapped = model.get_counterfactual_expression(
         dataloader=[minibatch],
         transform_batch=names[target],

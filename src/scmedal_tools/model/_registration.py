@@ -272,6 +272,7 @@ def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> No
 def _only_used_categories(data: AnnData | MuData, setup: Mapping[str, Any]) -> Iterator[None]:
     """Context in which categories without a cell are left out; says which."""
     columns = [(BATCH, setup["batch_key"]), (LABELS, setup["labels_key"])]
+    columns.append((CELL_STATES, setup["states_key"]))
     columns += [(FACTORS, key) for key in setup["random_effect_keys"] or ()]
     with ExitStack() as stack:
         for argument, key in columns:
