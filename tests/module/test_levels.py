@@ -4,7 +4,8 @@ import pytest
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmedal_tools.module._levels import POPULATION, as_levels, effects_of, levels_of
+from scmedal_tools._tables import effects_of
+from scmedal_tools.module._levels import POPULATION, as_levels, levels_of
 
 BATCH = torch.tensor([[0.0], [2.0], [1.0]])
 FURTHER = torch.tensor([[5, 1], [4, 0], [3, 1]])
