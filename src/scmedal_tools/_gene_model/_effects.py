@@ -121,8 +121,10 @@ class GeneEffects(nn.Module):
 
         Also the probability that a gene follows it, and what the content has of each level.
         """
-        for effects, *of_factor in zip(self.factors, alone, following, content, strict=True):
-            effects.set_models(*of_factor)
+        for effects, first, second, part in zip(
+            self.factors, alone, following, content, strict=True
+        ):
+            effects.set_models(first, second, part)
         self.follows.copy_(torch.as_tensor(follows))
         self.content_of_states.copy_(torch.as_tensor(content_of_states))
 

@@ -195,6 +195,7 @@ class MixedEffects(nn.Module):
         considered = covariances(correlation)
         of_new = (self.fixed / self.scale).cpu().double()
         total, squares, below, above = torch.zeros(4, *beyond.shape, dtype=torch.double)
+        parts: list[tuple[Tensor, slice, Tensor | None]]
         parts = [(self.probabilities, slice(0, self.n_fitted), None)]
         parts += [(self.new_probabilities, self.new, of_new)] if self.n_new else []
         for probabilities, rows, known in parts:

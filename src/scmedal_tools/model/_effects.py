@@ -161,7 +161,7 @@ class BatchEffectsMixin(BaseModelClass):
         """Shares of the states, and mean effects of the network alone, scaled, levels x genes."""
         module, targets = self.module, self._levels_alone(factor)
         shares = torch.zeros(module.gene_effects.n_states)
-        total: Tensor | float = 0.0
+        total = torch.zeros(())
         for tensors in self._minibatches(None, cells, None, None):
             content, own = self._infer(tensors)["content"], levels_of(tensors).to(module.device)
             state = self._state_of(tensors, content)

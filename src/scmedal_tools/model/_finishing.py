@@ -75,7 +75,7 @@ def fit_gene_effects(model: SCMEDAL_RE) -> None:
     combinations = Combinations(model)
     if not model.has_given_states:
         effects.set_centres(_centres(model, combinations))
-    sums = _sums(model, combinations, model.train_indices)
+    sums = _sums(model, combinations, model._training_cells())
     cells = np.maximum(sums.content.sizes.sum(0), 1)[:, None]
     profiles = (sums.content.sums + sums.residual.sums).sum(0) / cells
     of_states, content = batch_share_of_content(
@@ -107,7 +107,7 @@ def learn_new_effects(model: SCMEDAL_RE) -> None:
     combinations, effects = Combinations(model), model.module.gene_effects
     factors, n_levels, levels = effects.factors, model.module.n_levels, combinations.levels
     of_states = effects.content_of_states.cpu().numpy()
-    sums = _sums(model, combinations, model.train_indices)
+    sums = _sums(model, combinations, model._training_cells())
     for factor in factors:
         factor.forget_new()
     for i in backfitting_order(n_levels):
@@ -159,7 +159,7 @@ def _validation_cells(model: SCMEDAL_RE) -> np.ndarray:
 def _centres(model: SCMEDAL_RE, combinations: Combinations) -> np.ndarray:
     """Centres of states of the content of some training cells."""
     rng = np.random.default_rng(0)
-    cells = np.sort(rng.permutation(model.train_indices)[:CELLS_FOR_STATES])
+    cells = np.sort(rng.permutation(model._training_cells())[:CELLS_FOR_STATES])
     minibatches = model._minibatches(None, cells, None, None, finishing=True)
     content = torch.cat([model._infer(tensors)["content"].cpu() for tensors in minibatches])
     levels = combinations.levels[combinations.of_cells[cells]]

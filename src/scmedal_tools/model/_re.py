@@ -308,7 +308,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
     def _fit_axes(self) -> None:
         """Find the axes, of what the network alone reconstructs, in which latents are returned."""
         rng = np.random.default_rng(0)
-        cells = np.sort(rng.permutation(self.train_indices)[:CELLS_FOR_AXES])
+        cells = np.sort(rng.permutation(self._training_cells())[:CELLS_FOR_AXES])
         minibatches = self._minibatches(None, cells, None, None, finishing=True)
         expression = self._collect(minibatches, self._reconstruct)
         axes = self.module.expression_axes

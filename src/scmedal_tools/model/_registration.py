@@ -208,8 +208,8 @@ class RegistrationMixin(BaseModelClass):
         cls.register_manager(adata_manager)
 
     @property
-    def adata_manager(self) -> AnnDataManager | None:
-        """Manager of the model's cells, whose codes are in the data.
+    def adata_manager(self) -> AnnDataManager:
+        """Manager of the model's cells, whose codes are in the data; ``None`` without cells.
 
         Another registration of the same cells, for example for a second model, overwrites them:
         whoever is about to read codes gets them from here.

@@ -186,10 +186,8 @@ def group_means(
 ) -> dict[str | None, np.ndarray]:
     """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
     swap = model._check_swap(swap)
-    levels: dict[str | None, Levels] = {
-        None: {},
-        **targets,
-    }  # in the levels that a cell has, it is reconstructed
+    levels: dict[str | None, Levels] = {None: {}}  # in its own levels a cell is reconstructed
+    levels.update(targets)
     shape = (membership.shape[0], len(model.gene_names))
     means = {name: np.zeros(shape) for name in levels}
     start = 0
