@@ -181,7 +181,7 @@ def _with_positions(model: SCMEDAL_RE, cells: np.ndarray) -> Iterator[tuple[np.n
 
 def _total(tables: list[np.ndarray], combinations: Combinations) -> np.ndarray:
     """Sum over the factors, combinations x states x genes."""
-    return sum(table[level] for table, level in zip(tables, combinations.levels.T, strict=True))  # type: ignore[return-value]
+    return sum(table[level] for table, level in zip(tables, combinations.levels.T, strict=True))
 
 
 def _others(
