@@ -24,7 +24,7 @@ from _record import SOURCE, load, markdown, save, saved
 from counterfactuals import DATA_SETS, KANG_TYPES, DataSet, Judge, load_cells, trained_re
 
 import scmedal_tools as smt
-from scmedal_tools._gene_model import _effects, _fit, _posterior, _states
+from scmedal_tools._gene_model import _effects, _guess, _states
 from scmedal_tools.model import _finishing
 from scmedal_tools.train import _plans
 
@@ -61,8 +61,7 @@ def constants(**values):
     """Context in which names of modules have other values, by module__name."""
     modules = {
         "finishing": _finishing,
-        "fit": _fit,
-        "posterior": _posterior,
+        "guess": _guess,
         "effects": _effects,
         "states": _states,
     }
@@ -80,16 +79,21 @@ def plain_clusters(content, levels, n_clusters, seed=0):
     return KMeans(n_clusters, n_init=3, random_state=seed).fit_predict(content)
 
 
+def always(alone, *_):
+    return np.ones(alone[0].loc.shape[2])
+
+
 def uncorrelated(profiles):
     return torch.eye(len(profiles), dtype=torch.double)
 
 
 # The share of the network's guess is read in three modules.
-GUESS = ("fit__NETWORK_SHARE", "posterior__NETWORK_SHARE", "effects__NETWORK_SHARE")
+GUESS = ("guess__NETWORK_SHARE", "finishing__NETWORK_SHARE", "effects__NETWORK_SHARE")
 GENE_MODEL = {
     FULL: {},
     "no network's guess": dict.fromkeys(GUESS, 0.0),
     "the network's guess in full": dict.fromkeys(GUESS, 1.0),
+    "every gene follows the guess": {"finishing__probability_of_following": always},
     "states by k-means, without Harmony": {"states__harmony_clusters": plain_clusters},
     "states uncorrelated": {"finishing__state_correlation": uncorrelated},
     "all differences within a state are composition": {"finishing__SHARE_IN_FOUND_STATES": 0.0},
@@ -108,17 +112,14 @@ OF_NETWORK = {"onek1k": (0,), "kang": (10, 12), "pig": (0,)}
 
 
 def scores(judge: Judge, model) -> dict:
-    """Medians over the held-out combinations, and what the content and the fit look like."""
+    """Of every held-out combination; variance explained, and the swap gap."""
     rows = pd.DataFrame(judge.shifts({"RE": model}, baselines=False))
     rows = rows[rows["regime"] == "held out"]
-    content = judge.latent(model.get_latent_representation(kind="content"))
     reconstruction = model.get_reconstruction(indices=judge.test_seen, return_numpy=True)
     return {
         "correlations": rows["correlation"].tolist(),
         "errors": rows["error"].tolist(),
         "variance": judge.variance(reconstruction) / judge.pca_variance,
-        "content_batch": content["batch_within_type"] / judge.of_pca["batch_within_type"],
-        "content_type": content["type"] / judge.of_pca["type"],
         "swap_gap": model.get_swap_gap(indices=judge.test_seen),
     }
 
