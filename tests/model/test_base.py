@@ -1,6 +1,6 @@
-from types import SimpleNamespace
-
 """What holds for every model: training, latents and reconstructions."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
