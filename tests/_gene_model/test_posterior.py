@@ -187,7 +187,8 @@ class TestAddedBatch:
     @pytest.fixture(scope="class")
     def draws(self, grown):
         generator = torch.Generator().manual_seed(0)
-        return [grown[1].draw(generator) for _ in range(300)]
+        fixed, effects = zip(*(grown[1].draw(generator) for _ in range(300)), strict=True)
+        return torch.stack(fixed), torch.stack(effects)
 
     def test_the_others_keep_theirs(self, grown):
         fitted, grown, *_ = grown
@@ -214,29 +215,46 @@ class TestAddedBatch:
         averages = grown.averages(torch.eye(N_STATES)[1], nothing, torch.zeros(N_GENES))
         expected = grown.loc[:, 1].double()
         torch.testing.assert_close(averages.mean, expected, atol=1e-3, rtol=1e-3)
-        torch.testing.assert_close(
-            averages.sd[N_FITTED], grown.sd[N_FITTED, 1].double(), atol=1e-3, rtol=1e-2
-        )
         assert averages.positive[N_FITTED, RAISED] > 0.999
         assert averages.positive[0, RAISED] < 0.9
+
+    def test_its_averages_are_a_mixture_of_normals(self, grown):
+        """Given the fixed effects, written out for each point of the grid."""
+        _, grown, _, new = grown
+        scale = grown.scale.double().numpy()
+        rest = (new.means[N_FITTED] - grown.fixed.numpy()) / scale
+        mean = squares = 0.0
+        for weight, (of_batch, of_state, _) in zip(
+            grown.new_probabilities.T, VARIANCES, strict=True
+        ):
+            prior = of_batch + of_state * np.eye(N_STATES)
+            gain = prior @ np.linalg.inv(prior + np.diag(1 / new.sizes[N_FITTED]))
+            centre, variance = (gain @ rest)[1], SPREAD**2 * (prior - gain @ prior)[1, 1]
+            mean = mean + weight.numpy() * centre
+            squares = squares + weight.numpy() * (np.square(centre) + variance)
+        nothing = torch.zeros(N_FITTED + 1, N_GENES)
+        ours = grown.averages(torch.eye(N_STATES)[1], nothing, torch.zeros(N_GENES))
+        np.testing.assert_allclose(ours.mean[N_FITTED], scale[1] * mean, atol=1e-4)
+        sd = scale[1] * np.sqrt(squares - np.square(mean))
+        np.testing.assert_allclose(ours.sd[N_FITTED], sd, rtol=1e-2, atol=1e-3)
 
     def test_draws_have_its_posterior(self, grown, draws):
         """Its cells leave little doubt about the sum of fixed and random effects."""
         grown = grown[1]
-        of_sum = torch.stack([draw.fixed + draw.effects[N_FITTED] for draw in draws])
+        fixed, effects = draws
+        of_sum = fixed + effects[:, N_FITTED]
         expected = grown.fixed + grown.loc[N_FITTED]
-        sd = grown.sd[N_FITTED]
+        sd = SPREAD * grown.sd[N_FITTED]
         large = sd > 0.5 * sd.max()
         assert (of_sum.mean(0) - expected)[large].abs().mean() < 0.15 * sd[large].mean()
         assert (of_sum.std(0)[large] / sd[large]).mean().item() == pytest.approx(1, abs=0.15)
 
     def test_has_the_same_fixed_effects_in_a_draw(self, draws):
         """So that its difference to the others is as uncertain as their groups' means are."""
-        effects = torch.stack([draw.effects for draw in draws])
-        fixed = torch.stack([draw.fixed for draw in draws])
+        fixed, effects = draws
         for batch in (0, N_FITTED):
-            # The variance of a mean of about 100 cells.
-            assert (fixed + effects[:, batch]).var(0)[:, ::2].mean() < 0.02
+            # Without the spread, the variance of a mean of about 100 cells.
+            assert (fixed + effects[:, batch]).var(0)[:, ::2].mean() < 0.02 * SPREAD**2
         to_new = (effects[:, N_FITTED] - effects[:, 0]).var(0)[:, ::2].mean()
         between_fitted = (effects[:, 1] - effects[:, 0]).var(0)[:, ::2].mean()
         assert to_new == pytest.approx(between_fitted.item(), rel=0.3)
