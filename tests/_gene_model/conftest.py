@@ -17,6 +17,8 @@ class Dense(NamedTuple):
     loc: np.ndarray
     given_fixed: np.ndarray
     covariance: np.ndarray
+    of_sum: np.ndarray
+    """Covariance of the fixed plus the random effects."""
     evidence: float
     inverse: np.ndarray
 
@@ -69,10 +71,12 @@ def solve_densely():
         gain = prior[:, code] @ inverse
         given_fixed = prior - gain @ prior[code]
         covariance = given_fixed + gain @ design @ np.linalg.inv(information) @ design.T @ gain.T
+        left = np.tile(np.eye(sizes.shape[1]), (len(sizes), 1)) - gain @ design
+        of_sum = given_fixed + left @ np.linalg.inv(information) @ left.T
         logs = np.linalg.slogdet(inverse)[1] - np.linalg.slogdet(information)[1]
         rest = y - design @ fixed
         logs -= np.log(sizes[tuple(seen.T)]).sum()  # as if the means were sums over the roots
         evidence = 0.5 * (logs - rest @ inverse @ rest)
-        return Dense(fixed, gain @ rest, given_fixed, covariance, evidence, inverse)
+        return Dense(fixed, gain @ rest, given_fixed, covariance, of_sum, evidence, inverse)
 
     return solve_densely

@@ -11,21 +11,26 @@ N_LEVELS, N_STATES, N_GENES, N_LATENT, N_CELLS = (4, 2), 3, 5, 2, 20
 CENTRES = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]], dtype=np.float32)
 
 
+FOLLOWS = torch.linspace(1, 0, N_GENES)
+
+
 @pytest.fixture(params=[1, 2], ids=["one factor", "two factors"])
 def effects(request):
     """Effects in which no two numbers agree by chance; the first genes follow the guess."""
     n_levels = N_LEVELS[: request.param]
     effects = GeneEffects(n_levels, N_GENES, N_LATENT, N_STATES)
     effects.set_centres(np.tile(CENTRES, (n_levels[0] + 1, 1, 1)))
+    effects.follows.copy_(FOLLOWS)
     generator = torch.Generator().manual_seed(0)
+    tables = "fixed", "loc", "content", "correction", "fixed_correction"
     for factor in effects.factors:
-        for table in (factor.fixed, factor.loc, factor.content):
+        for name in tables:
+            table = getattr(factor, name)
             table.copy_(torch.randn(table.shape, generator=generator))
-        half = factor.probabilities.shape[1] // 2
-        share = torch.linspace(1, 0, N_GENES)
-        factor.probabilities[:, 1], factor.probabilities[:, half + 1] = 1 - share, share
-        factor.sizes.fill_(10)
-        factor.scale.fill_(1)
+        factor.probabilities.copy_(torch.rand(factor.probabilities.shape, generator=generator))
+        factor.probabilities /= factor.probabilities.sum(1, keepdim=True)
+        factor.sizes.copy_(torch.randint(1, 20, factor.sizes.shape, generator=generator))
+        factor.scale.copy_(0.5 + torch.rand(factor.scale.shape, generator=generator))
         factor.means.copy_(torch.randn(factor.means.shape, generator=generator))
     return effects
 
@@ -50,22 +55,26 @@ def predicted(effects, cells, follows, fixed, tables):
     """Cell by cell, as the formula has it; levels that a table does not have do nothing."""
     population, network, state, levels, own = (x.numpy() for x in cells)
     values = np.empty_like(population)
+    first = effects.factors[0]
     for i in range(len(values)):
-        value = population[i] + NETWORK_SHARE * follows[i] * (network[i] - population[i])
-        value = value + fixed[state[i]]
-        for factor, table in enumerate(tables):
-            if 0 <= levels[i, factor] < len(table):
-                value = value + table[levels[i, factor], state[i]]
-            if 0 <= own[i, factor] < len(effects.factors[factor].content):
-                value = value - effects.factors[factor].content[own[i, factor], state[i]].numpy()
-        values[i] = value
+        guessed = NETWORK_SHARE * (network[i] - population[i])
+        guessed = guessed + first.fixed_correction[state[i]].numpy()
+        value = population[i] + fixed[state[i]]
+        of_factors = zip(effects.factors, tables, levels[i], own[i], strict=True)
+        for factor, table, level, before in of_factors:
+            if 0 <= level < len(table):
+                value = value + table[level, state[i]]
+            if 0 <= level < len(factor.correction):
+                guessed = guessed + factor.correction[level, state[i]].numpy()
+            if 0 <= before < len(factor.content):
+                value = value - factor.content[before, state[i]].numpy()
+        values[i] = value + follows * guessed
     return values
 
 
 def by_means(effects, cells):
-    follows = np.tile(np.linspace(1, 0, N_GENES), (N_CELLS, 1))
     tables = [factor.loc.numpy() for factor in effects.factors]
-    return predicted(effects, cells, follows, effects.factors[0].fixed.numpy(), tables)
+    return predicted(effects, cells, FOLLOWS.numpy(), effects.factors[0].fixed.numpy(), tables)
 
 
 def test_by_the_means(effects, cells):
@@ -94,23 +103,19 @@ def test_cells_of_unknown_levels_keep_what_their_content_has(effects, cells):
 class TestDraws:
     @pytest.fixture
     def draw(self, effects):
-        """One in which every level has its own genes that follow, with one unseen level each."""
+        """One with an unseen level of each factor; some genes follow."""
         generator = torch.Generator().manual_seed(2)
         tables = [
             torch.randn(len(f.loc) + 1, N_STATES, N_GENES, generator=generator)
             for f in effects.factors
         ]
-        follows = torch.randint(2, (len(tables[0]), N_GENES), generator=generator).float()
+        follows = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])
         fixed = torch.randn(N_STATES, N_GENES, generator=generator)
         return GeneEffectsDraw(follows, fixed, tables)
 
     def by_draw(self, effects, cells, draw):
-        batch = cells[3][:, 0]
-        # The population follows as the first batch.
-        rows = torch.where((batch >= 0) & (batch < len(draw.follows)), batch, 0)
         tables = [table.numpy() for table in draw.effects]
-        follows = draw.follows[rows].numpy()
-        return predicted(effects, cells, follows, draw.fixed.numpy(), tables)
+        return predicted(effects, cells, draw.follows.numpy(), draw.fixed.numpy(), tables)
 
     def test_are_what_is_added(self, effects, cells, draw):
         ours = effects(*cells, draw=draw)
@@ -124,9 +129,9 @@ class TestDraws:
         ours = effects(*cells, draw=draw)
         expected = self.by_draw(effects, cells, draw)
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
-        # Where its genes follow, the network is in it, and else it is not.
+        # Where genes follow, the network is in it, and else it is not.
         moved = effects(population, network + 1, *cells[2:], draw=draw) - ours
-        expected = (NETWORK_SHARE * draw.follows[4]).expand(N_CELLS, -1)
+        expected = (NETWORK_SHARE * draw.follows).expand(N_CELLS, -1)
         torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
 
     def test_the_population_follows(self, effects, cells, draw):
@@ -141,30 +146,39 @@ class TestDraws:
         draw = effects.draw(torch.Generator().manual_seed(0), n_unseen)
         n_rows = [n + new for n, new in zip(N_LEVELS, n_unseen, strict=False)]
         assert [len(table) for table in draw.effects] == n_rows
-        assert draw.follows.shape == (7, N_GENES)
+        assert draw.follows.shape == (N_GENES,)
         assert set(draw.follows.unique().tolist()) == {0.0, 1.0}
-        # The first gene follows for certain and the last does not, in all levels.
-        assert (draw.follows[:, 0] == 1).all()
-        assert (draw.follows[:, -1] == 0).all()
+        # The first gene follows for certain and the last does not.
+        assert draw.follows[0] == 1
+        assert draw.follows[-1] == 0
         again = effects.draw(torch.Generator().manual_seed(0), n_unseen)
         assert torch.equal(again.fixed, draw.fixed)
 
+    def test_follow_as_often_as_is_probable(self, effects):
+        generator = torch.Generator().manual_seed(0)
+        often = torch.stack([effects.draw(generator).follows for _ in range(400)]).mean(0)
+        torch.testing.assert_close(often, FOLLOWS, atol=0.1, rtol=0)
 
-def test_averages_of_further_factors_count_what_the_batch_follows():
-    """Their own models have no guess: it is the batch's that has weighed it."""
-    effects = GeneEffects((4, 2), N_GENES, N_LATENT, N_STATES)
-    half = effects.factors[0].probabilities.shape[1] // 2
-    effects.factors[0].probabilities[:, half + 1] = torch.linspace(1, 0, N_GENES)
-    effects.factors[0].probabilities[:, 1] = torch.linspace(0, 1, N_GENES)
-    effects.factors[1].probabilities[:, 0] = 1
-    for factor in effects.factors:
-        factor.sizes.fill_(10)
-        factor.scale.fill_(1)
-    weights = torch.full((N_STATES,), 1 / N_STATES)
-    of_network = torch.tensor([[2.0], [-2.0]]).expand(2, N_GENES)
-    ours = effects.averages(1, weights, of_network)
-    expected = NETWORK_SHARE * of_network * torch.linspace(1, 0, N_GENES)
-    torch.testing.assert_close(ours.mean, expected.double(), rtol=1e-5, atol=1e-6)
+
+def test_averages_are_those_of_draws(effects):
+    """Moments and chances of either sign, with genes that follow, may follow and do not."""
+    n_draws, weights = 1_000, torch.tensor([0.5, 0.3, 0.2])
+    generator = torch.Generator().manual_seed(3)
+    draws = [effects.draw(generator) for _ in range(n_draws)]
+    for i, factor in enumerate(effects.factors):
+        of_network = torch.randn(len(factor.loc), N_GENES, generator=generator)
+        ours = effects.averages(i, weights, of_network)
+        values = []
+        for draw in draws:
+            of_states = draw.effects[i] + draw.follows * factor.correction
+            mean = torch.einsum("s,ksg->kg", weights, of_states)
+            values.append(mean + NETWORK_SHARE * draw.follows * of_network)
+        drawn = torch.stack(values).numpy()
+        error = 5 * drawn.std(0) / n_draws**0.5
+        assert np.all(np.abs(ours.mean.numpy() - drawn.mean(0)) < error)
+        np.testing.assert_allclose(ours.sd, drawn.std(0), rtol=0.15)
+        np.testing.assert_allclose(ours.negative, (drawn < -1e-6).mean(0), atol=0.08)
+        np.testing.assert_allclose(ours.positive, (drawn > 1e-6).mean(0), atol=0.08)
 
 
 def test_new_batches_start_with_the_centres_over_all():

@@ -6,13 +6,16 @@ import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
 import torch
+from scipy.stats import norm
 
 from scmedal_tools._gene_model import (
     NETWORK_SHARE,
     GroupSums,
+    MixedModel,
     backfitting_order,
     fit_crossed_models,
     fit_mixed_model,
+    probability_of_following,
     state_correlation,
 )
 from scmedal_tools._gene_model._equations import VARIANCES
@@ -84,89 +87,172 @@ def test_a_mixture_has_the_variance_of_its_parts(draw_cells, groups_of):
         assert errors[genes].mean() == pytest.approx(claimed[genes].mean(), rel=0.3)
 
 
-class TestGuess:
-    """A network's guess: of the first 100 genes right, of the second wrong, else of nothing."""
+def test_equals_dense_matrices(draw_cells, groups_of, solve_densely):
+    """Probabilities and moments, with the mixture over all variances written out."""
+    residuals, batch, state, _ = draw_cells(9, [0.4, 0.2, 0.0, 0.5], 0.2, n_cells=200)
+    groups = groups_of(residuals, batch, state)
+    similarity = state_correlation(torch.tensor([[0.0], [1.0], [3.0]]))
+    scale = np.random.default_rng(0).uniform(0.8, 1.2, size=(N_STATES, 4))
+    fitted = fit_mixed_model(groups, similarity, scale)
+    np.testing.assert_array_equal(fitted.scale, scale)
+    means = groups.means / scale
+    solutions = [
+        [
+            solve_densely(
+                groups.sizes,
+                means[:, :, gene],
+                of_batch + of_state * (similarity.numpy() if correlated else np.eye(3)),
+            )
+            for of_batch, of_state, correlated in VARIANCES
+        ]
+        for gene in range(4)
+    ]
+    evidence = np.array([[dense.evidence for dense in row] for row in solutions])
+    posterior = expectation_maximisation(evidence)
+    np.testing.assert_allclose(fitted.probabilities, posterior, atol=1e-6)
+    for gene, (weights, row) in enumerate(zip(posterior, solutions, strict=True)):
+        fixed = weights @ [dense.fixed for dense in row]
+        np.testing.assert_allclose(fitted.fixed[:, gene], scale[:, gene] * fixed, atol=1e-4)
+        locs = np.stack([dense.loc for dense in row])
+        sums = locs + np.stack([np.tile(dense.fixed, N_BATCH) for dense in row])
+        variances = np.stack([dense.covariance.diagonal() for dense in row])
+        of_sums = np.stack([dense.of_sum.diagonal() for dense in row])
+        sd = np.sqrt(weights @ (np.square(locs) + variances) - np.square(weights @ locs))
+        sd_of_sum = np.sqrt(weights @ (np.square(sums) + of_sums) - np.square(weights @ sums))
+        ours = fitted.loc, fitted.sd, fitted.sd_of_sum
+        for table, values in zip(ours, (weights @ locs, sd, sd_of_sum), strict=True):
+            theirs = scale[:, gene] * values.reshape(N_BATCH, N_STATES)
+            np.testing.assert_allclose(table[:, :, gene], theirs, atol=1e-4)
+
+
+def test_the_scale_is_the_noise_unless_it_is_given(draw_cells, groups_of):
+    residuals, batch, state, _ = draw_cells(10, [0.4, 0.0], 0.2, n_cells=200)
+    groups = groups_of(residuals, batch, state)
+    found = fit_mixed_model(groups, UNLIKE)
+    given = fit_mixed_model(groups, UNLIKE, np.sqrt(groups.noise()))
+    np.testing.assert_array_equal(found.loc, given.loc)
+
+
+def expectation_maximisation(log_likelihood):
+    """Posterior over columns, by as many steps as in the fit."""
+    likelihood = np.exp(log_likelihood - log_likelihood.max(1, keepdims=True))
+    frequencies = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
+    for _ in range(200):
+        posterior = likelihood * frequencies
+        posterior /= posterior.sum(1, keepdims=True)
+        frequencies = posterior.mean(0)
+    return posterior
+
+
+class TestFollowing:
+    """A network's guess: of the first 100 genes right, of the second wrong, else of nothing.
+
+    A quarter of the cells are held back.
+    """
+
+    LEVELS = np.arange(N_BATCH)[:, None]
 
     @pytest.fixture(scope="class")
     def guessed(self, draw_cells, groups_of):
+        """Fitted models, sums of what was held back, the guess, and the true effects."""
         residuals, batch, state, effects = draw_cells(7, np.repeat([0.5, 0.5, 0.0], 100), 0.0)
         rng = np.random.default_rng(8)
         guess = rng.normal(0, 1.0, size=effects.shape)
         guess[:, :, :100] = effects[:, :, :100] / NETWORK_SHARE
         guess[:, :, :100] += rng.normal(0, 0.1, size=(N_BATCH, N_STATES, 100))
-        groups = groups_of(residuals, batch, state)
-        return fit_mixed_model(groups, UNLIKE, guess=guess), groups, guess, effects
+        held_back = np.arange(len(batch)) % 4 == 0
+        # No validation cells of one group.
+        held_back &= (batch != 2) | (state != 1)
+        train = groups_of(residuals[~held_back], batch[~held_back], state[~held_back])
+        scale = np.sqrt(train.noise())
+        alone, following = (
+            fit_crossed_models(groups, self.LEVELS, (N_BATCH,), UNLIKE, scale)
+            for groups in (train, train.without(NETWORK_SHARE * guess))
+        )
+        where = batch[held_back], state[held_back]
+        sums = groups_of(residuals[held_back], *where), groups_of(guess[where], *where)
+        return alone, following, *sums, guess, effects
 
-    def test_right_ones_are_followed(self, guessed):
-        right, wrong, nothing = np.split(guessed[0].follows_guess, 3)
+    @pytest.fixture(scope="class")
+    def follows(self, guessed):
+        alone, following, held_back, of_network, *_ = guessed
+        return probability_of_following(alone, following, self.LEVELS, held_back, of_network)
+
+    def test_right_guesses_are_followed(self, follows):
+        right, wrong, nothing = np.split(follows, 3)
         assert np.quantile(right, 0.1) > 0.95
         assert np.quantile(wrong, 0.9) < 0.05
         assert np.quantile(nothing, 0.9) < 0.05
 
-    def test_genes_without_effects_get_none_from_it(self, guessed):
-        fitted, _, guess, _ = guessed
-        follows = fitted.follows_guess[200:]
-        total = fitted.loc[:, :, 200:] + NETWORK_SHARE * follows * guess[:, :, 200:]
-        assert np.abs(total).mean() < 0.01
+    def test_equals_predictive_likelihoods_group_by_group(self, guessed, follows):
+        (alone,), (following,), held_back, of_network, *_ = guessed
+        log_likelihood = np.zeros((300, 2))
+        for batch, state in np.argwhere(held_back.sizes > 0):
+            size = held_back.sizes[batch, state]
+            guess = of_network.sums[batch, state] / size
+            sd = np.hypot(alone.sd_of_sum[batch, state], alone.scale[state] / np.sqrt(size))
+            for column, (model, share) in enumerate([(alone, 0.0), (following, 0.5)]):
+                expected = model.fixed[state] + model.loc[batch, state] + share * guess
+                mean = held_back.sums[batch, state] / size
+                log_likelihood[:, column] += norm.logpdf(mean, expected, sd)
+        expected = expectation_maximisation(log_likelihood)[:, 1]
+        np.testing.assert_allclose(follows, expected, atol=1e-8)
 
-    def test_the_posterior_is_around_it(self, guessed):
-        """Closer to the truth than without, by as much as is claimed."""
-        fitted, groups, guess, effects = guessed
-        without = fit_mixed_model(groups, UNLIKE)
+    def test_of_several_factors_predictions_add_up(self):
+        """Written out for two factors with made-up models."""
+        rng = np.random.default_rng(0)
+        levels = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+
+        def made_up():
+            of_levels, of_states = (2, N_STATES, 6), (N_STATES, 6)
+            loc, sd, of_sum = rng.uniform(0.2, 0.6, size=(3, *of_levels))
+            fixed, scale = rng.uniform(0.5, 1.0, size=(2, *of_states))
+            nothing = np.empty(0)
+            parts = (nothing, scale, nothing, nothing, nothing, fixed, loc, sd, of_sum)
+            return MixedModel(*parts)
+
+        alone, following = [made_up(), made_up()], [made_up(), made_up()]
+        held_back, guess = GroupSums(4, N_STATES, 6), GroupSums(4, N_STATES, 6)
+        code, state = rng.integers(4, size=40), rng.integers(N_STATES, size=40)
+        for groups in (held_back, guess):
+            groups.add(rng.normal(1.2, 1, size=(40, 6)), code, state)
+        log_likelihood = np.zeros((6, 2))
+        for group, state in np.argwhere(held_back.sizes > 0):
+            size, (first, second) = held_back.sizes[group, state], levels[group]
+            variance = alone[0].sd_of_sum[first, state] ** 2 + alone[0].scale[state] ** 2 / size
+            variance = variance + alone[1].sd_of_sum[second, state] ** 2
+            for column, models in enumerate([alone, following]):
+                expected = models[0].fixed[state] + models[0].loc[first, state]
+                expected = expected + models[1].loc[second, state]
+                expected = expected + column * NETWORK_SHARE * guess.means[group, state]
+                mean = held_back.means[group, state]
+                log_likelihood[:, column] += norm.logpdf(mean, expected, np.sqrt(variance))
+        expected = expectation_maximisation(log_likelihood)[:, 1]
+        ours = probability_of_following(alone, following, levels, held_back, guess)
+        np.testing.assert_allclose(ours, expected, atol=1e-8)
+
+    def test_none_without_validation_cells(self, guessed):
+        alone, following, *_ = guessed
+        nobody = GroupSums(N_BATCH, N_STATES, 300)
+        follows = probability_of_following(alone, following, self.LEVELS, nobody, nobody)
+        np.testing.assert_array_equal(follows, np.zeros(300))
+
+    def test_genes_without_effects_get_none_from_it(self, guessed, follows):
+        (alone,), (following,), _, _, guess, _ = guessed
+        correction = following.loc - alone.loc + NETWORK_SHARE * guess
+        total = alone.loc + follows * correction
+        assert np.abs(total[:, :, 200:]).mean() < 0.01
+
+    def test_following_is_closer_to_the_truth(self, guessed):
+        """By as much as is claimed."""
+        (alone,), (following,), _, _, guess, effects = guessed
         right, truth = slice(0, 100), effects[:, :, :100] - effects[:, :, :100].mean(0)
-        total = fitted.loc[:, :, right] + NETWORK_SHARE * guess[:, :, right]
+        total = following.loc[:, :, right] + NETWORK_SHARE * guess[:, :, right]
         total -= total.mean(0)
-        errors = [np.square(x - truth).mean() for x in (total, without.loc[:, :, right])]
+        errors = [np.square(x - truth).mean() for x in (total, alone.loc[:, :, right])]
         assert errors[0] < 0.7 * errors[1]
-        claimed = np.square(fitted.sd[:, :, right]).mean()
-        assert claimed < 0.7 * np.square(without.sd[:, :, right]).mean()
-
-    def test_equals_dense_matrices(self, draw_cells, groups_of, solve_densely):
-        """Probabilities and moments, with the mixture over all variances written out."""
-        residuals, batch, state, effects = draw_cells(9, [0.4, 0.2, 0.0, 0.5], 0.2, n_cells=200)
-        groups = groups_of(residuals, batch, state)
-        guess = 2 * effects + np.random.default_rng(0).normal(0, 0.3, size=effects.shape)
-        guess[:, :, 1] *= -1
-        profiles = torch.tensor([[0.0], [1.0], [3.0]])
-        fitted = fit_mixed_model(groups, state_correlation(profiles), guess=guess)
-        scale = np.sqrt(groups.noise())
-        means, expected = groups.means / scale, 0.5 * guess / scale
-        similarity = state_correlation(profiles).numpy()
-        solutions = [
-            [
-                solve_densely(
-                    groups.sizes,
-                    means[:, :, gene] - follows * expected[:, :, gene],
-                    of_batch + of_state * (similarity if correlated else np.eye(3)),
-                )
-                for follows in (0, 1)
-                for of_batch, of_state, correlated in VARIANCES
-            ]
-            for gene in range(4)
-        ]
-        evidence = np.array([[dense.evidence for dense in row] for row in solutions])
-        evidence[:, len(VARIANCES)] = -np.inf  # no effect beyond the guess
-        likelihood = np.exp(evidence - evidence.max(1, keepdims=True))
-        frequencies = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
-        for _ in range(200):
-            posterior = likelihood * frequencies
-            posterior /= posterior.sum(1, keepdims=True)
-            frequencies = posterior.mean(0)
-        np.testing.assert_allclose(fitted.probabilities, posterior, atol=1e-6)
-        for gene, row in enumerate(solutions):
-            weights = posterior[gene]
-            loc = sum(w * dense.loc for w, dense in zip(weights, row, strict=True))
-            fixed = sum(w * dense.fixed for w, dense in zip(weights, row, strict=True))
-            share = np.repeat([0.0, 1.0], len(VARIANCES))[:, None] * expected[:, :, gene].ravel()
-            totals = np.stack([dense.loc for dense in row]) + share
-            variances = np.stack([dense.covariance.diagonal() for dense in row])
-            squares = weights @ (np.square(totals) + variances)
-            sd = np.sqrt(squares - np.square(weights @ totals))
-            of_groups = scale[:, gene] * np.ones((N_BATCH, 1))
-            for ours, values in ((fitted.loc, loc), (fitted.sd, sd)):
-                theirs = of_groups * values.reshape(N_BATCH, N_STATES)
-                np.testing.assert_allclose(ours[:, :, gene], theirs, atol=1e-4)
-            np.testing.assert_allclose(fitted.fixed[:, gene], scale[:, gene] * fixed, atol=1e-4)
+        claimed = np.square(following.sd[:, :, right]).mean()
+        assert claimed < 0.7 * np.square(alone.sd[:, :, right]).mean()
 
 
 class TestCrossed:
@@ -177,15 +263,14 @@ class TestCrossed:
         first, second = rng.integers(12, size=n), rng.integers(6, size=n)
         of_first, of_second = rng.normal(0, 0.6, 12), rng.normal(0, 0.4, 6)
         y = of_first[first] + of_second[second] + rng.normal(size=n)
-        groups, guess = GroupSums(72, 1, 60), GroupSums(72, 1, 60)
+        groups = GroupSums(72, 1, 60)
         code, state = first * 6 + second, np.zeros(n, int)
         # The same gene many times, as the prior over variances is learned from all genes.
         groups.add(np.repeat(y[:, None], 60, 1).astype(np.float32), code, state)
-        guess.add(np.zeros((n, 60)), code, state)
         levels = np.array([[k // 6, k % 6] for k in range(72)])
         scale = np.sqrt(groups.noise())
         alike = torch.ones(1, 1).double()
-        models = fit_crossed_models(groups, guess, levels, (12, 6), alike, scale)
+        models = fit_crossed_models(groups, levels, (12, 6), alike, scale)
         table = pd.DataFrame({"y": y, "first": first, "second": second, "all": 0})
         fitted = sm.MixedLM.from_formula(
             "y ~ 1",
@@ -197,24 +282,6 @@ class TestCrossed:
         for ours, theirs in ((models[0], blup[:12]), (models[1], blup[12:])):
             centred = ours.loc[:, 0, 0] - ours.loc[:, 0, 0].mean()
             np.testing.assert_allclose(centred, theirs - theirs.mean(), atol=0.03)
-
-    def test_the_guess_is_taken_out_of_further_factors(self):
-        """It is of all factors together: what the batch's model follows is explained."""
-        rng = np.random.default_rng(4)
-        n, n_genes = 4_000, 80
-        batch, second = rng.integers(6, size=n), rng.integers(4, size=n)
-        code, state = batch * 4 + second, np.zeros(n, int)
-        levels = np.array([[k // 4, k % 4] for k in range(24)])
-        of_batch, of_second = rng.normal(0, 0.6, (6, n_genes)), rng.normal(0, 0.6, (4, n_genes))
-        effects = (of_batch[batch] + of_second[second]).astype(np.float32)
-        groups, guess = GroupSums(24, 1, n_genes), GroupSums(24, 1, n_genes)
-        groups.add(effects + rng.normal(size=(n, n_genes)).astype(np.float32), code, state)
-        guess.add(effects / NETWORK_SHARE, code, state)
-        scale = np.sqrt(groups.noise())
-        alike = torch.ones(1, 1).double()
-        models = fit_crossed_models(groups, guess, levels, (6, 4), alike, scale)
-        assert models[0].follows_guess.mean() > 0.95
-        assert np.abs(models[1].loc).mean() < 0.05
 
     def test_the_batch_comes_last(self):
         """And of the others the one with the fewest levels first."""

@@ -1,5 +1,7 @@
 """Posterior of the effects on genes: moments, draws, and batches that were added."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,24 +15,23 @@ from scmedal_tools._gene_model import (
     fit_mixed_model,
 )
 from scmedal_tools._gene_model._equations import VARIANCES
+from scmedal_tools._gene_model._posterior import SPREAD
 
 N_FITTED, N_STATES, N_GENES = 8, 3, 200
 RAISED = 5
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2])
-# Variances that a gene has for certain, and whether its effects vary around the guess.
-CERTAIN = [
-    ((0.064, 0.016, False), False),
-    ((0.256, 0.064, True), False),
-    ((0.0, 0.016, False), True),
-    ((0.016, 0.0, False), True),
-]
+# Variances that a gene has for certain.
+CERTAIN = [(0.064, 0.016, False), (0.256, 0.064, True), (0.0, 0.016, False), (0.016, 0.0, False)]
+# Probabilities that they follow the network's guess.
+FOLLOWS = torch.tensor([0.0, 1.0, 0.5, 0.2])
 
 
-def holding(model: MixedModel, n_new: int = 0) -> MixedEffects:
-    n_levels, n_states, n_genes = model.means.shape
+def holding(
+    alone: MixedModel, following: MixedModel | None = None, n_new: int = 0
+) -> MixedEffects:
+    n_levels, n_states, n_genes = alone.means.shape
     effects = MixedEffects(n_levels, n_states, n_genes, n_new)
-    effects.set_model(model, np.zeros(model.means.shape))
+    effects.set_models(alone, following or alone, np.zeros(alone.means.shape))
     return effects
 
 
@@ -44,88 +45,83 @@ class TestKnownVariances:
         scale = rng.uniform(0.5, 2, size=(N_STATES, len(CERTAIN)))
         shape = (4, N_STATES, len(CERTAIN))
         means = np.where(sizes[:, :, None] > 0, 0.5 * rng.normal(size=shape), 0.0)
-        guess = 0.5 * rng.normal(size=shape)
         correlation = 0.5 + 0.5 * np.eye(N_STATES)
-        probabilities = np.zeros((len(CERTAIN), 2 * len(VARIANCES)))
-        fixed, loc, sd = np.empty_like(scale), np.empty(shape), np.empty(shape)
+        probabilities = np.zeros((len(CERTAIN), len(VARIANCES)))
+        fixed = np.empty_like(scale)
+        loc, sd, sd_of_sum = np.empty((3, *shape))
         solutions = []
-        for gene, (variances, follows) in enumerate(CERTAIN):
-            point = VARIANCES.index(variances) + follows * len(VARIANCES)
-            probabilities[gene, point] = 1
+        for gene, variances in enumerate(CERTAIN):
+            probabilities[gene, VARIANCES.index(variances)] = 1
             of_batch, of_state, correlated = variances
             covariance = of_batch + of_state * (correlation if correlated else np.eye(N_STATES))
-            y = means[:, :, gene] - follows * guess[:, :, gene]
-            dense = solve_densely(sizes, y, covariance)
+            dense = solve_densely(sizes, means[:, :, gene], covariance)
             fixed[:, gene] = dense.fixed
             loc[:, :, gene] = dense.loc.reshape(4, N_STATES)
             sd[:, :, gene] = np.sqrt(dense.covariance.diagonal()).reshape(4, N_STATES)
+            sd_of_sum[:, :, gene] = np.sqrt(dense.of_sum.diagonal()).reshape(4, N_STATES)
             solutions.append(dense)
-        moments = [scale * x for x in (fixed, loc, sd)]
-        model = MixedModel(sizes, scale, means, guess, probabilities, correlation, *moments)
-        return model, holding(model), solutions
+        moments = [scale * x for x in (fixed, loc, sd, sd_of_sum)]
+        model = MixedModel(sizes, scale, means, probabilities, correlation, *moments)
+        moved = 0.3 * rng.normal(size=shape), 0.3 * rng.normal(size=scale.shape)
+        following = replace(model, loc=model.loc + moved[0], fixed=model.fixed + moved[1])
+        return model, holding(model, following), solutions, moved
 
     @pytest.fixture(scope="class")
     def draws(self, solved):
+        """Fixed and random effects, the last ones of two levels that are not known."""
         generator = torch.Generator().manual_seed(0)
-        return [solved[1].draw(generator, n_unseen=2) for _ in range(1_200)]
+        draws = [solved[1].draw(generator, n_unseen=2) for _ in range(1_200)]
+        fixed, effects = zip(*draws, strict=True)
+        return torch.stack(fixed).numpy(), torch.stack(effects).numpy()
 
-    def test_averages_are_those_of_the_normal(self, solved):
-        model, effects, solutions = solved
-        of_network = torch.from_numpy(np.random.default_rng(1).normal(size=(4, len(CERTAIN))))
-        ours = effects.averages(WEIGHTS, of_network)
-        for gene, (dense, (_, follows)) in enumerate(zip(solutions, CERTAIN, strict=True)):
+    def test_corrections_are_what_following_changes(self, solved):
+        _, effects, _, (of_levels, of_states) = solved
+        np.testing.assert_allclose(effects.correction, of_levels, atol=1e-6)
+        np.testing.assert_allclose(effects.fixed_correction, of_states, atol=1e-6)
+
+    def test_averages_are_those_of_two_normals(self, solved):
+        """One around 0 and one around the guess, each wider than the posterior."""
+        model, effects, solutions, (moved, _) = solved
+        guess = torch.from_numpy(np.random.default_rng(1).normal(size=(4, len(CERTAIN))))
+        ours = effects.averages(WEIGHTS, guess, FOLLOWS)
+        for gene, (dense, follows) in enumerate(zip(solutions, FOLLOWS.numpy(), strict=True)):
             weights = WEIGHTS.numpy() * model.scale[:, gene]
             for level in range(4):
                 rows = slice(N_STATES * level, N_STATES * (level + 1))
-                mean = weights @ dense.loc[rows]
-                mean += follows * NETWORK_SHARE * of_network[level, gene].item()
-                sd = np.sqrt(weights @ dense.covariance[rows, rows] @ weights)
-                theirs = mean, sd, norm.cdf(0, mean, sd), norm.sf(0, mean, sd)
+                change = WEIGHTS.numpy() @ moved[level, :, gene] + guess[level, gene].item()
+                means = weights @ dense.loc[rows] + np.array([0.0, change])
+                variance = SPREAD**2 * weights @ dense.covariance[rows, rows] @ weights
+                shares = np.array([1 - follows, follows])
+                mean, sd = shares @ means, np.sqrt(variance)
+                of_mixture = np.sqrt(variance + shares @ np.square(means - mean))
+                below, above = (shares @ f(0, means, sd) for f in (norm.cdf, norm.sf))
+                theirs = mean, of_mixture, below, above
                 for value, expected in zip(ours, theirs, strict=True):
                     assert value[level, gene].item() == pytest.approx(expected, abs=1e-5)
 
-    def test_what_a_factor_follows_whatever_its_variances(self, solved):
-        """Of further factors: it moves the mean, and the chances with it."""
-        _, effects, _ = solved
-        of_network = torch.full((4, len(CERTAIN)), 3.0)
-        followed = torch.tensor([1.0, 0.5, 0.0, 0.0])
-        without = effects.averages(WEIGHTS, torch.zeros_like(of_network))
-        ours = effects.averages(WEIGHTS, of_network, followed)
-        follows = torch.tensor([float(follows) for _, follows in CERTAIN])
-        expected = NETWORK_SHARE * 3.0 * (followed + follows)
-        torch.testing.assert_close(
-            ours.mean - without.mean, expected.expand(4, -1).double(), **CLOSE
-        )
-        torch.testing.assert_close(ours.sd, without.sd, **CLOSE)
-        assert (ours.positive[:, 0] > without.positive[:, 0]).all()
-
     def test_draws_have_the_moments(self, solved, draws):
-        model = solved[0]
-        values = torch.stack([draw.effects for draw in draws]).numpy()[:, :4]
-        np.testing.assert_allclose(values.mean(0), model.loc, atol=0.12)
-        np.testing.assert_allclose(values.std(0), model.sd, rtol=0.12)
-        fixed = torch.stack([draw.fixed for draw in draws]).numpy()
-        np.testing.assert_allclose(fixed.mean(0), model.fixed, atol=0.12)
+        """Their means, and their standard deviations times the spread."""
+        model, (fixed, effects) = solved[0], draws
+        np.testing.assert_allclose(effects[:, :4].mean(0), model.loc, atol=0.12 * SPREAD)
+        np.testing.assert_allclose(effects[:, :4].std(0), SPREAD * model.sd, rtol=0.12)
+        np.testing.assert_allclose(fixed.mean(0), model.fixed, atol=0.12 * SPREAD)
+        both = (fixed[:, None] + effects[:, :4]).std(0)
+        np.testing.assert_allclose(both, SPREAD * model.sd_of_sum, rtol=0.12)
 
     def test_fixed_effects_move_with_the_random_ones(self, solved, draws):
         """Group means that are known well leave no doubt about the sum of both."""
-        both = torch.stack([draw.fixed + draw.effects[:4] for draw in draws]).numpy().var(0)
-        apart = torch.stack([draw.fixed for draw in draws]).numpy().var(0)
+        fixed, effects = draws
+        both, apart = (fixed[:, None] + effects[:, :4]).var(0), fixed.var(0)
         large = solved[0].sizes.argmax(0)
         # Of the first two genes, whose effects are large.
         assert np.all(both[large, range(N_STATES), :2] < apart[:, :2])
 
-    def test_draws_follow_the_guess_or_not(self, draws):
-        expected = torch.tensor([float(follows) for _, follows in CERTAIN]).expand(6, -1)
-        for draw in draws[:5]:
-            assert torch.equal(draw.follows, expected)
-
     def test_unseen_levels_are_drawn_from_the_prior(self, solved, draws):
-        model = solved[0]
-        values = torch.stack([draw.effects for draw in draws]).numpy()[:, 4:]
-        for gene, ((of_batch, of_state, correlated), _) in enumerate(CERTAIN):
+        """Widened likewise."""
+        model, values = solved[0], draws[1][:, 4:]
+        for gene, (of_batch, of_state, correlated) in enumerate(CERTAIN):
             similarity = model.correlation if correlated else np.eye(N_STATES)
-            scale = model.scale[:, gene]
+            scale = SPREAD * model.scale[:, gene]
             prior = np.outer(scale, scale) * (of_batch + of_state * similarity)
             largest = prior.max()
             for level in range(2):
@@ -138,29 +134,17 @@ class TestKnownVariances:
 
 
 class TestMixtures:
-    """Genes with little data, of which several variances may be true, around a guess or not."""
+    """Genes with little data, of which several variances may be true."""
 
-    @pytest.fixture(scope="class")
-    def fitted(self, draw_cells, groups_of):
-        residuals, batch, state, effects = draw_cells(5, np.repeat([0.0, 0.4], 6), 0.1, 160)
-        guess = effects / NETWORK_SHARE
-        guess += np.random.default_rng(0).normal(0, 0.6, size=effects.shape)
-        groups = groups_of(residuals, batch, state)
-        return fit_mixed_model(groups, torch.eye(N_STATES).double(), guess=guess), guess
-
-    def test_averages_are_those_of_draws(self, fitted):
-        model, guess = fitted
-        assert 0.05 < model.follows_guess.mean() < 0.95
+    def test_averages_are_those_of_draws(self, draw_cells, groups_of):
+        residuals, batch, state, _ = draw_cells(5, np.repeat([0.0, 0.4], 6), 0.1, 160)
+        model = fit_mixed_model(groups_of(residuals, batch, state), torch.eye(N_STATES).double())
         effects = holding(model)
-        of_network = torch.from_numpy(np.einsum("s,ksg->kg", WEIGHTS, guess))
-        ours = effects.averages(WEIGHTS, of_network)
+        nothing = torch.zeros(N_FITTED, 12)
+        ours = effects.averages(WEIGHTS, nothing, torch.zeros(12))
         generator = torch.Generator().manual_seed(0)
-        values = []
-        for _ in range(400):
-            draw = effects.draw(generator)
-            followed = NETWORK_SHARE * draw.follows * of_network
-            values.append(torch.einsum("s,ksg->kg", WEIGHTS, draw.effects) + followed)
-        drawn = torch.stack(values).numpy()
+        values = [effects.draw(generator)[1] for _ in range(400)]
+        drawn = torch.einsum("s,nksg->nkg", WEIGHTS, torch.stack(values)).numpy()
         error = 5 * drawn.std(0) / 400**0.5 + 1e-6
         assert np.all(np.abs(ours.mean.numpy() - drawn.mean(0)) < error)
         np.testing.assert_allclose(ours.sd, drawn.std(0), rtol=0.2, atol=0.01)
@@ -169,6 +153,7 @@ class TestMixtures:
         # The rest is that there is no effect.
         none = np.broadcast_to(model.probabilities[:, 0], drawn.shape[1:])
         np.testing.assert_allclose(1 - ours.negative - ours.positive, none, atol=1e-3)
+        assert 0.01 < none.mean() < 0.99
 
 
 class TestAddedBatch:
@@ -192,16 +177,18 @@ class TestAddedBatch:
 
     @staticmethod
     def grow(fitted, new, guess):
+        """``guess`` is what genes that follow have of it."""
         grown = MixedEffects(N_FITTED + 1, N_STATES, N_GENES, n_new=1)
         for name, values in fitted.named_buffers():
             getattr(grown, name)[: len(values)] = values
-        grown.learn_new(new.sizes, new.means, guess)
+        grown.learn_new(new.sizes, new.means, new.means - guess)
         return grown
 
     @pytest.fixture(scope="class")
     def draws(self, grown):
         generator = torch.Generator().manual_seed(0)
-        return [grown[1].draw(generator) for _ in range(300)]
+        fixed, effects = zip(*(grown[1].draw(generator) for _ in range(300)), strict=True)
+        return torch.stack(fixed), torch.stack(effects)
 
     def test_the_others_keep_theirs(self, grown):
         fitted, grown, *_ = grown
@@ -224,48 +211,72 @@ class TestAddedBatch:
 
     def test_its_averages_are_those_of_its_posterior(self, grown):
         grown = grown[1]
-        averages = grown.averages(torch.eye(N_STATES)[1], torch.zeros(N_FITTED + 1, N_GENES))
+        nothing = torch.zeros(N_FITTED + 1, N_GENES)
+        averages = grown.averages(torch.eye(N_STATES)[1], nothing, torch.zeros(N_GENES))
         expected = grown.loc[:, 1].double()
         torch.testing.assert_close(averages.mean, expected, atol=1e-3, rtol=1e-3)
-        torch.testing.assert_close(
-            averages.sd[N_FITTED], grown.sd[N_FITTED, 1].double(), atol=1e-3, rtol=1e-2
-        )
         assert averages.positive[N_FITTED, RAISED] > 0.999
         assert averages.positive[0, RAISED] < 0.9
+
+    def test_its_averages_are_a_mixture_of_normals(self, grown):
+        """Given the fixed effects, written out for each point of the grid."""
+        _, grown, _, new = grown
+        scale = grown.scale.double().numpy()
+        rest = (new.means[N_FITTED] - grown.fixed.numpy()) / scale
+        mean = squares = 0.0
+        for weight, (of_batch, of_state, _) in zip(
+            grown.new_probabilities.T, VARIANCES, strict=True
+        ):
+            prior = of_batch + of_state * np.eye(N_STATES)
+            gain = prior @ np.linalg.inv(prior + np.diag(1 / new.sizes[N_FITTED]))
+            centre, variance = (gain @ rest)[1], SPREAD**2 * (prior - gain @ prior)[1, 1]
+            mean = mean + weight.numpy() * centre
+            squares = squares + weight.numpy() * (np.square(centre) + variance)
+        nothing = torch.zeros(N_FITTED + 1, N_GENES)
+        ours = grown.averages(torch.eye(N_STATES)[1], nothing, torch.zeros(N_GENES))
+        np.testing.assert_allclose(ours.mean[N_FITTED], scale[1] * mean, atol=1e-4)
+        sd = scale[1] * np.sqrt(squares - np.square(mean))
+        np.testing.assert_allclose(ours.sd[N_FITTED], sd, rtol=1e-2, atol=1e-3)
 
     def test_draws_have_its_posterior(self, grown, draws):
         """Its cells leave little doubt about the sum of fixed and random effects."""
         grown = grown[1]
-        of_sum = torch.stack([draw.fixed + draw.effects[N_FITTED] for draw in draws])
+        fixed, effects = draws
+        of_sum = fixed + effects[:, N_FITTED]
         expected = grown.fixed + grown.loc[N_FITTED]
-        sd = grown.sd[N_FITTED]
+        sd = SPREAD * grown.sd[N_FITTED]
         large = sd > 0.5 * sd.max()
         assert (of_sum.mean(0) - expected)[large].abs().mean() < 0.15 * sd[large].mean()
         assert (of_sum.std(0)[large] / sd[large]).mean().item() == pytest.approx(1, abs=0.15)
 
     def test_has_the_same_fixed_effects_in_a_draw(self, draws):
         """So that its difference to the others is as uncertain as their groups' means are."""
-        effects = torch.stack([draw.effects for draw in draws])
-        fixed = torch.stack([draw.fixed for draw in draws])
+        fixed, effects = draws
         for batch in (0, N_FITTED):
-            # The variance of a mean of about 100 cells.
-            assert (fixed + effects[:, batch]).var(0)[:, ::2].mean() < 0.02
+            # Without the spread, the variance of a mean of about 100 cells.
+            assert (fixed + effects[:, batch]).var(0)[:, ::2].mean() < 0.02 * SPREAD**2
         to_new = (effects[:, N_FITTED] - effects[:, 0]).var(0)[:, ::2].mean()
         between_fitted = (effects[:, 1] - effects[:, 0]).var(0)[:, ::2].mean()
         assert to_new == pytest.approx(between_fitted.item(), rel=0.3)
 
-    def test_a_gene_that_only_its_network_knows_of(self, grown):
-        """The guess may be followed that no other batch has followed, but is never exact."""
-        fitted, _, _, new = grown
+    def test_a_guess_of_it_is_left_out_of_the_correction(self, grown):
+        """Genes that follow have the share of the guess, and what it leaves."""
+        fitted, without, _, new = grown
         guess = np.zeros_like(new.means)
         guess[N_FITTED, :, RAISED] = 2.0 / NETWORK_SHARE
-        grown = self.grow(fitted, new, guess)
-        follows = grown.follows[N_FITTED, RAISED]
-        assert follows > 0.5
-        assert grown.follows[0, RAISED] < 0.01
-        total = grown.loc[N_FITTED, :, RAISED].mean() + 2.0 * follows
-        of_network = torch.from_numpy(guess.mean(1))
-        averages = grown.averages(torch.full((N_STATES,), 1 / N_STATES), of_network)
-        assert averages.mean[N_FITTED, RAISED].item() == pytest.approx(total.item(), abs=1e-3)
-        assert total.item() == pytest.approx(2.0, abs=0.3)
+        grown = self.grow(fitted, new, NETWORK_SHARE * guess)
+        assert torch.equal(grown.loc, without.loc)
+        other = np.setdiff1d(np.arange(N_GENES), [RAISED])
+        assert grown.correction[N_FITTED][:, other].abs().max() < 1e-5
+        # The raised gene's effect is in the guess, so that nearly nothing is left.
+        corrected = grown.loc[N_FITTED, :, RAISED] + grown.correction[N_FITTED, :, RAISED]
+        assert corrected.abs().max() < 0.4
+        follows = torch.zeros(N_GENES)
+        follows[RAISED] = 1.0
+        of_network = NETWORK_SHARE * torch.from_numpy(guess.mean(1))
+        weights = torch.full((N_STATES,), 1 / N_STATES)
+        averages = grown.averages(weights, of_network, follows)
+        total = corrected.mean().item() + 2.0
+        assert averages.mean[N_FITTED, RAISED].item() == pytest.approx(total, abs=1e-3)
+        assert total == pytest.approx(2.0, abs=0.3)
         assert averages.positive[N_FITTED, RAISED] > 0.99

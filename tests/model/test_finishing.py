@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from scmedal_tools._gene_model import NETWORK_SHARE
+from scmedal_tools._gene_model import (
+    NETWORK_SHARE,
+    GroupSums,
+    fit_mixed_model,
+    probability_of_following,
+)
 from scmedal_tools.model import SCMEDAL_RE
 
 UNFINISHED = "The effects on single genes and the axes of the latents are not fitted"
@@ -49,6 +54,22 @@ def means_of(values, parts):
     return sums / np.maximum(sizes, 1), sizes[:, :, 0]
 
 
+def sums_of(means, sizes):
+    sums = GroupSums(*means.shape)
+    sums.sizes[:], sums.sums[:] = sizes, sizes[:, :, None] * means
+    return sums
+
+
+def noise_of(values, parts):
+    """Standard deviations around the groups' means; that over all states counts as ten cells."""
+    means, sizes = means_of(values.astype(float), parts)
+    squares, rest = np.zeros(means.shape[1:]), values - means[parts.batch, parts.state]
+    np.add.at(squares, parts.state, np.square(rest))
+    freedom = (sizes.sum(0) - (sizes > 0).sum(0))[:, None]
+    overall = squares.sum(0) / freedom.sum()
+    return np.sqrt((squares + 10 * overall) / (freedom + 10))
+
+
 def state_of(model):
     return {name: values.clone() for name, values in model.module.state_dict().items()}
 
@@ -72,19 +93,74 @@ class TestGroups:
         np.testing.assert_allclose(effects.scale * effects.means, expected, atol=1e-4)
         assert effects.content.abs().max() > 1e-3
 
-    def test_the_guess_is_what_the_network_adds(self, model, parts):
+    def test_the_scale_is_the_noise_of_what_the_effects_are_of(self, model, parts):
+        """A share of what the content has of the state's cells is theirs."""
+        values = parts.x - 0.7 * parts.population
         effects = model.module.gene_effects.factors[0]
+        np.testing.assert_allclose(effects.scale, noise_of(values, parts), rtol=1e-4, atol=1e-4)
+
+    def test_in_given_states_it_is_that_of_the_expression(self, fit, cells):
+        model = fit("SCMEDAL_RE", cells.copy(), {"states_key": "cell_type"})
+        rows = np.sort(model.train_indices)
+        adata = model.adata[rows]
+        x = model.module.scaler(torch.as_tensor(adata.X.toarray())).numpy()
+        batch = model.batch_names.get_indexer(adata.obs["donor"])
+        parts = Parts(x, x, x, batch, adata.obs["cell_type"].cat.codes.to_numpy().astype(int))
+        effects = model.module.gene_effects.factors[0]
+        expected = noise_of(x, parts)[: effects.scale.shape[0]]
+        np.testing.assert_allclose(effects.scale, expected, rtol=1e-4, atol=1e-4)
+
+
+class TestGuess:
+    @pytest.fixture(scope="class")
+    def refitted(self, model):
+        """Models without and with the guess, of the groups' means."""
+        parts = parts_of(model, np.sort(model.train_indices))
+        effects = model.module.gene_effects.factors[0]
+        missed, sizes = means_of(parts.x - parts.population, parts)
+        explained = missed + effects.content.numpy()
         added, _ = means_of(parts.network - parts.population, parts)
-        expected = NETWORK_SHARE * added
-        np.testing.assert_allclose(effects.scale * effects.guess, expected, atol=1e-4)
+        scale, correlation = effects.scale.double().numpy(), effects.correlation.double()
+        return [
+            fit_mixed_model(sums_of(means, sizes), correlation, scale)
+            for means in (explained, explained - NETWORK_SHARE * added)
+        ]
+
+    def test_corrections_are_what_it_changes(self, model, refitted):
+        effects, (alone, following) = model.module.gene_effects.factors[0], refitted
+        np.testing.assert_allclose(effects.loc, alone.loc, atol=1e-3)
+        np.testing.assert_allclose(effects.correction, following.loc - alone.loc, atol=1e-3)
+        changed = following.fixed - alone.fixed
+        np.testing.assert_allclose(effects.fixed_correction, changed, atol=1e-3)
+        assert effects.fixed_correction.abs().max() > 1e-3
+
+    def test_is_judged_by_validation_cells(self, model, refitted):
+        assert len(model.validation_indices)
+        parts = parts_of(model, np.sort(model.validation_indices))
+        effects = model.module.gene_effects
+        missed, sizes = means_of(parts.x - parts.population, parts)
+        added, _ = means_of(parts.network - parts.population, parts)
+        explained = missed + effects.factors[0].content.numpy()
+        expected = probability_of_following(
+            *([fitted] for fitted in refitted),
+            np.arange(4)[:, None],
+            sums_of(explained, sizes),
+            sums_of(added, sizes),
+        )
+        np.testing.assert_allclose(effects.follows, expected, atol=0.02)
+
+    def test_is_not_followed_without_them(self, fit, adata):
+        model = fit("SCMEDAL_RE", adata, train_size=1.0)
+        assert not model.module.gene_effects.follows.any()
 
 
 def test_reconstructions_have_them(model):
     cells = np.arange(0, 240, 7)
     parts, effects = parts_of(model, cells), model.module.gene_effects.factors[0]
-    follows = effects.follows[0].numpy()
     own = parts.batch, parts.state
-    expected = parts.population + NETWORK_SHARE * follows * (parts.network - parts.population)
+    guessed = NETWORK_SHARE * (parts.network - parts.population)
+    guessed += (effects.fixed_correction[parts.state] + effects.correction[own]).numpy()
+    expected = parts.population + model.module.gene_effects.follows.numpy() * guessed
     expected += (effects.fixed[parts.state] + effects.loc[own] - effects.content[own]).numpy()
     expected = model.module.scaler.inverse(torch.as_tensor(expected))
     ours = model.get_reconstruction(indices=cells, return_numpy=True)
