@@ -20,12 +20,12 @@ def normalized(fit, cells):
 @pytest.fixture
 def followed(re):
     """The model with genes of which some follow the network's guess, and some do not."""
-    probabilities = re.module.gene_effects.factors[0].probabilities
-    before, half = probabilities.clone(), probabilities.shape[1] // 2
-    probabilities[::2, half:] += probabilities[::2, :half]
-    probabilities[::2, :half] = 0
+    follows = re.module.gene_effects.follows
+    before = follows.clone()
+    follows.fill_(0.0)
+    follows[::2] = 1.0
     yield re
-    probabilities.copy_(before)
+    follows.copy_(before)
 
 
 def check(model, **options):

@@ -40,6 +40,7 @@ def without_effects(re):
     """The model with every random effect at its prior mean."""
     tables = (*re.module.effect_tables.values(), *re.module.gene_effects.factors)
     means = [table.loc.data for table in tables]
+    means += [table.correction for table in re.module.gene_effects.factors]
     before = [mean.clone() for mean in means]
     for mean in means:
         mean.zero_()
@@ -102,6 +103,7 @@ class TestCounterfactual:
         reached = {"content": ("bott", "dec", "out"), "decoder": ("dec", "out")}.get(swap, ("",))
         tables = [t for k, t in module.effect_tables.items() if k.startswith(reached)]
         means = [table.loc.data for table in tables]
+    means += [table.correction for table in re.module.gene_effects.factors]
         means.append(module.gene_effects.factors[0].loc)
         ours = re.get_counterfactual_expression(transform_batch="population", swap=swap)
         before = [mean.clone() for mean in means]

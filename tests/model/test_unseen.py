@@ -51,7 +51,9 @@ def test_population_has_no_effects(re, newcomers, is_new):
         x_hat = module.decode(inferred["z"], anyone, draw=zeros)
     # What the content has of the batch is not known of an unseen one.
     state = module.gene_effects.state_of(inferred["content"], torch.full((len(x), 1), -1))
-    expected = module.scaler.inverse(x_hat + module.gene_effects.factors[0].fixed[state])
+    effects = module.gene_effects
+    fixed = effects.factors[0].fixed + effects.follows * effects.factors[0].fixed_correction
+    expected = module.scaler.inverse(x_hat + fixed[state])
     np.testing.assert_allclose(ours[is_new], expected.numpy(), atol=1e-4)
 
 

@@ -17,11 +17,12 @@ from ._fit import (
 )
 from ._groups import GroupSums
 from ._guess import NETWORK_SHARE, probability_of_following
-from ._posterior import MixedEffects
+from ._posterior import SPREAD, MixedEffects
 from ._states import find_states, harmony_clusters
 
 __all__ = [
     "NETWORK_SHARE",
+    "SPREAD",
     "GeneEffects",
     "GeneEffectsDraw",
     "GroupSums",

@@ -12,7 +12,7 @@ from torch import nn
 from scmedal_tools._tables import effects_of, look_up
 
 from ._guess import NETWORK_SHARE
-from ._posterior import MixedEffects
+from ._posterior import SPREAD, MixedEffects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,12 +137,18 @@ class GeneEffects(nn.Module):
         return (content[:, None] - centres).square().sum(2).argmin(1)
 
     def draw(
-        self, generator: torch.Generator, n_unseen: Sequence[int] | None = None
+        self,
+        generator: torch.Generator,
+        n_unseen: Sequence[int] | None = None,
+        spread: float = SPREAD,
     ) -> GeneEffectsDraw:
-        """One draw of all effects, those of unseen levels (as many for each factor) follow."""
+        """One draw of all effects, those of unseen levels (as many for each factor) follow.
+
+        ``spread`` widens the posterior.
+        """
         uniform = torch.rand(self.follows.shape, generator=generator).to(self.follows)
         n_unseen = n_unseen or [0] * len(self.factors)
-        drawn = [f.draw(generator, n) for f, n in zip(self.factors, n_unseen, strict=True)]
+        drawn = [f.draw(generator, n, spread) for f, n in zip(self.factors, n_unseen, strict=True)]
         follows = (uniform < self.follows).to(self.follows)
         return GeneEffectsDraw(follows, drawn[0][0], [effects for _, effects in drawn])
 

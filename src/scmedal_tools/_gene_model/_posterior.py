@@ -149,7 +149,9 @@ class MixedEffects(nn.Module):
         """Mean variances of both kinds of effects relative to that of the cells, 2 x genes."""
         return (self.probabilities @ self.probabilities.new_tensor(VARIANCES)[:, :2]).T
 
-    def draw(self, generator: torch.Generator, n_unseen: int = 0) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, generator: torch.Generator, n_unseen: int = 0, spread: float = SPREAD
+    ) -> tuple[Tensor, Tensor]:
         """One draw of fixed and random effects, states x genes and levels x states x genes.
 
         Effects of levels that are not known, drawn from the prior, follow those of the others.
@@ -162,15 +164,15 @@ class MixedEffects(nn.Module):
         for point, genes in _drawn(self.probabilities, generator):
             equations = MixedEquations(sizes, considered[point], self.n_fitted)
             y = means[:, :, genes]
-            fixed[:, genes] = equations.draw_fixed(y, generator, SPREAD)
-            effects[:, :, genes] = equations.draw_effects(y, fixed[:, genes], generator, SPREAD)
+            fixed[:, genes] = equations.draw_fixed(y, generator, spread)
+            effects[:, :, genes] = equations.draw_effects(y, fixed[:, genes], generator, spread)
         if self.n_new:
             new = slice(self.n_fitted, self.n_fitted + self.n_new)
             for point, genes in _drawn(self.new_probabilities, generator):
                 equations = MixedEquations(sizes[new], considered[point])
                 # Given the same fixed effects, from which all are counted.
                 effects[new][:, :, genes] = equations.draw_effects(
-                    means[new][:, :, genes], fixed[:, genes], generator, SPREAD
+                    means[new][:, :, genes], fixed[:, genes], generator, spread
                 )
         return self.scale * fixed.to(self.scale), self.scale * effects.to(self.scale)
 

@@ -14,6 +14,7 @@ from pandas.api.types import is_scalar
 from scvi import settings
 from scvi.model.base import BaseModelClass
 
+from scmedal_tools._gene_model import SPREAD
 from scmedal_tools.module._levels import POPULATION as POPULATION_LEVEL
 from scmedal_tools.module._levels import levels_of
 
@@ -361,8 +362,10 @@ class CounterfactualMixin(BaseModelClass):
             )
         return swap
 
-    def _draw_effects(self, n_samples: int, n_unseen: Sequence[int] | None = None) -> Draws:
-        draw = partial(self.module.draw_effects, n_unseen=n_unseen)
+    def _draw_effects(
+        self, n_samples: int, n_unseen: Sequence[int] | None = None, spread: float = SPREAD
+    ) -> Draws:
+        draw = partial(self.module.draw_effects, n_unseen=n_unseen, spread=spread)
         return Draws(draw, _seed(), n_samples)
 
 

@@ -272,7 +272,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
                 f"error by a factor of {gap:.4f}. Either the batches do not differ, or training "
                 "was too short. `tl.effects_diagnostics(model)` has the details.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         self._warn_if_unsettled()
 
@@ -301,7 +301,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
                 "not support may be left. Train with a smaller `max_epochs`, or with "
                 "`early_stopping=False`.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     @torch.inference_mode()

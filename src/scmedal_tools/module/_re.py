@@ -12,7 +12,7 @@ from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 from torch.nn import functional as F
 
-from scmedal_tools._gene_model import GeneEffects
+from scmedal_tools._gene_model import SPREAD, GeneEffects
 
 from ._base import MedalModule
 from ._layers import Classifier
@@ -350,16 +350,22 @@ class REModule(MedalModule):
         return {k: m for k, m in self.named_modules() if isinstance(m, RandomEffects)}
 
     def draw_effects(
-        self, generator: torch.Generator, n_unseen: Sequence[int] | None = None
+        self,
+        generator: torch.Generator,
+        n_unseen: Sequence[int] | None = None,
+        spread: float = SPREAD,
     ) -> dict[str, Tensor | GeneEffectsDraw]:
-        """One posterior draw of all random effects; of unseen levels from the prior."""
+        """One posterior draw of all random effects; of unseen levels from the prior.
+
+        ``spread`` widens the posterior of the effects on single genes.
+        """
         n_unseen = n_unseen or [0] * len(self.n_levels)
         drawn: dict[str, Tensor | GeneEffectsDraw] = {
             name: table.draw(generator, n_unseen[factor_of(name)])
             for name, table in self.effect_tables.items()
         }
         if (gene_effects := self._fitted_gene_effects) is not None:
-            drawn["gene_effects"] = gene_effects.draw(generator, n_unseen)
+            drawn["gene_effects"] = gene_effects.draw(generator, n_unseen, spread)
         return drawn
 
     def decode_in_population(self, content: Tensor, genes: Tensor | None = None) -> Tensor:

@@ -138,7 +138,11 @@ def _between_levels(
     swap = model._check_swap(None)
     targets = [model._population, *model._levels_alone(factor)]
     draws = tqdm(
-        model._draw_effects(n_samples), total=n_samples, disable=not progress, desc="Draws"
+        # Of the posterior as it is: wider draws would count as variance between batches.
+        model._draw_effects(n_samples, spread=1.0),
+        total=n_samples,
+        disable=not progress,
+        desc="Draws",
     )
     total = torch.zeros(())
     for draw in draws:
