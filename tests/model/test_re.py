@@ -103,8 +103,8 @@ class TestCounterfactual:
         reached = {"content": ("bott", "dec", "out"), "decoder": ("dec", "out")}.get(swap, ("",))
         tables = [t for k, t in module.effect_tables.items() if k.startswith(reached)]
         means = [table.loc.data for table in tables]
-    means += [table.correction for table in re.module.gene_effects.factors]
         means.append(module.gene_effects.factors[0].loc)
+        means.append(module.gene_effects.factors[0].correction)
         ours = re.get_counterfactual_expression(transform_batch="population", swap=swap)
         before = [mean.clone() for mean in means]
         for mean in means:
