@@ -150,7 +150,7 @@ class TestGuess:
         np.testing.assert_allclose(effects.follows, expected, atol=0.02)
 
     def test_is_not_followed_without_them(self, fit, adata):
-        model = fit("SCMEDAL_RE", adata, train_size=1.0)
+        model = fit("SCMEDAL_RE", adata, train_size=1.0, early_stopping=False)
         assert not model.module.gene_effects.follows.any()
 
 

@@ -100,10 +100,9 @@ class TestPrior:
         deviations = draws - draws.mean(0)
         minibatches = re._minibatches(newcomers, None, None, None, "population")
         state = re._collect(minibatches, lambda tensors: re._state_of(tensors)[:, None])[:, 0]
-        of_donors = [
-            deviations[:, (newcomers.obs["donor"] == name).to_numpy() & (state == state[0])]
-            for name in ("new_1", "new_2")
-        ]
+        new = [(newcomers.obs["donor"] == name).to_numpy() for name in ("new_1", "new_2")]
+        common = max(np.unique(state), key=lambda s: min((state[of] == s).sum() for of in new))
+        of_donors = [deviations[:, of & (state == common)] for of in new]
         first, second, other = (
             x.ravel() for x in (of_donors[0][:, 0], of_donors[0][:, 1], of_donors[1][:, 0])
         )

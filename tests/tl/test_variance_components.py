@@ -1,5 +1,7 @@
 """Variance components of genes against numpy, effects set by hand, and statsmodels."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,7 +39,9 @@ class TestDefinition:
         )
         np.testing.assert_allclose(components["content"], population.var(0), rtol=1e-4, atol=1e-9)
 
-    def test_batch_is_of_differences_within_a_draw(self, trained, components):
+    def test_batch_is_of_differences_within_a_draw(self, trained, components, monkeypatch):
+        """Of the posterior as it is, not of the wider draws of intervals."""
+        monkeypatch.setattr(trained, "_draw_effects", partial(trained._draw_effects, spread=1.0))
         swapped = trained.get_counterfactual_expression(
             indices=TEST,
             transform_batch=[*trained.batch_names, "population"],
