@@ -30,9 +30,7 @@ def tables() -> dict[str, str]:
         "swaps": swaps(),
         "controls": controls(),
         "silhouettes": silhouettes(),
-        "simulated": simulated(),
-        "intervals": intervals(),
-    }
+    } | ({"simulated": simulated(), "intervals": intervals()} if _has_simulated() else {})
 
 
 def results(name: str, kind: str) -> list[dict]:
@@ -236,6 +234,10 @@ def simulated() -> str:
             "relative error": "{relative_error:.2f}",
         },
     )
+
+
+def _has_simulated() -> bool:
+    return bool(saved("counterfactuals_simulated"))
 
 
 def _simulated(kind: str) -> pd.DataFrame:

@@ -137,11 +137,11 @@ class TestMixtures:
     """Genes with little data, of which several variances may be true."""
 
     def test_averages_are_those_of_draws(self, draw_cells, groups_of):
-        residuals, batch, state, _ = draw_cells(5, np.repeat([0.0, 0.4], 6), 0.1, 160)
+        residuals, batch, state, _ = draw_cells(5, np.repeat([0.0, 0.4], [60, 6]), 0.0, 160)
         model = fit_mixed_model(groups_of(residuals, batch, state), torch.eye(N_STATES).double())
         effects = holding(model)
-        nothing = torch.zeros(N_FITTED, 12)
-        ours = effects.averages(WEIGHTS, nothing, torch.zeros(12))
+        nothing = torch.zeros(N_FITTED, 66)
+        ours = effects.averages(WEIGHTS, nothing, torch.zeros(66))
         generator = torch.Generator().manual_seed(0)
         values = [effects.draw(generator)[1] for _ in range(400)]
         drawn = torch.einsum("s,nksg->nkg", WEIGHTS, torch.stack(values)).numpy()
