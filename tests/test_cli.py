@@ -635,7 +635,7 @@ class TestEvaluate:
 
         monkeypatch.setattr(pl, "embeddings", fail)
         message = refuse(*evaluate(mine, tmp_path, "--models", "X_mine"))
-        assert message.endswith("Error: no colours left")
+        assert "no colours left" in message
         assert (tmp_path / "tables" / "clustering.csv").is_file()
 
     @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -15,10 +15,10 @@ from scmedal_tools.bm import _baselines
 from scmedal_tools.bm._baselines import (
     AddedEffects,
     MeanOfOtherContexts,
+    _harmony_clusters,
     additive,
     baselines,
     group_means,
-    harmony_clusters,
     least_squares,
     mixed_model,
 )
@@ -221,14 +221,10 @@ class TestMeanOfOtherContexts:
 
 
 class TestHarmonyClusters:
-    @pytest.fixture(autouse=True)
-    def _installed(self):
-        pytest.importorskip("harmonypy")
-
     def test_stand_for_the_types(self):
         data = draw(n_cells=900, n_genes=20, batch_sd=0.3, interaction_sd=0, noise=0.3)
-        clusters = harmony_clusters(data.expression, data.batches)
-        np.testing.assert_array_equal(clusters, harmony_clusters(data.expression, data.batches))
+        clusters = _harmony_clusters(data.expression, data.batches)
+        np.testing.assert_array_equal(clusters, _harmony_clusters(data.expression, data.batches))
         # Of one type each, and of several batches, unlike a clustering of the expression.
         assert pd.crosstab(clusters, data.labels, normalize="index").max(axis=1).min() > 0.95
         assert pd.crosstab(clusters, data.batches, normalize="index").max(axis=1).mean() < 0.7
@@ -252,7 +248,7 @@ class TestHarmonyClusters:
                 return SimpleNamespace(Z_corr=components.T if transpose else components)
 
             monkeypatch.setattr(harmonypy, "run_harmony", run_harmony)
-            return harmony_clusters(data.expression, data.batches)
+            return _harmony_clusters(data.expression, data.batches)
 
         np.testing.assert_array_equal(without_correction(True), without_correction(False))
 
@@ -266,8 +262,7 @@ class TestBaselines:
     def clusters(self, train, monkeypatch):
         """Stand for those of Harmony, which need not be installed."""
         clusters = np.random.default_rng(2).integers(3, size=len(train))
-        monkeypatch.setattr(_baselines, "harmony_clusters", lambda expression, batches: clusters)
-        monkeypatch.setattr(_baselines, "find_spec", lambda name: True)
+        monkeypatch.setattr(_baselines, "_harmony_clusters", lambda expression, batches: clusters)
         return clusters
 
     @pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix])
@@ -302,10 +297,3 @@ class TestBaselines:
             shifts.append([f(train, "c") - expression[train] for f in methods.values()])
         np.testing.assert_allclose(*shifts, atol=1e-10)
         assert np.abs(shifts[0]).max() > 0.5
-
-    def test_without_harmony_the_others_remain(self, data, train, monkeypatch):
-        monkeypatch.setattr(_baselines, "find_spec", lambda name: None)
-        with pytest.warns(UserWarning, match=r"Harmony.*left out, as harmonypy is missing"):
-            methods = baselines(data.expression, data.batches, data.labels, train)
-        assert len(methods) == 4
-        assert not any("Harmony" in name for name in methods)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 from scipy import sparse, stats
 
@@ -31,21 +32,26 @@ class MadeUpModel:
         self.adata, self.factor = adata, factor
         self.registry = {"setup_args": {"batch_key": "donor", "layer": None}}
         self.batch_names = adata.obs["donor"].cat.categories
+        self.gene_names = adata.var_names
 
     def _targets(self, names):
-        return dict.fromkeys(names)
+        return {name: {"donor": name} for name in names}
 
-    def get_reconstruction(self, adata, indices, **_):
-        return np.full((len(indices), adata.n_vars), 2.0)
+    def _check_swap(self, swap):
+        return swap
 
-    def get_counterfactual_expression(self, adata, indices, transform_batch, **options):
-        own = adata.obs[["cell_type", "donor"]].iloc[indices].astype(str).itertuples(index=False)
-        groups = list(own)
-        base = self.get_reconstruction(adata, indices)
-        return {
-            target: base + [self.factor * true_shift(adata, *group, target) for group in groups]
-            for target in transform_batch
-        }
+    def _minibatches(self, adata, *_):
+        yield {"X": torch.full(adata.shape, 2.0)}
+
+    def _swap(self, tensors, levels, *_, **__):
+        """Under each of the levels; without any, cells are reconstructed."""
+        groups = self.adata.obs[["cell_type", "donor"]].astype(str)
+        for of_target in levels:
+            shifts = np.zeros(self.adata.shape)
+            if of_target:
+                for i, group in enumerate(groups.itertuples(index=False)):
+                    shifts[i] = true_shift(self.adata, *group, of_target["donor"])
+            yield tensors["X"] + self.factor * torch.from_numpy(shifts)
 
 
 @pytest.fixture(scope="module")

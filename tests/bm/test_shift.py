@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from itertools import permutations
 from types import SimpleNamespace
@@ -416,15 +415,6 @@ class TestBaselines:
         assert others["error"][others["correlation"].notna()].max() < 1e-10
         assert error["mixed model (given cell types)"] < 0.1
         assert error["additive"] > 0.5
-
-
-def test_without_harmony_the_other_baselines_remain(world, monkeypatch):
-    monkeypatch.setitem(sys.modules, "harmonypy", None)
-    with pytest.warns(UserWarning, match=r"harmonypy is missing") as caught:
-        table = measure(world, {}, baselines=True)
-    assert [warning.filename for warning in caught] == [__file__]
-    assert len(table["method"].unique()) == 4
-    assert not table["method"].str.contains("Harmony").any()
 
 
 class TestSummary:

@@ -168,6 +168,6 @@ def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pl, "embeddings", fail)
     run = Run(hostile.copy(), Job("donor", max_epochs=1), tmp_path, lambda line: None)
-    with pytest.raises(RuntimeError, match="no figure"):
-        run.execute()
+    run.execute()
+    assert any("no figure" in failure for failure in run.steps.failures.values())
     assert "X_scmedal_re" in ad.read_h5ad(tmp_path / "adata.h5ad").obsm

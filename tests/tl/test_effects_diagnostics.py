@@ -72,9 +72,7 @@ def test_values_of_the_effects_on_genes(model):
     effects = model.module.gene_effects.factors[0]
     generator, draws = torch.Generator().manual_seed(0), []
     for _ in range(300):
-        draw = effects.draw(generator)
-        # The spread is that of the whole effect, with the guess that is followed or not.
-        draws.append(draw.effects + draw.follows[:, None] * effects.scale * effects.guess)
+        draws.append(effects.draw(generator, spread=1.0)[1])
     drawn = torch.stack(draws)
     prior = (effects.scale.square() * effects.ratios.sum(0)).sqrt()
     alive = effects.ratios.sum(0) > 1e-3

@@ -47,7 +47,8 @@ def of_sizes(fit, pool):
 @pytest.fixture(scope="module")
 def of_types(fit, pool):
     """As many training cells in all donors, but of another type."""
-    return fit("SCMEDAL_RE", drawn(pool, (50, 10), (10, 50)), max_epochs=10)
+    cells = drawn(pool, (50, 10), (10, 50))
+    return fit("SCMEDAL_RE", cells, {"states_key": "cell_type"}, max_epochs=10)
 
 
 def warned(model, adata, method="donor", **options):

@@ -96,9 +96,11 @@ class FEModule(MedalModule):
         Weight of the cell-type classifier's cross-entropy.
     normalization, latent_activation
         See :class:`~scmedal_tools.module._fe.TiedAutoencoder`.
-    **kwargs
-        See :class:`~scmedal_tools.module._base.MedalModule`. Without ``adversary_weight`` there is
+    adversary
+        See :class:`~scmedal_tools.module.AdversarySettings`. Without ``adversary_weight`` there is
         no adversary.
+    **kwargs
+        See :class:`~scmedal_tools.module._base.MedalModule`.
 
     Examples
     --------

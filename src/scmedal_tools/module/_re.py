@@ -48,10 +48,11 @@ class REModule(MedalModule):
         Numbers of genes, of batches, and of the levels of further factors.
     n_hidden, n_latent
         Widths of the encoder, which the decoder mirrors.
-    architecture, effects, objective
+    architecture, effects, objective, adversary
         See :class:`~scmedal_tools.module.Architecture`,
-        :class:`~scmedal_tools.module.EffectsSettings`, which are those of every table, and
-        :class:`~scmedal_tools.module.ObjectiveSettings`.
+        :class:`~scmedal_tools.module.EffectsSettings`, which are those of every table,
+        :class:`~scmedal_tools.module.ObjectiveSettings` and
+        :class:`~scmedal_tools.module.AdversarySettings`.
     n_new
         For each factor (batch, and further ones), the number of its last levels that were added to
         a trained network. Only their effects are learned then.
