@@ -32,7 +32,7 @@ def test_separate_clusters_stay_separate():
     umap(adata, "X_scmedal_fe")
     plane = adata.obsm["X_umap_scmedal_fe"]
     centres = plane[:30].mean(axis=0), plane[30:].mean(axis=0)
-    radius = max(plane[:30].std(), plane[30:].std())
+    radius = max(plane[:30].std(axis=0).max(), plane[30:].std(axis=0).max())
     assert np.linalg.norm(centres[0] - centres[1]) > 2 * radius
 
 
