@@ -34,6 +34,9 @@ class MadeUpModel:
         self.batch_names = adata.obs["donor"].cat.categories
         self.gene_names = adata.var_names
 
+    def get_counterfactual_expression(self):
+        """A model with random effects has it."""
+
     def _targets(self, names):
         return {name: {"donor": name} for name in names}
 
