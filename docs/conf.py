@@ -54,6 +54,11 @@ always_use_bars_union = True
 
 # Every reference has to lead somewhere. Without a network, those to other packages are let pass.
 nitpicky = True
+# pylemur has no inventory; the other is a private return type.
+nitpick_ignore = [
+    ("py:class", "pylemur.tl.lemur.LEMUR"),
+    ("py:class", "scmedal_tools._gene_model._posterior.Averages"),
+]
 _others = {
     "anndata": "https://anndata.readthedocs.io/en/stable/",
     "lightning": "https://lightning.ai/docs/pytorch/stable/",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class GeneEffectsDraw(NamedTuple):
-    """One posterior draw of :class:`GeneEffects`."""
+    """One posterior draw of :class:`~scmedal_tools._gene_model.GeneEffects`."""
 
     follows: Tensor
     """Whether each gene follows the network's guess, 0 or 1."""
