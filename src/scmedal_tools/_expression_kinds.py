@@ -208,15 +208,15 @@ def _kind_of_fractions(sample: _Sample, maximum: float) -> ExpressionKind:
         return "log-counts" if _are_whole(counts) and not _agree(counts) else "log-normalised"
     if np.mean(sample.values == np.rint(sample.values)) > _SHARE_OF_WHOLE:
         return "corrected-counts"
+    logs = [_FUNCTIONS[name] for name in ("log", "log2", "log10") if name in functions]
+    # First, as cells that are all alike have the same total before and after the logarithm.
+    if any(_agree(_Sample(undo(sample.values), sample.cells)) for undo in logs):
+        return "log-normalised"
     if _agree(sample):
         return "normalised"
     if maximum > _LARGEST_LOG:
         return "not-logged"
-    logs = (_FUNCTIONS[name] for name in ("log", "log2", "log10"))
-    too_few = _telling(sample).size < _FEWEST_TELLING
-    if too_few or any(_agree(_Sample(undo(sample.values), sample.cells)) for undo in logs):
-        return "log-normalised"
-    return "unrecognised"
+    return "log-normalised" if _telling(sample).size < _FEWEST_TELLING else "unrecognised"
 
 
 def _telling(sample: _Sample) -> np.ndarray:

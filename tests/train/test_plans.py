@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from lightning import LightningDataModule
+from scvi.dataloaders import AnnDataLoader
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from scmedal_tools.module import REModule
@@ -463,6 +465,22 @@ def test_batch_norm_survives_a_last_minibatch_of_one_cell(fit, adata, name):
     split = {"external_indexing": [np.arange(33), np.arange(33, 66), np.arange(66, 240)]}
     model = fit(name, adata, LABELS, {"preset": "paper"}, batch_size=32, datasplitter_kwargs=split)
     assert np.isfinite(model.get_latent_representation()).all()
+
+
+@pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
+def test_a_data_module_need_not_say_how_many_cells_it_has(build, adata, name):
+    class Minibatches(LightningDataModule):
+        def train_dataloader(self):
+            return AnnDataLoader(model.adata_manager, indices=range(200), batch_size=50)
+
+        def val_dataloader(self):
+            return AnnDataLoader(model.adata_manager, indices=range(200, 240), batch_size=50)
+
+    model = build(name, adata)
+    for _ in range(2):  # the statistics are there the second time
+        model.train(datamodule=Minibatches(), max_epochs=1, enable_progress_bar=False)
+        assert model.trainer.lightning_module.n_obs_training == 200
+    assert np.isfinite(model.history["train_loss"].to_numpy(float)).all()
 
 
 def test_a_second_training_draws_effects_again(fit, adata):

@@ -94,6 +94,12 @@ class MedalTrainingPlan(TrainingPlan):
         """Adversary that is trained, if there is one."""
         return self.module.adversary
 
+    def setup(self, stage: str) -> None:
+        """Count the training cells, if the data module does not say how many it has."""
+        if self.n_obs_training is None:
+            datamodule = self.trainer.datamodule
+            self.n_obs_training = training_statistics(datamodule, self.module.n_levels).n_cells
+
     def on_fit_start(self) -> None:
         """Fit the scaling to the training cells; a later training keeps the first."""
         # scvi-tools leaves a trained module in evaluation mode, and Lightning keeps it there.

@@ -37,6 +37,11 @@ class ExpressionStatistics:
     """Number of training cells of each level, for the batch and further factors."""
 
     @property
+    def n_cells(self) -> int:
+        """Number of training cells."""
+        return int(self.cells_per_batch.sum())
+
+    @property
     def cells_per_batch(self) -> np.ndarray:
         """Number of training cells of each batch, shape ``(n_batch,)``."""
         return self.cells_per_level[0]
