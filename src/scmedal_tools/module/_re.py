@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,12 @@ from scmedal_tools._gene_model import SPREAD, GeneEffects
 from ._base import MedalModule
 from ._layers import Classifier
 from ._levels import POPULATION, as_levels, levels_of
+from ._re_layers import build_layers, of_block
 from ._reden import RandomEffects, RedenBlock, factor_of
 from ._settings import Architecture, EffectsSettings, ObjectiveSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import TypeAlias
 
     from torch import Tensor
@@ -107,56 +107,12 @@ class REModule(MedalModule):
         self.input_dropout = architecture.input_dropout
         self.batch_weight = objective.batch_weight
         self.kl_weight = objective.kl_weight
-        normalization = architecture.normalization
-
-        def block(
-            n_in: int,
-            n_out: int,
-            activation: Callable[[Tensor], Tensor] = F.selu,
-            dense_activation: str = "linear",
-            **options: Any,
-        ) -> RedenBlock:
-            return RedenBlock(
-                n_in,
-                n_out,
-                n_batch,
-                activation=activation,
-                dense_activation=F.selu if dense_activation == "selu" else nn.Identity(),
-                n_crossed=n_crossed,
-                n_new=self.n_new,
-                **{"normalization": normalization, "effects": effects} | options,
-            )
-
-        # By their distance from the latent.
-        next_to_latent: dict[str, Any] = {}
-        further: dict[str, Any] = {} if architecture.deep_effects else {"effects": None}
-        carries = [next_to_latent] + [further] * (len(n_hidden) - 1)
-        widths = [n_input, *n_hidden]
-        self.encoder = nn.ModuleList(
-            block(n_in, n_out, **tables)
-            for (n_in, n_out), tables in zip(
-                itertools.pairwise(widths), reversed(carries), strict=True
-            )
+        layers = build_layers(
+            [n_input, *n_hidden], n_latent, n_batch, architecture, effects, n_crossed, self.n_new
         )
-        self.latent = nn.Linear(n_hidden[-1], n_latent)
+        self.encoder, self.latent, self.bottleneck, self.decoder, self.output = layers
         selu_latent = architecture.latent_activation == "selu"
         self.latent_activation = F.selu if selu_latent else nn.Identity()
-        self.bottleneck = (
-            block(n_latent, n_latent, nn.Identity(), normalization="none")
-            if architecture.content_code
-            else None
-        )
-        widths = [n_latent, *reversed(n_hidden)]
-        self.decoder = nn.ModuleList(
-            block(n_in, n_out, dense_activation=architecture.decoder_dense_activation, **tables)
-            for (n_in, n_out), tables in zip(itertools.pairwise(widths), carries, strict=True)
-        )
-        self.output = block(
-            n_hidden[0],
-            n_input,
-            nn.Identity(),
-            normalization=normalization if architecture.normalize_output else "none",
-        )
         self.batch_classifier = (
             Classifier(n_latent, objective.batch_hidden, n_trained)
             if objective.batch_weight
@@ -185,7 +141,7 @@ class REModule(MedalModule):
         # Contiguous, as the mask is drawn in the order of memory, which follows the storage.
         x_scaled = F.dropout(x_scaled.contiguous(), self.input_dropout, self.training)
         for i, block in enumerate(self.encoder):
-            x_scaled = block(x_scaled, levels, sample, draw=_of_block(draw, f"encoder.{i}"))
+            x_scaled = block(x_scaled, levels, sample, draw=of_block(draw, f"encoder.{i}"))
         return self.latent_activation(self.latent(x_scaled))
 
     def express(
@@ -194,7 +150,7 @@ class REModule(MedalModule):
         """Batch-explicit latent ``r`` of a content."""
         if self.bottleneck is None:
             return content
-        return self.bottleneck(content, levels, sample, draw=_of_block(draw, "bottleneck"))
+        return self.bottleneck(content, levels, sample, draw=of_block(draw, "bottleneck"))
 
     def _get_inference_input(
         self, tensors: dict[str, Tensor], draw: EffectsDraw | None = None, **kwargs: Any
@@ -308,8 +264,8 @@ class REModule(MedalModule):
     ) -> Tensor:
         """Scaled expression that the network alone makes of a latent."""
         for i, block in enumerate(self.decoder):
-            z = block(z, levels, sample, draw=_of_block(draw, f"decoder.{i}"))
-        return self.output(z, levels, sample, genes, _of_block(draw, "output"))
+            z = block(z, levels, sample, draw=of_block(draw, f"decoder.{i}"))
+        return self.output(z, levels, sample, genes, of_block(draw, "output"))
 
     def _freeze(self) -> None:
         """Let nothing be learned but the effects of new levels."""
@@ -426,11 +382,3 @@ class REModule(MedalModule):
         return LossOutput(
             loss=loss, reconstruction_loss=per_cell, kl_global=kl, extra_metrics=metrics
         )
-
-
-def _of_block(draw: EffectsDraw | None, block: str) -> dict[str, Tensor] | None:
-    """Part of a draw that is of a block, by the names within it."""
-    if draw is None:
-        return None
-    start = f"{block}."
-    return {name.removeprefix(start): x for name, x in draw.items() if name.startswith(start)}
