@@ -2,14 +2,13 @@
 
 from ._balance import BalancedWeights, balance_weights
 from ._confounding import Confounding, confounding
+from ._count_models import mrvi_counterfactual, scvi_counterfactual
 from ._cross_validate import CrossValidation, cross_validate
 from ._lemur import lemur_counterfactual
 from ._mixing_classifier import Mixing, mixing_classifier, score_votes
-from ._mrvi import mrvi_counterfactual
 from ._paper_tables import paper_tables
 from ._recovery import effect_recovery
 from ._scores import scores
-from ._scvi import scvi_counterfactual
 from ._shift import counterfactual_shift, shift_summary
 from ._summarise import summarise_folds
 from ._swap import swap_quality

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from anndata import AnnData
 from mudata import MuData
-from pandas.api.types import is_scalar
 from scvi import settings
-from scvi.model.base import BaseModelClass
 
 from scmedal_tools._gene_model import SPREAD
-from scmedal_tools.module._levels import POPULATION as POPULATION_LEVEL
 from scmedal_tools.module._levels import levels_of
 
 from ._draws import Draws
 from ._modalities import EXPRESSION, part_of
 from ._streaming import stream
+from ._targets import TargetsMixin, is_one_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,26 +27,22 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from torch import Tensor
-    from typing_extensions import TypeIs
 
     from scmedal_tools.module._re import EffectsDraw
 
     from ._inference import Indices, Minibatches
+    from ._targets import Levels, Target
     from ._unseen import UnseenBatch
 
     # Not a type statement, which the documentation would not resolve.
     Expression: TypeAlias = pd.DataFrame | np.ndarray  # noqa: UP040
-    Target = str | int | dict[str, str | int]
-    Levels = dict[int, int]
 
 Swap = Literal["content", "decoder", "encoder_decoder"]
 
-POPULATION = "population"
-"""Name of the target in which every effect is at its mean, 0."""
 SUMMARIES = ("mean", "sd", "lower", "upper")
 
 
-class CounterfactualMixin(BaseModelClass):
+class CounterfactualMixin(TargetsMixin):
     """Swaps of the batch; subclasses give the module and the inference."""
 
     @torch.inference_mode()
@@ -308,48 +302,6 @@ class CounterfactualMixin(BaseModelClass):
         content = inference["content"]
         return self.module.express(content, levels.to(content.device), sample=False, draw=draw)
 
-    def _targets(self, transform_batch: Target | Sequence[Target] | None) -> dict[str, Levels]:
-        """Levels that each target sets, by the name of the target."""
-        if is_one_target(transform_batch):
-            targets = [transform_batch]
-        else:
-            targets = [] if transform_batch is None else list(transform_batch)
-        if not targets:
-            raise ValueError(
-                "transform_batch names no batch: pass one by its name, or several, for example "
-                f"transform_batch={self.batch_names.tolist()[0]!r}."
-            )
-        batch_key = next(iter(self.factors))
-        named: dict[Any, Levels] = {}  # a batch may have a number for a name
-        for target in targets:
-            if isinstance(target, dict):
-                name = ", ".join(f"{factor}={level}" for factor, level in target.items())
-                named[name] = self._levels(target)
-            elif target == POPULATION and target not in self.batch_names:
-                named[POPULATION] = dict.fromkeys(range(len(self.factors)), POPULATION_LEVEL)
-            else:
-                named[target] = self._levels({batch_key: target})
-        return named
-
-    def _levels(self, target: dict) -> Levels:
-        levels, factors = {}, list(self.factors)
-        for factor, name in target.items():
-            if factor not in factors:
-                raise ValueError(
-                    f"transform_batch: {factor!r} is not a factor of the model. Choose from "
-                    f"{', '.join(map(repr, factors))}."
-                )
-            known = self.factors[factor]
-            found = np.flatnonzero(known == name)  # a year is `in` an index of its days
-            if not len(found) and name != POPULATION:
-                raise ValueError(
-                    f"transform_batch: {name!r} is not a level of {factor!r} in the model. Choose "
-                    f"from {', '.join(map(str, known[:20]))}{', ...' if len(known) > 20 else ''}; "
-                    f"or {POPULATION!r}, without effects."
-                )
-            levels[factors.index(factor)] = int(found[0]) if len(found) else POPULATION_LEVEL
-        return levels
-
     def _check_swap(self, swap: Swap | None) -> Swap:
         has_content = self.module.bottleneck is not None
         swap = swap or ("content" if has_content else "encoder_decoder")
@@ -396,10 +348,3 @@ def check_interval(interval: float, n_samples: int | None) -> None:
 def _seed() -> int:
     """Seed of the draws."""
     return settings.seed if settings.seed is not None else 0
-
-
-def is_one_target(transform_batch: Target | Sequence[Target] | None) -> TypeIs[Target]:
-    """Whether this is a target, not several."""
-    if isinstance(transform_batch, dict):
-        return True
-    return transform_batch is not None and is_scalar(transform_batch)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from scmedal_tools.module._re import EffectsDraw
 
-    from ._counterfactual import Levels
+    from ._targets import Levels
 
 GENES = "genes"
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from scmedal_tools.model import SCMEDAL_RE
-    from scmedal_tools.model._counterfactual import Swap, Target
+    from scmedal_tools.model._counterfactual import Swap
+    from scmedal_tools.model._targets import Target
     from scmedal_tools.model._unseen import UnseenBatch
     from scmedal_tools.module._re import EffectsDraw
 

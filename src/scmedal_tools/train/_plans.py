@@ -97,8 +97,8 @@ class MedalTrainingPlan(TrainingPlan):
     def setup(self, stage: str) -> None:
         """Count the training cells, if the data module does not say how many it has."""
         if self.n_obs_training is None:
-            datamodule = self.trainer.datamodule
-            self.n_obs_training = training_statistics(datamodule, self.module.n_levels).n_cells
+            statistics = training_statistics(self.trainer.datamodule, self.module.n_levels)
+            self.n_obs_training: int | None = statistics.n_cells
 
     def on_fit_start(self) -> None:
         """Fit the scaling to the training cells; a later training keeps the first."""

@@ -1,0 +1,75 @@
+"""Batches that a counterfactual asks for, by their names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pandas.api.types import is_scalar
+from scvi.model.base import BaseModelClass
+
+from scmedal_tools.module._levels import POPULATION as POPULATION_LEVEL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import TypeIs
+
+    Target = str | int | dict[str, str | int]
+    Levels = dict[int, int]
+
+POPULATION = "population"
+"""Name of the target in which every effect is at its mean, 0."""
+
+
+class TargetsMixin(BaseModelClass):
+    """Levels of the factors that the targets of a counterfactual name."""
+
+    def _targets(self, transform_batch: Target | Sequence[Target] | None) -> dict[str, Levels]:
+        """Levels that each target sets, by the name of the target."""
+        if is_one_target(transform_batch):
+            targets = [transform_batch]
+        else:
+            targets = [] if transform_batch is None else list(transform_batch)
+        if not targets:
+            raise ValueError(
+                "transform_batch names no batch: pass one by its name, or several, for example "
+                f"transform_batch={self.batch_names.tolist()[0]!r}."
+            )
+        batch_key = next(iter(self.factors))
+        named: dict[Any, Levels] = {}  # a batch may have a number for a name
+        for target in targets:
+            if isinstance(target, dict):
+                name = ", ".join(f"{factor}={level}" for factor, level in target.items())
+                named[name] = self._levels(target)
+            elif target == POPULATION and target not in self.batch_names:
+                named[POPULATION] = dict.fromkeys(range(len(self.factors)), POPULATION_LEVEL)
+            else:
+                named[target] = self._levels({batch_key: target})
+        return named
+
+    def _levels(self, target: dict) -> Levels:
+        levels, factors = {}, list(self.factors)
+        for factor, name in target.items():
+            if factor not in factors:
+                raise ValueError(
+                    f"transform_batch: {factor!r} is not a factor of the model. Choose from "
+                    f"{', '.join(map(repr, factors))}."
+                )
+            known = self.factors[factor]
+            found = np.flatnonzero(known == name)  # a year is `in` an index of its days
+            if not len(found) and name != POPULATION:
+                raise ValueError(
+                    f"transform_batch: {name!r} is not a level of {factor!r} in the model. Choose "
+                    f"from {', '.join(map(str, known[:20]))}{', ...' if len(known) > 20 else ''}; "
+                    f"or {POPULATION!r}, without effects."
+                )
+            levels[factors.index(factor)] = int(found[0]) if len(found) else POPULATION_LEVEL
+        return levels
+
+
+def is_one_target(transform_batch: Target | Sequence[Target] | None) -> TypeIs[Target]:
+    """Whether this is a target, not several."""
+    if isinstance(transform_batch, dict):
+        return True
+    return transform_batch is not None and is_scalar(transform_batch)
