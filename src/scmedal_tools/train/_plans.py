@@ -279,6 +279,7 @@ class RETrainingPlan(MedalTrainingPlan):
 
     def _natural_gradient(self, tables: Sequence[RandomEffects]) -> NaturalGradient:
         on_genes = self.module.output.modules()
+        assert self.n_obs_training is not None  # it is set in setup()
         return NaturalGradient(
             tables,
             self.effects_lr,
