@@ -4,15 +4,69 @@ import numpy as np
 import pytest
 
 
-def test_the_recorded_batch_is_not_read(fe, fresh):
-    latent, table = fe.get_latent_representation(fresh), fe.get_reconstruction(fresh)
+@pytest.fixture
+def relabelled(fe, fresh):
+    """The same cells, each said to be of another donor."""
     other = fresh.copy()
     other.obs["donor"] = other.obs["donor"].cat.rename_categories(
         dict(zip(fe.batch_names, np.roll(fe.batch_names, 1), strict=True))
     )
     assert (other.obs["donor"].astype(str) != fresh.obs["donor"].astype(str)).all()
-    np.testing.assert_array_equal(fe.get_latent_representation(other), latent)
-    np.testing.assert_array_equal(fe.get_reconstruction(other), table)
+    return other
+
+
+@pytest.mark.parametrize("verb", ["get_latent_representation", "get_corrected_expression"])
+def test_the_recorded_batch_is_not_read(fe, fresh, relabelled, verb):
+    found = getattr(fe, verb)(fresh)
+    np.testing.assert_array_equal(getattr(fe, verb)(relabelled), found)
+
+
+def test_cells_are_reconstructed_in_their_own_batch(fe, fresh, relabelled):
+    own, other = fe.get_reconstruction(fresh), fe.get_reconstruction(relabelled)
+    assert np.abs(own - other).to_numpy().max() > 1e-3
+
+
+def test_the_papers_reconstruction_has_no_batch(fit, adata):
+    model = fit("SCMEDAL_FE", adata, model={"preset": "paper"})
+    corrected = model.get_corrected_expression(return_numpy=True)
+    np.testing.assert_array_equal(model.get_reconstruction(return_numpy=True), corrected)
+
+
+class TestCorrection:
+    """A gene that one donor expresses more, by as much in all types."""
+
+    SHIFT, GENE = 2.0, "gene_shifted"
+
+    @pytest.fixture(scope="class")
+    def corrected(self, fit, cells):
+        adata = cells.copy()
+        adata.X = adata.X.toarray()
+        adata.var_names = [self.GENE, *adata.var_names[1:]]
+        self.donor = adata.obs["donor"] == "donor_02"
+        adata.X[self.donor, 0] += self.SHIFT
+        common = {"max_epochs": 60, "early_stopping": False, "plan_kwargs": {"lr": 5e-3}}
+        model = fit("SCMEDAL_FE", adata, model={"input_dropout": 0.1}, **common)
+        return model, adata
+
+    def difference(self, table, adata):
+        of_donor = adata.obs["donor"].to_numpy() == "donor_02"
+        return table[self.GENE][of_donor].mean() - table[self.GENE][~of_donor].mean()
+
+    def test_takes_the_shift_out(self, corrected):
+        model, adata = corrected
+        kept = self.difference(model.get_reconstruction(), adata)
+        left = self.difference(model.get_corrected_expression(), adata)
+        assert kept > 0.75 * self.SHIFT
+        assert abs(left) < 0.35 * self.SHIFT
+
+    def test_some_genes_and_cells(self, corrected):
+        model, adata = corrected
+        whole = model.get_corrected_expression()
+        part = model.get_corrected_expression(indices=[5, 3], gene_list=self.GENE)
+        assert list(part.columns) == [self.GENE]
+        np.testing.assert_allclose(part, whole.iloc[[5, 3]][[self.GENE]], atol=1e-5)
+        as_array = model.get_corrected_expression(return_numpy=True)
+        np.testing.assert_array_equal(as_array, whole)
 
 
 @pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_FEC"])
@@ -35,8 +89,9 @@ def test_the_adversary_is_heeded(fit, adata):
     """With a large weight the latent tells the adversary less than without its gradient."""
     plan = {"lr": 5e-3, "adversary_lr": 5e-3}
     common = {"max_epochs": 15, "early_stopping": False, "plan_kwargs": plan}
+    model = {"decoder": "tied"}  # which leaves more of the batch in the latent
     ignored, heeded = (
-        fit("SCMEDAL_FE", adata.copy(), model={"adversary_weight": weight}, **common)
+        fit("SCMEDAL_FE", adata.copy(), model=model | {"adversary_weight": weight}, **common)
         for weight in (1e-6, 200.0)
     )
     ignored, heeded = (m.history["adversary_ce_train"].iloc[-1].item() for m in (ignored, heeded))

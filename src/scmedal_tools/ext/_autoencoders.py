@@ -20,6 +20,8 @@ PAPER_WEIGHTS: dict[type, dict[str, float]] = {
     SCMEDAL_FEC: {"reconstruction_weight": 100.0, "label_weight": 0.1},
 }
 PAPER_LABEL_WEIGHT_AML = 0.6
+# No adversary, and no batch either.
+PLAIN: dict[str, Any] = {"adversary_weight": 0.0, "decoder": "tied", "input_dropout": 0.0}
 
 
 def ae(
@@ -193,7 +195,7 @@ def _autoencode(
     cells = run.own_cells()
     model_class.setup_anndata(cells, batch_key=run.batch_key, labels_key=run.labels_key)
     with random_state(run.seed):
-        model = model_class(cells, preset=preset, adversary_weight=0.0, **settings)
+        model = model_class(cells, preset=preset, **PLAIN | settings)
         splits = run.splits_with_validation()
         train(model, splits, progress=progress, max_epochs=max_epochs)
     latent = model.get_latent_representation()

@@ -18,7 +18,7 @@ from scmedal_tools.module._levels import levels_of
 from ._draws import Draws
 from ._modalities import EXPRESSION, part_of
 from ._streaming import stream
-from ._targets import TargetsMixin, is_one_target
+from ._targets import POPULATION, TargetsMixin, is_one_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -228,6 +228,46 @@ class CounterfactualMixin(TargetsMixin):
         if aggregate == "mean" or is_one_target(transform_batch):
             return result(0)
         return {name: result(i) for i, name in enumerate(targets)}
+
+    def get_corrected_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Indices | None = None,
+        gene_list: Sequence[str] | None = None,
+        return_numpy: bool = False,
+        batch_size: int | None = None,
+        dataloader: Minibatches | None = None,
+        unseen_batch: UnseenBatch = "error",
+    ) -> Expression:
+        """Batch-corrected expression: every cell as in a batch without effects.
+
+        It is :meth:`get_counterfactual_expression` with ``transform_batch="population"``.
+
+        Parameters
+        ----------
+        adata, indices, gene_list, return_numpy, batch_size, dataloader, unseen_batch
+            See :meth:`get_reconstruction`.
+
+        Returns
+        -------
+        pandas.DataFrame or numpy.ndarray
+            Shape ``(n_cells, n_genes)``; see :meth:`SCMEDAL_FE.get_corrected_expression` for what
+            it is not fit for.
+
+        Examples
+        --------
+        >>> adata.layers["corrected"] = model.get_corrected_expression(return_numpy=True)
+        """
+        return self.get_counterfactual_expression(
+            adata,
+            indices,
+            POPULATION,
+            gene_list,
+            return_numpy=return_numpy,
+            batch_size=batch_size,
+            dataloader=dataloader,
+            unseen_batch=unseen_batch,
+        )
 
     def _swap(
         self,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from scmedal_tools.module import FEModule
 
 from ._base import MedalModel
+from ._correction import CorrectionMixin
 
 
-class SCMEDAL_FE(MedalModel):
+class SCMEDAL_FE(CorrectionMixin, MedalModel):
     """Adversarial autoencoder whose latent hides the batch (scMEDAL, section 4.2.1).
 
     An adversary reads the batch from the activations of the encoder, and the encoder learns to

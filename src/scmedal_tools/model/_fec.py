@@ -11,6 +11,7 @@ from scvi import REGISTRY_KEYS
 from scmedal_tools.module import FEModule
 
 from ._base import MedalModel
+from ._correction import CorrectionMixin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ._unseen import UnseenBatch
 
 
-class SCMEDAL_FEC(MedalModel):
+class SCMEDAL_FEC(CorrectionMixin, MedalModel):
     """:class:`SCMEDAL_FE` whose latent also predicts the cell type (scMEDAL, section 4.3.2).
 
     ``adversary_weight=0`` gives the autoencoder-classifier (AEC); with the batch as its

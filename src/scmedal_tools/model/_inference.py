@@ -111,8 +111,8 @@ class InferenceMixin(BaseModelClass):
     ) -> pd.DataFrame | np.ndarray:
         """Reconstructed expression of each cell, in the units of the input.
 
-        ``SCMEDAL_FE`` reconstructs what all batches share; ``SCMEDAL_RE`` reconstructs the cell in
-        its own batch. Neither is a count.
+        The cell is reconstructed in its own batch; in the paper's presets ``SCMEDAL_FE``, whose
+        decoder has no batch, reconstructs what all batches share. Neither is a count.
 
         Parameters
         ----------

@@ -1,82 +1,27 @@
-"""Fixed-effects network: a tied autoencoder whose encoder hides the batch from an adversary."""
+"""Fixed-effects network: an autoencoder whose encoder hides the batch from an adversary."""
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput, auto_move_data
-from torch import nn
 from torch.nn import functional as F
 
+from ._autoencoders import BatchAutoencoder, TiedAutoencoder
 from ._base import MedalModule
-from ._layers import Classifier, Normalization, normalization_layer
+from ._layers import Classifier
+from ._levels import levels_of
+from ._settings import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from ._layers import Normalization
     from ._settings import Activation, AdversarySettings
-
-
-class TiedAutoencoder(nn.Module):
-    """SELU autoencoder whose decoder uses the transposed weights of the encoder.
-
-    Parameters
-    ----------
-    n_input
-        Number of genes.
-    n_hidden
-        Widths of the hidden layers of the encoder.
-    n_latent
-        Width of the latent layer.
-    normalization
-        Normalisation in the encoder's hidden layers, before the activation.
-    latent_activation
-        Activation of the latent layer.
-    """
-
-    def __init__(
-        self,
-        n_input: int,
-        n_hidden: Sequence[int],
-        n_latent: int,
-        *,
-        normalization: Normalization,
-        latent_activation: Activation,
-    ):
-        super().__init__()
-        widths = [n_input, *n_hidden, n_latent]
-        layers = nn.ModuleList(
-            nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths)
-        )
-        # A ModuleList does not tell what it holds.
-        self.layers = cast("Sequence[nn.Linear]", layers)
-        self.norms = nn.ModuleList(normalization_layer(normalization, n) for n in n_hidden)
-        self.decoder_biases = nn.ParameterList(torch.zeros(n) for n in reversed(widths[:-1]))
-        self.latent_activation = F.selu if latent_activation == "selu" else nn.Identity()
-        for layer in self.layers:
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-            nn.init.zeros_(layer.bias)
-
-    def encode(self, x: Tensor) -> list[Tensor]:
-        """Activations of every encoder layer; the last is the latent."""
-        activations = []
-        for layer, norm in zip(self.layers, self.norms, strict=False):
-            x = F.selu(norm(layer(x)))
-            activations.append(x)
-        return [*activations, self.latent_activation(self.layers[-1](x))]
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Scaled expression, of shape ``(n_cells, n_genes)``."""
-        *hidden, last = zip(reversed(self.layers), self.decoder_biases, strict=True)
-        for layer, bias in hidden:
-            z = F.selu(F.linear(z, layer.weight.T, bias))
-        layer, bias = last
-        return F.linear(z, layer.weight.T, bias)
 
 
 class FEModule(MedalModule):
@@ -94,8 +39,12 @@ class FEModule(MedalModule):
         Hidden widths of the cell-type classifier.
     label_weight
         Weight of the cell-type classifier's cross-entropy.
-    normalization, latent_activation
-        See :class:`~scmedal_tools.module._fe.TiedAutoencoder`.
+    decoder
+        ``"batch"``: the decoder is given the batch, and the adversary reads the latent;
+        ``"tied"``: the decoder has the transposed weights of the encoder and no batch, and the
+        adversary reads all layers of the encoder, as in the paper.
+    normalization, latent_activation, input_dropout
+        See :class:`~scmedal_tools.module._autoencoders.Encoder`.
     adversary
         See :class:`~scmedal_tools.module.AdversarySettings`. Without ``adversary_weight`` there is
         no adversary.
@@ -123,8 +72,10 @@ class FEModule(MedalModule):
         n_hidden: Sequence[int] = (512, 132),
         n_latent: int = 50,
         *,
+        decoder: Decoder,
         normalization: Normalization,
         latent_activation: Activation,
+        input_dropout: float,
         adversary: AdversarySettings,
         label_hidden: Sequence[int] = (),
         label_weight: float = 0.0,
@@ -133,16 +84,23 @@ class FEModule(MedalModule):
         super().__init__(n_input, n_batch, adversary=adversary, **kwargs)
         self.n_labels = n_labels
         self.label_weight = label_weight
-        self.autoencoder = TiedAutoencoder(
-            n_input,
-            n_hidden,
-            n_latent,
-            normalization=normalization,
-            latent_activation=latent_activation,
+        if decoder not in get_args(Decoder):
+            raise ValueError(f"decoder={decoder!r} is not one of {get_args(Decoder)}.")
+        self.tied = decoder == "tied"
+        widths = [n_input, *n_hidden, n_latent]
+        options: dict[str, Any] = {
+            "normalization": normalization,
+            "latent_activation": latent_activation,
+            "input_dropout": input_dropout,
+        }
+        self.autoencoder = (
+            TiedAutoencoder(widths, **options)
+            if self.tied
+            else BatchAutoencoder(widths, n_levels=self.n_levels, **options)
         )
         if self.adversary_weight:
             self.adversary = Classifier(
-                sum(n_hidden) + n_latent,
+                sum(widths[1:]) if self.tied else n_latent,
                 adversary.adversary_hidden,
                 self.n_levels,
                 adversary.adversary_dropout,
@@ -159,18 +117,23 @@ class FEModule(MedalModule):
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **kwargs: Any
     ) -> dict[str, Tensor]:
-        return {"z": inference_outputs["z"]}
+        return {"z": inference_outputs["z"], "levels": levels_of(tensors)}
 
     @auto_move_data
-    def generative(self, z: Tensor) -> dict[str, Tensor]:
-        """Scaled reconstruction and, with cell types, their logits."""
-        outputs = {"x_hat": self.autoencoder.decode(z)}
+    def generative(self, z: Tensor, levels: Tensor | None = None) -> dict[str, Tensor]:
+        """Scaled reconstruction and, with cell types, their logits.
+
+        Without ``levels`` the reconstruction is as in the average of all batches.
+        """
+        outputs = {"x_hat": self.autoencoder.decode(z, levels)}
         if self.label_classifier is not None:
             outputs["label_logits"] = self.label_classifier(z)
         return outputs
 
     def adversary_features(self, inference_outputs: dict[str, Any]) -> Tensor:
-        """Concatenated activations of all encoder layers (scMEDAL, section 4.2.1)."""
+        """Latent, or the activations of all encoder layers (scMEDAL, section 4.2.1)."""
+        if not self.tied:
+            return inference_outputs["z"]
         return torch.cat(inference_outputs["activations"], dim=1)
 
     def loss(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Activation = Literal["linear", "selu"]
 AdversarialObjective = Literal["bounded", "unbounded"]
+Decoder = Literal["batch", "tied"]
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,9 @@ def projection_stack(
     swapped = cast("dict[str, np.ndarray]", swapped)
     parts = {
         ("original", ""): measured[:, genes],
-        ("FE", ""): np.asarray(fe.get_reconstruction(adata, indices=chosen, return_numpy=True)),
+        ("FE", ""): np.asarray(
+            fe.get_corrected_expression(adata, indices=chosen, return_numpy=True)
+        ),
         **{("RE", name): swapped[targets[name]] for name in batches},
     }
     return _stacked(parts, obs.iloc[chosen], re.gene_names)

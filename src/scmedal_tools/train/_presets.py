@@ -76,8 +76,11 @@ _PAPER_TRAIN = {"max_epochs": 500, "batch_size": 512, "early_stopping": False}
 _DEFAULT_FE = Preset(
     _DEFAULT_MODULE
     | {
-        "likelihood": "gaussian-gene",
-        "adversary_weight": 40.0,
+        "decoder": "batch",
+        "likelihood": "gaussian",
+        "input_dropout": 0.45,
+        "adversary_dropout": 0.5,
+        "adversary_weight": 20.0,
     },
     {"lr": 1e-3, "adversary_lr": 1e-3, "adversary_steps": 3},
     _DEFAULT_TRAIN,
@@ -118,7 +121,11 @@ _DEFAULT_RE = Preset(
     _DEFAULT_TRAIN,
 )
 
-_PAPER_FE = Preset(_PAPER_MODULE, _PAPER_PLAN, _PAPER_TRAIN)
+_PAPER_FE = Preset(
+    _PAPER_MODULE | {"decoder": "tied", "input_dropout": 0.0, "adversary_dropout": 0.0},
+    _PAPER_PLAN,
+    _PAPER_TRAIN,
+)
 _PAPER_FEC = _PAPER_FE.with_module(label_hidden=(2,))
 _PAPER_RE = Preset(
     _PAPER_MODULE

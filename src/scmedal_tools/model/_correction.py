@@ -1,0 +1,81 @@
+"""Expression without what the batch adds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._inference import InferenceMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+    from torch import Tensor
+
+    from ._inference import Indices, Minibatches
+    from ._unseen import UnseenBatch
+
+
+class CorrectionMixin(InferenceMixin):
+    """Corrected expression of the fixed-effects models."""
+
+    @torch.inference_mode()
+    def get_corrected_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Indices | None = None,
+        gene_list: Sequence[str] | None = None,
+        return_numpy: bool = False,
+        batch_size: int | None = None,
+        dataloader: Minibatches | None = None,
+        unseen_batch: UnseenBatch = "error",
+    ) -> pd.DataFrame | np.ndarray:
+        """Batch-corrected expression: every cell as in the average of all batches.
+
+        In the units of the input. It is for pictures and for methods that take no embedding.
+
+        Parameters
+        ----------
+        adata, indices, gene_list, return_numpy, batch_size, dataloader, unseen_batch
+            See :meth:`get_reconstruction`.
+
+        Returns
+        -------
+        pandas.DataFrame or numpy.ndarray
+            Shape ``(n_cells, n_genes)``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If a gene is not in the model, or the cells do not fit the training data.
+
+        Notes
+        -----
+        It is what the decoder makes of the latent, smoothed over similar cells, and no table of
+        counts. Do not test it for differential expression: neighbouring cells share their noise,
+        and the corrected cells vary less than measured ones. What goes along with the batch,
+        a condition for example, is taken out too.
+
+        Examples
+        --------
+        >>> adata.layers["corrected"] = model.get_corrected_expression(return_numpy=True)
+        >>> adata.layers["corrected"].shape
+        (240, 60)
+        """
+        genes = self._gene_positions(gene_list)
+
+        def corrected(tensors: dict[str, Tensor]) -> Tensor:
+            outputs = self.module.generative(self._infer(tensors)["z"])
+            return self.module.reconstruct(outputs["x_hat"], genes)
+
+        minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
+        values = self._collect(minibatches, corrected)
+        cells = None if dataloader is not None else self._cell_names(adata, indices)
+        return values if return_numpy else self._as_table(values, cells, genes)
