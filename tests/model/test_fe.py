@@ -42,8 +42,7 @@ class TestCorrection:
         adata = cells.copy()
         adata.X = adata.X.toarray()
         adata.var_names = [self.GENE, *adata.var_names[1:]]
-        self.donor = adata.obs["donor"] == "donor_02"
-        adata.X[self.donor, 0] += self.SHIFT
+        adata.X[adata.obs["donor"] == "donor_02", 0] += self.SHIFT
         common = {"max_epochs": 60, "early_stopping": False, "plan_kwargs": {"lr": 5e-3}}
         model = fit("SCMEDAL_FE", adata, model={"input_dropout": 0.1}, **common)
         return model, adata
@@ -60,7 +59,7 @@ class TestCorrection:
         assert abs(left) < 0.35 * self.SHIFT
 
     def test_some_genes_and_cells(self, corrected):
-        model, adata = corrected
+        model, _ = corrected
         whole = model.get_corrected_expression()
         part = model.get_corrected_expression(indices=[5, 3], gene_list=self.GENE)
         assert list(part.columns) == [self.GENE]
