@@ -11,6 +11,7 @@ import torch
 import scmedal_tools as smt
 
 SIZES = {"n_hidden": (16, 8), "n_latent": 4}
+PLAIN = {"adversary_weight": 0.0, "decoder": "tied", "input_dropout": 0.0}
 CLASSES = {"ae": "SCMEDAL_FE", "aec": "SCMEDAL_FEC", "aec_batch": "SCMEDAL_FEC"}
 
 
@@ -19,7 +20,7 @@ def by_hand(method, adata, splits, **settings):
     labels_key = {"ae": None, "aec": "cell_type", "aec_batch": "donor"}[method]
     model_class.setup_anndata(adata, batch_key="donor", labels_key=labels_key)
     torch.manual_seed(0)
-    model = model_class(adata, adversary_weight=0.0, **SIZES, **settings)
+    model = model_class(adata, **PLAIN, **SIZES, **settings)
     model.train(
         max_epochs=2,
         enable_progress_bar=False,

@@ -50,6 +50,14 @@ def test_weights_of_the_paper(model, data_set, weights):
     assert (preset.train["max_epochs"], preset.train["batch_size"]) == (500, 512)
 
 
+@pytest.mark.parametrize("model", ["SCMEDAL_FE", "SCMEDAL_FEC"])
+def test_the_papers_decoder_does_not_know_the_batch(model):
+    preset = get_preset(model, "paper").module
+    assert preset["decoder"] == "tied"
+    assert preset["input_dropout"] == preset["adversary_dropout"] == 0
+    assert get_preset(model, "default").module["decoder"] == "batch"
+
+
 @pytest.mark.parametrize("data_set", ["heart", "asd", "aml"])
 def test_training_of_the_papers_random_effects(data_set):
     """One Adam at one rate, without dropout; the batch is read from the latent."""

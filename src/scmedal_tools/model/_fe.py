@@ -9,11 +9,12 @@ from ._correction import CorrectionMixin
 
 
 class SCMEDAL_FE(CorrectionMixin, MedalModel):
-    """Adversarial autoencoder whose latent hides the batch (scMEDAL, section 4.2.1).
+    """Adversarial autoencoder for batch correction (scMEDAL, section 4.2.1).
 
-    An adversary reads the batch from the activations of the encoder, and the encoder learns to
-    give it nothing to read. ``adversary_weight=0`` gives a plain autoencoder (AE); the paper's has
-    also ``reconstruction_weight=1``.
+    The decoder is given the batch, so that the latent need not hold it, and an adversary that
+    reads the batch from the latent drives out the rest. In the paper's presets the decoder is not
+    given the batch and the adversary reads all layers of the encoder; the plain autoencoder (AE)
+    is such a network with ``adversary_weight=0``, see :func:`scmedal_tools.ext.ae`.
 
     Parameters
     ----------

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 class SCMEDAL_FEC(CorrectionMixin, MedalModel):
     """:class:`SCMEDAL_FE` whose latent also predicts the cell type (scMEDAL, section 4.3.2).
 
-    ``adversary_weight=0`` gives the autoencoder-classifier (AEC); with the batch as its
-    ``labels_key`` that is the AEC-batch ablation. The paper's AEC on AML has also
-    ``reconstruction_weight=100, label_weight=0.6`` (on the other data sets 0.1).
+    The paper's autoencoder-classifier (AEC) and its AEC-batch ablation, which have no adversary,
+    are :func:`scmedal_tools.ext.aec` and :func:`scmedal_tools.ext.aec_batch`.
 
     Parameters
     ----------
