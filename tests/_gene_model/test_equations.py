@@ -22,6 +22,18 @@ def test_states_that_cannot_be_told_apart_are_alike(profiles):
     assert state_correlation(profiles).eq(1).all()
 
 
+def test_a_state_without_cells_does_not_count():
+    """It is as the average of the others, and their correlations are as without it."""
+    unknown = torch.full_like(PROFILES[:1], torch.nan)
+    found = state_correlation(torch.cat([PROFILES, unknown]))
+    average = PROFILES.mean(0, keepdim=True)
+    n = len(PROFILES)
+    np.testing.assert_allclose(found[:n, :n], state_correlation(PROFILES))
+    scale = torch.cdist(PROFILES[:1], PROFILES[1:2]).square() / -found[0, 1].log()
+    expected = torch.exp(-torch.cdist(average, PROFILES).square() / scale)[0]
+    np.testing.assert_allclose(found[n, :n], expected, rtol=1e-5)
+
+
 @pytest.fixture(params=CHOSEN, ids=str)
 def covariance(request):
     return covariances(state_correlation(PROFILES))[VARIANCES.index(request.param)]

@@ -27,10 +27,15 @@ correlated. The first are zero."""
 
 
 def state_correlation(profiles: Tensor) -> Tensor:
-    """Correlation of the effects on states with these profiles, ``(n_states, n_states)``."""
+    """Correlation of the effects on states with these profiles, ``(n_states, n_states)``.
+
+    States whose profile is not known, NaN, are as the average of the others.
+    """
     profiles = profiles.cpu().double()
+    known = ~profiles.isnan().any(1)
+    profiles = torch.where(known[:, None], profiles, profiles[known].mean(0))
     squares = torch.cdist(profiles, profiles).square()
-    others = squares + torch.diag(torch.full_like(squares[0], torch.inf))
+    others = squares[known][:, known].fill_diagonal_(torch.inf)
     scale = LENGTH_SCALE * others.min(1).values.mean()
     return torch.exp(-squares / (2 * scale)) if 0 < scale < torch.inf else torch.ones_like(squares)
 

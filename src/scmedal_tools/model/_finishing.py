@@ -76,8 +76,9 @@ def fit_gene_effects(model: SCMEDAL_RE) -> None:
     if not model.has_given_states:
         effects.set_centres(_centres(model, combinations))
     sums = _sums(model, combinations, model._training_cells())
-    cells = np.maximum(sums.content.sizes.sum(0), 1)[:, None]
-    profiles = (sums.content.sums + sums.residual.sums).sum(0) / cells
+    cells = sums.content.sizes.sum(0)[:, None]
+    with np.errstate(invalid="ignore"):  # states without cells
+        profiles = (sums.content.sums + sums.residual.sums).sum(0) / cells
     of_states, content = batch_share_of_content(
         sums.content, combinations.levels, module.n_levels, _share(model)
     )
