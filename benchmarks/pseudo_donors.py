@@ -42,7 +42,7 @@ NULL_DESIGNS = {
 PLANTED_SEEDS = (0, 1)
 DONOR_SD, TYPE_SD = 0.4, 0.3  # of log-fold changes
 N_THINNINGS = 20
-N_DRAWS = 40
+N_DRAWS = 60
 
 
 def dealt(seed: int, composition: str) -> ad.AnnData:

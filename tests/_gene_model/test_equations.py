@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from scmedal_tools._gene_model import MixedEquations, state_correlation
-from scmedal_tools._gene_model._equations import VARIANCES, covariances
+from scmedal_tools._gene_model._equations import VARIANCE_RATIOS, VARIANCES, covariances
 
 PROFILES = torch.tensor([[0.0], [1.0], [3.0]])
-CHOSEN = [(0, 0, 0), (0.064, 0, 0), (0, 0.256, 0), (0.256, 0.064, 1), (1, 1, 1)]
+NONE = VARIANCE_RATIOS[0]
+CHOSEN = [(NONE, NONE, 0), (0.064, NONE, 0), (NONE, 0.256, 0), (0.256, 0.064, 1), (1, 1, 1)]
 
 
 def test_correlation_falls_with_the_distance():

@@ -72,8 +72,8 @@ def test_genes_without_effect_stay_at_zero_and_the_others_are_not_shrunk_away(
 def test_without_any_effect_everything_is_off(draw_cells, groups_of):
     residuals, batch, state, _ = draw_cells(4, np.zeros(300), 0.0)
     fitted = fit_mixed_model(groups_of(residuals, batch, state), UNLIKE)
-    # The standard error of a batch's mean is 0.06.
-    assert np.abs(fitted.loc).mean() < 0.003
+    # A tenth of the standard error of a batch's mean: effects that do not matter are not 0.
+    assert np.abs(fitted.loc).mean() < 0.006
     np.testing.assert_allclose(fitted.fixed.mean(1), [0.5, 0, -0.5], atol=0.02)
 
 

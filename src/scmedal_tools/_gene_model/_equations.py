@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# Ratios of the variances of effects to the residual variance that are considered.
-VARIANCE_RATIOS = (0.0, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0)
+# Ratios of the variances of effects to the residual variance that are considered. The smallest is
+# that of effects that do not matter: were they exactly 0, their intervals would be points, which
+# miss what is nearly 0.
+VARIANCE_RATIOS = (2.5e-4, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0)
 # Squared length scale, of the mean squared distance to the nearest other state.
 LENGTH_SCALE = 2.0
 VARIANCES = tuple(
     (of_batch, of_state, correlated)
     for of_batch, of_state, correlated in product(VARIANCE_RATIOS, VARIANCE_RATIOS, (False, True))
-    if of_state or not correlated
+    if of_state > VARIANCE_RATIOS[0] or not correlated
 )
 """Variances of effects of batches, and of batches on a state; whether those on similar states are
-correlated. The first are zero."""
+correlated. The first are those of effects that do not matter."""
 
 
 def state_correlation(profiles: Tensor) -> Tensor:

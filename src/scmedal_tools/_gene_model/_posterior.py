@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Standard deviations of what is drawn, of those of the posterior given its variances: what the
 # network makes of the content is not exact either. See docs/design/random_effects.md.
-SPREAD = 1.6
+SPREAD = 1.8
 
 
 class Averages(NamedTuple):
@@ -30,9 +30,9 @@ class Averages(NamedTuple):
     mean: Tensor
     sd: Tensor
     negative: Tensor
-    """Probability that the effect is below 0."""
+    """Probability that the effect matters and is below 0."""
     positive: Tensor
-    """Probability that it is above."""
+    """Probability that it matters and is above."""
 
 
 class MixedEffects(nn.Module):
@@ -210,24 +210,18 @@ class MixedEffects(nn.Module):
                 )
                 mean = torch.einsum("sg,ksg->kg", scaled, effects)
                 variance = SPREAD**2 * torch.einsum("sg,kst,tg->kg", scaled, covariance, scaled)
-                for weight, centre in (
-                    (of_point * (1 - follows), mean),
-                    (of_point * follows, mean + beyond[rows]),
+                for weight, centre, matters in (
+                    (of_point * (1 - follows), mean, point > 0),
+                    (of_point * follows, mean + beyond[rows], True),
                 ):
                     total[rows] += weight * centre
                     squares[rows] += weight * (centre.square() + variance)
-                    negative, positive = _signs(centre, variance)
-                    below[rows] += weight * negative
-                    above[rows] += weight * positive
+                    if matters:
+                        negative = torch.special.ndtr(-centre / variance.sqrt())
+                        below[rows] += weight * negative
+                        above[rows] += weight * (1 - negative)
         sd = (squares - total.square()).clamp_min(0).sqrt()
         return Averages(total, sd, below, above)
-
-
-def _signs(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities of either sign; an effect that is exactly 0 has none."""
-    below = torch.special.ndtr(-mean / variance.sqrt().clamp_min(1e-15))
-    is_zero = (variance == 0) & (mean == 0)
-    return below.masked_fill(is_zero, 0.0), (1 - below).masked_fill(is_zero, 0.0)
 
 
 def _drawn(probabilities: Tensor, generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:

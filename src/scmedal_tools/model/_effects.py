@@ -62,8 +62,10 @@ class BatchEffectsMixin(BaseModelClass):
             ``batch``. For genes: ``effect``, the mean
             difference between the expression of the cells in the batch and in the population, in
             the units of the input, its ``sd``, ``z``, their quotient, ``lfsr``, the local false
-            sign rate (the posterior probability that the effect is zero or has the other sign),
-            and ``p_nonzero``, the posterior probability that it is not zero. Rank by ``lfsr``.
+            sign rate (the posterior probability that the effect is practically zero or has the
+            other sign), and ``p_nonzero``, the posterior probability that it is not practically
+            zero (its variance over batches, relative to that of the cells, exceeds 0.00025). Rank
+            by ``lfsr``.
             For a layer: ``slope``, ``slope_sd``, ``bias`` and ``bias_sd``.
 
         Raises
