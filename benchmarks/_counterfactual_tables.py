@@ -15,7 +15,7 @@ SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
 INTERVALS = {
     "SCMEDAL_RE": "RE",
     "5 x SCMEDAL_RE": "5 RE",
-    "mixed model of each gene (told the types)": "MM",
+    "mixed model of each gene (given cell types)": "MM",
 }
 OFF = 1e-4  # median absolute effect of a table whose prior has gone to its smallest scale
 

@@ -189,8 +189,10 @@ def test_none_without_states_or_in_the_papers_preset(fit, adata):
 
 
 def test_states_need_a_content(build, adata):
-    with pytest.raises(ValueError, match="n_states needs content_code=True"):
+    with pytest.raises(ValueError, match="n_states and states_key need content_code=True"):
         build("SCMEDAL_RE", adata, preset="paper", n_states=3)
+    with pytest.raises(ValueError, match="register without states_key"):
+        build("SCMEDAL_RE", adata, {"states_key": "cell_type"}, preset="paper")
 
 
 def test_draws_of_a_reconstruction_are_those_of_the_own_batch(model):

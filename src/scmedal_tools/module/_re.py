@@ -102,7 +102,10 @@ class REModule(MedalModule):
         if self.adversary_weight and not architecture.content_code:
             raise ValueError("adversary_weight needs content_code=True: the adversary reads it.")
         if architecture.n_states and not architecture.content_code:
-            raise ValueError("n_states needs content_code=True: they are states of the content.")
+            raise ValueError(
+                "n_states and states_key need content_code=True: effects on states stand beside a "
+                "content. The paper's presets have none; register without states_key for them."
+            )
         self.kl_estimate = objective.kl_estimate
         self.input_dropout = architecture.input_dropout
         self.batch_weight = objective.batch_weight
