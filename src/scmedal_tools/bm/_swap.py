@@ -77,8 +77,8 @@ def swap_quality(
 
         - ``energy_swapped``, ``energy_unswapped``, ``energy_least_squares``: energy distance
           between B's cells and A's cells as swapped by the model, as they are, and as shifted by
-          least squares given the cell types; in the space of 50 principal components of the training
-          cells.
+          least squares given the cell types; in the space of 50 principal components of the
+          training cells.
         - ``round_trip``: mean squared change of a cell swapped to B and back, over the mean
           squared error of its reconstruction.
         - ``type_swapped``, ``type_unswapped``, ``type_target``: share of the cells in which a
