@@ -252,11 +252,12 @@ def controls(judge: Judge) -> dict:
     }
     model, _ = fit(judge, smt.model.SCMEDAL_RE, 0, batch_weight=CLASSIFIER_WEIGHT)
     result["with_classifier"] = silhouette(model.get_latent_representation())
-    for name, settings in {"FE": {}, "AE": {"adversary_weight": 0.0}}.items():
+    plain = {"adversary_weight": 0.0, "decoder": "tied", "input_dropout": 0.0}
+    for name, settings in {"FE": {}, "AE": plain}.items():
         model, _ = fit(judge, smt.model.SCMEDAL_FE, 0, **settings)
         result[name] = silhouette(model.get_latent_representation())
         # In the coordinates in which RE returns its latents.
-        reconstruction = model.get_reconstruction(return_numpy=True)
+        reconstruction = model.get_corrected_expression(return_numpy=True)
         components = PCA(50, random_state=0).fit(reconstruction[judge.train])
         result[f"{name}_expression"] = silhouette(components.transform(reconstruction))
     return result

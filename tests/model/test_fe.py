@@ -32,6 +32,32 @@ def test_the_papers_reconstruction_has_no_batch(fit, adata):
     np.testing.assert_array_equal(model.get_reconstruction(return_numpy=True), corrected)
 
 
+@pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
+def test_a_batch_without_training_cells_is_reconstructed_like_the_average(fit, adata, name):
+    late = (adata.obs["donor"] == "donor_04").to_numpy().nonzero()[0]
+    known = np.setdiff1d(np.arange(adata.n_obs), late)
+    split = {"external_indexing": [known[:150], known[150:], late]}
+    with pytest.warns(UserWarning, match=r"have no training cells: donor_04"):
+        model = fit(name, adata, datasplitter_kwargs=split, max_epochs=5)
+    own = model.get_reconstruction(indices=late, return_numpy=True)
+    corrected = model.get_corrected_expression(indices=late, return_numpy=True)
+    if name == "SCMEDAL_FE":
+        np.testing.assert_allclose(own, corrected, atol=1e-5)
+    seen = np.abs(
+        model.get_reconstruction(indices=known) - model.get_corrected_expression(indices=known)
+    )
+    assert seen.to_numpy().max() > 1e-3
+
+
+def test_correction_by_random_effects_is_that_of_the_population(trained_models, fresh):
+    model = trained_models["SCMEDAL_RE"]
+    corrected = model.get_corrected_expression(fresh, gene_list=["gene_0003"])
+    expected = model.get_counterfactual_expression(
+        fresh, transform_batch="population", gene_list=["gene_0003"]
+    )
+    assert corrected.equals(expected)
+
+
 class TestCorrection:
     """A gene that one donor expresses more, by as much in all types."""
 

@@ -53,6 +53,17 @@ class TestEffects:
         assert of_batch.abs().max() > 0.1
         np.testing.assert_allclose(of_batch.sum(0).detach(), np.zeros(5), atol=1e-5)
 
+    def test_levels_without_cells_have_none(self, effects):
+        effects.fit_levels([np.array([5, 0, 3, 2]), np.array([4, 6])])
+        levels = torch.tensor([[k, -1] for k in range(4)])
+        shifts = effects(torch.zeros(4, 5), levels)
+        assert shifts[1].abs().max() == 0
+        np.testing.assert_allclose(shifts.sum(0).detach(), np.zeros(5), atol=1e-5)
+        shifts.square().sum().backward()
+        for table in (effects.slopes[0], effects.shifts[0]):
+            assert table.grad[1].abs().max() == 0
+        assert effects.shifts[0].grad[0].abs().max() > 0.1
+
     @pytest.mark.parametrize("level", [-1, 4])
     def test_unknown_levels_are_the_average(self, effects, level):
         h = torch.randn(3, 5)

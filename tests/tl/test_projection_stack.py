@@ -45,7 +45,7 @@ def test_values_are_those_of_the_models(models, stack):
     positions = adata.obs_names.get_indexer(cells)
     expected = {
         ("original", None): adata.X[positions].toarray(),
-        ("FE", None): fe.get_reconstruction(indices=positions),
+        ("FE", None): fe.get_corrected_expression(indices=positions),
         ("RE", "donor_03"): re.get_counterfactual_expression(
             indices=positions, transform_batch="donor_03"
         ),

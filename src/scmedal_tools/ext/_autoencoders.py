@@ -1,4 +1,4 @@
-"""Autoencoders of the paper: the fixed-effects network without its adversary."""
+"""Autoencoders of the paper: the tied fixed-effects network without its adversary."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def ae(
     progress: bool = True,
     **settings: Any,
 ) -> str:
-    """Autoencoder (AE): :class:`~scmedal_tools.model.SCMEDAL_FE` without its adversary.
+    """Autoencoder (AE) that is not given the batch, and has no adversary.
+
+    It is the network of the paper's :class:`~scmedal_tools.model.SCMEDAL_FE`.
 
     Parameters
     ----------
@@ -96,7 +98,7 @@ def aec(
 ) -> str:
     """Autoencoder-classifier (AEC): an autoencoder whose latent also predicts the cell type.
 
-    :class:`~scmedal_tools.model.SCMEDAL_FEC` without its adversary.
+    It is not given the batch, and has no adversary.
 
     Parameters
     ----------
@@ -195,7 +197,7 @@ def _autoencode(
     cells = run.own_cells()
     model_class.setup_anndata(cells, batch_key=run.batch_key, labels_key=run.labels_key)
     with random_state(run.seed):
-        model = model_class(cells, preset=preset, **PLAIN | settings)
+        model = model_class(cells, preset=preset, **PLAIN, **settings)
         splits = run.splits_with_validation()
         train(model, splits, progress=progress, max_epochs=max_epochs)
     latent = model.get_latent_representation()

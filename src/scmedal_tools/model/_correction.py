@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class CorrectionMixin(InferenceMixin):
-    """Corrected expression of the fixed-effects models."""
+    """Corrected expression; a model of its own kind says how a minibatch is corrected."""
 
     @torch.inference_mode()
     def get_corrected_expression(
@@ -35,9 +36,14 @@ class CorrectionMixin(InferenceMixin):
         dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
     ) -> pd.DataFrame | np.ndarray:
-        """Batch-corrected expression: every cell as in the average of all batches.
+        """Batch-corrected expression: every cell as with all effects of the batch at zero.
 
         In the units of the input. It is for pictures and for methods that take no embedding.
+        ``SCMEDAL_FE`` and ``SCMEDAL_FEC`` set the batch terms in every layer of the decoder to
+        their average over the batches, which is zero; ``SCMEDAL_RE`` sets all random effects to
+        their mean, 0, as ``transform_batch="population"`` does. Effects of further factors are
+        taken out too. In the paper's presets FE has no batch terms, and this is
+        :meth:`get_reconstruction`.
 
         Parameters
         ----------
@@ -70,12 +76,12 @@ class CorrectionMixin(InferenceMixin):
         (240, 60)
         """
         genes = self._gene_positions(gene_list)
-
-        def corrected(tensors: dict[str, Tensor]) -> Tensor:
-            outputs = self.module.generative(self._infer(tensors)["z"])
-            return self.module.reconstruct(outputs["x_hat"], genes)
-
         minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
-        values = self._collect(minibatches, corrected)
+        values = self._collect(minibatches, partial(self._correct, genes=genes))
         cells = None if dataloader is not None else self._cell_names(adata, indices)
         return values if return_numpy else self._as_table(values, cells, genes)
+
+    def _correct(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
+        """Corrected expression of a minibatch, in the units of the input."""
+        outputs = self.module.generative(self._infer(tensors)["z"])
+        return self.module.reconstruct(outputs["x_hat"], genes)

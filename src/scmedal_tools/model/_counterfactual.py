@@ -15,10 +15,11 @@ from scvi import settings
 from scmedal_tools._gene_model import SPREAD
 from scmedal_tools.module._levels import levels_of
 
+from ._correction import CorrectionMixin
 from ._draws import Draws
 from ._modalities import EXPRESSION, part_of
 from ._streaming import stream
-from ._targets import POPULATION, TargetsMixin, is_one_target
+from ._targets import TargetsMixin, is_one_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ Swap = Literal["content", "decoder", "encoder_decoder"]
 SUMMARIES = ("mean", "sd", "lower", "upper")
 
 
-class CounterfactualMixin(TargetsMixin):
+class CounterfactualMixin(TargetsMixin, CorrectionMixin):
     """Swaps of the batch; subclasses give the module and the inference."""
 
     @torch.inference_mode()
@@ -229,45 +230,10 @@ class CounterfactualMixin(TargetsMixin):
             return result(0)
         return {name: result(i) for i, name in enumerate(targets)}
 
-    def get_corrected_expression(
-        self,
-        adata: AnnData | MuData | None = None,
-        indices: Indices | None = None,
-        gene_list: Sequence[str] | None = None,
-        return_numpy: bool = False,
-        batch_size: int | None = None,
-        dataloader: Minibatches | None = None,
-        unseen_batch: UnseenBatch = "error",
-    ) -> Expression:
-        """Batch-corrected expression: every cell as in a batch without effects.
-
-        It is :meth:`get_counterfactual_expression` with ``transform_batch="population"``.
-
-        Parameters
-        ----------
-        adata, indices, gene_list, return_numpy, batch_size, dataloader, unseen_batch
-            See :meth:`get_reconstruction`.
-
-        Returns
-        -------
-        pandas.DataFrame or numpy.ndarray
-            Shape ``(n_cells, n_genes)``; see :meth:`SCMEDAL_FE.get_corrected_expression` for what
-            it is not fit for.
-
-        Examples
-        --------
-        >>> adata.layers["corrected"] = model.get_corrected_expression(return_numpy=True)
-        """
-        return self.get_counterfactual_expression(
-            adata,
-            indices,
-            POPULATION,
-            gene_list,
-            return_numpy=return_numpy,
-            batch_size=batch_size,
-            dataloader=dataloader,
-            unseen_batch=unseen_batch,
-        )
+    def _correct(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
+        """Expression of a minibatch in the population."""
+        decoded = torch.as_tensor(genes, device=self.module.device)
+        return next(self._swap(tensors, [self._population], self._check_swap(None), decoded))
 
     def _swap(
         self,

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from scvi.model.base import BaseModelClass
 
-from scmedal_tools.module._levels import POPULATION, levels_of
+from scmedal_tools.module._levels import levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,10 +62,10 @@ class BatchEffectsMixin(BaseModelClass):
             ``batch``. For genes: ``effect``, the mean
             difference between the expression of the cells in the batch and in the population, in
             the units of the input, its ``sd``, ``z``, their quotient, ``lfsr``, the local false
-            sign rate (the posterior probability that the effect is practically zero or has the
-            other sign), and ``p_nonzero``, the posterior probability that it is not practically
-            zero (its variance over batches, relative to that of the cells, exceeds 0.00025). Rank
-            by ``lfsr``.
+            sign rate (the posterior probability that the gene has practically no effects, or this
+            one the other sign), and ``p_nonzero``, the posterior probability that the gene has
+            effects: that it follows the network's guess, or that their variances are not the
+            smallest that are considered (0.00025 of that of the cells). Rank by ``lfsr``.
             For a layer: ``slope``, ``slope_sd``, ``bias`` and ``bias_sd``.
 
         Raises
@@ -185,11 +185,6 @@ class BatchEffectsMixin(BaseModelClass):
         """Mean effects over cells in each posterior draw, levels of the factor x genes."""
         for draw in self._draw_effects(n_samples):
             yield self._mean_effects(cells, factor, draw)
-
-    @property
-    def _population(self) -> Levels:
-        """Target in which no factor has an effect."""
-        return dict.fromkeys(range(len(self.factors)), POPULATION)
 
     def _levels_alone(self, factor: int) -> list[Levels]:
         """Targets that have one level of a factor, and no effects of others."""

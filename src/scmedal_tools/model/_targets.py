@@ -25,6 +25,11 @@ POPULATION = "population"
 class TargetsMixin(BaseModelClass):
     """Levels of the factors that the targets of a counterfactual name."""
 
+    @property
+    def _population(self) -> Levels:
+        """Target in which no factor has an effect."""
+        return dict.fromkeys(range(len(self.factors)), POPULATION_LEVEL)
+
     def _targets(self, transform_batch: Target | Sequence[Target] | None) -> dict[str, Levels]:
         """Levels that each target sets, by the name of the target."""
         if is_one_target(transform_batch):
@@ -43,7 +48,7 @@ class TargetsMixin(BaseModelClass):
                 name = ", ".join(f"{factor}={level}" for factor, level in target.items())
                 named[name] = self._levels(target)
             elif target == POPULATION and target not in self.batch_names:
-                named[POPULATION] = dict.fromkeys(range(len(self.factors)), POPULATION_LEVEL)
+                named[POPULATION] = self._population
             else:
                 named[target] = self._levels({batch_key: target})
         return named

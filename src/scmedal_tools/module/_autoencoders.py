@@ -17,6 +17,7 @@ from ._levels import as_levels
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy as np
     from torch import Tensor
 
     from ._settings import Activation
@@ -118,7 +119,7 @@ class BatchAutoencoder(Encoder):
         self.effects = cast("Sequence[BatchEffects]", effects)
 
     def decode(self, z: Tensor, levels: Tensor | None = None) -> Tensor:
-        """Scaled expression ``(n_cells, n_genes)`` under some levels; without, their average."""
+        """Scaled expression ``(n_cells, n_genes)`` under some levels; without, no effects."""
         *hidden, last = self.decoder
         for layer, norm, effects in zip(hidden, self.decoder_norms, self.effects, strict=False):
             z = F.selu(effects(norm(layer(z)), levels))
@@ -132,27 +133,40 @@ class BatchEffects(nn.Module):
         super().__init__()
         self.slopes = nn.ParameterList(torch.zeros(n, n_units) for n in n_levels)
         self.shifts = nn.ParameterList(torch.zeros(n, n_units) for n in n_levels)
+        for factor, n in enumerate(n_levels):
+            self.register_buffer(f"trained_{factor}", torch.ones(n, dtype=torch.bool))
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """Which levels of each factor have training cells."""
+        return [self.get_buffer(f"trained_{factor}") for factor in range(len(self.slopes))]
+
+    def fit_levels(self, cells_per_level: Sequence[np.ndarray]) -> None:
+        """Leave levels without training cells out: they have no effects."""
+        for trained, cells in zip(self.trained, cells_per_level, strict=True):
+            trained.copy_(torch.as_tensor(cells > 0))
 
     def forward(self, h: Tensor, levels: Tensor | None) -> Tensor:
         """Rescale and shift ``(n_cells, n_units)`` by the levels ``(n_cells, n_factors)``.
 
-        Levels that it does not have, -1 among them, are as the average of those that it has.
+        Levels that were not trained, -1 among them, are as the average of those that were.
         """
         if levels is None:
             return h
         levels = as_levels(levels, len(self.slopes))
-        return h * (1 + _effects(self.slopes, levels)) + _effects(self.shifts, levels)
+        return h * (1 + self._of(self.slopes, levels)) + self._of(self.shifts, levels)
+
+    def _of(self, tables: Iterable[Tensor], levels: Tensor) -> Tensor:
+        """Effects of the levels of each cell, summed over factors."""
+        return reduce(add, map(_effects_of_factor, tables, levels.T, self.trained))
 
 
-def _effects(tables: Iterable[Tensor], levels: Tensor) -> Tensor:
-    """Effects of the levels of each cell, which sum to zero over those of a factor, added up."""
-    return reduce(add, map(_effects_of_factor, tables, levels.T))
-
-
-def _effects_of_factor(table: Tensor, level: Tensor) -> Tensor:
-    known = (level >= 0) & (level < len(table))
-    effects = F.embedding(level.clamp(0, len(table) - 1), table - table.mean(0))
-    return effects * known[:, None]
+def _effects_of_factor(table: Tensor, level: Tensor, trained: Tensor) -> Tensor:
+    """Effects of each cell's level, which sum to zero over the levels that are trained."""
+    in_table = (level >= 0) & (level < len(table))
+    level = level.clamp(0, len(table) - 1)
+    known = in_table & trained[level]
+    return F.embedding(level, table - table[trained].mean(0)) * known[:, None]
 
 
 def _linear_layers(widths: Sequence[int]) -> Sequence[nn.Linear]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from scmedal_tools.train._statistics import ExpressionStatistics
+
     from ._layers import Normalization
     from ._settings import Activation, AdversarySettings
 
@@ -107,6 +109,13 @@ class FEModule(MedalModule):
             )
         self.label_classifier = Classifier(n_latent, label_hidden, n_labels) if n_labels else None
 
+    def fit_statistics(self, statistics: ExpressionStatistics) -> None:
+        """Take over scaling, frequencies and levels that there are from the training cells."""
+        if not self.is_fitted and isinstance(self.autoencoder, BatchAutoencoder):
+            for effects in self.autoencoder.effects:
+                effects.fit_levels(statistics.cells_per_level)
+        super().fit_statistics(statistics)
+
     @auto_move_data
     def inference(self, x: Tensor) -> dict[str, Any]:
         """Latent and the encoder's activations; the batch is not used."""
@@ -123,7 +132,7 @@ class FEModule(MedalModule):
     def generative(self, z: Tensor, levels: Tensor | None = None) -> dict[str, Tensor]:
         """Scaled reconstruction and, with cell types, their logits.
 
-        Without ``levels`` the reconstruction is as in the average of all batches.
+        Without ``levels`` the batch terms of every layer are at their average, zero.
         """
         outputs = {"x_hat": self.autoencoder.decode(z, levels)}
         if self.label_classifier is not None:

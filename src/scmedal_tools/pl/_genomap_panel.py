@@ -50,7 +50,7 @@ def genomap_panel(
     key: str = _keys.GENOMAP,
     save: str | Path | None = None,
 ) -> Figure:
-    """Draw cells as genomaps: as measured, FE's reconstruction, and RE's in each batch.
+    """Draw cells as genomaps: as measured, as FE corrects them, and as RE sees them by batch.
 
     The figure of the paper (scMEDAL, Figures 5 to 7). All maps have one layout and one colour
     scale. Compare the counterfactuals with RE's reconstruction in the own batch, framed in red,

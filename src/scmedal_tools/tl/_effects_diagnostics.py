@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE
 
 # Variance of a gene's effects, relative to that of its cells, from which it counts as having some.
-HAS_EFFECT = 1e-3
+HAS_EFFECT = 2e-3
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def projection_stack(
     swap: Swap | None = None,
     seed: int = 0,
 ) -> AnnData:
-    """Stack cells as measured, FE's reconstruction, and RE's counterfactual to each batch.
+    """Stack cells as measured, as FE corrects them, and RE's counterfactual to each batch.
 
     The matrix from which the paper computes its genomaps (scMEDAL, section 4.4), each gene
     standardised over all of it.
