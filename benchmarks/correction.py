@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _record import SOURCE, data_folder, load, markdown, save, saved
+from _record import SOURCE, data_folder, markdown, save, saved
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
@@ -210,32 +210,30 @@ TITLES = {
 
 def tables() -> dict[str, str]:
     """Tables of the documentation: totals of all data sets, and the details of each."""
-    rows = pd.concat(
-        pd.DataFrame(load(f"correction_{name}")["results"]).assign(data=name) for name in DATA_SETS
-    )
-    mean = rows.groupby(["data", "method"])[list(TITLES)].mean()
-    totals = mean["Total"].unstack("data").reindex(index=list(METHODS), columns=list(DATA_SETS))
+    found = {name: pd.DataFrame(saved(f"correction_{name}")) for name in DATA_SETS}
+    found = {name: rows for name, rows in found.items() if len(rows)}
+    rows = pd.concat(rows.assign(data=name) for name, rows in found.items())
+    mean = rows.rename(columns=TITLES).groupby(["data", "method"])[list(TITLES.values())].mean()
+    totals = mean["total"].unstack("data").reindex(index=list(METHODS), columns=list(found))
     made = {}
     for title, supervised in (("unsupervised", False), ("supervised", True)):
-        of_group = totals[totals.index.isin(SUPERVISED) == supervised]
-        table = of_group.assign(rank=of_group.rank(ascending=False).mean(axis=1))
-        made[title] = markdown(
-            [
-                {"method": method} | row.map("{:.2f}".format).to_dict()
-                for method, row in table.iterrows()
-            ],
-            {"method": "{method}"} | {name: f"{{{name}}}" for name in [*DATA_SETS, "rank"]},
-        )
+        of_group = totals[totals.index.isin(SUPERVISED) == supervised].dropna(how="all")
+        table = of_group.assign(**{"mean rank": of_group.rank(ascending=False).mean(axis=1)})
+        lines = [{"method": name} | _rounded(row) for name, row in table.iterrows()]
+        columns = {column: f"{{{column}}}" for column in table}
+        made[title] = markdown(lines, {"method": "{method}"} | columns)
     lines = [
-        {"data": name, "method": method}
-        | {k: "" if pd.isna(v) else f"{v:.2f}" for k, v in mean.loc[name, method].items()}
-        for name in DATA_SETS
-        for method in METHODS
+        {"data": name, "method": method} | _rounded(mean.loc[(name, method)])
+        for name, method in product(found, METHODS)
         if (name, method) in mean.index
     ]
-    columns = {title: f"{{{key}}}" for key, title in TITLES.items()}
+    columns = {title: f"{{{title}}}" for title in TITLES.values()}
     made["details"] = markdown(lines, {"data": "{data}", "method": "{method}"} | columns)
     return made
+
+
+def _rounded(row: pd.Series) -> dict[str, str]:
+    return {key: "" if pd.isna(value) else f"{value:.2f}" for key, value in row.items()}
 
 
 if __name__ == "__main__":
