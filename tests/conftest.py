@@ -34,7 +34,12 @@ def data_dir() -> Path:
     return folder
 
 
+# Begun first, so that no process is left with them at the end.
+LONG = ("test_real.py", "test_tutorials.py", "test_cross_validate.py", "test_cli.py")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONG)
     needs_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not needs_gpu:
         return
