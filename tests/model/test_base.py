@@ -209,7 +209,7 @@ class TestReconstruction:
 
     def test_is_in_the_units_of_the_input(self, fit, adata):
         adata.X = adata.X.toarray() / np.log(2)  # logarithms of another base
-        model = fit("SCMEDAL_FE", adata, early_stopping=False)
+        model = fit("SCMEDAL_FE", adata, max_epochs=10, early_stopping=False)
         rows = model.validation_indices
         values = model.get_reconstruction(indices=rows, return_numpy=True)
         residual = adata.X[rows] - values
