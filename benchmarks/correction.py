@@ -2,6 +2,7 @@
 
 python benchmarks/correction.py run pig kang mixology simulated onek1k aml glioblastoma
 python benchmarks/correction.py run aml:FE:FEC    # some methods only
+python benchmarks/correction.py figure            # draws mixology for the guide
 python benchmarks/correction.py                   # prints the tables
 
 All cells are embedded and scored by scib-metrics: total = .4 batch correction + .6 biology. Every
@@ -24,13 +25,14 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _record import SOURCE, data_folder, markdown, save, saved
+from _record import ROOT, SOURCE, data_folder, markdown, save, saved
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 import scmedal_tools as smt
 
 SEEDS = (0, 1, 2)
+FIGURE = ROOT / "docs" / "_static" / "batch_correction.png"
 SIMULATED = "simulated"
 
 
@@ -196,6 +198,16 @@ def run(name: str, methods: list[str], seed: int) -> None:
         print(name, results[method, seed], flush=True)
 
 
+def figure() -> None:
+    """UMAPs of cell lines before and after the correction."""
+    data_set = DATA_SETS["mixology"]
+    adata = load_cells(data_set)
+    adata.obsm["X_pca"] = METHODS["PCA"](adata, data_set, SEEDS[0])
+    adata.obsm["X_scmedal_fe"] = METHODS["FE"](adata, data_set, SEEDS[0])
+    shown, colours = ["X_pca", "X_scmedal_fe"], [data_set.batch_key, data_set.labels_key]
+    smt.pl.embeddings(adata, shown, colours, save=FIGURE)
+
+
 TITLES = {
     "iLISI": "iLISI",
     "KBET": "kBET",
@@ -245,6 +257,8 @@ if __name__ == "__main__":
         for seed, argument in product(SEEDS, sys.argv[2:]):
             name, *methods = argument.split(":")
             run(name, methods or list(METHODS), seed)
+    elif sys.argv[1:2] == ["figure"]:
+        figure()
     else:
         for text in tables().values():
             print(text, end="\n\n")

@@ -24,7 +24,7 @@ import scmedal_tools as smt
 
 GUIDE = ROOT / "docs" / "_static"
 IN_GUIDE = (
-    *("confounding", "training", "embeddings", "batch_effects"),
+    *("confounding", "training", "batch_effects"),
     *("variance_components", "genomap_panel"),
 )
 MODELS = {"FE": smt.model.SCMEDAL_FE, "RE": smt.model.SCMEDAL_RE}
@@ -138,7 +138,7 @@ if __name__ == "__main__":
         draw(chosen, folder)
     for drawn in IN_GUIDE:
         copy(folder / "figures_aml" / f"{drawn}.png", GUIDE)
-    for large in ("embeddings", "genomap_panel"):
+    for large in ("genomap_panel",):
         shrink(GUIDE / f"{large}.png")
     scores = pd.DataFrame(load("evaluation_cells")["results"])
     smt.pl.scores(scores, "balanced_accuracy", save=GUIDE / "scores.png")
