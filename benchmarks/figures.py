@@ -138,7 +138,6 @@ if __name__ == "__main__":
         draw(chosen, folder)
     for drawn in IN_GUIDE:
         copy(folder / "figures_aml" / f"{drawn}.png", GUIDE)
-    for large in ("genomap_panel",):
-        shrink(GUIDE / f"{large}.png")
+    shrink(GUIDE / "genomap_panel.png")
     scores = pd.DataFrame(load("evaluation_cells")["results"])
     smt.pl.scores(scores, "balanced_accuracy", save=GUIDE / "scores.png")
