@@ -58,6 +58,17 @@ def test_correction_by_random_effects_is_that_of_the_population(trained_models, 
     assert corrected.equals(expected)
 
 
+def test_a_batch_of_that_name_is_not_the_population(fit, adata):
+    named = adata.copy()
+    donors = {"donor_02": "population"}
+    named.obs["donor"] = named.obs["donor"].cat.rename_categories(donors)
+    expected, found = (
+        fit("SCMEDAL_RE", cells).get_corrected_expression(return_numpy=True)
+        for cells in (adata, named)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 class TestCorrection:
     """A gene that one donor expresses more, by as much in all types."""
 
@@ -110,13 +121,22 @@ def test_plain_autoencoder(fit, labelled, name):
     assert model.get_latent_representation().shape == (240, 4)
 
 
-def test_the_adversary_is_heeded(fit, adata):
+@pytest.mark.parametrize("decoder", ["batch", "tied"])
+def test_the_adversary_is_heeded(fit, adata, decoder):
     """With a large weight the latent tells the adversary less than without its gradient."""
+    if decoder == "batch":  # which leaves little of the batch in the latent by itself
+        of_donors = np.random.default_rng(1).normal(size=(4, adata.n_vars))
+        x = adata.X.toarray() + of_donors[adata.obs["donor"].cat.codes]
+        adata.X = (x - x.min(0)).astype(np.float32)
     plan = {"lr": 5e-3, "adversary_lr": 5e-3}
     common = {"max_epochs": 15, "early_stopping": False, "plan_kwargs": plan}
-    model = {"decoder": "tied"}  # which leaves more of the batch in the latent
     ignored, heeded = (
-        fit("SCMEDAL_FE", adata.copy(), model=model | {"adversary_weight": weight}, **common)
+        fit(
+            "SCMEDAL_FE",
+            adata.copy(),
+            model={"decoder": decoder, "adversary_weight": weight},
+            **common,
+        )
         for weight in (1e-6, 200.0)
     )
     ignored, heeded = (m.history["adversary_ce_train"].iloc[-1].item() for m in (ignored, heeded))

@@ -286,7 +286,7 @@ class TestErrors:
 
     def test_model_without_random_effects(self, cells, build):
         with pytest.raises(TypeError, match="no random effects"):
-            tl.counterfactual_de(build("SCMEDAL_FE", cells.copy()), cells, "condition")
+            tl.counterfactual_de(build("SCMEDAL_FE", cells.copy()), cells.copy(), "condition")
 
 
 def test_same_seed_same_table(model, table):

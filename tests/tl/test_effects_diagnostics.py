@@ -1,10 +1,13 @@
 """Diagnostics of the random effects against the tables' tensors."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 
 from scmedal_tools import tl
+from scmedal_tools.tl._effects_diagnostics import _of_genes
 
 LAYERS = ["encoder.1", "bottleneck", "decoder.0", "output"]
 SPLIT = [np.arange(128), np.arange(128, 200), np.arange(200, 240)]
@@ -75,11 +78,24 @@ def test_values_of_the_effects_on_genes(model):
         draws.append(effects.draw(generator, spread=1.0)[1])
     drawn = torch.stack(draws)
     prior = (effects.scale.square() * effects.ratios.sum(0)).sqrt()
-    alive = effects.ratios.sum(0) > 1e-3
+    alive = effects.probabilities[:, 0] < 0.5
+    assert alive.any()
     assert row["size"] == pytest.approx(lower_median(effects.loc.abs().numpy()), rel=1e-4)
     assert row["prior_sd"] == pytest.approx(lower_median(prior[:, alive].numpy()), rel=1e-4)
     sd = drawn.std(0)[:, :, alive].numpy()
     assert row["posterior_sd"] == pytest.approx(lower_median(sd), rel=0.1)
+    assert row["n_units"] == 60
+
+
+def test_genes_whose_effects_do_not_matter_are_left_out(model):
+    effects = deepcopy(model.module.gene_effects.factors[0])
+    effects.probabilities[:20] = 0.0
+    effects.probabilities[:20, 0] = 1.0
+    effects.sd[:, :, :20] = 1e3
+    prior = (effects.scale.square() * effects.ratios.sum(0)).sqrt()[:, 20:]
+    row = _of_genes(effects)
+    assert row["prior_sd"] == pytest.approx(lower_median(prior.numpy()), rel=1e-4)
+    assert row["posterior_sd"] < 1e3
     assert row["n_units"] == 60
 
 

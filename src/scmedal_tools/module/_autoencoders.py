@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -74,8 +74,8 @@ class TiedAutoencoder(Encoder):
         See :class:`~scmedal_tools.module._autoencoders.Encoder`.
     """
 
-    def __init__(self, widths: Sequence[int], **kwargs: object):
-        super().__init__(widths, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, widths: Sequence[int], **kwargs: Any):
+        super().__init__(widths, **kwargs)
         self.decoder_biases = nn.ParameterList(torch.zeros(n) for n in reversed(widths[:-1]))
 
     def decode(self, z: Tensor, levels: Tensor | None = None) -> Tensor:
@@ -107,9 +107,9 @@ class BatchAutoencoder(Encoder):
         *,
         n_levels: Sequence[int],
         normalization: Normalization,
-        **kwargs: object,
+        **kwargs: Any,
     ):
-        super().__init__(widths, normalization=normalization, **kwargs)  # type: ignore[arg-type]
+        super().__init__(widths, normalization=normalization, **kwargs)
         widths = list(reversed(widths))
         self.decoder = _linear_layers(widths)
         self.decoder_norms = nn.ModuleList(
@@ -166,7 +166,9 @@ def _effects_of_factor(table: Tensor, level: Tensor, trained: Tensor) -> Tensor:
     in_table = (level >= 0) & (level < len(table))
     level = level.clamp(0, len(table) - 1)
     known = in_table & trained[level]
-    return F.embedding(level, table - table[trained].mean(0)) * known[:, None]
+    # Not table[trained].mean(0): a mask as an index makes a GPU wait.
+    average = (trained / trained.sum()) @ table
+    return F.embedding(level, table - average) * known[:, None]
 
 
 def _linear_layers(widths: Sequence[int]) -> Sequence[nn.Linear]:

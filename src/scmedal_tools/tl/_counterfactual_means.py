@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from scmedal_tools.model import SCMEDAL_RE
     from scmedal_tools.model._counterfactual import Swap
-    from scmedal_tools.model._targets import Target
+    from scmedal_tools.model._targets import Levels, Target
     from scmedal_tools.model._unseen import UnseenBatch
     from scmedal_tools.module._re import EffectsDraw
 
@@ -179,7 +179,7 @@ def draws_of(
 def group_means(
     model: SCMEDAL_RE,
     adata: AnnData | MuData,
-    targets: dict[str, dict[int, int]],
+    targets: dict[str, Levels],
     membership: sparse.csc_array,
     swap: Swap | None,
     unseen_batch: UnseenBatch,
@@ -187,9 +187,7 @@ def group_means(
 ) -> dict[str | None, np.ndarray]:
     """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
     swap = model._check_swap(swap)
-    levels: dict[str | None, dict[int, int]] = {
-        None: {}
-    }  # in its own levels a cell is reconstructed
+    levels: dict[str | None, Levels] = {None: {}}  # in its own levels a cell is reconstructed
     levels.update(targets)
     shape = (membership.shape[0], len(model.gene_names))
     means = {name: np.zeros(shape) for name in levels}

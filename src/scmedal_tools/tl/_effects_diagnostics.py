@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from scmedal_tools._gene_model import MixedEffects
     from scmedal_tools.model import SCMEDAL_RE
 
-# Variance of a gene's effects, relative to that of its cells, from which it counts as having some.
-HAS_EFFECT = 2e-3
-
 
 @dataclass(frozen=True)
 class EffectsDiagnostics:
@@ -126,7 +123,7 @@ def effects_diagnostics(
 def _of_genes(effects: MixedEffects) -> dict:
     mean, sd = effects.loc.cpu(), effects.sd.cpu()
     prior_sd = (effects.scale * effects.ratios.sum(0).sqrt()).cpu()
-    alive = effects.ratios.sum(0).cpu() > HAS_EFFECT
+    alive = effects.probabilities[:, 0].cpu() < 0.5  # the first variances do not matter
     sd, prior_sd = sd[:, :, alive], prior_sd[:, alive]
     return {
         "prior_sd": float(prior_sd.median()),

@@ -129,8 +129,8 @@ def check_statistics(statistics: ExpressionStatistics, batch_names: Iterable[str
     if names:
         warnings.warn(
             f"{len(names)} of {statistics.cells_per_batch.size} batches have no training cells: "
-            f"{', '.join(map(str, names[:5]))}{', ...' if len(names) > 5 else ''}. Their random "
-            "effects stay at the prior; do not interpret them. To train on them, split within "
+            f"{', '.join(map(str, names[:5]))}{', ...' if len(names) > 5 else ''}. No effects "
+            "of theirs are learned; do not interpret them. To train on them, split within "
             "batches: `datasplitter_kwargs={'external_indexing': "
             "scmedal_tools.train.stratified_split(adata.obs, [batch_key])}`.",
             stacklevel=2,
