@@ -60,7 +60,6 @@ class DataSet(NamedTuple):
     min_cells: int
     drop: tuple[str, ...] = ()
     labels_key: str = "cell_type"
-    seeds: tuple[int, ...] = SEEDS
 
 
 KANG_TYPES = ("B cells", "CD14+ Monocytes", "CD4 T cells", "CD8 T cells", "FCGR3A+ Monocytes")
@@ -100,7 +99,6 @@ DATA_SETS = {
         [(draw, [pair]) for draw, pair in enumerate(product(CONDITIONS, PATIENTS))],
         50,
         labels_key="patient",
-        seeds=(0,),
     ),
 }
 
@@ -332,7 +330,7 @@ def run(name: str, parts: list[str]) -> None:
     cells = load_cells(data_set)
     for draw, combinations in data_set.draws:
         keys = [(part, draw, seed) for part in parts
-                for seed in (data_set.seeds if part in OF_ALL_SEEDS else (0,))]  # fmt: skip
+                for seed in (SEEDS if part in OF_ALL_SEEDS else (0,))]  # fmt: skip
         keys = [key for key in keys if not is_current(results.get(key))]
         judge = Judge(cells, data_set, draw, combinations) if keys else None
         if judge is not None:
@@ -352,7 +350,7 @@ def train(name: str) -> None:
     for draw, combinations in data_set.draws:
         judge = Judge(cells, data_set, draw, combinations)
         judge.name = f"{name}_{draw}"
-        for seed in data_set.seeds:
+        for seed in SEEDS:
             print(name, draw, trained_re(judge, seed)[1], flush=True)
 
 
