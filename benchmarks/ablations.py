@@ -29,7 +29,7 @@ from scmedal_tools.model import _finishing
 from scmedal_tools.train import _plans
 
 DESIGN = {
-    "aml": DATA_SETS["aml"]._replace(draws=[(0, 6)]),
+    "aml": DATA_SETS["aml"]._replace(draws=[(draw, 6) for draw in (0, 4, 5, 6)]),
     "onek1k": DATA_SETS["onek1k"]._replace(draws=[(0, 20)]),
     "kang": DATA_SETS["kang"]._replace(
         draws=[(10 + i, [("ctrl", name)]) for i, name in enumerate(KANG_TYPES)]
