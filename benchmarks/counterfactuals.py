@@ -346,11 +346,10 @@ def train(name: str) -> None:
     """Train the networks of a data set, which ``run`` finds in the folder of networks."""
     data_set = DATA_SETS[name]
     cells = load_cells(data_set)
-    for draw, combinations in data_set.draws:
+    for seed, (draw, combinations) in product(SEEDS, data_set.draws):
         judge = Judge(cells, data_set, draw, combinations)
         judge.name = f"{name}_{draw}"
-        for seed in SEEDS:
-            print(name, draw, trained_re(judge, seed)[1], flush=True)
+        print(name, draw, trained_re(judge, seed)[1], flush=True)
 
 
 def is_current(row: dict | None) -> bool:

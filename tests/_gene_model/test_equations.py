@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scmedal_tools._gene_model import MixedEquations, state_correlation
-from scmedal_tools._gene_model._equations import VARIANCE_RATIOS, VARIANCES, covariances
+from scmedal_tools._gene_model._equations import VARIANCE_RATIOS, VARIANCES, covariance_of
 
 PROFILES = torch.tensor([[0.0], [1.0], [3.0]])
 NONE = VARIANCE_RATIOS[0]
@@ -37,7 +37,7 @@ def test_a_state_without_cells_does_not_count():
 
 @pytest.fixture(params=CHOSEN, ids=str)
 def covariance(request):
-    return covariances(state_correlation(PROFILES))[VARIANCES.index(request.param)]
+    return covariance_of(VARIANCES.index(request.param), state_correlation(PROFILES))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def blocks(covariance):
 def test_covariance_of_what_states_share_and_of_what_they_do_not(variances):
     of_batch, of_state, correlated = variances
     correlation = state_correlation(PROFILES)
-    ours = covariances(correlation)[VARIANCES.index(variances)]
+    ours = covariance_of(VARIANCES.index(variances), correlation)
     expected = of_batch + of_state * (correlation.numpy() if correlated else np.eye(3))
     np.testing.assert_allclose(ours, expected)
 

@@ -18,7 +18,7 @@ from scmedal_tools._gene_model import (
     probability_of_following,
     state_correlation,
 )
-from scmedal_tools._gene_model._equations import VARIANCES, MixedEquations, covariances
+from scmedal_tools._gene_model._equations import VARIANCES, MixedEquations, covariance_of
 
 N_BATCH, N_STATES = 8, 3
 UNLIKE = torch.eye(N_STATES).double()
@@ -74,7 +74,7 @@ def test_without_any_effect_everything_is_off(draw_cells, groups_of):
     fitted = fit_mixed_model(groups_of(residuals, batch, state), UNLIKE)
     # All genes have the smallest variances, which leave 7% of the noise of a batch's mean.
     groups = groups_of(residuals, batch, state)
-    smallest = MixedEquations(torch.from_numpy(groups.sizes), covariances(UNLIKE)[0])
+    smallest = MixedEquations(torch.from_numpy(groups.sizes), covariance_of(0, UNLIKE))
     means = torch.from_numpy(groups.means / fitted.scale)
     least = fitted.scale * smallest.effects(means, smallest.fixed(means)).numpy()
     assert np.abs(fitted.loc - least).mean() < 1e-4

@@ -16,7 +16,7 @@ from scmedal_tools._gene_model import (
 from scmedal_tools.model import SCMEDAL_RE
 
 UNFINISHED = "The effects on single genes and the axes of the latents are not fitted"
-N_STATES = 10
+N_STATES = 20
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import scvi
 import torch
 
 import scmedal_tools as smt
-from scmedal_tools._gene_model import NETWORK_SHARE
-from scmedal_tools._gene_model._equations import covariances
+from scmedal_tools._gene_model._equations import covariance_of
 from scmedal_tools.model import SCMEDAL_RE
 
 NEW = ["donor_05", "donor_06"]
@@ -116,30 +115,26 @@ class TestDefaultPreset:
         levels = torch.full((cells.n_obs, 1), batch)
         with torch.no_grad():
             inferred = module.inference(torch.as_tensor(cells.X), levels)
-            network = module.decode(inferred["z"], levels)
             population = module.decode_in_population(inferred["content"])
         state = module.gene_effects.state_of(inferred["content"], levels).numpy()
-        sizes = np.bincount(state, minlength=10)
+        sizes = np.bincount(state, minlength=len(effects.scale))
 
         def means_of(values):
-            sums = np.bincount(state, values[:, gene].numpy(), minlength=10)
+            sums = np.bincount(state, values[:, gene].numpy(), minlength=len(effects.scale))
             return sums / np.maximum(sizes, 1) / scale
 
         scale = effects.scale[:, gene].numpy()
         seen = sizes > 0
-        guess = NETWORK_SHARE * means_of(network - population)
         # What the content has of the batch is an effect of the batch too.
         means = means_of(inferred["x_scaled"] - population)
         means += effects.content[batch, :, gene].numpy() / scale
         fixed = (effects.fixed / effects.scale)[:, gene].numpy()
-        considered = covariances(effects.correlation.double())
-        expected = np.zeros(10)
+        expected = np.zeros(len(sizes))
         for i, weight in enumerate(effects.new_probabilities[gene].numpy()):
-            covariance = considered[i % len(considered)].numpy()
-            y = means - guess if i >= len(considered) else means
+            covariance = covariance_of(i, effects.correlation.double()).numpy()
             variance = covariance[np.ix_(seen, seen)] + np.diag(1 / sizes[seen])
             gain = covariance[:, seen] @ np.linalg.inv(variance)
-            expected += weight * (gain @ (y - fixed)[seen])
+            expected += weight * (gain @ (means - fixed)[seen])
         np.testing.assert_allclose(effects.loc[batch, :, gene], scale * expected, atol=2e-3)
 
     def test_to_finish_again_changes_nothing(self, mapped):

@@ -42,13 +42,11 @@ def state_correlation(profiles: Tensor) -> Tensor:
     return torch.exp(-squares / (2 * scale)) if 0 < scale < torch.inf else torch.ones_like(squares)
 
 
-def covariances(correlation: Tensor) -> list[Tensor]:
-    """Covariance of a batch's effects on states under each of ``VARIANCES``."""
-    one, own = torch.ones_like(correlation), torch.eye(len(correlation), dtype=correlation.dtype)
-    return [
-        of_batch * one + of_state * (correlation if correlated else own)
-        for of_batch, of_state, correlated in VARIANCES
-    ]
+def covariance_of(point: int, correlation: Tensor) -> Tensor:
+    """Covariance of a batch's effects on states under the variances at a point of the grid."""
+    of_batch, of_state, correlated = VARIANCES[point]
+    own = torch.eye(len(correlation), dtype=correlation.dtype)
+    return of_batch + of_state * (correlation if correlated else own)
 
 
 class MixedEquations:
@@ -75,11 +73,12 @@ class MixedEquations:
         self.gain = covariance @ self.information
         empty = torch.diag((sizes[self.fitted].sum(0) == 0).to(sizes))
         of_fixed = self.information[self.fitted].sum(0) + empty
-        self.log_determinants = torch.logdet(scaled)
+        self._scaled, self._of_fixed = scaled, of_fixed
         # A state without cells stays at zero.
         self.fixed_covariance = torch.linalg.inv(of_fixed) - empty
-        self.log_determinant = self.log_determinants.sum() + torch.logdet(of_fixed)
         self.covariance = covariance
+        # Groups without cells have no weight in the gain.
+        self.standard_errors = sizes.clamp_min(1).rsqrt()[:, :, None]
 
     def fixed(self, means: Tensor) -> Tensor:
         """Fixed effects of the states, ``(n_states, n_genes)``."""
@@ -92,13 +91,14 @@ class MixedEquations:
         score = weighted.sum(0)
         squares = (means * weighted).sum((0, 1))
         squares -= (score * (self.fixed_covariance @ score)).sum(0)
-        return -0.5 * (self.log_determinant + squares)
+        log_determinant = torch.logdet(self._scaled).sum() + torch.logdet(self._of_fixed)
+        return -0.5 * (log_determinant + squares)
 
     def log_likelihood(self, means: Tensor, fixed: Tensor) -> Tensor:
         """Log-likelihood of each gene given the fixed effects, up to a constant."""
         residuals = means - fixed
         squares = (residuals * (self.information @ residuals)).sum((0, 1))
-        return -0.5 * (self.log_determinants.sum() + squares)
+        return -0.5 * (torch.logdet(self._scaled).sum() + squares)
 
     def effects(self, means: Tensor, fixed: Tensor) -> Tensor:
         """Means of the effects given the fixed ones, ``(n_batch, n_states, n_genes)``."""
@@ -128,9 +128,15 @@ class MixedEquations:
     def draw_effects(
         self, means: Tensor, fixed: Tensor, generator: torch.Generator, spread: float = 1.0
     ) -> Tensor:
-        """One draw of the random effects given the fixed ones."""
-        noise = _noise(self.given_fixed, means.shape, generator)
-        return self.effects(means, fixed) + spread * noise
+        """One draw of the random effects given the fixed ones.
+
+        A draw from the prior is moved by what its own simulated means teach, which needs no
+        factor of each batch's covariance (Matheron's rule).
+        """
+        prior = _noise(self.covariance, means.shape, generator)
+        error = torch.randn(means.shape, generator=generator, dtype=means.dtype)
+        simulated = prior + self.standard_errors * error
+        return self.effects(means, fixed) + spread * (prior - self.gain @ simulated)
 
 
 def _noise(covariance: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from ._equations import MixedEquations, covariances
+from ._equations import VARIANCES, MixedEquations, covariance_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +122,9 @@ def fit_mixed_model(
     scale = np.sqrt(groups.noise()) if scale is None else scale
     means = groups.means / scale
     sizes, y = torch.from_numpy(groups.sizes), torch.from_numpy(means)
-    equations = [MixedEquations(sizes, covariance) for covariance in covariances(correlation)]
+    equations = [
+        MixedEquations(sizes, covariance_of(point, correlation)) for point in range(len(VARIANCES))
+    ]
     evidence = torch.stack([model.evidence(y) for model in equations], 1)
     probabilities = posterior_over_genes(evidence.numpy())
     moments = _moments(y, torch.from_numpy(probabilities), equations)

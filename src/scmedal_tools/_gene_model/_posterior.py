@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from ._equations import VARIANCES, MixedEquations, covariances
+from ._equations import VARIANCES, MixedEquations, covariance_of
 from ._fit import NEGLIGIBLE, points
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class MixedEffects(nn.Module):
         )
         prior = self.probabilities.cpu().double().clamp_min(NEGLIGIBLE).log()
         equations = [
-            MixedEquations(size[new], covariance) for covariance in covariances(correlation)
+            MixedEquations(size[new], covariance_of(point, correlation))
+            for point in range(len(VARIANCES))
         ]
         evidence = [model.log_likelihood(y[new], fixed) for model in equations]
         updated = torch.softmax(prior + torch.stack(evidence, 1), 1)
@@ -159,17 +160,17 @@ class MixedEffects(nn.Module):
         sizes, means, correlation = self._data()
         unseen = means.new_zeros(n_unseen, *means.shape[1:])
         sizes, means = torch.cat([sizes, unseen[:, :, 0]]), torch.cat([means, unseen])
-        considered = covariances(correlation)
         fixed, effects = torch.empty_like(means[0]), torch.empty_like(means)
         for point, genes in _drawn(self.probabilities, generator):
-            equations = MixedEquations(sizes, considered[point], self.n_fitted)
+            covariance = covariance_of(point, correlation)
+            equations = MixedEquations(sizes, covariance, self.n_fitted)
             y = means[:, :, genes]
             fixed[:, genes] = equations.draw_fixed(y, generator, spread)
             effects[:, :, genes] = equations.draw_effects(y, fixed[:, genes], generator, spread)
         if self.n_new:
             new = slice(self.n_fitted, self.n_fitted + self.n_new)
             for point, genes in _drawn(self.new_probabilities, generator):
-                equations = MixedEquations(sizes[new], considered[point])
+                equations = MixedEquations(sizes[new], covariance_of(point, correlation))
                 # Given the same fixed effects, from which all are counted.
                 effects[new][:, :, genes] = equations.draw_effects(
                     means[new][:, :, genes], fixed[:, genes], generator, spread
@@ -194,7 +195,6 @@ class MixedEffects(nn.Module):
         scaled = shares[:, None] * self.scale.cpu().double()
         beyond = torch.einsum("s,ksg->kg", shares, self.correction.cpu().double())
         beyond = beyond + guess.cpu().double()
-        considered = covariances(correlation)
         of_new = (self.fixed / self.scale).cpu().double()
         total, squares, below, above = torch.zeros(4, *beyond.shape, dtype=torch.double)
         parts: list[tuple[Tensor, slice, Tensor | None]]
@@ -202,7 +202,7 @@ class MixedEffects(nn.Module):
         parts += [(self.new_probabilities, self.new, of_new)] if self.n_new else []
         for probabilities, rows, known in parts:
             for point, of_point in points(probabilities.cpu().double()):
-                equations = MixedEquations(sizes[rows], considered[point])
+                equations = MixedEquations(sizes[rows], covariance_of(point, correlation))
                 y = means[rows]
                 effects = equations.effects(y, equations.fixed(y) if known is None else known)
                 covariance = (
