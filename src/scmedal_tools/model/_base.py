@@ -186,6 +186,8 @@ class MedalModel(
             )
             callbacks.append(best)
         plan_kwargs = merge_kwargs(settings_.pop("plan_config", None), plan_kwargs, name="plan")
+        plan_kwargs = {"batch_names": list(self.batch_names)} | preset.plan | plan_kwargs
+        self._before_training(plan_kwargs)
         super().train(
             max_epochs=max_epochs or preset_epochs or self._default_epochs(),
             batch_size=batch_size or preset_batch_size,
@@ -195,7 +197,7 @@ class MedalModel(
             train_size=train_size,
             validation_size=validation_size,
             datasplitter_kwargs=datasplitter_kwargs,
-            plan_kwargs={"batch_names": list(self.batch_names)} | preset.plan | plan_kwargs,
+            plan_kwargs=plan_kwargs,
             callbacks=callbacks,
             **{"check_val_every_n_epoch": 1, "load_sparse_tensor": self._moves_sparse(accelerator)}
             | settings_,
@@ -224,6 +226,9 @@ class MedalModel(
     @classmethod
     def _named_preset(cls, name: str) -> Preset:
         return get_preset(cls.__name__, name)
+
+    def _before_training(self, plan_kwargs: dict) -> None:
+        """Whatever a model has to say about its training plan; called by :meth:`train`."""
 
     def _after_training(self) -> None:
         """Whatever a model settles once its weights are final."""

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from scmedal_tools._keys import STATES
 from scmedal_tools.module import REModule
 from scmedal_tools.module._levels import levels_of
+from scmedal_tools.train._natural import ENOUGH_BATCHES
 from scmedal_tools.train._plans import SETTLE_AFTER
 
 from ._base import MedalModel
@@ -253,6 +254,20 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
             if self.module.gene_effects is not None:
                 fit_gene_effects(self)
         self.module.is_finished.fill_(True)
+
+    def _before_training(self, plan_kwargs: dict) -> None:
+        n_batch = self.module.n_batch
+        learns_scales = plan_kwargs["effects_optimizer"] == "natural" and not self.is_query
+        if learns_scales and n_batch < ENOUGH_BATCHES:
+            # Raised here, as a filter on Lightning would hide what its hooks raise.
+            warnings.warn(
+                f"{n_batch} batches are too few to estimate how much batches vary: with fewer "
+                f"than {ENOUGH_BATCHES}, an informative prior holds the scale of the random "
+                "effects near its start. The effects then describe these batches rather than "
+                "batches in general.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _after_training(self) -> None:
         if self.module.bottleneck is None:
