@@ -534,7 +534,7 @@ class TestEvaluate:
             assert positions[0] < output.index(line) < positions[1]
         sentence = json.loads((out / "run.json").read_text())["conclusions"]["condition"]
         assert positions[3] < output.index(sentence) < positions[4]
-        assert "one fold cannot tell whether" in sentence
+        assert "one fold cannot show whether" in sentence
         assert "Embeddings: 100%" in output
         assert "Scores: 100%" in output
 
@@ -678,7 +678,7 @@ def test_help_names_all_commands():
 @pytest.mark.real
 @pytest.mark.usefixtures("no_umaps")
 def test_real_counts_of_some_genes(data_dir, tmp_path):
-    """The 3,000 genes at hand are no library: the sizes come from obs."""
+    """The 3,000 genes in the file are no library: the sizes come from obs."""
     adata = ad.read_h5ad(data_dir / "aml_vangalen2019_d0_hvg3000.h5ad", backed="r")
     cells = np.flatnonzero(adata.obs["donor"].isin(["BM2", "BM3", "AML328"]))[::4]
     adata[cells].to_memory().write_h5ad(tmp_path / "aml.h5ad")

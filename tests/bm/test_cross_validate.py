@@ -164,7 +164,7 @@ class TestRandomEffects:
 
     def test_a_sentence_for_each_target(self, result):
         assert list(result.conclusions) == ["condition"]
-        assert "one fold cannot tell whether" in result.conclusions["condition"]
+        assert "one fold cannot show whether" in result.conclusions["condition"]
         assert result.conclusions["condition"] in result._repr_html_()
 
     def test_controls_can_be_left_out(self, adata):

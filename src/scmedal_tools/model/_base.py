@@ -104,8 +104,8 @@ class MedalModel(
     ) -> None:
         """Train the model.
 
-        Calling it again goes on from the trained weights; make a new model for other splits. If it
-        is interrupted (Ctrl-C) after the first epoch, the model is finished with the weights of
+        Calling it again continues from the trained weights; make a new model for other splits. If
+        it is interrupted (Ctrl-C) after the first epoch, the model is finished with the weights of
         the best epoch so far, or the last ones without early stopping, and can be used and saved.
 
         Parameters
@@ -118,9 +118,10 @@ class MedalModel(
         accelerator, devices
             Where to train, as in scvi-tools.
         early_stopping
-            Stop when the validation cells no longer gain, and restore the weights of the best
-            epoch. By default the preset's: on, but for the paper's presets. The epoch is judged
-            by the reconstruction term, plus what the adversary can still read of the batch.
+            Stop when the validation loss no longer improves, and restore the weights of the best
+            epoch. By default the preset's: on, except for the paper's presets. The epoch is
+            selected by the reconstruction term, plus what the adversary can still predict of
+            the batch.
         train_size, validation_size
             Shares of the cells for training (0.9) and validation (the rest).
         datasplitter_kwargs
@@ -228,7 +229,7 @@ class MedalModel(
         return get_preset(cls.__name__, name)
 
     def _before_training(self, plan_kwargs: dict) -> None:
-        """Whatever a model has to say about its training plan; called by :meth:`train`."""
+        """Warn about a training plan that does not suit the data; called by :meth:`train`."""
 
     def _after_training(self) -> None:
         """Whatever a model settles once its weights are final."""
@@ -260,6 +261,6 @@ def _check_validation_cells(
         none = n_cells == n_train if validation_size is None else n_cells * validation_size < 1
     if none:
         raise ValueError(
-            "Early stopping needs validation cells, and there is none: lower `train_size`, or "
+            "Early stopping needs validation cells, and there are none: lower `train_size`, or "
             "pass `early_stopping=False` to train for all epochs and keep the last weights."
         )

@@ -42,10 +42,10 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
 
     Layers rescale and shift their units by the cell's batch (REDEN blocks); the effects have
     Gaussian posteriors and learned prior scales. By default the encoder gives a content :math:`u`
-    from which an adversary drives the batch, a REDEN block turns it into the batch-explicit latent
-    :math:`r`, and the decoder turns :math:`r` into expression. A counterfactual holds :math:`u`
-    and swaps the batch of everything after it. It is a statement of the model about expression,
-    not a causal claim.
+    from which an adversary removes the batch, a REDEN block turns it into the batch-explicit
+    latent :math:`r`, and the decoder turns :math:`r` into expression. A counterfactual keeps
+    :math:`u` and swaps the batch of everything after it. It is a statement of the model about
+    expression, not a causal claim.
 
     Parameters
     ----------
@@ -112,9 +112,9 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         adata, indices, batch_size, n_samples, dataloader, unseen_batch
             See :meth:`SCMEDAL_FE.get_latent_representation`.
         kind
-            ``"latent"``: ``r``, the cell in its batch, so that the batch can be read from it;
+            ``"latent"``: ``r``, the cell in its batch, so the batch can be predicted from it;
             ``"content"``: ``u``, the cell as in a batch without effects, where the batch is hard
-            to read, not impossible. In the paper's presets they are the same.
+            to predict, not impossible. In the paper's presets they are the same.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Write a model's latent beside the expression it was computed from."""
+"""Write a model's latent to the data from which it was computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tools ask of a model."""
+"""What tools require of a model."""
 
 from __future__ import annotations
 

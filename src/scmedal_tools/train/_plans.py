@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SETTLE_AFTER = 0.5
 
 SELECTION = "selection_validation"
-"""Logged quantity by which an epoch is judged."""
+"""Logged quantity by which an epoch is selected."""
 
 
 class MedalTrainingPlan(TrainingPlan):
@@ -126,9 +126,9 @@ class MedalTrainingPlan(TrainingPlan):
         return output.loss
 
     def on_validation_epoch_end(self) -> None:
-        """Log by what the epoch is judged: reconstruction, plus what the adversary can read.
+        """Log what selects the epoch: reconstruction, plus what the adversary can predict.
 
-        Never the total loss, which rewards a weak adversary.
+        The total loss is not used to select: it rewards a weak adversary.
         """
         metrics = self.trainer.callback_metrics
         selection = metrics["reconstruction_loss_validation"] * self.module.reconstruction_weight
