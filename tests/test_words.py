@@ -49,6 +49,7 @@ TEXTS = dict(texts())
 def found(pattern, text):
     """Find what stands in a sentence, also where it is broken over lines or strings."""
     joined = re.sub(r'"?\s*\n\s*(#\s*|f?")?', " ", text.replace("*", ""))
+    joined = " ".join(joined.split())
     return [joined[max(0, m.start() - 40) : m.end() + 40] for m in pattern.finditer(joined)]
 
 

@@ -103,7 +103,8 @@ def check_obs(
     ------
     ValueError
         If the column does not exist (the message lists columns that would do), has missing
-        values, mixes text with other types or has fewer than ``min_levels`` levels.
+        values, mixes text with other types, has fewer than ``min_levels`` levels, or, as the
+        batch, has a level for nearly every cell.
     """
     if key not in adata.obs:
         raise ValueError(f"{what}={key!r} is not a column of adata.obs. {_candidates(adata)}")
@@ -131,6 +132,12 @@ def check_obs(
             f"{what}={key!r} has {n_levels} level(s) ({quoted(column.unique())}) in "
             f"{adata.n_obs:,} cells, and at least {min_levels} are needed: {reason}. "
             f"{_candidates(adata)}"
+        )
+    if what == "batch_key" and n_levels > adata.n_obs / 2:
+        raise ValueError(
+            f"{what}={key!r} has {n_levels:,} levels in {adata.n_obs:,} cells: it looks like a "
+            "measurement or the names of the cells, and a batch needs several cells. Choose a "
+            f"column such as the donor or sample. {_candidates(adata)}"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scmedal_tools import _keys
 
@@ -37,6 +37,8 @@ def describe(found: Summary) -> str:
 
 def to_logarithms(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
     """How to make log-normalised expression of what is no logarithm."""
+    if kind == "counts" and layer is not None and _is_log_normalised(adata.X):
+        return f"adata.X has it: leave out layer={layer!r}."
     x, argument = where(layer), _argument(layer)
     preprocess, log1p = _preprocess(layer), f"sc.pp.log1p(adata{argument})"
     if kind == "negative":
@@ -129,6 +131,11 @@ def quoted(names: Sequence[object]) -> str:
     """The first three names."""
     shown = ", ".join(repr(str(name)) for name in names[:3])
     return f"{shown}, ..." if len(names) > 3 else shown
+
+
+def _is_log_normalised(x: Any) -> bool:
+    known = x is not None and not hasattr(x, "dask") and 0 not in x.shape
+    return known and expression_kind(x) == "log-normalised"
 
 
 def _argument(layer: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from math import ceil
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,11 @@ class MedalModel(
         preset: str = "default",
         **module_kwargs: Any,
     ):
+        if isinstance(n_hidden, Integral):
+            raise TypeError(
+                f"n_hidden={n_hidden} is one number: pass the width of each hidden layer, for "
+                f"example n_hidden=({n_hidden},) for one layer."
+            )
         super().__init__(adata, registry)
         name, settings = type(self).__name__, self._named_preset(preset).module
         unknown = sorted(module_kwargs.keys() - settings.keys())
