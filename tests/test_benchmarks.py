@@ -134,7 +134,7 @@ class TestNumbersOfThePaper:
         of_all = sys.modules["_paper_pairs"].in_sum(pairs)[0]
         said = f"of {of_all['compared']} pairs of methods"
         agree = f"{of_all['agrees']} ({of_all['agrees'] / of_all['compared']:.0%})"
-        for page in ("reproducing_the_paper.md", "user_guide/evaluation.md"):
+        for page in ("reproducing_the_paper.md", "results/paper_directions.md"):
             text = (ROOT / "docs" / page).read_text()
             assert said in text
             assert agree in text

@@ -146,7 +146,7 @@ class TestLogNormalised:
 
     def test_missing_layer_lists_those_at_hand(self, counts):
         adata = ad.AnnData(counts, layers={"raw": counts, "other": counts})
-        with pytest.raises(ValueError, match=r"layer='lognorm'.*at hand: 'raw', 'other'\.$"):
+        with pytest.raises(ValueError, match=r"'lognorm'.*Available layers: 'raw', 'other'\.$"):
             check_log_normalised(adata, "lognorm")
 
     @pytest.mark.parametrize("shape", [(0, 30), (40, 0)])
@@ -217,10 +217,17 @@ class TestObs:
         check_obs(names["adata"], "donor", min_levels={"fill": 3, "drop": 2}[line])
         assert names["adata"].n_obs == {"fill": 8, "drop": 6}[line]
 
+    def test_a_batch_for_every_cell_is_refused(self, grouped):
+        grouped.obs["n_genes"] = np.linspace(0, 1, grouped.n_obs)
+        expected = r"'n_genes' has 8 levels in 8 cells.*measurement.*the donor or sample"
+        with pytest.raises(ValueError, match=expected):
+            check_obs(grouped, "n_genes")
+        check_obs(grouped, "n_genes", what="target_keys")
+
     def test_one_level_says_why_two_are_needed(self, grouped):
         with pytest.raises(ValueError, match=r"1 level\(s\) \('one'\) in 8 cells.*random effect"):
             check_obs(grouped, "study")
-        with pytest.raises(ValueError, match=r"^labels_key.*nothing to tell apart"):
+        with pytest.raises(ValueError, match=r"^labels_key.*nothing to compare"):
             check_obs(grouped, "study", what="labels_key")
         check_obs(grouped, "study", min_levels=1)
 

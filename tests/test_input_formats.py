@@ -212,7 +212,7 @@ class TestLimits:
         smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="donor")
         model = smt.model.SCMEDAL_FE(adata, n_hidden=(8,), n_latent=2)
         if not enough:
-            with pytest.raises(ValueError, match=r"validation cells, and there is none.*False"):
+            with pytest.raises(ValueError, match=r"validation cells, and there are none.*False"):
                 model.train(max_epochs=1)
         model.train(max_epochs=1, early_stopping=enough, enable_progress_bar=False)
 

@@ -1,4 +1,4 @@
-"""What the libraries print of every model that is trained, such as which devices there are."""
+"""Messages that the libraries print for every trained model, such as the available devices."""
 
 from __future__ import annotations
 

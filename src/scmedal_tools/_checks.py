@@ -1,4 +1,4 @@
-"""Checks of the user's input: what is wrong, in numbers, and the line of code that mends it."""
+"""Checks of the user's input: what is wrong, in numbers, and the line of code that fixes it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> None:
     ------
     ValueError
         For anything but logarithms, no cells, no genes, or a layer that does not exist. The
-        message ends with the line that mends it.
+        message ends with the line that fixes it.
 
     Warns
     -----
@@ -103,7 +103,8 @@ def check_obs(
     ------
     ValueError
         If the column does not exist (the message lists columns that would do), has missing
-        values, mixes text with other types or has fewer than ``min_levels`` levels.
+        values, mixes text with other types, has fewer than ``min_levels`` levels, or, as the
+        batch, has a level for nearly every cell.
     """
     if key not in adata.obs:
         raise ValueError(f"{what}={key!r} is not a column of adata.obs. {_candidates(adata)}")
@@ -124,13 +125,19 @@ def check_obs(
             f"Run:\nadata.obs[{key!r}] = adata.obs[{key!r}].astype(str)"
         )
     if n_levels < min_levels:
-        reason = "there is nothing to tell apart"
+        reason = "there is nothing to compare"
         if what == "batch_key":
             reason = "a random effect describes how batches differ from each other"
         raise ValueError(
             f"{what}={key!r} has {n_levels} level(s) ({quoted(column.unique())}) in "
             f"{adata.n_obs:,} cells, and at least {min_levels} are needed: {reason}. "
             f"{_candidates(adata)}"
+        )
+    if what == "batch_key" and n_levels > adata.n_obs / 2:
+        raise ValueError(
+            f"{what}={key!r} has {n_levels:,} levels in {adata.n_obs:,} cells: it looks like a "
+            "measurement or the names of the cells, and a batch needs several cells. Choose a "
+            f"column such as the donor or sample. {_candidates(adata)}"
         )
 
 
@@ -158,14 +165,15 @@ def check_factors(adata: AnnData, keys: Sequence[str], batch: pd.Series) -> None
             pairs = set(zip(column.astype(str), other.astype(str), strict=True))
             if len(pairs) == column.nunique() == other.nunique():
                 raise ValueError(
-                    f"{key!r} and {other.name!r} divide the cells alike, so that their effects "
-                    "cannot be told apart: leave one out."
+                    f"{key!r} and {other.name!r} divide the cells identically, so their effects "
+                    "cannot be separated: leave one out."
                 )
             if len(pairs) == other.nunique():
                 warnings.warn(
                     f"Every {other.name!r} has a single {key!r}: the factors are nested. What all "
-                    f"{other.name!r} of a {key!r} have in common is taken for its effect, and "
-                    "intervals of it are far too narrow, as they do not count how few there are.",
+                    f"{other.name!r} of a {key!r} have in common counts as its effect, and the "
+                    "intervals of this effect are far too narrow, because they ignore how few "
+                    f"{other.name!r} there are.",
                     UserWarning,
                     stacklevel=4,
                 )
@@ -230,7 +238,7 @@ def expression_of(adata: AnnData, layer: str | None) -> Any:
     if 0 in adata.shape:
         raise ValueError(
             f"adata has {adata.n_obs:,} cells and {adata.n_vars:,} genes: nothing is left to "
-            "learn from. Look at the last selection or filter before this line."
+            "learn from. Check the last selection or filter before this line."
         )
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:

@@ -1,4 +1,4 @@
-"""Mixed-effects autoencoders for single-cell data: what cells share, and what batches add."""
+"""Mixed-effects autoencoders for single-cell data: batch correction and batch effects."""
 
 from __future__ import annotations
 
@@ -43,13 +43,16 @@ def run(
     out: Out,
     labels_key: Annotated[
         str | None,
-        typer.Option(help="Column of obs with cell types: the fixed effects also learn them."),
+        typer.Option(
+            help="Column of obs with cell types, from which the fixed effects also learn."
+        ),
     ] = None,
     transform_batch: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME ...",
-            help="Batches as which to predict the mean expression of all others; after the file.",
+            help="Target batches of counterfactuals: the mean expression of all other batches is "
+            "predicted as in these. Write them after the file.",
         ),
     ] = None,
     layer: Layer = None,
@@ -126,12 +129,12 @@ def _conclude(out: Path) -> None:
     written = {name: text for name, text in OUTPUTS.items() if (out / name).exists()}
     list_written(out, written)
     announce(
-        "\nOpen report.html first. Fixed effects: batches should mix, cell types stay apart.\n"
-        "Random effects: what each batch adds. Then the loss curves: have they settled?"
+        "\nOpen report.html first. Fixed effects: batches should mix, cell types stay separate.\n"
+        "Random effects: what each batch does. Then the loss curves: have they settled?"
     )
     if "counterfactual_means.h5ad" not in written:
         announce(
-            "\nFor counterfactuals name batches with --transform-batch, "
+            "\nFor counterfactuals, name target batches with --transform-batch, "
             "or load models/re in Python."
         )
 
@@ -139,7 +142,7 @@ def _conclude(out: Path) -> None:
 def _show_recovery(medians: pd.DataFrame, n_effects: int) -> None:
     table = Table(
         "estimated by",
-        title=f"\nEffect of moving a type's cells to another donor, medians of {n_effects} cases",
+        title=f"\nEffect of moving a cell type to another donor, medians of {n_effects} cases",
         caption="correlation with the truth over genes, slope (1 is calibrated),\n"
         "squared error relative to the true effect; additive is the difference of\n"
         "the donors' means, least squares is fitted on donor and cell type",

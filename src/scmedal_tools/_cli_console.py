@@ -49,13 +49,13 @@ def read(path: Path) -> AnnData:
     except Exception as error:
         # Whatever h5py and anndata raise for a file of another kind.
         raise ValueError(
-            f"{path} cannot be read as an .h5ad file ({error}). Read it with the function of "
-            "scanpy that fits, for example sc.read_10x_h5, and save it with adata.write_h5ad."
+            f"{path} cannot be read as an .h5ad file ({error}). Read it with the matching "
+            "function of scanpy, for example sc.read_10x_h5, and save it with adata.write_h5ad."
         ) from error
 
 
 def fail(message: str) -> None:
-    """Show why, and end the command."""
+    """Show the reason, and end the command."""
     errors.print("Error:", style="red", end=" ")
     errors.print(message, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1)
@@ -78,7 +78,7 @@ def list_written(out: Path, files: Mapping[str, str]) -> None:
 def fail_if_incomplete(failures: Mapping[str, str]) -> None:
     """End the command with an error if some output could not be written."""
     if failures:
-        fail(f"Not written: {', '.join(failures)}. Why is told above and in run.json.")
+        fail(f"Not written: {', '.join(failures)}. The reasons are above and in run.json.")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The command that judges embeddings by cross-validation."""
+"""The command that evaluates embeddings by cross-validation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def evaluate(
     labels_key: Annotated[str, typer.Option(help="Column of obs with cell types.")],
     out: Annotated[
         Path,
-        typer.Option(help="Folder to write to; an interrupted evaluation in it goes on."),
+        typer.Option(help="Folder to write to; an interrupted evaluation in it resumes."),
     ],
     target_key: Annotated[
         list[str] | None,
@@ -51,19 +51,19 @@ def evaluate(
     stratify_key: Annotated[
         list[str] | None,
         typer.Option(
-            help="With donors: column that is constant in each donor, of which every fold gets "
-            "all values; may be repeated. Default: all such target keys."
+            help="With donors: column that is constant in each donor; every fold contains all of "
+            "its values; may be repeated. Default: all such target keys."
         ),
     ] = None,
     n_folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     quick: Annotated[
-        bool, typer.Option("--quick", help="One fold of these only, for a first look.")
+        bool, typer.Option("--quick", help="Only one of these folds, for a first look.")
     ] = False,
     n_top_genes: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Variable genes to select in each fold. Default: 3,000 of raw counts, all of "
+            help="Variable genes to select in each fold. Default: 3,000 for raw counts, all for "
             "log-normalised expression.",
         ),
     ] = None,
@@ -77,7 +77,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the folds and of all training.")] = 0,
     n_jobs: Annotated[int, typer.Option(help="Models to train side by side.")] = 1,
 ) -> None:
-    """Compare embeddings by cross-validation, with the controls that a gain needs."""
+    """Compare embeddings by cross-validation, with the controls that a claim needs."""
     # `--models A B`: click gives the option its first value and leaves the others over.
     if context.args and not models:
         raise typer.BadParameter(f"unexpected arguments: {' '.join(context.args)}")
@@ -90,8 +90,8 @@ def evaluate(
 
         if out.exists() and not holds_evaluation(out):
             fail(
-                f"{out} is a file, or has files that are not of an evaluation. Choose another "
-                "--out."
+                f"{out} is a file, or contains files that do not belong to an evaluation. Choose "
+                "another --out."
             )
         job = EvaluationJob(
             batch_key=batch_key,
@@ -117,7 +117,7 @@ def evaluate(
         evaluation.conclude(input=str(path))
     list_written(out, evaluation.written)
     announce(
-        "\nA gain from RE is one only beyond what the batch label alone gives: look at the "
+        "\nA gain from RE only counts beyond what the batch label alone gives: look at the "
         "controls first."
     )
     fail_if_incomplete(evaluation.steps.failures)

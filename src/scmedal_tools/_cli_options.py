@@ -16,7 +16,7 @@ BatchKey = Annotated[
 Layer = Annotated[str | None, typer.Option(help="Layer with the expression, instead of X.")]
 SizeFactorKey = Annotated[
     str | None,
-    typer.Option(help="Column of obs with total counts, if the file has some genes only."),
+    typer.Option(help="Column of obs with total counts, if the file contains only some genes."),
 ]
 MaxEpochs = Annotated[
     int | None, typer.Option(min=1, help="Largest number of epochs of each network.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_embeddings(adata: AnnData, keys: Sequence[str], argument: str) -> None:
-    """Refuse embeddings that are not there.
+    """Refuse embeddings that do not exist.
 
     Raises
     ------

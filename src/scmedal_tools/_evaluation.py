@@ -84,7 +84,7 @@ class Evaluation:
         self.out = out
         self.figures = out / "figures"
         self.steps = Steps(announce)
-        self.written = {"report.html": "all that follows on one page: open this first"}
+        self.written = {"report.html": "everything on one page: open this first"}
 
     def execute(self) -> None:
         """Do the whole job."""
@@ -93,13 +93,13 @@ class Evaluation:
             self.confounding = self._find_confounding()
         with self.steps.step("preprocess", "Preprocess"):
             n_top_genes = self._preprocess()
-        title = "Cross-validation (if interrupted, the same command goes on from there)"
+        title = "Cross-validation (if interrupted, the same command resumes)"
         with self.steps.step("cross_validate", title):
             self.result = self._cross_validate(n_top_genes)
         if len(self.result.rare):
             self.steps.announce(
                 f"  {len(self.result.rare)} combinations of {self.job.batch_key} and "
-                f"{self.job.labels_key} have fewer cells than folds, and are not in every test set"
+                f"{self.job.labels_key} have fewer cells than folds: some test sets lack them"
             )
         if self.result.conclusions:
             self.steps.announce("Conclusions")
@@ -213,14 +213,14 @@ class Evaluation:
             files = f"tables/{file_stem(name)}.csv, .md, .tex"
             self.written[files] = f"in the shape of the paper's {shape}"
         others = {
-            "confounding": (self.confounding.summary, "which columns go together"),
+            "confounding": (self.confounding.summary, "which columns are confounded"),
             "scores": (self.result.summary(), "all scores, means and 95% intervals over folds"),
         }
         if len(self.result.epochs):
-            others["epochs"] = (self.result.epochs, "epochs that each model was trained for")
+            others["epochs"] = (self.result.epochs, "epochs of training of each model")
         if len(self.result.votes):
             votes = self.result.votes_summary()
-            others["votes"] = (votes, "accuracy over whole batches that were held out")
+            others["votes"] = (votes, "accuracy over held-out batches")
         for name, (table, description) in others.items():
             write_whole(folder / f"{name}.csv", partial(table.to_csv, index=False))
             self.written[f"tables/{name}.csv"] = description

@@ -78,7 +78,7 @@ class _Sample(NamedTuple):
 
 
 def expression_kind(x: Any) -> ExpressionKind:
-    """Tell what kind of expression values a matrix holds.
+    """Find out what kind of expression values a matrix contains.
 
     The matrix is read in blocks, so backed data are never loaded as a whole and sparse data stay
     sparse.
@@ -132,7 +132,7 @@ def expression_kind(x: Any) -> ExpressionKind:
 
 
 def summarise(x: Any) -> Summary:
-    """Tell what kind of values a matrix holds, as :func:`expression_kind`, with numbers."""
+    """Find out what kind of values a matrix contains, as :func:`expression_kind`, in numbers."""
     non_finite = np.zeros(x.shape[0], dtype=bool)
     negative = np.zeros(x.shape[0], dtype=bool)
     whole, maximum = True, 0.0

@@ -1,8 +1,8 @@
-"""What is said of expression that cannot be used, or may be wrong: why, and what mends it."""
+"""Messages about expression that cannot be used or may be wrong: why, and how to fix it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scmedal_tools import _keys
 
@@ -37,6 +37,8 @@ def describe(found: Summary) -> str:
 
 def to_logarithms(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
     """How to make log-normalised expression of what is no logarithm."""
+    if kind == "counts" and layer is not None and _is_log_normalised(adata.X):
+        return f"adata.X has it: leave out layer={layer!r}."
     x, argument = where(layer), _argument(layer)
     preprocess, log1p = _preprocess(layer), f"sc.pp.log1p(adata{argument})"
     if kind == "negative":
@@ -60,20 +62,20 @@ def to_logarithms(adata: AnnData, layer: str | None, kind: ExpressionKind) -> st
 def to_counts(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
     """How to make raw counts of what is none, or why they are not needed."""
     x = where(layer)
-    needless = "They need no preprocessing: give them to a model as they are. "
+    needless = "They need no preprocessing: pass them to a model as they are. "
     logged = "Normalised data only need sc.pp.log1p(adata)"
     advice = {
         "corrected-counts": f"Round them: {x} = np.rint({x}). ",
         "normalised": f"{logged}. ",
         "log-normalised": needless,
         "log-counts": f"If the logarithm is natural: {x} = np.rint(np.expm1({x})). ",
-        "log-twice": f"Undo one logarithm, {x} = np.expm1({x}), and give them to a model. ",
+        "log-twice": f"Undo one logarithm, {x} = np.expm1({x}), and pass them to a model. ",
         "square-roots": f"{logged}, after {x} = {_squares(adata, layer)}. ",
         "square-roots-of-counts": f"Run: {x} = np.rint({_squares(adata, layer)}). ",
         "unrecognised": f"If they are logarithms: {needless[0].lower()}{needless[1:]}"
         f"If they are corrected counts: {x} = np.rint({x}). ",
         "not-logged": f"{logged}; round corrected counts: {x} = np.rint({x}). ",
-        "negative": "Scaled data cannot be turned back: start again from the counts. ",
+        "negative": "Scaled data cannot be converted back: start again from the counts. ",
         "non-finite": "Drop these cells, or start again from the counts. ",
     }[kind]
     return f"{advice}{layers_at_hand(adata)}{use_raw_data(adata, layer)}".rstrip()
@@ -84,14 +86,14 @@ def doubt(layer: str | None, kind: ExpressionKind) -> str:
     x = where(layer)
     if kind == "log-counts":
         return (
-            "The depth of a cell then passes for its expression. If all cells have one depth "
-            "already (downsampled, SCTransform) this is fine; if not, take the counts:\n"
+            "The sequencing depth of a cell then counts as expression. If all cells have the same "
+            "depth already (downsampled, SCTransform) this is fine; if not, use the counts:\n"
             f"{x} = np.rint(np.expm1({x})); {_preprocess(layer)}"
         )
     if kind == "unrecognised":
         return (
-            "It is taken as log-normalised, which is right for corrected or imputed counts that "
-            "were normalised and logged. Corrected counts as they are (SoupX, CellBender, alevin) "
+            "It is used as log-normalised, which is right for corrected or imputed counts that "
+            "were normalised and logged. Corrected counts themselves (SoupX, CellBender, alevin) "
             f"have to be preprocessed:\n{x} = np.rint({x}); {_preprocess(layer)}"
         )
     return ""
@@ -122,13 +124,18 @@ def layers_at_hand(adata: AnnData) -> str:
     """The layers there are, as a sentence."""
     # Since anndata 0.13 the mapping also holds X, under None.
     layers = [name for name in adata.layers if name is not None]
-    return f"Layers at hand: {quoted(layers)}. " if layers else "There are no layers. "
+    return f"Available layers: {quoted(layers)}. " if layers else "There are no layers. "
 
 
 def quoted(names: Sequence[object]) -> str:
     """The first three names."""
     shown = ", ".join(repr(str(name)) for name in names[:3])
     return f"{shown}, ..." if len(names) > 3 else shown
+
+
+def _is_log_normalised(x: Any) -> bool:
+    known = x is not None and not hasattr(x, "dask") and 0 not in x.shape
+    return known and expression_kind(x) == "log-normalised"
 
 
 def _argument(layer: str | None) -> str:

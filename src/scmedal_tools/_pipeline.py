@@ -39,14 +39,14 @@ N_STACKED, N_MAPPED, N_DRAWN = 60, 900, 3
 NETWORKS = ("fe", "fec", "re")
 # Every file that a job may write, in the order in which to look at them.
 OUTPUTS = {
-    "report.html": "all that follows on one page: open this first",
+    "report.html": "everything on one page: open this first",
     "figures/embeddings.png": "UMAPs of PCA, the fixed and the random effects",
     **{f"figures/training_{name}.png": "loss curves" for name in NETWORKS},
     "figures/batch_effects.png": "what each batch does to genes",
-    "figures/genomaps.png": "a few cells, and what they would be in other batches",
-    "figures/confounding.png": "cells of each batch and cell type",
+    "figures/genomaps.png": "a few cells, and how they would look in other batches",
+    "figures/confounding.png": "number of cells of each batch and cell type",
     "effect_recovery.csv": "predicted and true effects compared",
-    "counterfactual_means.h5ad": "mean expression as predicted for another batch",
+    "counterfactual_means.h5ad": "mean expression predicted for another batch",
     "adata.h5ad": "the cells, embeddings in obsm",
     **{f"models/{name}/model.pt": f"SCMEDAL_{name.upper()}" for name in NETWORKS},
     **{f"history/{name}.csv": "terms of the loss by epoch" for name in NETWORKS},
@@ -142,7 +142,9 @@ class Run:
         renamed = make_names_writable(self.adata)
         for place, names in renamed.items():
             for old, new in names.items():
-                self.steps.announce(f"  {place}[{old!r}] is renamed {new!r}: files hold no slash")
+                self.steps.announce(
+                    f"  {place}[{old!r}] is renamed {new!r}: names in files cannot contain a slash"
+                )
         keys = ("batch_key", "labels_key", "size_factor_key")
         named = {
             key: renamed["obs"].get(old, old) for key in keys if (old := getattr(self.job, key))
@@ -161,7 +163,7 @@ class Run:
             )
 
     def _preprocess(self) -> None:
-        """Raw counts are preprocessed; log-normalised expression is taken as it is."""
+        """Raw counts are preprocessed; log-normalised expression is used as it is."""
         job, adata, announce = self.job, self.adata, self.steps.announce
         given = adata.shape
         n_top_genes = PAPER_GENES.get(job.preset, DEFAULT_GENES)

@@ -66,7 +66,7 @@ def prepare_expression(
     n_top_genes: int | None,
     announce: Callable[[str], None],
 ) -> bool:
-    """Preprocess raw counts, and take log-normalised expression as it is, with all genes.
+    """Preprocess raw counts, and use log-normalised expression as it is, with all genes.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def prepare_expression(
         Whether there were raw counts.
     """
     if expression_kind(expression_of(adata, layer)) in LOGARITHMS:
-        announce("  log-normalised already: taken as it is, all genes kept")
+        announce("  log-normalised already: used as it is, with all genes")
         if size_factor_key is not None:
             announce(f"  size factors in {size_factor_key!r} are not needed")
         if layer is not None:

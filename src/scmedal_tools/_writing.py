@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what can be written into them."""
+"""Files that are written completely or not at all, and what can be written into them."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class TestNesting:
         assert row["conclusion"] == (
             "Every donor has one condition: the donor alone predicts it perfectly, so cells "
             "cannot show that an embedding knows more; hold out levels of donor, not cells. "
-            "condition 'sick' rests on 1 of 4."
+            "condition 'sick' occurs in 1 of 4 levels of donor."
         )
 
     def test_samples_of_a_donor(self):
@@ -45,7 +45,7 @@ class TestNesting:
     def test_another_name_of_the_donor(self):
         row = row_of(study(patient=np.char.add("P", DONOR)), "patient")
         assert row["nesting"] == "identical"
-        assert "tells their effects apart" in row["conclusion"]
+        assert "separate their effects" in row["conclusion"]
 
     def test_every_donor_has_every_type(self):
         row = row_of(study(cell_type=np.array(["T", "B", "NK"])[ROTATE]), "cell_type")

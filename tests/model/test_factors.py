@@ -227,7 +227,7 @@ class TestErrors:
     def test_the_same_under_another_name(self, build, crossed):
         adata = crossed.copy()
         adata.obs["site"] = adata.obs["donor"].astype(str) + "x"
-        self.refused(build, adata, ["site"], "divide the cells alike")
+        self.refused(build, adata, ["site"], "divide the cells identically")
 
     def test_unknown_targets(self, model):
         with pytest.raises(ValueError, match="'tissue' is not a factor of the model"):

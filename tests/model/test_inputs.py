@@ -282,3 +282,13 @@ def test_a_batch_in_the_place_of_the_cells(re):
 def test_no_training_is_not_the_default(fit, adata, argument):
     with pytest.raises(ValueError, match=f"{argument} must be at least 1"):
         fit("SCMEDAL_FE", adata, **{argument: 0})
+
+
+def test_one_width_in_place_of_several(build, adata):
+    with pytest.raises(TypeError, match=r"n_hidden=64 is one number.*n_hidden=\(64,\)"):
+        build("SCMEDAL_FE", adata, n_hidden=64)
+
+
+def test_counts_beside_log_normalised_expression(adata):
+    with pytest.raises(ValueError, match=r"raw counts.*adata\.X has it: leave out layer='counts'"):
+        smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="donor", layer="counts")

@@ -1,4 +1,4 @@
-"""Effects of new batches, learned beside a model that stays as it is."""
+"""Effects of new batches, learned on top of a model that stays unchanged."""
 
 import numpy as np
 import pytest

@@ -92,7 +92,7 @@ class TestUnusedCategories:
         clean.obs["lane"] = adata.obs["lane"].astype(str)
         setup = {"random_effect_keys": ["lane"]}
         expected = fit("SCMEDAL_RE", clean, setup)
-        with pytest.warns(UserWarning, match="4 batches say little"):
+        with pytest.warns(UserWarning, match="4 batches are too few"):
             model = fit("SCMEDAL_RE", adata, setup)
         build("SCMEDAL_FE", adata, {"batch_key": "lane"})  # whereupon codes are renewed
         pd.testing.assert_frame_equal(model.get_reconstruction(), expected.get_reconstruction())

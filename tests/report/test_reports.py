@@ -158,8 +158,8 @@ def test_attributes_are_escaped(tmp_path, read_page):
     assert page.all("div")[0]["aria-label"] == alt
 
 
-def test_a_network_that_was_told_the_types_is_named(run_report, read_page):
-    assert "SCMEDAL_FEC was told the cell types" in read_page(run_report).text
+def test_a_network_that_was_given_labels_is_named(run_report, read_page):
+    assert "FEC was given cell-type labels" in read_page(run_report).text
 
 
 def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch):

@@ -80,3 +80,10 @@ def test_file_and_neighbours(fe, adata, tmp_path):
 def test_without_a_history_no_epochs_are_recorded(fit, adata):
     smt.tl.embed(adata, fit("SCMEDAL_FE", adata, logger=False))
     assert "epochs" not in adata.uns["scmedal"]["X_scmedal_fe"]
+
+
+def test_arguments_in_the_wrong_order_are_named(fe, adata):
+    with pytest.raises(
+        TypeError, match=r"AnnData is not a scMEDAL model.*tl\.embed\(adata, model"
+    ):
+        smt.tl.embed(fe, adata)

@@ -207,11 +207,19 @@ class TestLearningRates:
 
 
 class TestFewBatches:
-    MESSAGE = "4 batches say little about how much batches vary"
+    MESSAGE = "4 batches are too few to estimate how much batches vary"
 
     def test_are_warned_of(self, trained):
         with pytest.warns(UserWarning, match=self.MESSAGE):
             trained("SCMEDAL_RE")
+
+    def test_are_warned_of_under_the_filter_that_the_documentation_advises(self, trained):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            warnings.filterwarnings("ignore", module="lightning")
+            trained("SCMEDAL_RE")
+        (few,) = (w for w in found if self.MESSAGE in str(w.message))
+        assert "scmedal_tools" in few.filename
 
     @pytest.mark.parametrize(
         ("name", "arguments"),
@@ -233,7 +241,7 @@ class TestFewBatches:
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
             train()
-        return [w for w in found if "batches say little" in str(w.message)]
+        return [w for w in found if "batches are too few" in str(w.message)]
 
     def test_hold_the_scale_near_its_start(self, fit, adata, monkeypatch):
         """Start 0.1; the trained scale mixes it with what the effects say."""

@@ -1,8 +1,8 @@
 """The mixed models of single genes: solver, fit, posterior and prediction, in NumPy and PyTorch.
 
 ``_groups`` sums what there is to be explained over groups of cells, ``_states`` finds the groups,
-``_content`` tells what the content still knows of the batch, ``_equations`` solves a mixed model
-for known variances, ``_fit`` finds the variances, ``_guess`` tells which genes follow the
+``_content`` finds what remains of the batch in the content, ``_equations`` solves a mixed model
+for known variances, ``_fit`` finds the variances, ``_guess`` finds which genes follow the
 network, ``_posterior`` holds the result, and ``_effects`` predicts with it.
 """
 

@@ -82,7 +82,7 @@ class GeneEffects(nn.Module):
         self.register_buffer("centres", torch.zeros(n_states, n_latent))
         self.register_buffer("content_of_states", torch.zeros(n_states, n_genes))
         self.register_buffer("follows", torch.zeros(n_genes))
-        self.factors = cast(  # a ModuleList does not tell what it holds
+        self.factors = cast(  # a ModuleList does not say what it holds
             "Sequence[MixedEffects]",
             nn.ModuleList(
                 MixedEffects(n, n_states, n_genes, new)

@@ -25,19 +25,19 @@ READING_SCORES = (
     "donors: folds share donors and training cells. Hollow grey points are controls."
 )
 READING_CLUSTERING = (
-    "Silhouettes of batches should be low in embeddings that hide the batch, those of cell types "
-    "high. A low silhouette of batches does not show that the batch cannot be read from the "
+    "After batch correction, silhouettes of batches should be low and those of cell types high. A "
+    "low silhouette of batches does not show that the batch cannot be predicted from the "
     "embedding."
 )
 READING_EMBEDDINGS = (
     "Test cells of the first fold, to which no model was fitted unless it is marked as joint "
-    "below. An embedding without batch effects has batches mixed and cell types apart; RE is told "
-    "the batch, and shows it. Distances between groups and their sizes on a UMAP have no meaning: "
-    "the scores below measure what it only suggests."
+    "below. In an embedding without batch effects, batches mix and cell types are separate; RE is "
+    "given the batch label, and shows it. Distances between groups and their sizes on a UMAP have "
+    "no meaning: the scores below measure what a UMAP only suggests."
 )
 READING_CLASSIFICATION = (
-    "Compare an embedding beside RE (diamond) with its controls: RE is told the batch, so that a "
-    "gain counts only beyond what the batch label alone gives. Where the batch determines the "
+    "Compare an embedding beside RE (diamond) with its controls: RE is given the batch label, so "
+    "a gain only counts beyond what the batch label alone gives. Where the batch determines the "
     "target, an accuracy over cells shows nothing about new donors."
 )
 
@@ -46,7 +46,7 @@ def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None
     """Write ``report.html`` of an evaluation, from its result and the figures in its folder."""
     job = evaluation.job
     lead = (
-        f"{size_of(record)} of {record.get('input', 'the data')}: {', '.join(job.models)} judged "
+        f"{size_of(record)} of {record.get('input', 'the data')}: {', '.join(job.models)} tested "
         f"on {'donors' if job.scheme == 'donors' else 'cells'} that they were not fitted to."
     )
     pictures = {
@@ -55,7 +55,7 @@ def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None
     }
     write_page(
         evaluation.out / "report.html",
-        "scMEDAL: embeddings judged by cross-validation",
+        "scMEDAL: embeddings compared by cross-validation",
         lead,
         [
             *failure_sections(record),
@@ -93,7 +93,7 @@ def _embeddings(evaluation: Evaluation) -> Section:
 
 
 def _scores(evaluation: Evaluation) -> list[Section]:
-    """What can be concluded of each target, its picture and its table; then the separation."""
+    """Conclusion, picture and table of each target; then the separation."""
     conclusions = evaluation.result.conclusions
     sections = []
     for target in dict.fromkeys(evaluation.job.target_keys):
@@ -120,4 +120,4 @@ def _votes(evaluation: Evaluation) -> list[Section]:
     if not len(result.votes):
         return []
     table = Table.of_frame("Votes of the cells of each held-out batch", result.votes_summary())
-    return [Section("Whole batches that were held out", tables=[table])]
+    return [Section("Held-out batches", tables=[table])]

@@ -19,37 +19,38 @@ if TYPE_CHECKING:
     from scmedal_tools._pipeline import Run
 
 READING_EMBEDDINGS = (
-    "PCA shows how large the batch effects are. In the fixed effects batches should mix and cell "
-    "types stay apart. In the random effects batches separate; that alone says little, because RE "
-    "is told the batch. Distances between groups and their sizes on a UMAP have no meaning: "
-    "scmedal evaluate measures what it only suggests."
+    "PCA shows how large the batch effects are. After batch correction (fixed effects) batches "
+    "should mix and cell types stay separate. In the random effects batches separate; that alone "
+    "says little, because RE is given the batch label. Distances between groups and their sizes "
+    "on a UMAP have no meaning: scmedal evaluate measures what a UMAP only suggests."
 )
-TOLD_THE_TYPES = (
-    "SCMEDAL_FEC was told the cell types: that they stay apart in its embedding shows nothing. "
-    "scmedal evaluate judges it on cells that it was not fitted to."
+GIVEN_LABELS = (
+    "FEC was given cell-type labels, so separate cell types in its embedding show nothing. "
+    "scmedal evaluate tests it on cells that it was not fitted to."
 )
 READING_EFFECTS = (
     "Above: the effect of each batch on the genes with the largest effects, with its 90% "
-    "interval, black where all of it is on one side of zero. As these genes were picked for their "
-    "effects, some intervals exclude zero by that choice. Below: batches that do alike to all "
-    "genes are joined early in the tree; a batch of few cells joins late because little is known "
-    "of it. If batch and condition go together, an effect holds both. No effect is causal."
+    "interval, black where it excludes zero. These genes were selected for their effects, so some "
+    "intervals exclude zero because of this selection. Below: batches with similar effects on all "
+    "genes are joined early in the tree; a batch with few cells joins late because little is "
+    "known about it. If batch and condition coincide, an effect contains both. No effect is "
+    "causal."
 )
 
 READING_GENOMAPS = (
-    "A pixel is a gene, and genes that are correlated are near each other. A row is a cell: as "
-    "measured, without batch effects (FE), and by the random effects in its own batch (framed in "
-    "red) and in others. Compare the others with the frame, not with the measured cell, whose "
-    "noise no reconstruction has. A few cells show no more than what to look at: they are no "
-    "evidence about a batch. Where a gene lies has no meaning by itself."
+    "Each pixel is a gene, and correlated genes are near each other. Each row is a cell: as "
+    "measured, without batch effects (FE), and as RE predicts it in its own batch (framed in red) "
+    "and in others. Compare the others with the frame, not with the measured cell, whose noise no "
+    "reconstruction has. A few cells only suggest where to look: they are no evidence about a "
+    "batch. The position of a gene has no meaning by itself."
 )
 
 
 def report_run(run: Run, record: Mapping[str, Any]) -> None:
     """Write ``report.html`` of a run that has been executed, from the figures in its folder."""
     lead = (
-        f"{size_of(record)} of {record.get('input', 'the data')}: fixed effects, trained to hide "
-        f"the batch ({run.job.batch_key}), and random effects, trained to hold it."
+        f"{size_of(record)} of {record.get('input', 'the data')}: batch correction by the fixed "
+        f"effects, and the effects of each batch ({run.job.batch_key}) by the random effects."
     )
     sections = [
         *failure_sections(record),
@@ -63,7 +64,7 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
     ]
     write_page(
         run.out / "report.html",
-        "scMEDAL: what the batches share, and what they add",
+        "scMEDAL: batch correction and batch effects",
         lead,
         sections,
     )
@@ -72,8 +73,8 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
 def _confounding(run: Run) -> Section:
     if run.confounding is None or run.job.labels_key is None:
         text = (
-            "No cell types were named (--labels-key): it was not looked at whether they go "
-            f"together with {run.job.batch_key}."
+            "No column with cell types was given (--labels-key), so we did not check whether cell "
+            f"types are confounded with {run.job.batch_key}."
         )
         return Section("Confounding", [text])
     pair = (run.job.batch_key, run.job.labels_key)
@@ -95,7 +96,7 @@ def _training(run: Run, record: Mapping[str, Any]) -> Section:
         for model in record["models"].values()
     ]
     table = Table("Epochs, counted from 0", ["model", "trained", "kept"], rows)
-    text = [] if pictures else ["One epoch gives no curve."]
+    text = [] if pictures else ["There are no curves: the training had one epoch."]
     return Section("Training", text, pictures, [table])
 
 
@@ -103,7 +104,7 @@ def _embeddings(run: Run) -> Section:
     colors = " and ".join(run.colors)
     alt = f"UMAPs of PCA, fixed and random effects, coloured by {colors}."
     picture = Picture(run.figures / "embeddings.png", alt, READING_EMBEDDINGS)
-    text = [TOLD_THE_TYPES] if "fec" in run.models else []
+    text = [GIVEN_LABELS] if "fec" in run.models else []
     return Section("Embeddings", text, pictures=[picture])
 
 
@@ -111,9 +112,9 @@ def _effects(run: Run) -> Section:
     alt = f"Forest plot, tree and heat map of the effects of {run.job.batch_key} on genes."
     picture = Picture(run.figures / "batch_effects.png", alt, READING_EFFECTS)
     text = (
-        "What each batch does to expression, in the units of the input, by the random effects. "
-        "Intervals are from few posterior draws, for a first look: pl.batch_effects of the saved "
-        "model draws more."
+        "What each batch does to gene expression, in the units of the input, estimated by RE. "
+        "Intervals come from few posterior draws, for a first look: pl.batch_effects uses more "
+        "draws of the saved model."
     )
     return Section(f"Effects of {run.job.batch_key}", [text], [picture])
 
@@ -121,9 +122,11 @@ def _effects(run: Run) -> Section:
 def _genomaps(run: Run) -> Section:
     file = run.figures / "genomaps.png"
     if not file.is_file():
-        return Section("Genomaps", ["Not drawn: they need POT, the extra scmedal-tools[genomap]."])
+        return Section(
+            "Genomaps", ["Not drawn: genomaps need POT. Install the extra scmedal-tools[genomap]."]
+        )
     alt = f"Genomaps of cells as measured, without batch effects, and in each {run.job.batch_key}."
-    text = "Cells of the largest batches, and the most variable genes: pl.genomap_panel draws all."
+    text = "Cells of the largest batches and the most variable genes; pl.genomap_panel draws all."
     return Section("Genomaps", [text], [Picture(file, alt, READING_GENOMAPS)])
 
 
@@ -138,9 +141,9 @@ def _recovery(record: Mapping[str, Any]) -> list[Section]:
     table = Table(caption, ["estimated by", *(m.replace("_", " ") for m in metrics)], rows)
     text = (
         "Correlation with the truth over genes, slope (1 is calibrated), and squared error "
-        "relative to the true effect. Beside RE stand two simple estimates: additive, the "
-        "difference of the donors' means, and least squares on donor and cell type. That "
-        "simulated effects are found does not show that those of your data are."
+        "relative to the true effect. RE is compared with two simple estimates: additive, the "
+        "difference of the donors' means, and least squares on donor and cell type. Recovering "
+        "simulated effects does not show that the effects in your data are recovered."
     )
     return [Section("Compared with the truth", [text], tables=[table])]
 

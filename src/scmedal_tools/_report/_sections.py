@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 READING_CONFOUNDING = (
     "Number of cells in every combination; white where there are none. Look for empty rows and "
-    "columns: what never occurs together cannot be compared. That all are filled does not show "
-    "that the design is balanced, nor that there are enough donors."
+    "columns: what never occurs together cannot be compared. Filled fields do not show that the "
+    "design is balanced, nor that there are enough donors."
 )
 READING_CURVES = (
-    "Have the curves settled, and do training and validation agree? A gap that opens is "
+    "Have the curves settled, and do training and validation agree? A widening gap means "
     "overfitting; the dotted line is the epoch whose weights were kept. In the panel of weighted "
-    "contributions no term other than the reconstruction should dwarf all the others. A low loss "
-    "does not show that the batch is gone, nor that the cell types are kept."
+    "contributions no term except the reconstruction should dominate all the others. A low loss "
+    "does not show that the batch is removed, nor that the cell types are kept."
 )
 
 
 def confounding_section(found: Confounding, pictures: Mapping[tuple[str, str], Path]) -> Section:
-    """What the design can tell apart, with a picture for some pairs of columns."""
+    """Which columns are confounded, with a picture for some pairs of columns."""
     return Section(
         "Confounding",
         str(found).splitlines(),
@@ -55,7 +55,7 @@ def parameter_sections(record: Mapping[str, Any], **others: Any) -> list[Section
     return [
         Section(
             "Parameters",
-            ["All of it, with the settings of the models, is in run.json."],
+            ["All parameters, with the settings of the models, are in run.json."],
             tables=[_pairs("Parameters", "parameter", parameters)],
         ),
         Section(
@@ -73,7 +73,7 @@ def failure_sections(record: Mapping[str, Any]) -> list[Section]:
     if not record["failures"]:
         return []
     table = _pairs("What is missing, and why", "output", record["failures"])
-    return [Section("Failures", ["Everything else is as it would have been."], tables=[table])]
+    return [Section("Failures", ["All other outputs are complete."], tables=[table])]
 
 
 def size_of(record: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Benchmarks of what the models claim."""
+"""Benchmarks: scores, controls, cross-validation, and tests of counterfactuals."""
 
 from ._balance import BalancedWeights, balance_weights
 from ._confounding import Confounding, confounding

@@ -32,7 +32,7 @@ TERMS = {
 
 @dataclass(frozen=True)
 class BalancedWeights:
-    """Weights of the terms of a loss, and what they were chosen from.
+    """Weights of the terms of a loss, and the measurements behind them.
 
     Attributes
     ----------
@@ -79,12 +79,12 @@ def balance_weights(
 ) -> BalancedWeights:
     """Find weights that bring all terms of a paper preset's loss to one order.
 
-    Section 4.5 of the paper without the looking at curves: a short training with the preset's
+    Section 4.5 of the paper without inspecting curves: a short training run with the preset's
     weights gives the size of each term in the initial epochs. The weights of the adversary, the
     classifiers and the KL divergence are then set so that each contributes as much as the weighted
     reconstruction. The reconstruction keeps the preset's weight: only the ratios of the weights
-    are balanced, and one of them has to be held. A second training, with the new weights, measures
-    what the terms contribute then.
+    are balanced, and one of them has to stay fixed. A second training, with the new weights,
+    measures what the terms contribute then.
 
     Parameters
     ----------

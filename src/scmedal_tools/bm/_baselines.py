@@ -1,4 +1,4 @@
-"""What a statistician would try first: effects of batches on groups, added to the cells."""
+"""Simple statistical baselines: effects of batches on groups, added to the cells."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class AddedEffects:
 class MeanOfOtherContexts(AddedEffects):
     """Counterfactual that adds the mean shift of the other groups; its values are means.
 
-    Groups count alike, if they have cells in both batches; NaN says that there are none. Where
+    Groups count equally, if they have cells in both batches; NaN marks groups without. Where
     no group is left, nothing is added.
     """
 

@@ -1,4 +1,4 @@
-"""Whether RE tells more of a label than the batch label alone, in one plain sentence."""
+"""Whether RE predicts a label better than the batch label alone, in one sentence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gains(table: pd.DataFrame, target: str) -> pd.DataFrame:
     pandas.DataFrame
         A row for each fold and embedding: gains in balanced accuracy, in columns ``RE``,
         ``RE, permuted labels`` (NaN without the control) and ``batch label``. The last is beside
-        the embedding or of the label alone, whichever is better in the mean over folds, as a
+        the embedding or for the label alone, whichever is better on average over folds, as a
         forest may not find it among many other columns.
     """
     of_target = table[(table["of"] == target) & (table["metric"] == JUDGED_BY)]
@@ -51,9 +51,9 @@ def gains(table: pd.DataFrame, target: str) -> pd.DataFrame:
 def conclusion(table: pd.DataFrame, target: str, *, known_batches: bool = True) -> str:
     """Say whether the gain from RE exceeds what the batch label alone gives, then the numbers.
 
-    And what RE adds when it is trained on permuted labels, as any second embedding may add
-    something. Of batches that were held out the label tells nothing: RE's gain is then judged
-    against none.
+    Also what RE adds when it is trained on permuted labels, as any second embedding may add
+    something. For held-out batches the label carries no information: RE's gain is then not
+    compared with it.
     """
     gained = gains(table, target)
     of_folds = gained.groupby("fold").mean()
@@ -83,7 +83,7 @@ def conclusion(table: pd.DataFrame, target: str, *, known_batches: bool = True) 
 
 def _verdict(compared: dict[str, pd.Series]) -> str:
     if len(next(iter(compared.values()))) < 2:
-        return "one fold cannot tell whether RE's gain exceeds that of the controls"
+        return "one fold cannot show whether RE's gain exceeds that of the controls"
     said: dict[str, list[str]] = {"exceeds": [], "is not shown to exceed": [], "is below": []}
     for name, values in compared.items():
         low, high = _interval(values)
@@ -115,7 +115,7 @@ def _more(gained: pd.DataFrame) -> str:
 
 
 def conclusion_of_votes(judged: pd.DataFrame) -> str:
-    """Say how often whole batches are told from each other, with RE and without."""
+    """Say how often whole batches are classified correctly, with RE and without."""
     judged = judged.set_index("embedding")
     parts = judged.index.str.split(SEPARATOR, regex=False)
     control = {BATCH_LABEL, *RE_CONTROLS}
@@ -125,8 +125,8 @@ def conclusion_of_votes(judged: pd.DataFrame) -> str:
         for name, row in shown.iterrows()
     )
     return (
-        f"Balanced accuracy of the votes on {judged['n_batches'].iloc[0]} batches that were held "
-        f"out, with p-values of a permutation test each, not corrected for their number: {each}."
+        f"Balanced accuracy of the votes on {judged['n_batches'].iloc[0]} held-out batches, with "
+        f"p-values of a permutation test each, not corrected for multiple testing: {each}."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the design of a study can tell apart, before any training."""
+"""Which columns of a study are confounded, before any training."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Confounding:
 
 
 def confounding(adata: AnnData, batch_key: str, target_keys: Sequence[str]) -> Confounding:
-    """Say which columns go together, and so which claims the data cannot support.
+    """Say which columns are confounded, and so which claims the data cannot support.
 
     Cramér's V is the plain one, without correction for bias: it is 1 exactly where one column
     determines the other, and the correction takes cells for independent, which those of a donor
@@ -72,7 +72,7 @@ def confounding(adata: AnnData, batch_key: str, target_keys: Sequence[str]) -> C
     Confounding
         ``summary`` has a row for the batch (the ``group``) with each ``target``, and for each pair
         of targets: ``cramers_v``, from 0 to 1; ``nesting``, such as ``"donor in diagnosis"``,
-        ``"identical"``, ``"crossed"`` (every combination has cells) or ``"partly crossed"``;
+        ``"identical"``, ``"crossed"`` (every combination contains cells) or ``"partly crossed"``;
         ``n_groups`` and ``n_targets``, the numbers of levels; ``fewest_groups``, in how many
         groups the rarest level of the target occurs; and a ``conclusion``. ``tables`` has the
         contingency tables, by (group, target). ``print`` shows the conclusions.
@@ -88,7 +88,7 @@ def confounding(adata: AnnData, batch_key: str, target_keys: Sequence[str]) -> C
     >>> print(smt.bm.confounding(adata, "donor", ["condition"]))
     donor, condition: donor in condition, Cramér's V 1.00. Every donor has one condition: the
     donor alone predicts it perfectly, so cells cannot show that an embedding knows more; hold
-    out levels of donor, not cells. condition 'control' rests on 2 of 4.
+    out levels of donor, not cells. condition 'control' occurs in 2 of 4 levels of donor.
     """
     if isinstance(target_keys, str):
         raise ValueError(f"target_keys takes a list: write [{target_keys!r}].")
@@ -143,14 +143,15 @@ def _conclusion(
 ) -> str:
     if nesting == "identical":
         return (
-            f"{group} and {target} divide the cells alike: no analysis of these data tells their "
-            "effects apart."
+            f"{group} and {target} divide the cells identically: no analysis of these data can "
+            "separate their effects."
         )
     if nesting == f"{group} in {target}":
         return (
             f"Every {group} has one {target}: the {group} alone predicts it perfectly, so cells "
             f"cannot show that an embedding knows more; hold out levels of {group}, not cells. "
-            f"{target} {n_groups_of.idxmin()!r} rests on {n_groups_of.min()} of {len(table)}."
+            f"{target} {n_groups_of.idxmin()!r} occurs in {n_groups_of.min()} of {len(table)} "
+            f"levels of {group}."
         )
     if nesting == f"{target} in {group}":
         return (
@@ -168,8 +169,8 @@ def _conclusion(
     if len(single):
         names = ", ".join(map(repr, single[:3])) + (", ..." if len(single) > 3 else "")
         return begin + (
-            f"{len(single)} level(s) of {target} ({names}) occur in one {group}: what is theirs "
-            f"and what is the {group}'s cannot be told apart."
+            f"{len(single)} level(s) of {target} ({names}) occur in one {group}: their effects "
+            f"and the effect of the {group} cannot be separated."
         )
     return begin + (
         f"Compare levels of {target} within a {group} that has them: over all cells, scores of "

@@ -1,4 +1,4 @@
-"""Cross-validation of embeddings: scores, what they predict, and the controls beside them."""
+"""Cross-validation of embeddings: scores, predictions, and controls."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def cross_validate(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> CrossValidation:
-    """Judge embeddings on cells, or donors, that they were not fitted to (scMEDAL, section 4.3).
+    """Evaluate embeddings on cells, or donors, not used to fit them (scMEDAL, section 4.3).
 
     In every fold genes are selected, expression is scaled and models are fitted on the training
     cells; the test cells are scored by :func:`scores` and, for each target, as in
@@ -168,7 +168,7 @@ def cross_validate(
         See :func:`scmedal_tools.train.cross_validation_folds`. With ``scheme="donors"`` whole
         batches are held out. RE has no
         effects of such a batch: in the row ``RE`` no cell has effects, so that training and test
-        cells are alike; in ``RE, own effects in training cells`` they are not.
+        cells are comparable; in ``RE, own effects in training cells`` they are not.
     stratify_keys
         With ``scheme="donors"``: columns, constant within each batch, of which every fold gets
         batches of each combination. By default the targets that are constant within batches; name
@@ -181,7 +181,7 @@ def cross_validate(
         Arguments of single models, for example ``{"scvi": {"max_epochs": 50}, "RE": {"preset":
         "paper"}}``; those of RE hold for its controls too.
     controls
-        Add what RE is held against: RE with wrong batch labels for the test cells, trained on
+        Add what RE is compared with: RE with wrong batch labels for the test cells, trained on
         permuted labels, and after one epoch.
     max_cells, scib
         See :func:`scores`.

@@ -44,7 +44,7 @@ def check_input(
     settings: Mapping[str, dict[str, Any]] | None,
     scib: bool,
 ) -> None:
-    """Refuse what would fail after hours."""
+    """Refuse settings that would fail only after hours."""
     check_in_memory(adata)
     check_log_normalised(adata)
     named = [("batch_key", batch_key), ("labels_key", labels_key)]
@@ -125,9 +125,7 @@ def methods(
             f"'{both[0]}_joint'."
         )
     if any((method == RE) != (name == RE) for name, method in made_of.items()):
-        raise ValueError(
-            "'RE' is the name of RE alone: what is held against it is named after it."
-        )
+        raise ValueError("'RE' is the name of RE alone: its controls are named after it.")
     taken = sorted({BATCH_LABEL, CHANCE, *RE_CONTROLS} & set(made_of))
     taken += [name for name in made_of if SEPARATOR in name or "/" in name]
     if taken:

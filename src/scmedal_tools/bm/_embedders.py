@@ -29,7 +29,7 @@ OWN_EFFECTS: Final = "RE, own effects in training cells"
 PERMUTED: Final = "RE, permuted labels"
 ONE_EPOCH: Final = "RE, one epoch"
 RE_CONTROLS: Final = frozenset({WRONG, OWN_EFFECTS, PERMUTED, ONE_EPOCH})
-"""Variants of RE that its gain is held against."""
+"""Variants of RE with which its gain is compared."""
 
 OWN_MODELS: Final = {"FE": SCMEDAL_FE, "FEC": SCMEDAL_FEC, RE: SCMEDAL_RE}
 COMPARATORS: Final = {name: getattr(ext, name) for name in ext.__all__ if name.islower()}

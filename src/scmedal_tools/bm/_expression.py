@@ -1,4 +1,4 @@
-"""The expression that counterfactuals are judged by."""
+"""The expression with which counterfactuals are compared."""
 
 from __future__ import annotations
 

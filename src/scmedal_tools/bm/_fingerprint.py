@@ -1,4 +1,4 @@
-"""What tells data and functions from others, so that results of other ones are not taken over."""
+"""Digests that identify data and functions, so that results of others are not reused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fingerprint(
 def describe(method: str | Callable) -> str:
     """Name of a method; of a function also a digest of all that its results depend on.
 
-    One that cannot be told from others is given a new name each time.
+    One that cannot be identified is given a new name each time.
     """
     if not callable(method):
         return method
@@ -52,7 +52,7 @@ def describe(method: str | Callable) -> str:
 
 
 def _content(value: Any, seen: set[int]) -> bytes:
-    """What tells a value from others: of functions their code and what this refers to."""
+    """What identifies a value: for functions, their code and what this refers to."""
     if callable(value):
         if id(value) in seen:  # it refers to itself
             return b""
@@ -81,7 +81,7 @@ def _sorted(values: Mapping[str, Any]) -> list[Any]:
 
 
 def _of_module(values: Mapping[str, Any], module: str) -> list[Any]:
-    """The same, in which functions and classes of other modules are told by their names."""
+    """The same, in which functions and classes of other modules are identified by name."""
     return _sorted(
         {
             name: value if getattr(value, "__module__", module) == module else _name(value)

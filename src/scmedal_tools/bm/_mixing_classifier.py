@@ -1,4 +1,4 @@
-"""What embeddings tell of a cell's condition, alone, beside RE, and beside the batch label."""
+"""Prediction of a cell's condition from embeddings, alone, beside RE and the batch label."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def mixing_classifier(
     tried alone, beside the random effects, and, which the paper does not do, beside the batch
     label itself; the batch label is also tried alone. Where every batch has one label, as a donor
     has one diagnosis, the batch label predicts it without error in other cells of the same
-    batches: random effects that gain no more than it does have shown nothing but the batch.
+    batches: random effects that gain no more than the label show nothing but the batch.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def _votes(
 
 
 def score_votes(votes: pd.DataFrame, n_permutations: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """Judge the votes on whole batches, which are what a claim about a condition is about.
+    """Evaluate the votes on whole batches, the units of a claim about a condition.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tables of a cross-validation in the shape of the paper's."""
+"""Tables of a cross-validation in the format of the paper."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACCURACIES: Final = {metric: metric.replace("_", " ") for metric in METRICS}
 OWN, JOINT_ROW, CONTROL, CHANCE_ROW = "embedding", "joint", "control", "chance"
 NOTES: Final = {
     JOINT_ROW: "Joint methods were fitted to the test cells too.",
-    CONTROL: "Controls are what a gain from RE is held against.",
+    CONTROL: "A gain from RE has to be compared with the controls.",
     CHANCE_ROW: "Chance guesses in the proportions of the training cells.",
 }
 

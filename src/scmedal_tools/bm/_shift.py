@@ -83,7 +83,7 @@ def counterfactual_shift(
         A row for each method and (type, A, B): ``regime`` ("seen" or "held out"),
         ``correlation`` and calibration ``slope`` (measured on predicted) over genes; ``error``,
         the squared error over the squared norm of the shift, sampling noise (:math:`s^2 / n` of
-        both means) taken out of both; ``noise``, the share of that noise in the measured
+        both means) removed from both; ``noise``, the share of that noise in the measured
         squared norm; ``ceiling``, the correlation that the true shift would reach, from split
         halves of the test cells.
 
@@ -96,7 +96,7 @@ def counterfactual_shift(
     See Also
     --------
     shift_summary : Medians over the combinations.
-    swap_quality : What single cells look like after the swap.
+    swap_quality : How single cells look after the swap.
 
     Examples
     --------
@@ -232,7 +232,7 @@ def known_cells(
         parts[part] = np.asarray(cells)
     if np.intersect1d(parts["train"], parts["test"]).size:
         raise ValueError(
-            "Some cells are both training and test cells; the judgement needs two sets."
+            "Some cells are both training and test cells: the comparison needs separate sets."
         )
     return parts["train"], parts["test"]
 

@@ -1,4 +1,4 @@
-"""What single cells look like after a counterfactual, beside cells of the target batch."""
+"""How single cells look after a counterfactual, compared with cells of the target batch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def swap_quality(
     min_cells: int = 10,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Judge swapped cells one by one, so that a right mean is not enough.
+    """Evaluate swapped cells one by one, so that a correct mean is not enough.
 
     Training cells of batch A are swapped to batch B with their residuals kept
     (``keep_residual=True``) and compared with test cells of the same type in B.

@@ -1,4 +1,4 @@
-"""Data sets with a known truth, and readers of those of the paper."""
+"""Simulated data with a known truth, and readers of the paper's data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparators: other methods, one function each, that write an embedding."""
+"""Comparators: other methods for batch correction, one function each."""
 
 from ._autoencoders import ae, aec, aec_batch
 from ._common import JOINT

@@ -44,7 +44,7 @@ def ae(
     Parameters
     ----------
     adata, batch_key, labels_key, key_added
-        See :func:`pca`; neither column is looked at.
+        See :func:`pca`; neither column is used.
     splits
         Positions of the training, validation and test cells. Without validation cells a tenth of
         the training cells serves as such.
@@ -154,7 +154,7 @@ def aec_batch(
 ) -> str:
     """AEC whose latent predicts the batch instead of the cell type (the paper's ablation).
 
-    It tells what a classifier of the batch gives without random effects.
+    It shows what a classifier of the batch gives without random effects.
 
     Parameters
     ----------

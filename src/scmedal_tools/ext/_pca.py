@@ -34,7 +34,7 @@ def pca(
     adata
         Cells with log-normalised expression in ``X``, in memory; modified.
     batch_key
-        Column of ``adata.obs`` with the batches. PCA does not look at it.
+        Column of ``adata.obs`` with the batches. PCA does not use it.
     labels_key
         Column with the cell types. Not used; all comparators take the same arguments.
     splits
@@ -91,7 +91,7 @@ def principal_components(
     if not 1 <= n_latent <= most:
         raise ValueError(
             f"n_latent={n_latent} components of {len(train):,} training cells with "
-            f"{adata.n_vars:,} genes cannot be had: take 1 to {most}."
+            f"{adata.n_vars:,} genes are not possible: choose 1 to {most}."
         )
     # This solver takes sparse and dense matrices alike, without making them dense.
     components = PCA(n_latent, svd_solver="arpack", random_state=seed).fit(adata.X[train])

@@ -49,10 +49,10 @@ def scvi(
     Parameters
     ----------
     adata, batch_key, labels_key, key_added
-        See :func:`pca`; the batch is scVI's covariate, and ``X`` is not looked at.
+        See :func:`pca`; the batch is scVI's covariate, and ``X`` is not used.
     splits
         Positions of the training, validation and test cells. Training stops when the validation
-        cells no longer gain. If there are none, a tenth of the training cells serves as such:
+        loss no longer improves. If there are none, a tenth of the training cells serves as such:
         pass ``[train, [], rest]`` for the paper's protocol.
     seed
         Random state of the network, its training and, without validation cells, their draw.
@@ -81,8 +81,8 @@ def scvi(
 
     Notes
     -----
-    The encoder does not read the batch, so that cells of batches without training cells are
-    embedded as all others are.
+    The batch is not an input of the encoder, so cells of batches without training cells are
+    embedded like all others.
 
     Examples
     --------

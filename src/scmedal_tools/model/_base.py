@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from math import ceil
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,11 @@ class MedalModel(
         preset: str = "default",
         **module_kwargs: Any,
     ):
+        if isinstance(n_hidden, Integral):
+            raise TypeError(
+                f"n_hidden={n_hidden} is one number: pass the width of each hidden layer, for "
+                f"example n_hidden=({n_hidden},) for one layer."
+            )
         super().__init__(adata, registry)
         name, settings = type(self).__name__, self._named_preset(preset).module
         unknown = sorted(module_kwargs.keys() - settings.keys())
@@ -104,8 +110,8 @@ class MedalModel(
     ) -> None:
         """Train the model.
 
-        Calling it again goes on from the trained weights; make a new model for other splits. If it
-        is interrupted (Ctrl-C) after the first epoch, the model is finished with the weights of
+        Calling it again continues from the trained weights; make a new model for other splits. If
+        it is interrupted (Ctrl-C) after the first epoch, the model is finished with the weights of
         the best epoch so far, or the last ones without early stopping, and can be used and saved.
 
         Parameters
@@ -118,9 +124,10 @@ class MedalModel(
         accelerator, devices
             Where to train, as in scvi-tools.
         early_stopping
-            Stop when the validation cells no longer gain, and restore the weights of the best
-            epoch. By default the preset's: on, but for the paper's presets. The epoch is judged
-            by the reconstruction term, plus what the adversary can still read of the batch.
+            Stop when the validation loss no longer improves, and restore the weights of the best
+            epoch. By default the preset's: on, except for the paper's presets. The epoch is
+            selected by the reconstruction term, plus what the adversary can still predict of
+            the batch.
         train_size, validation_size
             Shares of the cells for training (0.9) and validation (the rest).
         datasplitter_kwargs
@@ -186,6 +193,8 @@ class MedalModel(
             )
             callbacks.append(best)
         plan_kwargs = merge_kwargs(settings_.pop("plan_config", None), plan_kwargs, name="plan")
+        plan_kwargs = {"batch_names": list(self.batch_names)} | preset.plan | plan_kwargs
+        self._before_training(plan_kwargs)
         super().train(
             max_epochs=max_epochs or preset_epochs or self._default_epochs(),
             batch_size=batch_size or preset_batch_size,
@@ -195,7 +204,7 @@ class MedalModel(
             train_size=train_size,
             validation_size=validation_size,
             datasplitter_kwargs=datasplitter_kwargs,
-            plan_kwargs={"batch_names": list(self.batch_names)} | preset.plan | plan_kwargs,
+            plan_kwargs=plan_kwargs,
             callbacks=callbacks,
             **{"check_val_every_n_epoch": 1, "load_sparse_tensor": self._moves_sparse(accelerator)}
             | settings_,
@@ -224,6 +233,9 @@ class MedalModel(
     @classmethod
     def _named_preset(cls, name: str) -> Preset:
         return get_preset(cls.__name__, name)
+
+    def _before_training(self, plan_kwargs: dict) -> None:
+        """Warn about a training plan that does not suit the data; called by :meth:`train`."""
 
     def _after_training(self) -> None:
         """Whatever a model settles once its weights are final."""
@@ -255,6 +267,6 @@ def _check_validation_cells(
         none = n_cells == n_train if validation_size is None else n_cells * validation_size < 1
     if none:
         raise ValueError(
-            "Early stopping needs validation cells, and there is none: lower `train_size`, or "
+            "Early stopping needs validation cells, and there are none: lower `train_size`, or "
             "pass `early_stopping=False` to train for all epochs and keep the last weights."
         )

@@ -42,7 +42,7 @@ class CorrectionMixin(InferenceMixin):
         ``SCMEDAL_FE`` and ``SCMEDAL_FEC`` set the batch terms in every layer of the decoder to
         their average over the batches, which is zero; ``SCMEDAL_RE`` sets all random effects to
         their mean, 0, as ``transform_batch="population"`` does. Effects of further factors are
-        taken out too. In the paper's presets FE has no batch terms, and this is
+        removed too. In the paper's presets FE has no batch terms, and this is
         :meth:`get_reconstruction`.
 
         Parameters
@@ -64,10 +64,10 @@ class CorrectionMixin(InferenceMixin):
 
         Notes
         -----
-        It is what the decoder makes of the latent, smoothed over similar cells, and no table of
+        It is what the decoder makes of the latent, smoothed over similar cells, and not a table of
         counts. Do not test it for differential expression: neighbouring cells share their noise,
-        and the corrected cells vary less than measured ones. What goes along with the batch,
-        a condition for example, is taken out too.
+        and the corrected cells vary less than measured ones. Whatever coincides with the batch,
+        for example a condition, is removed too.
 
         Examples
         --------

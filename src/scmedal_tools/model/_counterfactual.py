@@ -91,7 +91,8 @@ class CounterfactualMixin(TargetsMixin, CorrectionMixin):
             Return arrays instead of tables.
         swap
             What gets the target batch. ``"content"``: the cell is encoded in its own batch, down
-            to its content, which has little of the batch, and all that follows gets the target;
+            to its content, which contains little of the batch, and all that follows gets the
+            target;
             ``"decoder"``: the decoder, with the latent of the own batch (scMEDAL, section 4.2.2);
             ``"encoder_decoder"``: encoder and decoder. ``None`` for the preset's: content by
             default, encoder and decoder in the paper's presets.
@@ -109,7 +110,7 @@ class CounterfactualMixin(TargetsMixin, CorrectionMixin):
             Minibatches to use instead of ``adata``.
         out
             Where to write the result in blocks of cells, so that it is never held in memory; a
-            call that was interrupted goes on where it stopped. A path that ends in ``.zarr`` gives
+            call that was interrupted resumes where it stopped. A path that ends in ``.zarr`` gives
             a store for :func:`anndata.read_zarr`: the cells' ``obs``, the genes' ``var``, and a
             layer for each target (of its mean, with ``interval`` also ``"<target>_sd"``,
             ``"<target>_lower"`` and ``"<target>_upper"``; ``/`` in a name becomes ``_``). One in

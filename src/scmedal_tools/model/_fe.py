@@ -1,4 +1,4 @@
-"""Fixed effects: a latent space that hides the batch."""
+"""Fixed effects: a latent space without the batch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ._correction import CorrectionMixin
 class SCMEDAL_FE(CorrectionMixin, MedalModel):
     """Adversarial autoencoder for batch correction (scMEDAL, section 4.2.1).
 
-    The decoder is given the batch, so that the latent need not hold it, and an adversary that
-    reads the batch from the latent drives out the rest. In the paper's presets the decoder is not
-    given the batch and the adversary reads all layers of the encoder; the plain autoencoder (AE)
-    is such a network with ``adversary_weight=0``, see :func:`scmedal_tools.ext.ae`.
+    The decoder is given the batch, so the latent need not carry it, and an adversary that
+    predicts the batch from the latent removes the rest. In the paper's presets the decoder is not
+    given the batch and the adversary has all layers of the encoder as input; the plain autoencoder
+    (AE) is such a network with ``adversary_weight=0``, see :func:`scmedal_tools.ext.ae`.
 
     Parameters
     ----------

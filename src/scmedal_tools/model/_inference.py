@@ -62,8 +62,8 @@ class InferenceMixin(BaseModelClass):
         unseen_batch
             What to do with cells of batches that the model was not trained on. ``"error"``: refuse
             them; ``"population"``: no effects, as in the mean of all batches; ``"prior"``: effects
-            drawn from the prior, with ``n_samples``. Networks without random effects have no use
-            for the batch and take ``"population"``.
+            drawn from the prior, with ``n_samples``. Networks without random effects do not use
+            the batch and take ``"population"``.
 
         Returns
         -------

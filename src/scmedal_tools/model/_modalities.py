@@ -22,7 +22,7 @@ CELL_STATES = "states_key"
 def check_modalities(
     mdata: MuData, modalities: Mapping[str, str] | None, labels_key: str | None
 ) -> None:
-    """Refuse a mapping that does not tell where the expression is.
+    """Refuse a mapping that does not say where the expression is.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def part_of(data: AnnData | MuData, setup: Mapping[str, Any], argument: str) -> 
 def checked_part(
     data: AnnData | MuData, setup: Mapping[str, Any], argument: str
 ) -> Iterator[AnnData | MuData]:
-    """Find a part as :func:`part_of`, and let errors of its checks tell which one it is."""
+    """Find a part as :func:`part_of`, and let errors of its checks name it."""
     found = part_of(data, setup, argument)
     try:
         yield found

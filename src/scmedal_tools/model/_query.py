@@ -1,4 +1,4 @@
-"""Effects of new batches, learned beside a model that stays as it is."""
+"""Effects of new batches, learned on top of a model that stays unchanged."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class QueryMixin(MedalModel):
         """Add the new batches of some cells to a trained model.
 
         Training the result learns the random effects of the new batches, and nothing else: all
-        parameters and buffers of the reference, the effects of its batches, and what it says of
-        its cells, stay as they are to the byte.
+        parameters and buffers of the reference, the effects of its batches, and its predictions
+        for its own cells stay identical to the byte.
 
         Parameters
         ----------

@@ -139,16 +139,16 @@ def _check_levels(adata: AnnData, key: str, trained: pd.Index, unseen: bool) -> 
 def _check_labels(
     adata: AnnData, labels_key: str, trained: pd.Index, unlabeled_category: str
 ) -> None:
-    mend = (
+    remedy = (
         "The model does not read the cell types of new cells; mark them as not known:\n"
         f"    adata.obs[{labels_key!r}] = {unlabeled_category!r}"
     )
     if labels_key not in adata.obs:
-        raise ValueError(f"adata.obs has no column {labels_key!r}. {mend}")
+        raise ValueError(f"adata.obs has no column {labels_key!r}. {remedy}")
     unknown = ~adata.obs[labels_key].isin(trained)
     if unknown.any():
         examples = adata.obs[labels_key][unknown].unique()[:3]
         raise ValueError(
             f"{unknown.sum():,} cells have an adata.obs[{labels_key!r}] that the model was not "
-            f"trained on: {', '.join(map(str, examples))}. {mend}"
+            f"trained on: {', '.join(map(str, examples))}. {remedy}"
         )

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from scmedal_tools._keys import STATES
 from scmedal_tools.module import REModule
 from scmedal_tools.module._levels import levels_of
+from scmedal_tools.train._natural import ENOUGH_BATCHES
 from scmedal_tools.train._plans import SETTLE_AFTER
 
 from ._base import MedalModel
@@ -41,10 +42,10 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
 
     Layers rescale and shift their units by the cell's batch (REDEN blocks); the effects have
     Gaussian posteriors and learned prior scales. By default the encoder gives a content :math:`u`
-    from which an adversary drives the batch, a REDEN block turns it into the batch-explicit latent
-    :math:`r`, and the decoder turns :math:`r` into expression. A counterfactual holds :math:`u`
-    and swaps the batch of everything after it. It is a statement of the model about expression,
-    not a causal claim.
+    from which an adversary removes the batch, a REDEN block turns it into the batch-explicit
+    latent :math:`r`, and the decoder turns :math:`r` into expression. A counterfactual keeps
+    :math:`u` and swaps the batch of everything after it. It is a statement of the model about
+    expression, not a causal claim.
 
     Parameters
     ----------
@@ -111,9 +112,9 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         adata, indices, batch_size, n_samples, dataloader, unseen_batch
             See :meth:`SCMEDAL_FE.get_latent_representation`.
         kind
-            ``"latent"``: ``r``, the cell in its batch, so that the batch can be read from it;
+            ``"latent"``: ``r``, the cell in its batch, so the batch can be predicted from it;
             ``"content"``: ``u``, the cell as in a batch without effects, where the batch is hard
-            to read, not impossible. In the paper's presets they are the same.
+            to predict, not impossible. In the paper's presets they are the same.
 
         Returns
         -------
@@ -253,6 +254,20 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
             if self.module.gene_effects is not None:
                 fit_gene_effects(self)
         self.module.is_finished.fill_(True)
+
+    def _before_training(self, plan_kwargs: dict) -> None:
+        n_batch = self.module.n_batch
+        learns_scales = plan_kwargs["effects_optimizer"] == "natural" and not self.is_query
+        if learns_scales and n_batch < ENOUGH_BATCHES:
+            # Raised here, as a filter on Lightning would hide what its hooks raise.
+            warnings.warn(
+                f"{n_batch} batches are too few to estimate how much batches vary: with fewer "
+                f"than {ENOUGH_BATCHES}, an informative prior holds the scale of the random "
+                "effects near its start. The effects then describe these batches rather than "
+                "batches in general.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _after_training(self) -> None:
         if self.module.bottleneck is None:

@@ -61,7 +61,7 @@ MUDATA_TWINS = {
 
 
 class RegistrationMixin(BaseModelClass):
-    """What a model is told of the data, and the names it keeps of them."""
+    """Registration of the data, and the names that a model keeps of them."""
 
     @classmethod
     @setup_anndata_dsp.dedent
@@ -107,7 +107,7 @@ class RegistrationMixin(BaseModelClass):
         ------
         ValueError
             If the expression is not log-normalised, names are not unique, or a column is missing,
-            incomplete or has a single level. The message has the line of code that mends it.
+            incomplete or has a single level. The message has the line of code that fixes it.
 
         Warns
         -----
@@ -285,8 +285,8 @@ def _only_used_categories(data: AnnData | MuData, setup: Mapping[str, Any]) -> I
                 continue
             if named := [str(name) for name in unused if name != setup["unlabeled_category"]]:
                 warnings.warn(
-                    f"{key!r} has {len(named)} categories without a cell, which the model does "
-                    f"without: {', '.join(named[:5])}{', ...' if len(named) > 5 else ''}.",
+                    f"{key!r} has {len(named)} categories without a cell, which the model "
+                    f"ignores: {', '.join(named[:5])}{', ...' if len(named) > 5 else ''}.",
                     UserWarning,
                     stacklevel=6,
                 )

@@ -1,4 +1,4 @@
-"""Which of the cells at hand a model was trained on."""
+"""Which of the registered cells a model was trained on."""
 
 from __future__ import annotations
 

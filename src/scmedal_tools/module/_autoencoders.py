@@ -173,7 +173,7 @@ def _effects_of_factor(table: Tensor, level: Tensor, trained: Tensor) -> Tensor:
 
 def _linear_layers(widths: Sequence[int]) -> Sequence[nn.Linear]:
     layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths))
-    # A ModuleList does not tell what it holds.
+    # A ModuleList does not say what it holds.
     layers_ = cast("Sequence[nn.Linear]", layers)
     for layer in layers_:
         nn.init.normal_(layer.weight, std=layer.in_features**-0.5)

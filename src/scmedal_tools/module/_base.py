@@ -31,7 +31,7 @@ WEIGHTED = "weighted_"
 
 
 class MedalModule(BaseModuleClass):
-    """Autoencoder on scaled expression, with an optional adversary that reads the batch.
+    """Autoencoder on scaled expression, with an optional adversary that predicts the batch.
 
     Subclasses set ``adversary`` (``None`` for none), build the networks and write
     ``inference``, ``generative``, ``adversary_features`` and ``loss``.

@@ -43,7 +43,7 @@ class Classifier(nn.Sequential):
     n_hidden
         Widths of the hidden layers.
     n_classes
-        Number of classes; or of those of each factor that is to be told.
+        Number of classes; or of those of each factor that is predicted.
     dropout
         Share of the hidden units that is left out in training.
     """

@@ -45,7 +45,7 @@ class ReconstructionSettings:
 
 @dataclass(frozen=True)
 class AdversarySettings:
-    """The adversary that reads the batch, and what the autoencoder pays for it.
+    """The adversary that predicts the batch, and what the autoencoder pays for it.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class ObjectiveSettings:
     kl_weight
         Weight of the KL divergence.
     batch_hidden
-        Hidden widths of the classifier that reads the batch from the latent.
+        Hidden widths of the classifier that predicts the batch from the latent.
     batch_weight
         Weight of its cross-entropy; 0 for no classifier.
 

@@ -1,7 +1,7 @@
-"""Figures. Nothing here calls ``plt.show``.
+"""Figures. No function calls ``plt.show``.
 
-Functions of one panel take ``ax`` and return it; the figure that they make without is one of
-pyplot's, which notebooks show. Those of many panels return their figure.
+Functions that draw one panel take ``ax`` and return it; without it they create a figure of
+pyplot, which notebooks show. Functions that draw many panels return their figure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which batches are alike, as a tree."""
+"""Which batches are similar, as a tree."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def batch_dendrogram(
     save: str | Path | None = None,
     **kwargs: Any,
 ) -> Axes:
-    """Draw a tree of the batches by what they do to all genes.
+    """Draw a tree of the batches by their effects on all genes.
 
-    Two branches join at the mean distance between their batches (average linkage). A batch of
+    Two branches join at the mean distance between their batches (average linkage). A batch about
     which little is known joins late: what is not known counts as a difference, see
     :func:`scmedal_tools.tl.batch_similarity`.
 

@@ -1,4 +1,4 @@
-"""What batches do to genes, all of it in one figure."""
+"""Effects of batches on genes in one figure."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def batch_effects(
     save: str | Path | None = None,
     **kwargs: Any,
 ) -> Figure:
-    """Draw how sure the effects of batches on genes are, all at a glance, and who is alike.
+    """Draw the effects of batches on genes, their uncertainty, and which batches are similar.
 
     Above, :func:`batch_effects_forest`: a panel for each gene with the interval of every batch,
     black where all of it is on one side of zero. Below, :func:`batch_dendrogram`, the tree of the
-    batches by what they do to *all* genes; and, in its order, :func:`batch_effects_heatmap` of
+    batches by their effects on *all* genes; and, in its order, :func:`batch_effects_heatmap` of
     the genes above.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What each batch does to chosen genes, and how sure that is."""
+"""Effects of each batch on chosen genes, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def batch_effects_forest(
     factor
         Factor whose levels are drawn, one of ``model.factors``; ``None`` for the batch.
     interval
-        Probability that an interval holds: of a normal distribution with the posterior's mean and
-        standard deviation. It is of one batch and gene, not of all of them at once.
+        Coverage of an interval, from a normal distribution with the posterior's mean and
+        standard deviation. It is for one batch and gene, not for all of them at once.
     save
         File to write the figure to; its ending gives the format.
     **kwargs

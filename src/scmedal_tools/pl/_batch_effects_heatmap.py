@@ -1,4 +1,4 @@
-"""What each batch does to genes, all at a glance."""
+"""Effects of each batch on genes, as a heat map."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def batch_effects_heatmap(
     save: str | Path | None = None,
     **kwargs: Any,
 ) -> Axes:
-    """Draw the effects of all batches on genes as a heat map, like batches beside each other.
+    """Draw the effects of all batches on genes as a heat map, with similar batches together.
 
-    White is no effect. Colours are of posterior means, which are near zero where little is known;
-    :func:`batch_effects_forest` shows how sure they are. The batches are in the order of the tree
-    beside them, that of :func:`batch_dendrogram`, which is of *all* genes.
+    White is no effect. Colours show posterior means, which are near zero where little is known;
+    :func:`batch_effects_forest` shows their uncertainty. The batches are in the order of the tree
+    beside them, that of :func:`batch_dendrogram`, which uses *all* genes.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-# Of Okabe and Ito: told apart with every common colour vision deficiency.
+# Of Okabe and Ito: distinguishable with every common colour vision deficiency.
 BLUE, VERMILLION, YELLOW, PURPLE = "#0072B2", "#D55E00", "#F0E442", "#CC79A7"
 GREEN, ORANGE = "#009E73", "#E69F00"
 MAX_NAMED = 30

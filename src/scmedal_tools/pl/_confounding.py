@@ -1,4 +1,4 @@
-"""Which batches have cells of what, as a heat map of counts."""
+"""Number of cells of each batch and cell type or condition, as a heat map."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def confounding(
 ) -> Axes:
     """Draw the number of cells in every combination of two columns.
 
-    Combinations without cells are white and have no number. The darker, the more cells, on a
-    logarithmic scale. The title has Cramér's V and how the columns are nested.
+    Combinations without cells are white and have no number. Darker fields have more cells, on a
+    logarithmic scale. The title gives Cramér's V and how the columns are nested.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How good predicted shifts are, beside baselines and what noise allows."""
+"""How good predicted shifts are, beside baselines and the ceiling set by noise."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BEST: dict[str, Any] = {"color": "0.5", "ls": ":", "lw": 1.2, "label": "perfect"
 
 
 def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None) -> Figure:
-    """Draw correlation, slope and error of every method, seen and held-out combinations apart.
+    """Draw correlation, slope and error of every method, for seen and held-out combinations.
 
     A point is a combination of target batch and cell type, the median over source batches; a bar
     is the median over the combinations, the number in

@@ -1,4 +1,4 @@
-"""UMAPs of several embeddings beside each other, coloured by several columns of ``obs``."""
+"""UMAPs of several embeddings side by side, coloured by several columns of ``obs``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def embeddings(
 ) -> Figure:
     """Draw the UMAP of each embedding (columns), coloured by each column of ``obs`` (rows).
 
-    The cells are drawn in one random but fixed order, so that no category hides another because
+    The cells are drawn in a random but fixed order, so that no category hides another because
     it comes later. Cells without a value are light grey and lie below the others.
 
     Parameters
@@ -98,9 +98,9 @@ def embeddings(
 
     Notes
     -----
-    More than about ten colours are hard to tell apart, and some of scanpy's palettes of 20 and
-    more are alike to everyone. Where it matters which category a group of cells is, name them
-    ``"on data"``. A name at the median can lie off its cells where these are in several groups.
+    More than about ten colours are hard to distinguish, and some colours in scanpy's palettes of
+    20 and more look the same to everyone. Where it matters which category a group of cells is,
+    use ``"on data"``. A name at the median can lie off its cells if these form several groups.
 
     Examples
     --------

@@ -55,8 +55,8 @@ def gene_shifts(
 
     The shifts and the correlation in the title are those of
     :func:`scmedal_tools.bm.counterfactual_shift`: predicted from training cells of the source,
-    measured on test cells of both. The dashed line is where they are equal. Measured shifts have
-    the noise of their cells: a spread about the line is not all the model's.
+    measured on test cells of both. The dashed line is where they are equal. Measured shifts
+    contain the noise of their cells: not all of the spread about the line is the model's error.
 
     Parameters
     ----------
@@ -84,7 +84,8 @@ def gene_shifts(
     Returns
     -------
     matplotlib.axes.Axes
-        Predicted shifts across, measured ones upwards, in the units of the input.
+        Predicted shifts on the horizontal axis, measured ones on the vertical, in the units of
+        the input.
 
     Raises
     ------

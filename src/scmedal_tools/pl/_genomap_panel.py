@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CMAP = "RdBu_r"  # told apart with every common colour vision deficiency
+CMAP = "RdBu_r"  # distinguishable with every common colour vision deficiency
 OWN: dict[str, Any] = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
 SIMILAR: dict[str, Any] = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
 CIRCLE: dict[str, Any] = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
@@ -50,7 +50,7 @@ def genomap_panel(
     key: str = _keys.GENOMAP,
     save: str | Path | None = None,
 ) -> Figure:
-    """Draw cells as genomaps: as measured, as FE corrects them, and as RE sees them by batch.
+    """Draw cells as genomaps: as measured, corrected by FE, and as RE predicts each batch.
 
     The figure of the paper (scMEDAL, Figures 5 to 7). All maps have one layout and one colour
     scale. Compare the counterfactuals with RE's reconstruction in the own batch, framed in red,

@@ -32,7 +32,7 @@ class Style(NamedTuple):
     face: str
 
 
-# Two colours and two shapes: told apart without colours too.
+# Two colours and two shapes: distinguishable without colours too.
 STYLES = {
     "embedding": Style(BLUE, "o", BLUE),
     "with RE": Style(VERMILLION, "D", VERMILLION),
@@ -54,7 +54,7 @@ def scores(
 ) -> Figure:
     """Draw scores of embeddings with their 95% intervals over the folds.
 
-    Embeddings are blue points, those beside RE vermillion diamonds. Controls stand below them,
+    Embeddings are blue points, those beside RE vermillion diamonds. Controls are below them,
     hollow and grey, and chance is a dotted line. After one fold there are no intervals. Methods
     marked "joint" were fitted to the test cells too.
 
@@ -118,7 +118,7 @@ def _summary_of(result: CrossValidation | pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in NEEDED if name not in summary]
     if missing:
         raise KeyError(
-            f"{missing} not in the table: give the result of bm.cross_validate, or its summary()."
+            f"{missing} not in the table: pass the result of bm.cross_validate, or its summary()."
         )
     return summary.assign(**{k: False for k in ("control", "joint") if k not in summary})
 
@@ -141,7 +141,7 @@ def _rows(drawn: pd.DataFrame) -> pd.DataFrame:
     with_re = [name.endswith(f"{SEPARATOR}{RE}") for name in rows.index]
     kind = np.select([rows["control"], with_re], ["control", "with RE"], "embedding")
     label = [f"{name} (joint)" if joint else name for name, joint in rows["joint"].items()]
-    # Half a row apart: what is compared, and what it is held against.
+    # Half a row apart: what is compared, and its controls.
     y = np.arange(len(rows)) + 0.5 * rows["control"].to_numpy()
     return pd.DataFrame({"kind": kind, "label": label, "y": y}, index=rows.index)
 

@@ -87,9 +87,9 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
     Notes
     -----
     Contributions are magnitudes: the paper's adversary is subtracted from the loss, and a
-    reconstruction in nats can be negative. One that is zero, as that of an adversary which cannot
-    read the batch, has no place on a logarithmic axis and leaves a gap. In nats, as by default,
-    the reconstruction has an offset that trains nothing, and is meant to be the largest.
+    reconstruction in nats can be negative. One that is zero, such as that of an adversary that
+    cannot predict the batch, has no place on a logarithmic axis and leaves a gap. In nats, as by
+    default, the reconstruction has an offset that trains nothing, and is meant to be the largest.
 
     Examples
     --------

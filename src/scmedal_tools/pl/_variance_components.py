@@ -1,4 +1,4 @@
-"""How much of genes' variance is of the batches, as bars."""
+"""How much of the variance of genes is due to the batches, as bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing: from raw counts to what the models take."""
+"""Preprocessing: from raw counts to log-normalised expression, the input of the models."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def preprocess(
     """Filter, normalise, log-transform and select highly variable genes.
 
     The steps of the scMEDAL paper (supplementary section 2.2): keep cells with at least
-    ``min_genes`` genes, then genes found in at least ``min_cells`` of these cells; bring every
+    ``min_genes`` genes, then genes found in at least ``min_cells`` of these cells; normalise every
     cell to ``target_sum`` counts; take ``log(1 + x)``; keep the ``n_top_genes`` most variable
     genes. The paper keeps 2,916 genes (``n_top_genes=2916``) for AML and ASD and 3,000 for the
     healthy heart.
@@ -55,10 +55,10 @@ def preprocess(
     batch_key
         Column of ``adata.obs`` with the batch or donor. Variable genes are then selected within
         each batch and ranked by the number of batches that select them, so that differences
-        *between* batches do not choose the genes. Batches with fewer than 50 cells (after the
-        filter) have no vote, and all cells are pooled if fewer than two batches are larger: on the
-        AML data of the paper the genes found in 30 cells of a donor agree with those of the whole
-        donor hardly better than chance, and pooling then does better.
+        *between* batches do not determine the genes. Batches with fewer than 50 cells (after the
+        filter) are not used for selection, and all cells are pooled if fewer than two batches are
+        larger: on the AML data of the paper the genes found in 30 cells of a donor agree with
+        those of the whole donor hardly better than chance, and pooling then works better.
     n_top_genes
         Number of genes to keep, in the order of ``adata``; ``None`` for all.
     min_genes
@@ -69,7 +69,7 @@ def preprocess(
         Total of every cell after the normalisation, in counts.
     size_factor_key
         Column of ``adata.obs`` with the total counts of each cell over the *whole* transcriptome.
-        Needed where ``adata`` holds a subset of the genes: the sum over a subset is no library
+        Needed where ``adata`` contains a subset of the genes: their sum is not the library
         size. ``None`` for the sum over the genes that pass ``min_cells``.
     copy
         Return a new object and leave ``adata`` as it is.
@@ -89,7 +89,7 @@ def preprocess(
         key, ``highly_variable_nbatches``, where genes were selected; see
         :func:`scanpy.pp.highly_variable_genes`.
     ``uns["scmedal_preprocess"]``
-        The parameters, and the batches that had no vote (``batches_without_vote``).
+        The parameters, and the batches not used for selection (``batches_without_vote``).
     ``uns["log1p"]``
         The base of the logarithm, for scanpy.
 
@@ -254,7 +254,7 @@ def _voting_batches(batches: pd.Series) -> list[str]:
         f"{len(sizes) - len(voting):,} of {len(sizes):,} batches have fewer than "
         f"{MIN_CELLS_PER_BATCH} cells: "
         + (
-            "they have no vote in the selection of variable genes."
+            "they are not used to select variable genes."
             if len(voting) > 1
             else "variable genes are selected over all cells together."
         ),

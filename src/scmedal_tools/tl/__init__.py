@@ -1,4 +1,4 @@
-"""Tools: what comes after training."""
+"""Tools for trained models: embeddings, effects, counterfactuals, tests and genomaps."""
 
 from ._batch_similarity import batch_similarity
 from ._combine import combine

@@ -1,4 +1,4 @@
-"""How like batches are, by what they do to the genes."""
+"""How similar batches are in their effects on the genes."""
 
 from __future__ import annotations
 
@@ -72,11 +72,12 @@ def batch_similarity(
 
     Notes
     -----
-    What is not known of a batch counts as a difference: squares are averaged over draws, so that
-    :math:`d^2` is the squared distance of the posterior means plus the posterior variance of the
-    difference. The means alone, which are shrunk towards "no effect" where there are few cells,
-    would make all small batches look alike. Here a batch of which little is known is far from all
-    others, also from others of its kind, about as far as a new batch is expected to be.
+    What is not known about a batch counts as a difference: squares are averaged over draws, so
+    that :math:`d^2` is the squared distance of the posterior means plus the posterior variance of
+    the difference. The means alone, which are shrunk towards "no effect" where there are few
+    cells, would make all small batches look similar. Here a batch about which little is known is
+    far from all others, even from those of its kind, about as far as a new batch is expected to
+    be.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""One embedding made of several."""
+"""Several embeddings combined into one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def combine(
 ) -> str:
     """Standardise the columns of several embeddings and put them side by side, as in the paper.
 
-    Every column gets mean 0 and standard deviation 1, so that an embedding counts by its number
-    of columns, not by its scale: of a neighbour's squared distance, 50 components of a PCA make up
-    about five times as much as 10 of another latent.
+    Every column gets mean 0 and standard deviation 1, so an embedding counts by its number
+    of columns, not by its scale: 50 components of a PCA contribute about five times as much to a
+    squared distance between cells as 10 dimensions of another latent.
 
     Parameters
     ----------

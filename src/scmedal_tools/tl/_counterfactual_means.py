@@ -47,8 +47,8 @@ def counterfactual_means(
 ) -> AnnData:
     """Mean reconstruction and counterfactual of every batch, or batch and cell type.
 
-    Only sums over the groups are held: the counterfactuals of a minibatch are made for one target
-    at a time.
+    Only sums over the groups are kept in memory: the counterfactuals of a minibatch are computed
+    for one target at a time.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether the random effects of a model are alive, and how large they are."""
+"""Whether the random effects of a model have collapsed, and how large they are."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def effects_diagnostics(
     adata: AnnData | MuData | None = None,
     indices: Sequence[int] | np.ndarray | None = None,
 ) -> EffectsDiagnostics:
-    """Report per layer what the random effects have learned.
+    """Report what the random effects of each layer have learned.
 
     Two things go wrong with random effects: they *collapse* to the prior, so that the batch makes
     no difference, or they memorise, so that even meaningless labels get effects. Compare with a
@@ -67,8 +67,8 @@ def effects_diagnostics(
     EffectsDiagnostics
         ``tables`` has a row for each layer and kind (slope or bias): ``prior_sd``, the learned
         scale of the prior, and ``start_prior_sd``; ``posterior_sd``, the median, and
-        ``start_posterior_sd``; ``posterior_to_prior``, the median of their ratio (1: the data
-        said nothing); ``size``, the median absolute posterior mean; ``signal_to_noise``, the root
+        ``start_posterior_sd``; ``posterior_to_prior``, the median of their ratio (1: the data were
+        uninformative); ``size``, the median absolute posterior mean; ``signal_to_noise``, the root
         mean square of posterior mean over posterior s.d.; ``n_units``. The two mixed models of
         single genes are the rows of the layer ``"genes"``; their scales, one for each gene, are
         medians over those that have an effect. Layers of further factors have their name in

@@ -1,4 +1,4 @@
-"""Write a model's latent beside the expression it was computed from."""
+"""Write a model's latent to the data from which it was computed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from scmedal_tools import __version__, _keys
 from scmedal_tools._writing import check_key
 from scmedal_tools.model._modalities import EXPRESSION, part_of
 
+from ._models import check_is_model
 from ._umap import umap_key
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def embed(
 
     Raises
     ------
+    TypeError
+        If ``model`` is not a model of this package.
     RuntimeError
         If the model is not trained.
     ValueError
@@ -78,6 +81,7 @@ def embed(
     >>> adata.uns["scmedal"]["X_scmedal_re"]["batch_key"]
     'donor'
     """
+    check_is_model(model, "tl.embed(adata, model)")
     key = key_added or OBSM_KEYS[type(model).__name__]
     check_key(key)
     latent = model.get_latent_representation(adata, unseen_batch=unseen_batch)

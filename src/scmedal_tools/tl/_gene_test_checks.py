@@ -35,7 +35,7 @@ def check_statsmodels() -> None:
 
 
 def group_of_each(batches: pd.Series, groups: pd.Series) -> pd.Series:
-    """Group of each batch that has cells."""
+    """Group of each batch that occurs."""
     pairs = pd.DataFrame({"batch": batches.to_numpy(), "group": groups.to_numpy()})
     pairs = pairs.drop_duplicates()
     mixed = pairs["batch"][pairs["batch"].duplicated()].unique()
@@ -43,7 +43,7 @@ def group_of_each(batches: pd.Series, groups: pd.Series) -> pd.Series:
         raise ValueError(
             f"groups={groups.name!r} varies within {len(mixed)} of the batches "
             f"({', '.join(map(str, mixed[:5]))}{', ...' if len(mixed) > 5 else ''}): a batch has "
-            "to be of one group. Choose a column that is the same for all cells of a batch."
+            "to belong to one group. Choose a column that is the same for all cells of a batch."
         )
     return pairs.set_index("batch")["group"].sort_index()
 
@@ -112,8 +112,8 @@ def check_training_cells(
 ) -> None:
     """Warn where the small group has the large donors, which are shrunk less and vary more.
 
-    Effects common to all cells rest on all training cells of a donor, those on cells of a type on
-    the ones that are like them.
+    Effects common to all cells are estimated from all training cells of a donor, those on a cell
+    type from the training cells in similar states.
     """
     small = in_group if in_group.sum() < (~in_group).sum() else ~in_group
     if small.sum() == (~small).sum():
@@ -133,7 +133,7 @@ def check_training_cells(
             f"The {small.sum()} donors of the smaller group have {'; and '.join(found)}. Donors "
             "with many training cells are shrunk less and vary more, so that p-values are too "
             "small here, whatever cells are in adata: train again on cells drawn so that donors "
-            f"have as many{of_type}.",
+            f"have equal numbers{of_type}.",
             UserWarning,
             stacklevel=3,
         )

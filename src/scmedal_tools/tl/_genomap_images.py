@@ -26,7 +26,7 @@ def genomap_images(
     key: str = _keys.GENOMAP,
     layout: dict | pd.DataFrame | None = None,
 ) -> GenomapImages:
-    """Images of cells, each made when it is asked for.
+    """Images of cells, each computed when it is requested.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-r"""Gromov-Wasserstein assignment of points to places: alike points to places near each other.
+r"""Gromov-Wasserstein assignment of points to places: similar points to nearby places.
 
 Points have a dissimilarity :math:`d_{ij}`, places a weight :math:`w_{kl}` that grows with their
 distance, and each place takes a number of points. Both losses that genomaps use,

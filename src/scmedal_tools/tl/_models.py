@@ -1,16 +1,15 @@
-"""What tools ask of a model."""
+"""What tools require of a model."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from scmedal_tools.model import SCMEDAL_RE
+from scmedal_tools.model._base import MedalModel
 from scmedal_tools.model._inference import UNTRAINED
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from scmedal_tools.model._base import MedalModel
 
 
 def check_has_draws(model: SCMEDAL_RE, n_samples: int) -> None:
@@ -22,6 +21,15 @@ def check_has_draws(model: SCMEDAL_RE, n_samples: int) -> None:
     if n_samples < 1:
         raise ValueError(f"n_samples={n_samples} is no number of draws: pass 1 or more.")
     model._check_if_trained(warn=False, message=UNTRAINED)
+
+
+def check_is_model(model: object, call: str) -> None:
+    """Refuse what is no model, as where the arguments of a call are in the wrong order."""
+    if not isinstance(model, MedalModel):
+        raise TypeError(
+            f"{type(model).__name__} is not a scMEDAL model. The cells come first, then the "
+            f"trained model: {call}."
+        )
 
 
 def held_back_cells(model: MedalModel) -> np.ndarray | None:

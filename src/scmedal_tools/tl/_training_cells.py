@@ -1,4 +1,4 @@
-"""How many training cells the effects of each batch rest on."""
+"""How many training cells the effects of each batch are estimated from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two-dimensional UMAP of one embedding, kept beside the embedding and nowhere else."""
+"""Two-dimensional UMAP of one embedding, stored under a name of its own."""
 
 from __future__ import annotations
 

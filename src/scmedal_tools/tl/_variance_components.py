@@ -1,4 +1,4 @@
-"""How much of each gene's variance is of the cells, of the batches, and neither."""
+"""How much of each gene's variance is due to the cells, to the batches, and to neither."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def variance_components(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    r"""Variance of each gene between cells, between batches, and that the model does not explain.
+    r"""Variance of each gene between cells, between batches, and left unexplained.
 
     With the measured expression :math:`x_i` of cell :math:`i`, its reconstruction
     :math:`\hat x_i`, and its expression :math:`f_i(k)` in batch :math:`k` and :math:`f_i(0)` in
@@ -81,11 +81,11 @@ def variance_components(
     Notes
     -----
     ``batch`` is a variance component, as of a linear mixed model: that of batches in general, of
-    which those at hand are a sample. All batches count alike, whatever their number of cells, and
-    squares are averaged over draws, so that what is not known of a batch is part of it. They are
-    taken about the population, where effects have their mean, 0, and not about the mean of the
-    batches at hand. Effects of a batch on all cells and on some cells only are one component. The
-    components of several factors are each with the others in the population.
+    which those in the data are a sample. All batches count equally, whatever their number of
+    cells, and squares are averaged over draws, so what is not known about a batch is part of it.
+    They are taken about the population, where effects have their mean, 0, and not about the mean
+    of the batches in the data. Effects of a batch on all cells and on some cells only are one
+    component. The components of several factors are each with the others in the population.
 
     Examples
     --------

@@ -17,7 +17,7 @@ class BestWeights(Callback):
     Parameters
     ----------
     monitor
-        Logged quantity by which an epoch is judged.
+        Logged quantity by which an epoch is selected.
     warmup_epochs
         Epochs at the start that are not considered.
     mode

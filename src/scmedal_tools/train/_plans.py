@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +11,7 @@ from scvi.train import TrainingPlan
 
 from scmedal_tools.module._reden import RandomEffects
 
-from ._natural import ENOUGH_BATCHES, NaturalGradient
+from ._natural import NaturalGradient
 from ._statistics import check_statistics, training_statistics
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 SETTLE_AFTER = 0.5
 
 SELECTION = "selection_validation"
-"""Logged quantity by which an epoch is judged."""
+"""Logged quantity by which an epoch is selected."""
 
 
 class MedalTrainingPlan(TrainingPlan):
@@ -127,9 +126,9 @@ class MedalTrainingPlan(TrainingPlan):
         return output.loss
 
     def on_validation_epoch_end(self) -> None:
-        """Log by what the epoch is judged: reconstruction, plus what the adversary can read.
+        """Log what selects the epoch: reconstruction, plus what the adversary can predict.
 
-        Never the total loss, which rewards a weak adversary.
+        The total loss is not used to select: it rewards a weak adversary.
         """
         metrics = self.trainer.callback_metrics
         selection = metrics["reconstruction_loss_validation"] * self.module.reconstruction_weight
@@ -250,21 +249,11 @@ class RETrainingPlan(MedalTrainingPlan):
         self.effects_lr = effects_lr
 
     def on_fit_start(self) -> None:
-        """Warn if there are too few batches to learn from them how much batches vary."""
+        """Prepare the module, and refuse a precision that is too low for the natural gradient."""
         super().on_fit_start()
         self.module.start_training()
         if self.effects_optimizer == "natural":
             _check_precision(self.trainer.precision)
-        n_batch = self.module.n_batch
-        if self.effects_optimizer == "natural" and n_batch < ENOUGH_BATCHES:
-            warnings.warn(
-                f"{n_batch} batches say little about how much batches vary: with fewer than "
-                f"{ENOUGH_BATCHES} the scale of the random effects is held near its start "
-                "by an informative prior, and effects say more of these than of batches in "
-                "general.",
-                UserWarning,
-                stacklevel=2,
-            )
 
     def _autoencoder_optimizers(self) -> list[torch.optim.Optimizer]:
         tables = list(self.module.effect_tables.values())

@@ -120,7 +120,7 @@ def check_statistics(statistics: ExpressionStatistics, batch_names: Iterable[str
     if constant.any():
         warnings.warn(
             f"{constant.sum():,} of {constant.size:,} genes do not vary over the training cells "
-            "and nothing is learned of them. Remove them beforehand with "
+            "and nothing is learned about them. Remove them beforehand with "
             "`sc.pp.filter_genes(adata, min_cells=3)`.",
             stacklevel=2,
         )
