@@ -60,6 +60,18 @@ def test_slashes_in_names_are_written_as_underscores(cells, tmp_path, monkeypatc
     smt.model.SCMEDAL_RE.load(tmp_path / "out" / "models" / "re", written)
 
 
+@pytest.mark.parametrize("name", ["cell/id", "donor", "_index", 7])
+def test_names_of_indices_that_no_file_can_hold(cells, tmp_path, name):
+    cells.obs.index.name = cells.var.index.name = name
+    donors = cells.obs["donor"].astype(str)
+    make_names_writable(cells)
+    check_writable(cells)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    written = ad.read_h5ad(tmp_path / "cells.h5ad")
+    assert list(written.obs_names) == list(cells.obs_names)
+    assert list(written.obs["donor"]) == list(donors)
+
+
 @pytest.mark.parametrize("place", ["obs", "uns", "obsm"])
 def test_what_cannot_be_written_is_refused_before_training(cells, tmp_path, monkeypatch, place):
     del cells.obs["lane/id"]
@@ -115,6 +127,24 @@ def test_one_output_that_fails_costs_no_other(cells, tmp_path, monkeypatch, outp
     failures = json.loads((out / "run.json").read_text())["failures"]
     assert failures == {output: "OSError: No space left on device"}
     assert "No space left on device" in (out / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_the_values_may_be_is_written_down(cells, tmp_path, monkeypatch):
+    del cells.obs["lane/id"]
+    cells.X = cells.X.log1p()
+    result = run(cells, tmp_path / "out", monkeypatch=monkeypatch)
+    assert result.exit_code == 0, result.output
+    found = "adata.X looks like logarithms of counts that were not normalised"
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["expression"].startswith(found)
+    assert "depth of a cell" in record["doubt"]
+    report = (tmp_path / "out" / "report.html").read_text()
+    for told in (result.output, report):
+        assert found in told
+        assert "The depth of a cell then passes for its expression" in " ".join(told.split())
+    written = ad.read_h5ad(tmp_path / "out" / "adata.h5ad")
+    assert written.uns["scmedal_preprocess"]["taken_as"] == "log-counts"
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):

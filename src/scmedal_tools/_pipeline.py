@@ -166,7 +166,7 @@ class Run:
         given = adata.shape
         n_top_genes = PAPER_GENES.get(job.preset, DEFAULT_GENES)
         had_counts = prepare_expression(
-            adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, announce
+            adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, self.steps
         )
         if had_counts or job.layer is not None or _keys.PCA not in adata.obsm:
             # Of the genes that the networks see, whatever var["highly_variable"] says.

@@ -53,10 +53,12 @@ def check_key(key: str, argument: str = "key_added") -> None:
 def make_names_writable(adata: AnnData) -> dict[str, dict[str, str]]:
     """Give columns of ``obs``, ``var`` and ``raw.var`` with a slash a name that can be written.
 
+    An index with such a name, or with that of a column, has none afterwards.
+
     Returns
     -------
     dict
-        For ``"obs"``, ``"var"`` and ``"raw.var"`` the new names by the old ones.
+        For ``"obs"``, ``"var"`` and ``"raw.var"`` the new names of columns by the old ones.
     """
     renamed = {}
     for place, table in _tables(adata).items():
@@ -64,6 +66,9 @@ def make_names_writable(adata: AnnData) -> dict[str, dict[str, str]]:
         for old in filter(lambda name: "/" in str(name), table.columns):
             names[old] = _free_name(old.replace("/", "_"), {*table.columns, *names.values()})
         table.columns = [names.get(name, name) for name in table.columns]
+        index = table.index.name
+        if not isinstance(index, str) or "/" in index or index in table.columns:
+            table.index = table.index.rename(None)
         renamed[place] = names
     return renamed
 
