@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+UNFINISHED = "unfinished-{}-{}"
+"""Name of a file that is not whole yet: of the process, and of the file."""
+
+
 def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     """Write a file beside its place, and move it there once it is whole.
 
@@ -27,12 +31,18 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
         Called with the path to write to, which has the same ending.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"unfinished-{os.getpid()}-{file.name}")
+    unfinished = file.with_name(UNFINISHED.format(os.getpid(), file.name))
     try:
         write(unfinished)
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(file: Path) -> None:
+    """Remove what processes that were killed have left of a file."""
+    for unfinished in file.parent.glob(UNFINISHED.format("*", file.name)):
+        unfinished.unlink()
 
 
 def check_key(key: str, argument: str = "key_added") -> None:
