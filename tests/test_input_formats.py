@@ -167,6 +167,11 @@ COLUMNS = {
     "text": (np.array(LEVELS, dtype=object), None),
     "string": (pd.array(LEVELS, dtype="string"), None),
     "integer": ([1, 2, 3] * 20, None),
+    "boolean": ([False, True] * 30, None),
+    "nullable boolean": (pd.array([False, True] * 30, dtype="boolean"), None),
+    "float": ([0.5, 1.0, 1.5] * 20, None),
+    "unused levels": (pd.Categorical(LEVELS, ["a", "A", "b", "c", "d"]), None),
+    "mixed types": ([1, "b", "c"] * 20, r"levels that are text(.|\n)*astype\(str\)"),
     "nullable integer": (pd.array([1, 2, 3] * 20, dtype="Int64"), None),
     "unicode": (["Zoë", "Ångström", "供体"] * 20, None),
     "slashes and HTML": (["a/b", "<b>x</b>", "../c"] * 20, None),
@@ -190,8 +195,45 @@ def test_batches_of_any_type(expression, name):
     model = smt.model.SCMEDAL_FE(adata, n_hidden=(8,), n_latent=2)
     codes = adata.obs["_scvi_batch"].to_numpy()
     assert [str(model.batch_names[code]) for code in codes[:3]] == [str(v) for v in values[:3]]
-    np.testing.assert_array_equal(codes, np.tile(codes[:3], 20))
-    assert len(model.batch_names) == 3
+    n_levels = len(set(values))  # which take turns
+    np.testing.assert_array_equal(codes, np.tile(codes[:n_levels], 60 // n_levels))
+    assert len(model.batch_names) == n_levels
+
+
+SHAPES = {
+    "one gene": lambda a: a[:, :1],
+    "two genes": lambda a: a[:, 3:5],
+    "a batch of one cell": lambda a: a[(a.obs["donor"] != "c") | (a.obs_names == "cell_5")],
+    "a batch for every other cell": lambda a: a,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"])
+def test_odd_shapes(expression, name, shape):
+    adata = SHAPES[shape](expression).copy()
+    adata.obs["type"] = ["x", "y", "x"] + ["unlabeled"] * (adata.n_obs - 3)
+    if shape == "a batch for every other cell":
+        adata.obs["donor"] = [f"donor_{i // 2}" for i in range(adata.n_obs)]
+    model_class = getattr(smt.model, name)
+    model_class.setup_anndata(adata, batch_key="donor", labels_key="type")
+    model = model_class(adata, n_hidden=(8,), n_latent=2)
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False, logger=False)
+    assert model.get_latent_representation().shape == (adata.n_obs, 2)
+    for table in (model.get_reconstruction(), model.get_corrected_expression()):
+        assert table.shape == adata.shape
+        assert np.isfinite(table).all(axis=None)
+    if name == "SCMEDAL_FEC":
+        np.testing.assert_allclose(model.predict(soft=True).sum(axis=1), 1, rtol=1e-5)
+    if name == "SCMEDAL_RE":
+        effects = model.get_batch_effects()
+        assert len(effects) == len(model.batch_names) * adata.n_vars
+        assert np.isfinite(effects).all(axis=None)
+
+
+def test_one_cell(expression):
+    with pytest.raises(ValueError, match=r"has 1 level\(s\)"):
+        latent(expression[:1].copy())
 
 
 class TestLimits:

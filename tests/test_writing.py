@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import anndata as ad
 import numpy as np
@@ -31,12 +34,13 @@ def quick(monkeypatch):
         monkeypatch.setattr(pl, name, lambda *_, save, **__: save.touch())
 
 
-def run(adata, out, batch_key="donor", monkeypatch=None):
+def run(adata, out, batch_key="donor", monkeypatch=None, overwrite=False):
     """Run the command on cells that lie in no file, as one with slashes cannot be written."""
     file = out.parent / "cells.h5ad"
     file.touch()
     monkeypatch.setattr(ad, "read_h5ad", lambda _: adata)
     arguments = ["run", str(file), "--batch-key", batch_key, "--max-epochs", "1"]
+    arguments += ["--overwrite"] if overwrite else []
     result = CliRunner().invoke(app, [*arguments, "--out", str(out)])
     monkeypatch.undo()
     return result
@@ -58,6 +62,18 @@ def test_slashes_in_names_are_written_as_underscores(cells, tmp_path, monkeypatc
     assert written.uns["scmedal"]["X_scmedal_re"]["batch_key"] == "lane_id"
     # The model finds its batches in the file.
     smt.model.SCMEDAL_RE.load(tmp_path / "out" / "models" / "re", written)
+
+
+@pytest.mark.parametrize("name", ["cell/id", "donor", "_index", 7])
+def test_names_of_indices_that_no_file_can_hold(cells, tmp_path, name):
+    cells.obs.index.name = cells.var.index.name = name
+    donors = cells.obs["donor"].astype(str)
+    make_names_writable(cells)
+    check_writable(cells)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    written = ad.read_h5ad(tmp_path / "cells.h5ad")
+    assert list(written.obs_names) == list(cells.obs_names)
+    assert list(written.obs["donor"]) == list(donors)
 
 
 @pytest.mark.parametrize("place", ["obs", "uns", "obsm"])
@@ -115,6 +131,61 @@ def test_one_output_that_fails_costs_no_other(cells, tmp_path, monkeypatch, outp
     failures = json.loads((out / "run.json").read_text())["failures"]
     assert failures == {output: "OSError: No space left on device"}
     assert "No space left on device" in (out / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_the_values_may_be_is_written_down(cells, tmp_path, monkeypatch):
+    del cells.obs["lane/id"]
+    cells.X = cells.X.log1p()
+    result = run(cells, tmp_path / "out", monkeypatch=monkeypatch)
+    assert result.exit_code == 0, result.output
+    found = "adata.X looks like logarithms of counts that were not normalised"
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["expression"].startswith(found)
+    assert "depth of a cell" in record["doubt"]
+    report = (tmp_path / "out" / "report.html").read_text()
+    for told in (result.output, report):
+        assert found in told
+        assert "The depth of a cell then passes for its expression" in " ".join(told.split())
+    written = ad.read_h5ad(tmp_path / "out" / "adata.h5ad")
+    assert written.uns["scmedal_preprocess"]["taken_as"] == "log-counts"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from scmedal_tools import _pipeline, datasets
+
+replace = Path.replace
+
+def replace_or_die(self, target):
+    if target.name == "adata.h5ad":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+
+Path.replace = replace_or_die
+_pipeline.Run._draw = lambda _: None
+cells = datasets.simulated(n_donors=4, n_genes=60, n_cell_types=2, seed=1)[:120].copy()
+_pipeline.Run(cells, _pipeline.Job("donor", max_epochs=1), Path(sys.argv[1])).execute()
+"""
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_killed_run_leaves_whole_files_only(cells, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(out)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (out / "adata.h5ad").exists()
+    (unfinished,) = out.rglob("unfinished-*")
+    assert unfinished.name.endswith("adata.h5ad")
+    for name, model in (("fe", smt.model.SCMEDAL_FE), ("re", smt.model.SCMEDAL_RE)):
+        assert model.load(out / "models" / name, adata=False, accelerator="cpu").is_trained
+        assert len(pd.read_csv(out / "history" / f"{name}.csv")) == 1
+    del cells.obs["lane/id"]
+    result = run(cells, out, monkeypatch=monkeypatch, overwrite=True)
+    assert result.exit_code == 0, result.output
+    assert not list(out.rglob("unfinished-*"))
+    assert ad.read_h5ad(out / "adata.h5ad").n_obs == 120
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):

@@ -142,7 +142,7 @@ class Evaluation:
         job, announce = self.job, self.steps.announce
         given = self.adata.shape
         had_counts = prepare_expression(
-            self.adata, job.batch_key, job.layer, job.size_factor_key, None, announce
+            self.adata, job.batch_key, job.layer, job.size_factor_key, None, self.steps
         )
         announce_size(self.adata, given, job.batch_key, announce)
         n_top_genes = job.n_top_genes

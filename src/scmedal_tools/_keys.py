@@ -25,7 +25,8 @@ PROVENANCE: Final = "scmedal"
 """``uns`` entry: a dictionary with one record for each embedding that was written."""
 
 PREPROCESSING: Final = "scmedal_preprocess"
-"""``uns`` entry: the parameters of :func:`scmedal_tools.pp.preprocess`."""
+"""``uns`` entry: the parameters of :func:`scmedal_tools.pp.preprocess`, and what the values were
+taken for by ``scmedal run``."""
 
 GENOMAP: Final = "genomap"
 """``uns`` entry: the layout of :func:`scmedal_tools.tl.genomap_layout`."""

@@ -16,7 +16,7 @@ from . import _keys, bm, model, pl, tl
 from ._checks import check_labels, check_names, check_obs
 from ._report import report_run
 from ._steps import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
-from ._writing import check_writable, make_names_writable, write_whole
+from ._writing import check_writable, make_names_writable, remove_unfinished, write_whole
 from .tl._umap import umap_key
 from .train import get_preset
 
@@ -168,7 +168,7 @@ class Run:
         given = adata.shape
         n_top_genes = PAPER_GENES.get(job.preset, DEFAULT_GENES)
         had_counts = prepare_expression(
-            adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, announce
+            adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, self.steps
         )
         if had_counts or job.layer is not None or _keys.PCA not in adata.obsm:
             # Of the genes that the networks see, whatever var["highly_variable"] says.
@@ -181,6 +181,7 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         for path in (self.out / name for name in OUTPUTS):
             path.unlink(missing_ok=True)
+            remove_unfinished(path)
             if path.parent != self.out and path.parent.is_dir() and not any(path.parent.iterdir()):
                 path.parent.rmdir()
 

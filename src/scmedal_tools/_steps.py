@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from . import pp
+from . import _keys, pp
 from ._checks import LOGARITHMS, expression_of
-from ._expression_kinds import expression_kind
+from ._expression_kinds import summarise
+from ._expression_mending import describe, doubt, where
 from ._writing import write_whole
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Steps:
         self.timings: dict[str, float] = {}
         self.failures: dict[str, str] = {}
         """What could not be written, and why."""
+        self.expression = ""
+        """What the values that were given look like."""
+        self.doubt = ""
+        """What to make sure of, if they may be something else."""
 
     @contextmanager
     def step(self, key: str, title: str) -> Iterator[None]:
@@ -64,7 +69,7 @@ def prepare_expression(
     layer: str | None,
     size_factor_key: str | None,
     n_top_genes: int | None,
-    announce: Callable[[str], None],
+    steps: Steps,
 ) -> bool:
     """Preprocess raw counts, and use log-normalised expression as it is, with all genes.
 
@@ -75,18 +80,23 @@ def prepare_expression(
     batch_key, layer, size_factor_key, n_top_genes
         See :func:`scmedal_tools.pp.preprocess`. If there are no more than ``n_top_genes`` genes,
         all are kept.
-    announce
-        Called with what the user should know.
+    steps
+        Steps of the job, in which it is noted what the values look like.
 
     Returns
     -------
     bool
         Whether there were raw counts.
     """
-    if expression_kind(expression_of(adata, layer)) in LOGARITHMS:
-        announce("  log-normalised already: used as it is, with all genes")
+    found = summarise(expression_of(adata, layer))
+    steps.expression, steps.doubt = f"{where(layer)} {describe(found)}", doubt(layer, found.kind)
+    if found.kind in LOGARITHMS:
+        steps.announce(f"  {steps.expression}: used as it is, with all genes")
         if size_factor_key is not None:
-            announce(f"  size factors in {size_factor_key!r} are not needed")
+            steps.announce(f"  size factors in {size_factor_key!r} are not needed")
+        adata.uns[_keys.PREPROCESSING] = adata.uns.get(_keys.PREPROCESSING, {}) | {
+            "taken_as": found.kind
+        }
         if layer is not None:
             adata.X = adata.layers[layer].copy()
         return False
@@ -124,6 +134,8 @@ def write_record(
         "seconds": {step: round(seconds, 1) for step, seconds in steps.timings.items()},
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in REPORTED_VERSIONS},
+        "expression": steps.expression,
+        "doubt": steps.doubt,
         "failures": steps.failures,
     } | extra
     text = json.dumps(record, indent=2, default=str) + "\n"

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+UNFINISHED = "unfinished-{}-{}"
+"""Name of a file that is not whole yet: of the process, and of the file."""
+
+
 def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     """Write a file beside its place, and move it there once it is whole.
 
@@ -27,12 +31,18 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
         Called with the path to write to, which has the same ending.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"unfinished-{os.getpid()}-{file.name}")
+    unfinished = file.with_name(UNFINISHED.format(os.getpid(), file.name))
     try:
         write(unfinished)
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(file: Path) -> None:
+    """Remove what processes that were killed have left of a file."""
+    for unfinished in file.parent.glob(UNFINISHED.format("*", file.name)):
+        unfinished.unlink()
 
 
 def check_key(key: str, argument: str = "key_added") -> None:
@@ -53,10 +63,12 @@ def check_key(key: str, argument: str = "key_added") -> None:
 def make_names_writable(adata: AnnData) -> dict[str, dict[str, str]]:
     """Give columns of ``obs``, ``var`` and ``raw.var`` with a slash a name that can be written.
 
+    An index with such a name, or with that of a column, has none afterwards.
+
     Returns
     -------
     dict
-        For ``"obs"``, ``"var"`` and ``"raw.var"`` the new names by the old ones.
+        For ``"obs"``, ``"var"`` and ``"raw.var"`` the new names of columns by the old ones.
     """
     renamed = {}
     for place, table in _tables(adata).items():
@@ -64,6 +76,9 @@ def make_names_writable(adata: AnnData) -> dict[str, dict[str, str]]:
         for old in filter(lambda name: "/" in str(name), table.columns):
             names[old] = _free_name(old.replace("/", "_"), {*table.columns, *names.values()})
         table.columns = [names.get(name, name) for name in table.columns]
+        index = table.index.name
+        if not isinstance(index, str) or "/" in index or index in table.columns:
+            table.index = table.index.rename(None)
         renamed[place] = names
     return renamed
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from scmedal_tools.model import _counterfactual, _effects, _targets
+
 DONORS = ["donor_01", "donor_02", "donor_03", "donor_04"]
 
 
@@ -131,3 +133,33 @@ def test_needs_training(build, adata):
 def test_names_the_gene_that_a_donor_raises(fit, raised):
     table = fit("SCMEDAL_RE", raised, max_epochs=10).get_batch_effects(n_samples=10)
     assert table["effect"].idxmax() == ("donor_02", raised.var_names[7])
+
+
+class TestManyBatches:
+    """So many that one call of the network for each of them and each draw would take minutes."""
+
+    @pytest.fixture(scope="class", params=["default", "paper"])
+    def model(self, request, fit, cells):
+        adata = cells[np.arange(600) % 240].copy()
+        adata.obs_names_make_unique()
+        adata.obs["donor"] = [f"donor_{i}" for i in np.arange(600) % 300]
+        return fit("SCMEDAL_RE", adata, model={"preset": request.param}, max_epochs=1)
+
+    def test_are_decoded_together(self, model, monkeypatch):
+        sizes, decode = [], model.module.decode
+
+        def counted(z, *args, **kwargs):
+            sizes.append(len(z))
+            return decode(z, *args, **kwargs)
+
+        monkeypatch.setattr(model.module, "decode", counted)
+        together = model.get_batch_effects(n_samples=3, n_cells=10)
+        n_calls = len(sizes)
+        assert n_calls < 40
+        assert max(sizes) <= _targets.ROWS
+        for module in (_counterfactual, _effects):
+            monkeypatch.setattr(module, "ROWS", 1)
+        alone = model.get_batch_effects(n_samples=3, n_cells=10)
+        assert len(sizes) - n_calls >= 300
+        for column in ("effect", "sd"):
+            np.testing.assert_allclose(together[column], alone[column], rtol=1e-3, atol=1e-5)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from scvi.train import SaveCheckpoint
 
 from scmedal_tools._gene_model import (
     NETWORK_SHARE,
@@ -17,6 +18,7 @@ from scmedal_tools.model import SCMEDAL_RE
 
 UNFINISHED = "The effects on single genes and the axes of the latents are not fitted"
 N_STATES = 20
+QUICK = {"max_epochs": 2, "batch_size": 64, "accelerator": "cpu", "enable_progress_bar": False}
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +267,25 @@ class TestFinish:
                 for m in (checkpoint, model)
             )
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+    def test_of_a_checkpoint_of_a_running_training(self, build, adata, tmp_path):
+        """Nothing follows the last epoch of this one, so that it has the model's last weights."""
+        model = build("SCMEDAL_RE", adata)
+        saver = SaveCheckpoint(
+            dirpath=tmp_path, monitor="selection_validation", save_top_k=-1, load_best_on_end=False
+        )
+        model.train(**QUICK, callbacks=[saver], enable_checkpointing=True, early_stopping=False)
+        (last,) = tmp_path.glob("epoch=1-*")
+        loaded = SCMEDAL_RE.load(last, adata.copy(), accelerator="cpu")
+        assert not loaded.is_finished
+        np.testing.assert_array_equal(loaded.train_indices, model.train_indices)
+        np.testing.assert_array_equal(loaded.validation_indices, model.validation_indices)
+        loaded.finish()
+        for ask in (
+            lambda model: model.get_batch_effects(n_cells=20).to_numpy(),
+            lambda model: model.get_latent_representation(),
+        ):
+            np.testing.assert_allclose(ask(loaded), ask(model), rtol=1e-3, atol=1e-5)
 
     def test_needs_a_trained_network(self, build, adata):
         with pytest.raises(RuntimeError, match=r"Call `model\.train"):

@@ -1,7 +1,9 @@
 """Several models of the same cells, and levels that are no text or have no cell."""
 
 import datetime
+from functools import partial
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,15 +150,37 @@ class TestLevelsThatAreNoText:
         means = smt.tl.counterfactual_means(model, model.adata, target)
         own = means[(means.obs["source"] == means.obs["target"]).to_numpy()]
         assert own.n_obs == 1
+        parts = {"train": np.arange(0, 240, 2), "test": np.arange(1, 240, 2), "progress": False}
+        shifts = smt.bm.counterfactual_shift(
+            model, model.adata, "run", "cell_type", min_cells=4, baselines=False, **parts
+        )
+        assert set(shifts["target"]) <= set(map(str, model.batch_names))
         np.testing.assert_allclose(own.X, 0, atol=1e-6)
         stack = smt.tl.projection_stack(model.adata, model, model, 4)
         assert stack.n_obs == 4 * (2 + n_levels)
+        smt.tl.genomap_layout(stack, progress=False)
+        figure = smt.pl.genomap_panel(stack, 2, batches=[target])
+        assert f"RE: {target}" in {ax.get_title().replace("\n", " ") for ax in figure.axes}
 
     def test_survive_a_file(self, model, tmp_path):
         model.save(tmp_path / "model")
         loaded = smt.model.SCMEDAL_RE.load(tmp_path / "model", model.adata, accelerator="cpu")
         assert list(loaded.batch_names) == list(model.batch_names)
         pd.testing.assert_frame_equal(loaded.get_reconstruction(), model.get_reconstruction())
+
+    def test_a_store_holds_them_or_says_why_not(self, model, tmp_path):
+        ask = partial(
+            model.get_counterfactual_expression,
+            transform_batch=model.batch_names[0],
+            out=tmp_path / "cells.zarr",
+        )
+        column = model.adata.obs["run"]
+        if column.dtype.kind in "bf":
+            np.testing.assert_array_equal(ad.read_zarr(ask()).obs["run"], column)
+        else:
+            with pytest.raises(ValueError, match=r"adata\.obs\['run'\] cannot be written"):
+                ask()
+            assert not list(tmp_path.iterdir())
 
 
 def _is_text(artist):

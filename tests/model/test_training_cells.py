@@ -96,3 +96,14 @@ def test_training_on_other_cells_makes_them_its_own(re, folder):
     known = [loaded.train_indices, loaded.validation_indices]
     np.testing.assert_array_equal(np.sort(np.concatenate(known)), np.arange(150))
     assert len(loaded.get_batch_effects(n_samples=2, n_cells=20))
+
+
+@pytest.mark.parametrize("kept", [np.arange(150), np.arange(240)[::-1]], ids=["some", "sorted"])
+def test_after_the_cells_were_changed_in_place(re, folder, kept):
+    loaded = load(folder, re.adata.copy())
+    assert loaded.train_indices is not None
+    loaded.adata._inplace_subset_obs(kept)
+    assert loaded.train_indices is None
+    for verb in NEED_TRAINING_CELLS:
+        with pytest.raises(ValueError, match="holds other cells"):
+            verb(loaded)

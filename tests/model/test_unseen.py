@@ -153,3 +153,17 @@ def test_other_methods_take_it(re, fec, newcomers):
 def test_what_is_not_offered(re, newcomers):
     with pytest.raises(ValueError, match="unseen_batch='mean' is not one of"):
         re.get_latent_representation(newcomers, unseen_batch="mean")
+
+
+def test_batches_that_are_renamed_between_two_calls(re, fresh):
+    known = re.get_latent_representation(fresh)
+    fresh.obs["donor"] = "donor_02"
+    latent = re.get_latent_representation(fresh)
+    assert not np.allclose(latent, known, atol=1e-3)
+    np.testing.assert_array_equal(re.get_latent_representation(fresh.copy()), latent)
+    fresh.obs["donor"] = "new"
+    latent = re.get_latent_representation(fresh, unseen_batch="population")
+    fresh.obs["donor"] = "newer"
+    again = re.get_latent_representation(fresh, unseen_batch="population")
+    np.testing.assert_array_equal(again, latent)
+    assert not np.allclose(latent, known, atol=1e-3)

@@ -99,6 +99,35 @@ def test_before_the_first_epoch_ends_there_is_no_model(model):
     assert not model.is_trained
 
 
+@pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
+def test_an_error_in_a_second_training(build, adata, name):
+    """The model has the best weights of that training, and draws no dropout when it is used."""
+    model = build(name, adata)
+    model.train(max_epochs=2, **QUICK)
+    callback = Interruption(2, RuntimeError("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.train(max_epochs=6, callbacks=[callback], **QUICK)
+    assert model.is_trained
+    first, second = (model.get_latent_representation() for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    weights = {k: v for k, v in model.module.state_dict().items() if "gene_effects" not in k}
+    assert any(
+        all(torch.equal(value, of_epoch[key]) for key, value in weights.items())
+        for of_epoch in callback.weights
+    )
+    assert not getattr(model, "is_finished", False)
+
+
+@pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
+def test_a_training_that_diverges_is_stopped(build, adata, name):
+    model = build(name, adata)
+    with pytest.raises(ValueError, match=r"loss of epoch 0 is not a finite number.*Lower the"):
+        model.train(max_epochs=6, plan_kwargs={"lr": 1e25}, **QUICK)
+    assert not model.is_trained
+    with pytest.raises(RuntimeError, match="not trained"):
+        model.get_latent_representation()
+
+
 def test_other_ends_of_the_process_are_not_caught(model):
     with pytest.raises(SystemExit):
         model.train(max_epochs=6, callbacks=[Interruption(2, SystemExit)], **QUICK)

@@ -10,6 +10,7 @@ from ._page import Picture, Section, Table, write_page
 from ._sections import (
     READING_CURVES,
     confounding_section,
+    doubt_sections,
     failure_sections,
     parameter_sections,
     size_of,
@@ -59,6 +60,7 @@ def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None
         lead,
         [
             *failure_sections(record),
+            *doubt_sections(record),
             confounding_section(evaluation.confounding, pictures),
             *_training(evaluation),
             _embeddings(evaluation),

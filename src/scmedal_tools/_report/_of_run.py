@@ -8,6 +8,7 @@ from ._page import Picture, Section, Table, as_text, write_page
 from ._sections import (
     READING_CURVES,
     confounding_section,
+    doubt_sections,
     failure_sections,
     parameter_sections,
     size_of,
@@ -54,6 +55,7 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
     )
     sections = [
         *failure_sections(record),
+        *doubt_sections(record),
         _confounding(run),
         _training(run, record),
         _embeddings(run),

@@ -51,7 +51,8 @@ def confounding_section(found: Confounding, pictures: Mapping[tuple[str, str], P
 
 def parameter_sections(record: Mapping[str, Any], **others: Any) -> list[Section]:
     """Parameters, times and versions, from the record of a job."""
-    parameters = {"input": record.get("input"), **record["parameters"], **others}
+    given = {"input": record.get("input"), "expression": record["expression"]}
+    parameters = {**given, **record["parameters"], **others}
     return [
         Section(
             "Parameters",
@@ -74,6 +75,15 @@ def failure_sections(record: Mapping[str, Any]) -> list[Section]:
         return []
     table = _pairs("What is missing, and why", "output", record["failures"])
     return [Section("Failures", ["All other outputs are complete."], tables=[table])]
+
+
+def doubt_sections(record: Mapping[str, Any]) -> list[Section]:
+    """What to make sure of, if the values may be something else than they were taken for."""
+    if not record["doubt"]:
+        return []
+    return [
+        Section("Are these values log-normalised?", [f"{record['expression']}.", record["doubt"]])
+    ]
 
 
 def size_of(record: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from scmedal_tools._checks import check_in_memory, check_obs
+from scmedal_tools.model._targets import as_named
 
 from ._baselines import baselines as fit_baselines
 from ._expression import registered_expression
@@ -112,7 +113,7 @@ def counterfactual_shift(
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
     models = dict(model) if isinstance(model, Mapping) else {_name_of(model): model}
     from_cells, on_cells = known_cells(models, train, test)
-    batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     expression = registered_expression(models.values(), adata)
     methods = {name: as_counterfactual(method, adata) for name, method in models.items()}
     if baselines:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from scmedal_tools._checks import check_in_memory, check_obs
 from scmedal_tools._keys import STATES
+from scmedal_tools.model._targets import as_named
 
 from ._baselines import AddedEffects, least_squares
 from ._expression import registered_expression
@@ -108,7 +109,7 @@ def swap_quality(
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key")
     from_cells, on_cells = known_cells({"model": model}, train, test)
-    batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     fields = _fields_of_minibatch(model, adata)
     expression = registered_expression([model], adata)
     expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
@@ -145,7 +146,7 @@ class MedalModel(
         ------
         ValueError
             If there would be no epoch or no cell in a minibatch, early stopping has no validation
-            cells to look at, or no gene varies.
+            cells to look at, no gene varies, or the training diverges.
         KeyboardInterrupt
             If it was interrupted, once the model is finished.
 
@@ -181,7 +182,8 @@ class MedalModel(
         if train_size is None and default_size is not None:
             train_size = default_size - (validation_size or 0.0)
         early_stopping = default_stopping if early_stopping is None else early_stopping
-        callbacks = list(settings_.pop("callbacks", []))
+        callbacks = [LambdaCallback(on_train_start=self._remember_training_cells)]
+        callbacks += settings_.pop("callbacks", [])
         if early_stopping:
             n_cells = self.summary_stats.n_cells
             _check_validation_cells(n_cells, train_size, validation_size, datasplitter_kwargs)
@@ -210,7 +212,6 @@ class MedalModel(
             | settings_,
         )
         self.best_epoch_ = best.best_epoch if early_stopping else None
-        self._remember_training_cells()
         self._after_training()
         if self.trainer.stopped_in is not None:
             self._report_interruption()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import batched
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -19,7 +20,7 @@ from ._correction import CorrectionMixin
 from ._draws import Draws
 from ._modalities import EXPRESSION, part_of
 from ._streaming import stream
-from ._targets import TargetsMixin, is_one_target
+from ._targets import ROWS, TargetsMixin, is_one_target, repeated, target_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -250,16 +251,17 @@ class CounterfactualMixin(TargetsMixin, CorrectionMixin):
             inference = self._infer(tensors, draw)
             if self.module.has_gene_effects:  # the same in all targets
                 population = self.module.decode_in_population(inference["content"], genes)
-        for levels in targets:
-            target = levels_of(tensors).clone()
-            for factor, level in levels.items():
-                target[:, factor] = level
+        own = levels_of(tensors)
+        for together in batched(targets, max(1, ROWS // len(own))):
+            cells, found = (repeated(parts, len(together)) for parts in (tensors, inference))
+            target = target_levels(own, together)
             if swap == "encoder_decoder":
-                inputs = self.module._get_inference_input(tensors, draw=draw)
-                inference = self.module.inference(**inputs | {"levels": target})
-            z = inference["z"] if swap != "content" else None
-            x_hat = self._predict(tensors, inference, draw, target, genes, population, z)
-            yield self.module.scaler.inverse(x_hat, genes)
+                inputs = self.module._get_inference_input(cells, draw=draw)
+                found = self.module.inference(**inputs | {"levels": target})
+            z = found["z"] if swap != "content" else None
+            of_cells = None if population is None else population.repeat(len(together), 1)
+            x_hat = self._predict(cells, found, draw, target, genes, of_cells, z)
+            yield from self.module.scaler.inverse(x_hat, genes).split(len(own))
 
     def _predict(
         self,

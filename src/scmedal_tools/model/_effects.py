@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import batched
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools.module._levels import levels_of
+
+from ._targets import ROWS, target_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -170,12 +173,11 @@ class BatchEffectsMixin(BaseModelClass):
             state = self._state_of(tensors, content)
             shares += torch.bincount(state.cpu(), minlength=len(shares))
             sums = [module.decode_in_population(content).sum(0)]
-            for levels in targets:
-                target = own.clone()
-                for position, level in levels.items():
-                    target[:, position] = level
-                z = module.express(content, target, sample=False)
-                sums.append(module.decode(z, target).sum(0))
+            for together in batched(targets, max(1, ROWS // len(own))):
+                levels = target_levels(own, together)
+                z = module.express(content.repeat(len(together), 1), levels, sample=False)
+                decoded = module.decode(z, levels).split(len(own))
+                sums += [of_target.sum(0) for of_target in decoded]
             total = total + torch.stack(sums).double().cpu()
         return shares / len(cells), (total[1:] - total[0]) / len(cells)
 

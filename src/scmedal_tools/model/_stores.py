@@ -13,7 +13,7 @@ import zarr
 from anndata import AnnData
 from anndata.io import write_elem
 
-from scmedal_tools._writing import make_names_writable
+from scmedal_tools._writing import check_writable, make_names_writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +83,7 @@ class ZarrStore:
         known = {key: value for key, value in about.items() if value is not None}
         cells = AnnData(obs=contents.obs, var=contents.var, uns={UNS_KEY: known})
         make_names_writable(cells)
+        check_writable(cells)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Moved to its place when it is complete, so that no half of it is ever found there.
         with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=self.path.stem) as folder:

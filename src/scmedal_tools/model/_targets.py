@@ -5,18 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from pandas.api.types import is_scalar
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools.module._levels import POPULATION as POPULATION_LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import pandas as pd
+    from torch import Tensor
     from typing_extensions import TypeIs
 
     Target = str | int | dict[str, str | int]
     Levels = dict[int, int]
+
+ROWS = 1_024
+"""About how many cells, of several targets, the network reads at once: few at a time take long."""
 
 POPULATION = "population"
 """Name of the target in which every effect is at its mean, 0."""
@@ -71,6 +77,25 @@ class TargetsMixin(BaseModelClass):
                 )
             levels[factors.index(factor)] = int(found[0]) if len(found) else POPULATION_LEVEL
         return levels
+
+
+def target_levels(own: Tensor, targets: Sequence[Levels]) -> Tensor:
+    """Levels of all cells in the first target, then in the second, and so on."""
+    levels = own.repeat(len(targets), 1)
+    for rows, target in zip(levels.split(len(own)), targets, strict=True):
+        for factor, level in target.items():
+            rows[:, factor] = level
+    return levels
+
+
+def repeated(cells: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
+    """All that is known of some cells, again and again; expression becomes dense."""
+    return {name: torch.cat([values.to_dense()] * times) for name, values in cells.items()}
+
+
+def as_named(levels: pd.Series) -> pd.Series:
+    """Levels of cells as text, as targets are named: ``.astype(str)`` writes dates otherwise."""
+    return levels.map(str).astype(str)
 
 
 def is_one_target(transform_batch: Target | Sequence[Target] | None) -> TypeIs[Target]:

@@ -9,6 +9,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 if TYPE_CHECKING:
+    import lightning.pytorch as pl
     import numpy as np
     import pandas as pd
 
@@ -18,7 +19,7 @@ class TrainingCellsMixin(BaseModelClass):
 
     training_cells_: str | None = None
     """Digest of the names of the cells that were registered in training."""
-    _compared: tuple[object, bool] | None = None
+    _compared: tuple[pd.Index, bool] | None = None
 
     @property
     def train_indices(self) -> np.ndarray | None:
@@ -66,14 +67,20 @@ class TrainingCellsMixin(BaseModelClass):
             f"with its training cells:\n    model = {name}.load(folder, adata)"
         )
 
-    def _remember_training_cells(self) -> None:
+    def _remember_training_cells(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        """Take them over before the first step, so that a checkpoint of the training has them."""
+        for part, of_splitter in (("train", "train"), ("validation", "val"), ("test", "test")):
+            cells = getattr(trainer.datamodule, f"{of_splitter}_idx", None)
+            setattr(self, f"{part}_indices", cells)
         if self.adata is not None:
             self.training_cells_ = _digest(self.adata.obs_names)
-            self._compared = (self.adata, True)
+            self._compared = None
 
     def _has_training_cells(self) -> bool:
-        if self._compared is None or self._compared[0] is not self.adata:
-            self._compared = (self.adata, self._compare())
+        # Cells that were filtered or sorted in place have a new index.
+        names = self.adata.obs_names
+        if self._compared is None or not self._compared[0].is_(names):
+            self._compared = (names, self._compare())
         return self._compared[1]
 
     def _compare(self) -> bool:

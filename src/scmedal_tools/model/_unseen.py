@@ -39,10 +39,11 @@ class UnseenBatchMixin(BaseModelClass):
         if adata is not None and adata is not self.adata and adata is not self._checked:
             allowed = unseen_batch != "error"
             check_query(adata, self.registry, unseen=allowed)
-            if allowed:
+            if allowed or self.adata is not None:
                 _check_if_view(adata, copy_if_view=copy_if_view)
-                if not self._has_registered(adata):
-                    self._register_manager_for_instance(self._manager_with_unseen(adata))
+                self._tell_from_its_copy(adata)
+                # Anew, as they may have had other batches when they were registered before.
+                self._register_manager_for_instance(self._manager_of_query(adata))
         elif adata is None or adata is self.adata:
             self._check_genes_unchanged()
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
@@ -56,19 +57,14 @@ class UnseenBatchMixin(BaseModelClass):
         finally:
             self._checked = before
 
-    def _has_registered(self, adata: AnnData | MuData) -> bool:
-        """Whether these very cells are registered, and not those of which they are a copy."""
-        if _SCVI_UUID_KEY not in adata.uns:
-            return False
-        manager = (
-            type(self)._per_instance_manager_store.get(self.id, {}).get(adata.uns[_SCVI_UUID_KEY])
-        )
-        if manager is not None and manager.adata is adata:
-            return True
-        _assign_adata_uuid(adata, overwrite=True)
-        return False
+    def _tell_from_its_copy(self, adata: AnnData | MuData) -> None:
+        """Give cells that are a copy of registered ones an identifier of their own."""
+        managers = type(self)._per_instance_manager_store.get(self.id, {})
+        manager = managers.get(adata.uns.get(_SCVI_UUID_KEY))
+        if manager is not None and manager.adata is not adata:
+            _assign_adata_uuid(adata, overwrite=True)
 
-    def _manager_with_unseen(self, adata: AnnData) -> AnnDataManager:
+    def _manager_of_query(self, adata: AnnData) -> AnnDataManager:
         """Register cells, whose new batches get the codes after those of the model."""
         if self.adata_manager is not None:
             return self.adata_manager.transfer_fields(adata, extend_categories=True)

@@ -13,6 +13,7 @@ from scmedal_tools._checks import check_obs
 from scmedal_tools.bm._expression import registered_expression
 from scmedal_tools.bm._recovery import agreement
 from scmedal_tools.bm._shift import as_counterfactual, combinations_of, known_cells
+from scmedal_tools.model._targets import as_named
 
 from ._common import BLUE, axes_of, figure_of, folded, plain, save_figure
 
@@ -111,7 +112,7 @@ def gene_shifts(
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
     parts = known_cells({"model": model}, train, test)
-    batches, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     cells = _cells(batches, labels, *parts, str(cell_type), str(source), str(target))
     shifts = _shifts(
         as_counterfactual(model, adata),

@@ -120,7 +120,11 @@ def genomap_panel(
     )
     about = stack.obs[(stack.obs["projection"] == "original").to_numpy()].set_index("cell")
     known = [str(name) for name in stack.obs["target"].cat.categories]
-    batches = known if batches is None else checked_names(batches, "batches", "the stack", known)
+    if batches is None:
+        batches = known
+    else:  # the stack has them as text
+        named = batches if isinstance(batches, str) else list(map(str, batches))
+        batches = checked_names(named, "batches", "the stack", known)
     cells, batches = _chosen(about, cells, batches)
     columns = [("original", ""), ("FE", ""), *(("RE", name) for name in batches)]
     images = genomap_images(stack, key=key)

@@ -20,6 +20,7 @@ from scmedal_tools.model._counterfactual import (
     summarise,
 )
 from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part, part_of
+from scmedal_tools.model._targets import as_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,8 +209,7 @@ def _groups(
     batches: pd.Series, cell_types: pd.Series | None
 ) -> tuple[pd.DataFrame, sparse.csc_array]:
     """Find the groups of cells, and their indicator of shape ``(n_groups, n_cells)``."""
-    # As targets are named: .astype(str) writes a date in another form.
-    columns = {"source": batches.map(str).astype(str)}
+    columns = {"source": as_named(batches)}
     if cell_types is not None:
         columns["cell_type"] = cell_types.astype(str)
     grouped = pd.DataFrame(columns).groupby(list(columns))

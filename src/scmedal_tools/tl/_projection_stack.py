@@ -18,6 +18,7 @@ from scmedal_tools.model._modalities import (
     layer_of,
     part_of,
 )
+from scmedal_tools.model._targets import as_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -135,7 +136,7 @@ def _own(
     """Own batch of each cell and, where there is a column with it, its type."""
     setups = [model.registry["setup_args"] for model in (re, fe)]
     batch_key = setups[0]["batch_key"]
-    columns = {"batch": part_of(adata, setups[0], BATCH).obs[batch_key].map(str).astype(str)}
+    columns = {"batch": as_named(part_of(adata, setups[0], BATCH).obs[batch_key])}
     setup = next((s for s in setups if s["labels_key"] is not None), setups[0])
     labels_key = labels_key or setup["labels_key"]
     if labels_key is not None:

@@ -47,9 +47,8 @@ class BestWeights(Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Restore the best weights of a training that the user stops."""
-        if isinstance(exception, KeyboardInterrupt):
-            self.on_fit_end(trainer, pl_module)
+        """Restore the best weights of a training that the user or an error stops."""
+        self.on_fit_end(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the best weights."""

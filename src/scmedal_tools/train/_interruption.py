@@ -32,6 +32,9 @@ class StoppableTrainer(Trainer):
             if not (self.current_epoch or self._has_changed_a_trained_model()):
                 raise KeyboardInterrupt from None
             self.stopped_in = self.current_epoch
+        finally:
+            # After an error an earlier training's model can still be used, but not with dropout.
+            self._model.module.eval()
 
     def _has_changed_a_trained_model(self) -> bool:
         # The plan, which drops what is to be fitted anew, puts the module in training mode first.

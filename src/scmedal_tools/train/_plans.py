@@ -125,6 +125,21 @@ class MedalTrainingPlan(TrainingPlan):
         self.compute_and_log_metrics(output, self.train_metrics, "train")
         return output.loss
 
+    def on_train_epoch_end(self) -> None:
+        """Stop a training that has diverged.
+
+        Raises
+        ------
+        ValueError
+            If the loss is no longer a finite number.
+        """
+        if not self.trainer.callback_metrics["train_loss"].isfinite():
+            raise ValueError(
+                f"The loss of epoch {self.current_epoch} is not a finite number: the training has "
+                "diverged. Lower the learning rates, plan_kwargs={'lr': ..., 'adversary_lr': ...}"
+                ", or train in full precision if you do not."
+            )
+
     def on_validation_epoch_end(self) -> None:
         """Log what selects the epoch: reconstruction, plus what the adversary can predict.
 
