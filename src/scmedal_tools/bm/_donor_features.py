@@ -23,6 +23,7 @@ CELLS, CELLS_AND_DEPTH = "number of cells", "number of cells and depth"
 COMPOSITION = "composition"
 MEAN = "mean of all cells"
 BLUP = "effects given types (no network)"
+OWN_SCALE = ", own scale"
 
 
 class Features(NamedTuple):
@@ -33,17 +34,16 @@ class Features(NamedTuple):
     """Donors x features."""
     test: np.ndarray
     """One x features."""
-    is_shrunken: bool = False
-    """Whether they are posterior means, of which the small ones are small for a reason."""
+    standardised: bool = True
+    """Whether each feature is to have the same variance in the training donors."""
 
     def turned(self) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates in which the training donors differ, the largest differences first.
 
-        Features are standardised by the training donors, but for posterior means: to give each of
-        these the same variance would undo their shrinkage. The total variance of the training
-        donors is 1. Distances are kept, so that nothing is lost.
+        Mean, variances and axes are those of the training donors, whose total variance is 1.
+        Distances are kept, so that nothing is lost.
         """
-        scaler = StandardScaler(with_std=not self.is_shrunken).fit(self.train)
+        scaler = StandardScaler(with_std=self.standardised).fit(self.train)
         train, test = scaler.transform(self.train), scaler.transform(self.test)
         turned, sizes, axes = np.linalg.svd(train, full_matrices=False)
         total = np.sqrt(np.square(sizes).sum() / (len(train) - 1)) or 1.0
@@ -67,7 +67,18 @@ def features_of(
     genes = _most_variable(sums.variance(train), n_top_genes)
     yield _split(MEAN, sums.sums[everyone][:, :, genes].sum(1) / n_cells[:, None])
 
-    yield _effects(sums.groups(train, labels, genes), sums.groups([test], labels, genes))
+    groups = (sums.groups(donors, labels, genes) for donors in (train, [test]))
+    yield from in_both_scales(BLUP, *_effects(*groups))
+
+
+def in_both_scales(name: str, train: np.ndarray, test: np.ndarray) -> Iterator[Features]:
+    """Features standardised, and as they are.
+
+    Of posterior means the small ones are small for a reason, which is forgotten where all are
+    given the same variance; but as they are, few genes with large effects make up all distances.
+    """
+    yield Features(name, train, test)
+    yield Features(f"{name}{OWN_SCALE}", train, test, standardised=False)
 
 
 def _split(name: str, values: np.ndarray) -> Features:
@@ -79,7 +90,7 @@ def _most_variable(variance: np.ndarray, n_genes: int | None) -> np.ndarray:
     return np.sort(np.argsort(-variance, kind="stable")[:n_genes])
 
 
-def _effects(train: GroupSums, test: GroupSums) -> Features:
+def _effects(train: GroupSums, test: GroupSums) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means of a donor's effects on genes, averaged over cell types.
 
     In the model ``type + (1 | donor) + (0 + type | donor)`` of each gene, in units of the standard
@@ -93,7 +104,7 @@ def _effects(train: GroupSums, test: GroupSums) -> Features:
     of_train, of_test = (
         np.einsum("s,ksg->kg", shares, effects_given(model, groups)) for groups in (train, test)
     )
-    return Features(BLUP, of_train, of_test, is_shrunken=True)
+    return of_train, of_test
 
 
 def effects_given(model: MixedModel, groups: GroupSums) -> np.ndarray:

@@ -9,10 +9,15 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from tqdm.auto import tqdm
 
-from scmedal_tools._checks import check_log_normalised, check_obs, expression_of
+from scmedal_tools._checks import (
+    check_in_memory,
+    check_log_normalised,
+    check_obs,
+    expression_of,
+)
 from scmedal_tools._relabelling import relabelled
 
-from ._donor_features import Features, features_of
+from ._donor_features import OWN_SCALE, Features, features_of, in_both_scales
 from ._donor_learners import (
     RIDGE,
     class_metrics,
@@ -149,8 +154,9 @@ def donor_prediction(
     does not say *why* groups differ: see what composition, depth and the number of cells tell.
     There is one p-value for each row; the smallest of many is not worth its face value.
 
-    Features are standardised, but for posterior means and embeddings, which keep their scale: to
-    blow up what was shrunk would undo it. The discriminant analysis has one covariance within
+    Features are standardised by the training donors. Posterior means and embeddings are also tried
+    as they are (*own scale*): to give all genes the same variance forgets which were shrunk. The
+    discriminant analysis has one covariance within
     classes, shrunk by Ledoit and Wolf's rule, equal priors, and gets the ten directions in
     which the training donors differ most; the nearest centroid gets all. Neither has a parameter
     that was chosen by looking at results. The penalty of ridge regression is chosen among the
@@ -170,13 +176,14 @@ def donor_prediction(
     >>> cells = smt.datasets.simulated(n_donors=8, n_genes=100, n_cell_types=3)
     >>> smt.pp.preprocess(cells, n_top_genes=None)
     >>> result = smt.bm.donor_prediction(cells, "donor", "condition", "cell_type", progress=False)
-    >>> result.table["features"].unique().tolist()
+    >>> result.table["features"].unique().tolist()[:4]
     ['number of cells', 'composition', 'mean of all cells', 'effects given types (no network)']
     >>> int(result.table["n_relabellings"].iloc[0])  # 8 donors, 4 of each condition
     70
     """
     for key, what in ((donor_key, "donor_key"), (labels_key, "labels_key")):
         check_obs(adata, key, what)
+    check_in_memory(adata)
     check_log_normalised(adata, layer)
     truth = _donor_values(adata.obs, donor_key, target_key)
     is_number = is_numeric_dtype(truth.dtype) and not is_bool_dtype(truth.dtype)
@@ -198,7 +205,8 @@ def donor_prediction(
     tables = {k for k, values in (embeddings or {}).items() if isinstance(values, pd.DataFrame)}
     facts = {"n_donors": len(sums.names), "n_relabellings": n_ways}
     table = pd.DataFrame(row | facts for row in found.rows())
-    table["saw_all_donors"] = table["features"].isin(tables)
+    names = table["features"].str.removesuffix(OWN_SCALE)
+    table["saw_all_donors"] = names.isin(tables)
     return DonorPrediction(table, pd.DataFrame(found.predictions(truth)))
 
 
@@ -335,5 +343,5 @@ def _of_embeddings(
         if missing := sorted({*train, test} - set(table.index)):
             raise ValueError(f"The embedding {name!r} has no row for {missing}.")
         of_donors = (table.loc[donors].to_numpy(dtype=float) for donors in (train, [test]))
-        found.append(Features(name, *of_donors, is_shrunken=True))
+        found += in_both_scales(name, *of_donors)
     return found

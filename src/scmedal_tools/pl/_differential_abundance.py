@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import CenteredNorm
 
-from ._common import axes_of, checked_names, figure_of, save_figure
+from ._common import axes_of, checked_names, figure_of, plain, save_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,8 +79,9 @@ def differential_abundance(
             linewidths=edge,
         )  # fmt: skip
     ax.set_title(f"{differs.sum()} of {len(found)} neighbourhoods differ", fontsize=9)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
+    ax.set_xlabel(f"{plain(basis)} 1", fontsize=8)
+    ax.set_ylabel(f"{plain(basis)} 2", fontsize=8)
     bar = figure_of(ax).colorbar(points, ax=ax, shrink=0.6)
     bar.set_label("log2 ratio of shares", fontsize=8)
     bar.ax.tick_params(labelsize=7)
