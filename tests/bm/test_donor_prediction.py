@@ -99,7 +99,9 @@ class TestWhatIsFound:
         assert value(table, BLUP, RIDGE, "r2") > 0.5
         assert value(table, BLUP, RIDGE, "r2", "p_value") == 0.01
         of_blup = predictions[predictions["features"] == BLUP]
-        expected = spearmanr(of_blup["truth"], of_blup["predicted"]).statistic
+        truth = of_blup["truth"].to_numpy()
+        beyond = of_blup["predicted"] - (truth.sum() - truth) / 8
+        expected = spearmanr(truth, beyond).statistic
         assert value(table, BLUP, RIDGE, "spearman") == pytest.approx(expected)
 
 
@@ -237,10 +239,9 @@ class TestLearners:
     def test_metrics_of_numbers(self):
         values = np.array([[1.0, 2.0, 4.0]])
         of_others = (7 - values) / 2
-        assert number_metrics(of_others, values)["r2"][0] == pytest.approx(0)
+        assert list(number_metrics(of_others, values).values()) == [0, 0]
         perfect = number_metrics(values, values)
         np.testing.assert_allclose(list(perfect.values()), 1)
-        assert number_metrics(np.ones((1, 3)), values)["spearman"][0] == 0
 
 
 class TestTable:

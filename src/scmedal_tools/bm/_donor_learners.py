@@ -110,7 +110,8 @@ def class_metrics(scores: np.ndarray, codes: np.ndarray) -> dict[str, np.ndarray
 def number_metrics(predicted: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
     """Share of the variance that is predicted, and rank correlation, of all relabellings.
 
-    The first is held against the mean of the other donors: 0 is no better than that.
+    Both are held against the mean of the other donors, which is the lower the higher the donor's
+    own value: a prediction by this mean alone has a share of 0, and no correlation.
 
     Parameters
     ----------
@@ -120,7 +121,8 @@ def number_metrics(predicted: np.ndarray, values: np.ndarray) -> dict[str, np.nd
     n = values.shape[1]
     of_others = (values.sum(1, keepdims=True) - values) / (n - 1)
     left, without = (np.square(values - guess).sum(1) for guess in (predicted, of_others))
-    ranks = [_standardised(rankdata(x, axis=1)) for x in (predicted, values)]
+    beyond = predicted - of_others
+    ranks = [_standardised(rankdata(x, axis=1)) for x in (beyond, values)]
     return {"r2": 1 - left / without, "spearman": (ranks[0] * ranks[1]).mean(1)}
 
 

@@ -130,10 +130,10 @@ def donor_prediction(
         mean over all relabellings, and ``p_value``, the share of them (the true one counted among
         them) with at least that value; ``n_donors``, ``n_relabellings`` and ``saw_all_donors``.
         Labels: methods ``"nearest centroid"`` and ``"shrunken LDA"``, metrics
-        ``"balanced_accuracy"`` and ``"auc"``. Numbers: method ``"ridge"``, metrics ``"r2"``,
-        against the mean of the other donors, and ``"spearman"``. ``predictions``: ``features``,
-        ``method``, ``donor``, ``truth``, ``predicted`` and ``score``, of two labels how much
-        further the donor is on the side of the second.
+        ``"balanced_accuracy"`` and ``"auc"``. Numbers: method ``"ridge"``, metrics ``"r2"`` and
+        ``"spearman"``, rank correlation, both against the mean of the other donors. ``predictions``: ``features``,
+        ``method``, ``donor``, ``truth``, ``predicted`` and ``score``: of two labels how far the
+        donor is on the side of the second, of several the lead of the first.
 
     Raises
     ------
@@ -156,14 +156,10 @@ def donor_prediction(
 
     Features are standardised by the training donors. Posterior means and embeddings are also tried
     as they are (*own scale*): to give all genes the same variance forgets which were shrunk. The
-    discriminant analysis has one covariance within
-    classes, shrunk by Ledoit and Wolf's rule, equal priors, and gets the ten directions in
-    which the training donors differ most; the nearest centroid gets all. Neither has a parameter
-    that was chosen by looking at results. The penalty of ridge regression is chosen among the
-    training donors.
-
-    A share of variance or a rank correlation may be far below 0 by chance, as without a relation
-    the mean of the others is lower for donors with high values: look at ``chance``.
+    discriminant analysis has one covariance within classes, shrunk by Ledoit and Wolf's rule,
+    equal priors, and gets the ten directions in which the training donors differ most; the nearest
+    centroid gets all. Neither has a parameter that was chosen by looking at results. The penalty
+    of ridge regression is chosen among the training donors.
 
     References
     ----------
@@ -190,8 +186,9 @@ def donor_prediction(
     totals = _totals(adata.obs, total_counts_key)
     columns = (adata.obs[key] for key in (donor_key, labels_key))
     sums = DonorSums.of(expression_of(adata, layer), *columns, totals)
+    classes: np.ndarray | None = None
     if is_number:
-        classes, targets, n_ways = None, *_number_targets(truth, n_permutations, seed)
+        targets, n_ways = _number_targets(truth, n_permutations, seed)
     else:
         classes, targets, n_ways = _label_targets(truth, target_key, n_permutations, seed)
     found = _Found(classes, targets)
@@ -259,12 +256,12 @@ class _Found:
         rows = []
         for (name, method), values in self.values.items():
             for donor, (of_donor, true) in enumerate(zip(values[0], truth, strict=True)):
-                score = of_donor
+                score, predicted = of_donor, of_donor
                 if self.classes is not None:
                     order = np.sort(of_donor)
                     two = len(self.classes) == 2
                     score = of_donor[1] - of_donor[0] if two else order[-1] - order[-2]
-                predicted = score if self.classes is None else self.classes[of_donor.argmax()]
+                    predicted = self.classes[of_donor.argmax()]
                 rows.append(
                     {
                         "features": name,

@@ -98,7 +98,7 @@ def donor_distances(
     guess = NETWORK_SHARE * groups.of_network
     guess = guess + torch.einsum("us,ksg->ukg", groups.shares, correction)
     generator = torch.Generator().manual_seed(settings.seed or 0)
-    squares = 0.0
+    squares = np.zeros(())
     for _ in range(n_samples):
         draw = effects.draw(generator)
         alone = torch.einsum("us,ksg->ukg", groups.shares, draw.effects[position].cpu().double())

@@ -56,7 +56,8 @@ def groups_of_cells(
         )
     among = model._training_cells() if adata is None else np.arange(adata.n_obs)
     cells = random_cells(among, n_cells, seed)
-    group, names = None, [ALL]
+    group: np.ndarray | None = None
+    names = [ALL]
     if by not in (None, STATE):
         part = part_of(model.adata if adata is None else adata, model.registry["setup_args"],
                        EXPRESSION)  # fmt: skip
