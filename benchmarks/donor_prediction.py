@@ -1,7 +1,7 @@
 """What donors' cells tell of the donors, one left out at a time, without any network.
 
 python benchmarks/donor_prediction.py run       # writes results/donor_prediction.json
-python benchmarks/donor_prediction.py run age   # questions whose name has the word, others are kept
+python benchmarks/donor_prediction.py run age   # what has the word in its name; the rest is kept
 python benchmarks/donor_prediction.py           # prints the tables
 
 Patient group in AML, in all cells and in those that the authors call normal; genotype in pig
@@ -97,6 +97,10 @@ def tables() -> dict[str, str]:
     results = pd.DataFrame(load("donor_prediction")["results"])
     results["shown"] = [
         f"{row.value:.2f} ({row.p_value:.3f})" for row in results.itertuples(index=False)
+    ]
+    results.loc[results["method"] == "ridge", "shown"] += [
+        f", by chance {row.chance:.2f}"
+        for row in results[results["method"] == "ridge"].itertuples(index=False)
     ]
     keys = ["question", "features"]
     wide = results.pivot_table(

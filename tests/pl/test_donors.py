@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from matplotlib.collections import PathCollection
 from sklearn.decomposition import PCA
 
 from scmedal_tools import bm, pl
@@ -34,7 +35,7 @@ class TestPrediction:
     def test_points_are_values_and_filled_if_chance_does_not_explain_them(self, result):
         ax = pl.donor_prediction(result, "auc")
         assert labels(ax.yaxis) == ["composition", r"\$x\$"]
-        points = [c for c in ax.collections if len(c.get_offsets())]
+        points = [c for c in ax.collections if isinstance(c, PathCollection)]
         np.testing.assert_allclose(
             [p.get_offsets()[:, 0] for p in points], [[0.9, 0.5], [0.6, 0.8]]
         )

@@ -7,6 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import scmedal_tools as smt
 from scmedal_tools import tl
+from scmedal_tools._gene_model._equations import VARIANCES
 from scmedal_tools.tl._admissibility import supported
 
 
@@ -118,8 +119,10 @@ class TestDistances:
 
     def test_a_difference_in_one_state_is_in_its_cells_alone(self, fit, cells):
         model = fit("SCMEDAL_RE", cells.copy(), {"states_key": "cell_type"})
-        before = tl.donor_distances(model, n_samples=10)
         effects = model.module.gene_effects.factors[0]
+        effects.probabilities.zero_()
+        effects.probabilities[:, VARIANCES.index((2.5e-4, 1.0, False))] = 1.0
+        before = tl.donor_distances(model, n_samples=10)
         effects.means[0, 1] += 3.0
         effects.sizes[0, 1] += 1e4
         after = tl.donor_distances(model, n_samples=10)

@@ -96,7 +96,8 @@ def class_metrics(scores: np.ndarray, codes: np.ndarray) -> dict[str, np.ndarray
         Classes, relabellings x donors.
     """
     hit = scores.argmax(2) == codes
-    ranks = rankdata(scores, axis=1)
+    others = (scores.sum(2, keepdims=True) - scores) / (scores.shape[2] - 1)
+    ranks = rankdata(scores - others, axis=1)
     recalls, areas = [], []
     for of_class in range(scores.shape[2]):
         own = codes == of_class

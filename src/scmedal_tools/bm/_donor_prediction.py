@@ -131,9 +131,10 @@ def donor_prediction(
         them) with at least that value; ``n_donors``, ``n_relabellings`` and ``saw_all_donors``.
         Labels: methods ``"nearest centroid"`` and ``"shrunken LDA"``, metrics
         ``"balanced_accuracy"`` and ``"auc"``. Numbers: method ``"ridge"``, metrics ``"r2"`` and
-        ``"spearman"``, rank correlation, both against the mean of the other donors. ``predictions``: ``features``,
-        ``method``, ``donor``, ``truth``, ``predicted`` and ``score``: of two labels how far the
-        donor is on the side of the second, of several the lead of the first.
+        ``"spearman"``, rank correlation, both against the mean of the other donors.
+        ``predictions``: ``features``, ``method``, ``donor``, ``truth``, ``predicted`` and
+        ``score``: of two labels how far the donor is on the side of the second, of several the
+        lead of the first.
 
     Raises
     ------
@@ -184,8 +185,8 @@ def donor_prediction(
     truth = _donor_values(adata.obs, donor_key, target_key)
     is_number = is_numeric_dtype(truth.dtype) and not is_bool_dtype(truth.dtype)
     totals = _totals(adata.obs, total_counts_key)
-    columns = (adata.obs[key] for key in (donor_key, labels_key))
-    sums = DonorSums.of(expression_of(adata, layer), *columns, totals)
+    donors, labels = (adata.obs[key] for key in (donor_key, labels_key))
+    sums = DonorSums.of(expression_of(adata, layer), donors, labels, totals)
     classes: np.ndarray | None = None
     if is_number:
         targets, n_ways = _number_targets(truth, n_permutations, seed)
@@ -333,7 +334,7 @@ def _totals(obs: pd.DataFrame, key: str | None) -> np.ndarray | None:
 def _of_embeddings(
     embeddings: Mapping[str, Embedding], adata: AnnData, train: list[str], test: str
 ) -> Sequence[Features]:
-    found = []
+    found: list[Features] = []
     for name, embedding in embeddings.items():
         table = embedding if isinstance(embedding, pd.DataFrame) else embedding(adata, train)
         table = table.set_axis(table.index.map(str))

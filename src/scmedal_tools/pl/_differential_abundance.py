@@ -71,11 +71,11 @@ def differential_abundance(
     differs = (found["adj_p_value"] <= LEVEL).to_numpy()
     ratio = found["log2_ratio"].to_numpy()
     ax = axes_of(ax, SIZE)
-    ax.scatter(*plane.T, s=2, c="0.88", linewidths=0, rasterized=True)
+    ax.scatter(plane[:, 0], plane[:, 1], s=2, c="0.88", linewidths=0, rasterized=True)
     norm = CenteredNorm(halfrange=np.abs(ratio).max() or 1.0)
     for rows, size, edge in ((~differs, 12, 0.0), (differs, 36, 0.9)):
         points = ax.scatter(
-            *centres[rows].T, s=size, c=ratio[rows], cmap="RdBu_r", norm=norm, edgecolors="black",
+            centres[rows, 0], centres[rows, 1], s=size, c=ratio[rows], cmap="RdBu_r", norm=norm, edgecolors="black",
             linewidths=edge,
         )  # fmt: skip
     ax.set_title(f"{differs.sum()} of {len(found)} neighbourhoods differ", fontsize=9)
