@@ -56,8 +56,21 @@ def drawers(named, models):
     ).assign(lower=0.3, upper=0.6)
     components = tl.variance_components(re, n_samples=5, progress=False)
     losses = pd.DataFrame({"x": [2.0, 1.0]})
+    features = pd.DataFrame({"features": ["$a_$b", TYPES[0]], "metric": "$a_$b", "value": 0.4})
+    prediction = features.assign(method="ridge", chance=0.1, p_value=0.5, n_donors=4)
+    groups = named.obs.groupby("donor", observed=True)["condition"].first().map("$a_$b {}".format)
+    found = tl.differential_abundance(re, "condition", n_neighbors=20, n_centres=5)
     columns = ["donor", "cell_type", "cost $a_$b"]
     return {
+        "admissibility": lambda: pl.admissibility(tl.admissibility(re), named.obs["cell_type"]),
+        "differential_abundance": lambda: pl.differential_abundance(found, named, "X_umap_$a_$b"),
+        "donor_distances": lambda: pl.donor_distances(
+            tl.donor_distances(re, by="cell_type", n_samples=2)
+        ),
+        "donor_embedding": lambda: pl.donor_embedding(tl.donor_embedding(re), groups),
+        "donor_prediction": lambda: pl.donor_prediction(
+            bm.DonorPrediction(prediction, prediction)
+        ),
         "embeddings": lambda: pl.embeddings(named, ["X_umap_$a_$b", "X_umap"], columns),
         "training": lambda: pl.training({"$a_$b_train": losses, "weighted_$a_$b_train": losses}),
         "batch_effects": lambda: pl.batch_effects(re, GENES, **QUICK),

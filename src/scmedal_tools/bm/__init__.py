@@ -4,6 +4,7 @@ from ._balance import BalancedWeights, balance_weights
 from ._confounding import Confounding, confounding
 from ._count_models import mrvi_counterfactual, scvi_counterfactual
 from ._cross_validate import CrossValidation, cross_validate
+from ._donor_prediction import DonorPrediction, donor_prediction
 from ._lemur import lemur_counterfactual
 from ._mixing_classifier import Mixing, mixing_classifier, score_votes
 from ._paper_tables import paper_tables
@@ -18,11 +19,13 @@ __all__ = [
     "BalancedWeights",
     "Confounding",
     "CrossValidation",
+    "DonorPrediction",
     "Mixing",
     "balance_weights",
     "confounding",
     "counterfactual_shift",
     "cross_validate",
+    "donor_prediction",
     "effect_recovery",
     "lemur_counterfactual",
     "mixing_classifier",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -16,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from scmedal_tools import _keys
 from scmedal_tools._checks import check_obs
 from scmedal_tools._embeddings import check_embeddings, embedding_of
+from scmedal_tools._relabelling import relabelled
 from scmedal_tools.train._splits import check_external_indexing
 
 if TYPE_CHECKING:
@@ -267,8 +266,8 @@ def score_votes(votes: pd.DataFrame, n_permutations: int = 10_000, seed: int = 0
         # Of each batch, what its vote adds to the balanced accuracy under each label.
         added = (vote[:, None] == classes) / sizes / len(classes)
         observed = _balanced_accuracy(added, codes)
-        relabelled, n_ways = _relabelled(codes, sizes, n_permutations, seed)
-        at_least = sum(_balanced_accuracy(added, other) >= observed - 1e-9 for other in relabelled)
+        ways, n_ways = relabelled(codes, n_permutations, seed)
+        at_least = sum(_balanced_accuracy(added, other) >= observed - 1e-9 for other in ways)
         rows.append(
             {
                 "embedding": embedding,
@@ -284,25 +283,3 @@ def score_votes(votes: pd.DataFrame, n_permutations: int = 10_000, seed: int = 0
 
 def _balanced_accuracy(added: np.ndarray, codes: np.ndarray) -> float:
     return float(added[np.arange(len(codes)), codes].sum())
-
-
-def _relabelled(
-    codes: np.ndarray, sizes: np.ndarray, n_permutations: int, seed: int
-) -> tuple[Iterator[np.ndarray], int]:
-    """All ways to give the labels to the batches, or the true and many drawn ones; how many."""
-    n_ways = math.prod(math.comb(int(sizes[: i + 1].sum()), int(n)) for i, n in enumerate(sizes))
-    if n_ways <= n_permutations:
-        return map(np.array, _arrangements(sizes.tolist())), n_ways
-    rng = np.random.default_rng(seed)
-    drawn = (rng.permutation(codes) for _ in range(n_permutations))
-    return chain([codes], drawn), n_permutations + 1
-
-
-def _arrangements(sizes: list[int]) -> Iterator[list[int]]:
-    """All different orders of the labels 0, 1, ..., each of which occurs so many times."""
-    if not any(sizes):
-        yield []
-    for label, n in enumerate(sizes):
-        if n:
-            left = [*sizes[:label], n - 1, *sizes[label + 1 :]]
-            yield from ([label, *rest] for rest in _arrangements(left))

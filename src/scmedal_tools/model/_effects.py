@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scvi.model.base import BaseModelClass
+from torch.nn.functional import one_hot
 
 from scmedal_tools.module._levels import levels_of
 
@@ -17,6 +18,8 @@ from ._targets import ROWS, target_levels
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from anndata import AnnData
+    from mudata import MuData
     from torch import Tensor
 
     from scmedal_tools.module._re import EffectsDraw
@@ -146,8 +149,9 @@ class BatchEffectsMixin(BaseModelClass):
             raise ValueError(f"n_samples={n_samples} gives no standard deviation: pass 2 or more.")
         cells = random_cells(self._training_cells(), n_cells, seed)
         if self.module.has_gene_effects:
-            weights, of_network = self._network_effects(cells, factor)
-            found = self.module.gene_effects.averages(factor, weights, of_network)
+            sizes, of_network = self._network_effects(factor, cells)
+            weights = sizes[0] / len(cells)
+            found = self.module.gene_effects.averages(factor, weights, of_network[0])
             scale = self.module.scaler.scale.cpu()
             mean, sd = scale * found.mean, scale * found.sd
             below, above = found.negative, found.positive
@@ -163,23 +167,56 @@ class BatchEffectsMixin(BaseModelClass):
         columns = {"effect": mean, "sd": sd, "z": z, "lfsr": lfsr, "p_nonzero": nonzero}
         return columns, self.gene_names
 
-    def _network_effects(self, cells: np.ndarray, factor: int) -> tuple[Tensor, Tensor]:
-        """Shares of the states, and mean effects of the network alone, scaled, levels x genes."""
+    def _network_effects(
+        self,
+        factor: int,
+        cells: np.ndarray,
+        adata: AnnData | MuData | None = None,
+        group: np.ndarray | None = None,
+        *,
+        by_state: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean effects of the network alone in groups of cells, and the states of the cells.
+
+        Parameters
+        ----------
+        factor
+            Position of the factor.
+        cells, adata
+            Positions of the cells, in order, in ``adata`` or among those of the model.
+        group
+            Group of each of these cells, 0, 1, ...; by default all are one.
+        by_state
+            The states are the groups.
+
+        Returns
+        -------
+        Numbers of cells, groups x states, and effects in the scale of the network, groups x
+        levels x genes; NaN without cells.
+        """
         module, targets = self.module, self._levels_alone(factor)
-        shares = torch.zeros(module.gene_effects.n_states)
-        total = torch.zeros(())
-        for tensors in self._minibatches(None, cells, None, None):
+        n_states = module.gene_effects.n_states
+        group = np.zeros(len(cells), dtype=int) if group is None else group
+        n_groups = n_states if by_state else group.max() + 1
+        sizes = torch.zeros(n_groups, n_states, dtype=torch.double)
+        total = torch.zeros(1 + len(targets), n_groups, len(self.gene_names), dtype=torch.double)
+        start = 0
+        for tensors in self._minibatches(adata, cells, None, None):
             content, own = self._infer(tensors)["content"], levels_of(tensors).to(module.device)
-            state = self._state_of(tensors, content)
-            shares += torch.bincount(state.cpu(), minlength=len(shares))
-            sums = [module.decode_in_population(content).sum(0)]
+            state = self._state_of(tensors, content).cpu()
+            stop = start + len(state)
+            of = state if by_state else torch.from_numpy(group[start:stop])
+            member = one_hot(of, n_groups).double().T
+            sizes += member @ one_hot(state, n_states).double()
+            sums = [member @ module.decode_in_population(content).double().cpu()]
             for together in batched(targets, max(1, ROWS // len(own))):
                 levels = target_levels(own, together)
                 z = module.express(content.repeat(len(together), 1), levels, sample=False)
-                decoded = module.decode(z, levels).split(len(own))
-                sums += [of_target.sum(0) for of_target in decoded]
-            total = total + torch.stack(sums).double().cpu()
-        return shares / len(cells), (total[1:] - total[0]) / len(cells)
+                decoded = module.decode(z, levels).double().cpu().split(len(own))
+                sums += [member @ of_target for of_target in decoded]
+            total += torch.stack(sums)
+            start = stop
+        return sizes, ((total[1:] - total[0]) / sizes.sum(1)[:, None]).swapaxes(0, 1)
 
     def _drawn_effects(
         self, n_samples: int, cells: np.ndarray, factor: int = 0

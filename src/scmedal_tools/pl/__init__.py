@@ -6,12 +6,17 @@ pyplot, which notebooks show. Functions that draw many panels return their figur
 
 from __future__ import annotations
 
+from scmedal_tools.pl._admissibility import admissibility
 from scmedal_tools.pl._batch_dendrogram import batch_dendrogram
 from scmedal_tools.pl._batch_effects import batch_effects
 from scmedal_tools.pl._batch_effects_forest import batch_effects_forest
 from scmedal_tools.pl._batch_effects_heatmap import batch_effects_heatmap
 from scmedal_tools.pl._confounding import confounding
 from scmedal_tools.pl._counterfactual_shift import counterfactual_shift
+from scmedal_tools.pl._differential_abundance import differential_abundance
+from scmedal_tools.pl._donor_distances import donor_distances
+from scmedal_tools.pl._donor_embedding import donor_embedding
+from scmedal_tools.pl._donor_prediction import donor_prediction
 from scmedal_tools.pl._embeddings import embeddings
 from scmedal_tools.pl._gene_shifts import gene_shifts
 from scmedal_tools.pl._genomap_panel import genomap_panel
@@ -20,12 +25,17 @@ from scmedal_tools.pl._training import training
 from scmedal_tools.pl._variance_components import variance_components
 
 __all__ = [
+    "admissibility",
     "batch_dendrogram",
     "batch_effects",
     "batch_effects_forest",
     "batch_effects_heatmap",
     "confounding",
     "counterfactual_shift",
+    "differential_abundance",
+    "donor_distances",
+    "donor_embedding",
+    "donor_prediction",
     "embeddings",
     "gene_shifts",
     "genomap_panel",

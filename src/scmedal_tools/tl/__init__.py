@@ -1,9 +1,13 @@
 """Tools for trained models: embeddings, effects, counterfactuals, tests and genomaps."""
 
+from ._admissibility import admissibility
 from ._batch_similarity import batch_similarity
 from ._combine import combine
 from ._counterfactual_de import counterfactual_de
 from ._counterfactual_means import counterfactual_means
+from ._differential_abundance import differential_abundance
+from ._donor_distances import donor_distances
+from ._donor_embedding import donor_embedding
 from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
 from ._genomap_images import GenomapImages, genomap_images
@@ -15,10 +19,14 @@ from ._variance_components import variance_components
 __all__ = [
     "EffectsDiagnostics",
     "GenomapImages",
+    "admissibility",
     "batch_similarity",
     "combine",
     "counterfactual_de",
     "counterfactual_means",
+    "differential_abundance",
+    "donor_distances",
+    "donor_embedding",
     "effects_diagnostics",
     "embed",
     "genomap_images",

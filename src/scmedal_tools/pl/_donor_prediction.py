@@ -1,0 +1,91 @@
+"""How well donors are told from their cells, beside chance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._common import BLUE, VERMILLION, axes_of, figure_of, plain, save_figure, widest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from scmedal_tools.bm import DonorPrediction
+
+ROW_INCHES, LEVEL = 0.32, 0.05
+COLOURS = (BLUE, VERMILLION)
+
+
+def donor_prediction(
+    result: DonorPrediction,
+    metric: str | None = None,
+    *,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+) -> Axes:
+    """Draw what each set of features tells of donors that were left out.
+
+    A row for each set of features and a colour for each method. A point is filled if its p-value
+    is at most 0.05, not corrected for the number of points; the grey line beside it is chance.
+
+    Parameters
+    ----------
+    result
+        Result of :func:`scmedal_tools.bm.donor_prediction`.
+    metric
+        Metric to draw; ``None`` for the first of the result.
+    ax
+        Axes to draw on, by default those of a new figure.
+    save
+        File to write the figure to; its ending gives the format.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The figure made where `ax` is not given is one of pyplot's.
+
+    Raises
+    ------
+    KeyError
+        If the result has no such metric.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> cells = smt.datasets.simulated(n_donors=8, n_genes=100, n_cell_types=3)
+    >>> smt.pp.preprocess(cells, n_top_genes=None)
+    >>> found = smt.bm.donor_prediction(
+    ...     cells, "donor", "condition", "cell_type", n_permutations=10, progress=False
+    ... )
+    >>> smt.pl.donor_prediction(found, "auc").get_xlabel()
+    'auc, 8 donors, one left out at a time'
+    """
+    metrics = list(result.table["metric"].unique())
+    metric = metrics[0] if metric is None else metric
+    if metric not in metrics:
+        raise KeyError(f"There is no metric {metric!r}; there are {', '.join(metrics)}.")
+    drawn = result.table[result.table["metric"] == metric]
+    rows, methods = drawn["features"].unique(), drawn["method"].unique()
+    ax = axes_of(ax, (3.4 + widest(rows, 8), 0.9 + ROW_INCHES * len(rows)))
+    for i, (method, colour) in enumerate(zip(methods, COLOURS, strict=False)):
+        of_method = drawn[drawn["method"] == method].set_index("features").loc[rows]
+        y = np.arange(len(rows)) + 0.3 * (i - (len(methods) - 1) / 2)
+        ax.vlines(of_method["chance"], y - 0.14, y + 0.14, color="0.6", linewidth=2)
+        faces = np.where(of_method["p_value"] <= LEVEL, colour, "white")
+        ax.scatter(of_method["value"], y, s=30, c=faces, edgecolors=colour, label=method, zorder=3)
+    ax.set_yticks(np.arange(len(rows)), map(plain, rows), fontsize=8)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlabel(
+        f"{metric.replace('_', ' ')}, {drawn['n_donors'].iloc[0]} donors, one left out at a time",
+        fontsize=8,
+    )
+    ax.tick_params(labelsize=8, length=0)
+    ax.grid(axis="x", color="0.92", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    save_figure(figure_of(ax), save)
+    return ax

@@ -1,0 +1,114 @@
+"""Neighbourhoods with more cells of one group: calibrated over donors, and found."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from scmedal_tools import tl
+from scmedal_tools.tl._differential_abundance import compare, counts_of_donors
+
+N_DONORS, CENTRES = 10, 40
+
+
+def counts(rng, extra=0.0):
+    """Cells of ten donors of unequal sizes in overlapping neighbourhoods on a line.
+
+    Donors differ in where their cells are. The first five have ``extra`` of their cells at 2.
+    """
+    sizes = rng.integers(50, 400, N_DONORS)
+    donor = np.repeat(np.arange(N_DONORS), sizes)
+    x = rng.normal(rng.normal(0, 0.3, N_DONORS)[donor], 1)
+    moved = (donor < 5) & (rng.random(len(donor)) < extra)
+    x[moved] = rng.normal(2, 0.1, moved.sum())
+    centres = np.linspace(-2, 2, CENTRES)
+    neighbors = np.abs(x - centres[:, None]).argsort(1)[:, :60]
+    return counts_of_donors(neighbors, donor, N_DONORS), sizes
+
+
+def test_null_donors_give_uniform_p_values():
+    """Donors differ much, and the groups are drawn; cells as units would find differences."""
+    rng, p, adjusted = np.random.default_rng(0), [], []
+    for _ in range(60):
+        found = compare(*counts(rng), rng.permutation(N_DONORS) < 5, 252, 0)
+        p.append(found.p_value[CENTRES // 2])
+        adjusted.append(found.adj_p_value.min())
+    assert kstest(p, "uniform").pvalue > 0.01
+    assert kstest(adjusted, "uniform").pvalue > 0.01
+
+
+def test_a_planted_enrichment_is_found_where_it_is():
+    rng, in_group = np.random.default_rng(0), np.arange(N_DONORS) < 5
+    found = compare(*counts(rng, extra=0.15), in_group, 252, 0)
+    at = np.linspace(-2, 2, CENTRES)
+    assert found.adj_p_value[at > 1.9].max() < 0.05
+    assert (found.statistic[at > 1.9] > 0).all()
+    assert found.adj_p_value[at < 0].min() > 0.05
+
+
+def test_p_values_are_shares_of_all_ways_by_hand():
+    rng = np.random.default_rng(0)
+    values, sizes = counts(rng)
+    in_group = np.arange(N_DONORS) < 5
+    found = compare(values, sizes, in_group, 1000, 0)
+    roots = (np.sqrt(values) + np.sqrt(values + 1)) / np.sqrt(sizes)[:, None]
+
+    def statistics(group):
+        of = roots[group], roots[~group]
+        error = np.sqrt((of[0].var(0, ddof=1) + of[1].var(0, ddof=1)) / 5)
+        return (of[0].mean(0) - of[1].mean(0)) / (error + np.median(error))
+
+    ways = [np.isin(np.arange(N_DONORS), of) for of in combinations(range(N_DONORS), 5)]
+    every = np.abs([statistics(way) for way in ways])
+    np.testing.assert_allclose(found.statistic, statistics(in_group))
+    limit = np.abs(found.statistic) - 1e-9
+    np.testing.assert_allclose(found.p_value, (every >= limit).mean(0))
+    largest = every.max(1, keepdims=True)
+    np.testing.assert_allclose(found.adj_p_value, (largest >= limit).mean(0))
+
+
+def test_counts_are_of_each_donor():
+    found = counts_of_donors(np.array([[0, 1, 3], [2, 3, 1]]), np.array([0, 0, 1, 2]), 3)
+    np.testing.assert_array_equal(found, [[2, 1], [0, 1], [1, 1]])
+
+
+class TestOfAModel:
+    @pytest.fixture(scope="class")
+    def trained(self, fit, cells):
+        return fit("SCMEDAL_RE", cells.copy())
+
+    def test_shares_are_of_the_cells_of_each_donor(self, trained, cells):
+        everything = tl.differential_abundance(
+            trained, "condition", n_neighbors=cells.n_obs, n_centres=3
+        )
+        assert (everything["share_group"] == 1).all()
+        assert (everything["log2_ratio"] == 0).all()
+        assert (everything["n_donors"] == 4).all()
+        assert (everything["p_value"] == 1).all()
+
+    def test_reference_turns_the_signs(self, trained):
+        options = {"n_neighbors": 30, "n_centres": 20}
+        found, turned = (
+            tl.differential_abundance(trained, "condition", reference=name, **options)
+            for name in ("control", "disease")
+        )
+        np.testing.assert_allclose(found["statistic"], -turned["statistic"])
+        np.testing.assert_allclose(found["p_value"], turned["p_value"])
+        assert set(found.index) <= set(trained.adata.obs_names)
+
+    def test_errors(self, trained, build, adata):
+        with pytest.raises(ValueError, match="3 groups"):
+            tl.differential_abundance(trained, "cell_type")
+        with pytest.raises(ValueError, match="reference='sick'"):
+            tl.differential_abundance(trained, "condition", reference="sick")
+        with pytest.raises(ValueError, match="no number of 240 cells"):
+            tl.differential_abundance(trained, "condition", n_neighbors=241)
+        adata.obs["half"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
+        with pytest.raises(ValueError, match="cells in both groups"):
+            tl.differential_abundance(trained, "half", adata)
+        adata.obs["one"] = np.where(adata.obs["donor"] == "donor_01", "a", "b")
+        with pytest.raises(ValueError, match="two donors or more"):
+            tl.differential_abundance(trained, "one", adata)
+        with pytest.raises(TypeError, match="no random effects"):
+            tl.differential_abundance(build("SCMEDAL_FE", adata), "condition")
