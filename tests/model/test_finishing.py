@@ -17,7 +17,7 @@ from scmedal_tools._gene_model import (
 from scmedal_tools.model import SCMEDAL_RE
 
 UNFINISHED = "The effects on single genes and the axes of the latents are not fitted"
-N_STATES = 20
+N_STATES = 10
 QUICK = {"max_epochs": 2, "batch_size": 64, "accelerator": "cpu", "enable_progress_bar": False}
 
 

@@ -139,10 +139,10 @@ class Architecture:
     ...     decoder_dense_activation="linear",
     ...     latent_activation="linear",
     ...     input_dropout=0.45,
-    ...     n_states=20,
+    ...     n_states=10,
     ... )
     >>> settings.n_states
-    20
+    10
     """
 
     content_code: bool

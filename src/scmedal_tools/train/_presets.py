@@ -94,7 +94,7 @@ _DEFAULT_RE = Preset(
         "deep_effects": False,
         "normalize_output": False,
         "decoder_dense_activation": "linear",
-        "n_states": 20,
+        "n_states": 10,
         "n_new": None,
         "input_dropout": 0.45,
         "adversary_dropout": 0.5,
