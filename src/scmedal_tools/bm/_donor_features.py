@@ -9,7 +9,7 @@ import torch
 from sklearn.preprocessing import StandardScaler
 
 from scmedal_tools._gene_model import MixedEquations, fit_mixed_model, state_correlation
-from scmedal_tools._gene_model._equations import covariances
+from scmedal_tools._gene_model._equations import covariance_of
 from scmedal_tools._gene_model._fit import points
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ def effects_given(model: MixedModel, groups: GroupSums) -> np.ndarray:
     """
     y, sizes = torch.from_numpy(groups.means / model.scale), torch.from_numpy(groups.sizes)
     fixed = torch.from_numpy(model.fixed / model.scale)
-    considered = covariances(torch.from_numpy(model.correlation))
+    correlation = torch.from_numpy(model.correlation)
     total = torch.zeros(())
     for point, weight in points(torch.from_numpy(model.probabilities)):
-        equations = MixedEquations(sizes, considered[point])
+        equations = MixedEquations(sizes, covariance_of(point, correlation))
         total = total + weight * equations.effects(y, fixed)
     return total.numpy()

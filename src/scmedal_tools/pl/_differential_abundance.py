@@ -75,8 +75,8 @@ def differential_abundance(
     norm = CenteredNorm(halfrange=np.abs(ratio).max() or 1.0)
     for rows, size, edge in ((~differs, 12, 0.0), (differs, 36, 0.9)):
         points = ax.scatter(
-            centres[rows, 0], centres[rows, 1], s=size, c=ratio[rows], cmap="RdBu_r", norm=norm, edgecolors="black",
-            linewidths=edge,
+            centres[rows, 0], centres[rows, 1], s=size, c=ratio[rows], cmap="RdBu_r", norm=norm,
+            edgecolors="black", linewidths=edge,
         )  # fmt: skip
     ax.set_title(f"{differs.sum()} of {len(found)} neighbourhoods differ", fontsize=9)
     ax.set(xticks=[], yticks=[])

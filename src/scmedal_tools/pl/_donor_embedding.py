@@ -82,8 +82,8 @@ def donor_embedding(
             if rows.any():
                 label = f"{plain(name)}{', new' if new else ''}".lstrip(", ")
                 ax.errorbar(
-                    points[rows, 0], points[rows, 1], xerr=sd[rows, 0], yerr=sd[rows, 1], fmt=marker, ms=5,
-                    color=colour, elinewidth=0.7, label=label or None,
+                    points[rows, 0], points[rows, 1], xerr=sd[rows, 0], yerr=sd[rows, 1],
+                    fmt=marker, ms=5, color=colour, elinewidth=0.7, label=label or None,
                 )  # fmt: skip
     for name, point in zip(donors.obs_names, points, strict=True):
         ax.annotate(plain(name), point, (3, 3), textcoords="offset points", fontsize=7)
