@@ -111,7 +111,7 @@ def class_metrics(scores: np.ndarray, codes: np.ndarray) -> dict[str, np.ndarray
 def number_metrics(predicted: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
     """Share of the variance that is predicted, and rank correlation, of all relabellings.
 
-    Both are held against the mean of the other donors, which is the lower the higher the donor's
+    Both are compared with the mean of the other donors, which is the lower the higher the donor's
     own value: a prediction by this mean alone has a share of 0, and no correlation.
 
     Parameters

@@ -82,7 +82,7 @@ def donor_prediction(
     beside each other, which any claim of an embedding has to exceed:
 
     - *number of cells and depth*: logarithms, of the second the mean over cells. They know nothing
-      of biology; what they tell is how the study was done;
+      of biology; they show how the study was done;
     - *composition*: square roots of the shares of the cell types;
     - *mean of all cells*: mean expression, in which composition and effects are mixed;
     - *effects given types (no network)*: posterior means (BLUPs) of what a donor does to each

@@ -1,4 +1,4 @@
-"""How well donors are told from their cells, beside chance."""
+"""How well properties of donors are predicted from their cells, beside chance."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def differential_abundance(
     donors = pd.Categorical(part.obs[setup["batch_key"]].map(str))
     of_donors = groups.groupby(donors.codes).agg(["first", "nunique"])
     if (of_donors["nunique"] > 1).any():
-        raise ValueError(f"group_key={group_key!r}: a donor has cells in both groups.")
+        raise ValueError(f"group_key={group_key!r}: a donor is in both groups.")
     in_group = (of_donors["first"] != (reference or names[0])).to_numpy()
     if min(in_group.sum(), (~in_group).sum()) < 2:
         raise ValueError(f"group_key={group_key!r}: each group needs two donors or more.")
