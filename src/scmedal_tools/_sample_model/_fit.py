@@ -22,9 +22,13 @@ SMALLEST = 4e-4  # samples that differ by 2 %
 # Variances of natural logarithms that are considered, the largest about 1: the more levels of
 # nesting, the fewer.
 STEPS = {1: (2, 12), 2: (4, 6), 3: (8, 5)}
-# Standard deviations of the effects that are considered: none, and 1 % to twofold and more.
-EFFECTS = (0.0, *(0.01 * 2.0 ** np.arange(9)))
+# Standard deviations of the effects that are considered: none, and 4 % to twelvefold.
+EFFECTS = np.append(0.0, 0.04 * 2.0 ** np.arange(7))
+# Genes without an effect that are counted in: where data cannot tell, there is none.
+FURTHER_GENES = np.append(10.0, np.zeros(7))
 GENES_AT_ONCE = 500
+# Posterior probability of variances that no gene needs.
+NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,12 @@ class Estimates:
         Stephens, Biostatistics 2017.
         """
         value, variance = self.values[:, :, 0, None], self.covariances[:, :, 0, 0, None]
-        prior = np.square(EFFECTS)
+        prior = EFFECTS**2
         # Genes x points x effects.
         likelihood = stats.norm.pdf(value, scale=np.sqrt(variance + prior))
         joint = self.probabilities[:, :, None] * likelihood
-        of_effects = posterior_over_genes(np.log(np.maximum(joint.sum(1), 1e-300)))
+        evidence = np.log(np.maximum(joint.sum(1), 1e-300))
+        of_effects = posterior_over_genes(evidence, FURTHER_GENES)
         joint *= (of_effects / np.maximum(joint.sum(1), 1e-300))[:, None]
         posterior_mean = value * prior / (prior + variance)
         posterior_sd = np.sqrt(prior * variance / (prior + variance))[:, :, 1:]
@@ -162,7 +167,7 @@ def fit_samples(
             sum(
                 w * model.effects(point, c)
                 for w, point, c in zip(weights, grid, coefficients.swapaxes(0, 1), strict=True)
-                if w.max() > 1e-6
+                if w.max() > NEGLIGIBLE
             )
         )
     return SampleFit(estimates, np.concatenate(effects, 1), np.concatenate(fixed, 1))

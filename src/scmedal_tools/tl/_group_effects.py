@@ -11,9 +11,9 @@ import pandas as pd
 from anndata import AnnData
 from scipy import stats
 
+from scmedal_tools._depth import warn_of_depth
 from scmedal_tools._sample_model import Response, fit_samples
 
-from ._depth import warn_of_depth
 from ._sample_design import sample_design
 from ._sample_sums import labels_of, merge_states, sample_sums
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scmedal_tools._checks import check_counts, check_names, check_obs, expression_of
+from scmedal_tools._checks import check_names, check_obs, expression_of
+from scmedal_tools._depth import depth_ratio
+from scmedal_tools._expression_kinds import summarise
+from scmedal_tools._expression_mending import describe, layers_at_hand, where
 from scmedal_tools._sample_model import CountSums, sum_counts
 
-from ._depth import depth_ratio
 from ._training_cells import states_of
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ def sample_sums(
     UserWarning
         For states that have too few samples.
     """
-    check_counts(adata, layer)
+    _check_counts(adata, layer)
     check_names(adata)
     names, of_cells = labels.cat.categories, labels.cat.codes.to_numpy(int)
     totals = None
@@ -146,3 +148,12 @@ def merge_states(states: Sequence[StateSums], name: str, genes: pd.Index) -> Sta
         totals[at] += state.sums.totals
     nothing = np.empty((len(sample), 0))
     return StateSums(name, sample, CountSums(nothing, totals, n_cells, nothing), genes)
+
+
+def _check_counts(adata: AnnData, layer: str | None) -> None:
+    found = summarise(expression_of(adata, layer))
+    if found.kind != "counts":
+        raise ValueError(
+            f"{where(layer)} {describe(found)}; raw counts (whole numbers) are summed here. Name "
+            f"their layer, such as layer='counts'. {layers_at_hand(adata)}".rstrip()
+        )

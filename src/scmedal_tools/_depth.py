@@ -7,8 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmedal_tools import _keys
+from scmedal_tools._checks import expression_of
+
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
+
+# Ratio of the counts of cells beyond which log-normalised values are warned of; what it does to
+# p-values is measured in benchmarks/group_effects.py.
+UNEQUAL_DEPTH = 1.25
+
+
+def cell_depth(adata: AnnData, layer: str | None) -> np.ndarray:
+    """Counts of each cell; where there is no layer of counts, its number of expressed genes."""
+    if _keys.COUNTS_LAYER in adata.layers:
+        return np.asarray(adata.layers[_keys.COUNTS_LAYER][:].sum(1), dtype=float).ravel()
+    return np.asarray((expression_of(adata, layer)[:] != 0).sum(1), dtype=float).ravel()
 
 
 def depth_ratio(depth: np.ndarray, design: np.ndarray, contrast: np.ndarray) -> float:
