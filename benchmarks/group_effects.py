@@ -3,6 +3,7 @@
 python benchmarks/group_effects.py run null     # writes results/group_effects_null.json
 python benchmarks/group_effects.py run planted  # writes results/group_effects_planted.json
 python benchmarks/group_effects.py run depth    # writes results/group_effects_depth.json
+python benchmarks/group_effects.py run real     # writes results/group_effects_real.json
 python benchmarks/group_effects.py run times    # writes results/group_effects_times.json
 python benchmarks/group_effects.py              # prints the tables
 
@@ -10,7 +11,8 @@ Donors of OneK1K, who differ as donors do, are put into two groups at random, so
 differs but what a design makes differ: numbers of cells, depth (by thinning the counts), mixture
 of types. Monocytes of AML are dealt to donors that are made up, with log-fold changes of their
 own. *planted*: half of the genes have an effect, half of these in either direction, by thinning
-the counts of one group. *depth*: a network is trained, for ``tl.counterfactual_de``.
+the counts of one group. *depth*: cells are dealt to donors who do not differ, and a network is
+trained, for ``tl.counterfactual_de``.
 """
 
 from __future__ import annotations
@@ -36,13 +38,16 @@ import scmedal_tools as smt
 from scmedal_tools._sample_model import sum_counts
 
 ONEK1K, AML = "onek1k_pbmc_40donors_1000genes.h5ad", "aml_vangalen2019_d0_hvg3000.h5ad"
-T_CELLS, MONOCYTES = "CD4 naive/central memory T", "classical monocyte"
+WHOLE_AML, GLIOBLASTOMA = "aml_vangalen2019_d0.h5ad", "glioblastoma_zhao2021.h5ad"
+PAIR = ["patient", "condition"]
+T_CELLS = "CD4 naive/central memory T"
 LEVEL = 0.05
 MIN_COUNTS = 3.0
 SEEDS = {"null": 30, "planted": 12}
 SEEDS_DESEQ = {"null": 3, "planted": 12}  # it takes ten times as long
 DONOR_SD = 0.3  # of the log-fold changes of donors that are made up
-DEPTHS, DEPTH_SEEDS, DEPTH_EPOCHS, DEPTH_GENES = (1.0, 0.9, 0.75, 0.5), 3, 50, 500
+DEPTHS, DEPTH_SEEDS, DEPTH_EPOCHS = (1.0, 0.9, 0.75, 0.5), 2, 50
+DEPTH_CELLS, DEPTH_GENES = 1_800, 500
 METHODS = {
     "group_effects": "`tl.group_effects`",
     "moderated_t": "log-CPM, moderated t",
@@ -230,14 +235,17 @@ def run(part: str) -> None:
 
 
 def depth() -> None:
-    """One group of six donors at less depth: a test of log-normalised values, and of counts."""
+    """Cells dealt to donors at random, of which six have less depth: log-normalised and counts."""
     results = []
     for depth in DEPTHS:
         for seed in range(DEPTH_SEEDS):
             rng = np.random.default_rng(seed)
-            adata = cells_of(Design("", of_types=False, n_cells=(60, 60)), rng)
-            expressed = np.asarray((adata.X > 0).mean(0)).ravel()
-            adata = adata[:, np.sort(expressed.argsort()[-DEPTH_GENES:])].copy()
+            expressed = np.asarray((POOL.X > 0).mean(0)).ravel()
+            genes = np.sort(expressed.argsort()[-DEPTH_GENES:])
+            adata = POOL[rng.permutation(POOL.n_obs)[:DEPTH_CELLS], genes].copy()
+            donor = np.arange(adata.n_obs) % 12
+            adata.obs["donor"] = pd.Categorical([f"D{k:02d}" for k in donor])
+            adata.obs["condition"] = pd.Categorical(np.where(donor < 6, "a", "b"))
             planted(adata, Design("", depth=depth), rng)
             smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None, min_cells=0)
             scvi.settings.seed = seed
@@ -274,7 +282,31 @@ def times() -> None:
     save("group_effects_times", [row | {"states": table["state"].nunique() - 1}])
 
 
-ALONE = {"depth": depth, "times": times}
+def real() -> None:
+    """Glioblastoma slices with and without a drug, in pairs; AML patients by cell type."""
+    slices = ad.read_h5ad(data_folder() / GLIOBLASTOMA)
+    found = smt.tl.group_effects(slices, "~ condition", "patient")
+    samples = found.samples.to_df().set_index([found.samples.obs[k] for k in PAIR])
+    shifts = samples.xs("panobinostat", level=1) - samples.xs("ctrl", level=1)
+    table = found.table.sort_values("p_value")
+    agree = (np.sign(shifts[table["variable"]]) == np.sign(table["log_fc"].to_numpy())).sum()
+    table = table.assign(agree=agree.to_numpy(), data="glioblastoma")
+    table["found"] = int((table["adj_p_value"] < LEVEL).sum())
+    results = table.head(10).to_dict("records")
+    aml = ad.read_h5ad(data_folder() / WHOLE_AML)
+    contrast = ("patient_group", "AML", "control")
+    table = smt.tl.group_effects(
+        aml, "~ patient_group", "donor", labels_key="cell_type", contrast=contrast
+    ).table
+    for state, of_state in table.groupby("state"):
+        row = of_state.iloc[0][["n_donors", "n_cells", "depth_ratio"]].to_dict()
+        row |= {"below_05": float((of_state["p_value"] < LEVEL).mean()), "genes": len(of_state)}
+        row["found"] = int((of_state["adj_p_value"] < LEVEL).sum())
+        results.append({"data": "aml", "state": state} | row)
+    save("group_effects_real", results, data=[GLIOBLASTOMA, WHOLE_AML])
+
+
+ALONE = {"depth": depth, "real": real, "times": times}
 
 
 def tables() -> dict[str, str]:
@@ -306,7 +338,32 @@ def tables() -> dict[str, str]:
             },
         ),
         "depth": depth_table(),
+        "glioblastoma": markdown(
+            of_real("glioblastoma"),
+            {
+                "gene": "{variable}",
+                "log2 fold change": "{log_fc:.2f} ± {se:.2f}",
+                "adjusted p": "{adj_p_value:.4f}",
+                "lfsr": "{lfsr:.4f}",
+                "patients of 5 with this sign": "{agree}",
+            },
+        ),
+        "aml": markdown(
+            of_real("aml"),
+            {
+                "cells": "{state}",
+                "donors": "{n_donors:.0f}",
+                "depth ratio": "{depth_ratio:.2f}",
+                "genes": "{genes:,}",
+                "p < .05": "{below_05:.3f}",
+                "adjusted p < .05": "{found}",
+            },
+        ),
     }
+
+
+def of_real(data: str) -> list[dict]:
+    return [row for row in load("group_effects_real")["results"] if row["data"] == data]
 
 
 def summary(part: str) -> list[dict]:
