@@ -45,9 +45,8 @@ class GroupEffects:
     --------
     >>> import scmedal_tools as smt
     >>> found = smt.tl.group_effects(adata, "~ condition", "donor", layer="counts")
-    >>> found.samples.obs[["donor", "condition", "n_cells"]]
-                  donor condition  n_cells
-    all cells | donor_01 | control  donor_01   control       67
+    >>> found.samples.obs[["donor", "condition"]].to_numpy().tolist()[0]
+    ['donor_01', 'control']
     """
 
     table: pd.DataFrame
