@@ -141,3 +141,46 @@ class TestErrors:
         adata = study(day=ROTATE.astype(str), same="x", gaps=gaps)
         with pytest.raises(ValueError, match=message):
             bm.confounding(adata, "donor", targets)
+
+
+class TestDepth:
+    @pytest.fixture
+    def adata(self):
+        condition = np.where(DONOR < "c", "sick", "healthy")
+        cell_type = np.array(["T", "B"])[np.arange(100) % 2]
+        # Half the depth in the healthy, but not of their B cells.
+        shallow = (condition == "healthy") & (cell_type == "T")
+        depth = np.where(shallow, 400.0, 1_000.0) + np.arange(100) % 3
+        return study(condition=condition, cell_type=cell_type, depth=depth)
+
+    def test_by_group_and_type(self, adata):
+        found = bm.confounding(adata, "donor", ["condition", "cell_type"], depth_key="depth")
+        depth = found.depth.set_index(["target", "within", "level"])
+        in_t = depth.loc["condition", "cell_type T"]
+        assert in_t.loc["healthy", "counts"] == pytest.approx(401, abs=1)
+        assert in_t.loc["healthy", "ratio"] == pytest.approx(0.4, abs=0.01)
+        assert in_t.loc["sick", "ratio"] == 1
+        assert depth.loc["condition", "cell_type B"]["ratio"].min() > 0.99
+        assert depth.loc["condition", "all cells"].loc["healthy", "ratio"] == pytest.approx(
+            0.7, abs=0.01
+        )
+        assert "condition: cells of 'healthy' have 701 counts, those of 'sick' 1,001" in str(found)
+
+    def test_unit_is_the_batch(self, adata):
+        """One donor with many deep cells does not make the depth of its group."""
+        adata.obs.loc[adata.obs["donor"] == "a", "depth"] = 9_000
+        adata.obs.loc[adata.obs["donor"] != "a", "depth"] = 1_000
+        depth = bm.confounding(adata, "donor", ["condition"], depth_key="depth").depth
+        assert depth.set_index("level").loc["sick", "counts"] == 5_000
+
+    def test_alike_is_not_mentioned(self, adata):
+        adata.obs["depth"] = 1_000 + np.arange(100)
+        found = bm.confounding(adata, "donor", ["condition"], depth_key="depth")
+        assert "depth" not in str(found)
+        assert "counts" not in str(found)
+
+    @pytest.mark.parametrize("value", [0, "many"])
+    def test_what_is_no_depth_is_refused(self, adata, value):
+        adata.obs["depth"] = value
+        with pytest.raises(ValueError, match="total counts of each cell"):
+            bm.confounding(adata, "donor", ["condition"], depth_key="depth")

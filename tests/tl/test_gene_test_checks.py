@@ -122,3 +122,39 @@ class TestTrainingCells:
         new.obs["donor"] = "donor_06"
         query = smt.model.SCMEDAL_RE.load_query_data(new, model)
         assert training_cells(query).isna().all()
+
+
+class TestDepth:
+    """A group whose cells have more counts is warned of, with every method."""
+
+    @staticmethod
+    def messages(model, adata):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            smt.tl.counterfactual_de(model, adata, "size", **OPTIONS)
+        return [m for w in caught if "times the counts" in (m := str(w.message))]
+
+    def test_of_one_group(self, of_sizes):
+        adata = of_sizes.adata.copy()
+        large = (adata.obs["size"] == "large").to_numpy()
+        adata.layers["counts"] = adata.layers["counts"].toarray()
+        adata.layers["counts"][large] *= 2
+        (message,) = self.messages(of_sizes, adata)
+        depth = pd.Series(adata.layers["counts"].sum(1)).groupby(adata.obs["donor"].to_numpy())
+        medians = depth.mean().groupby(lambda donor: donor in MANY).median()
+        ratio = medians[False] / medians[True]
+        assert f"Cells of 'small' have {ratio:.2f} times the counts of those of 'large'" in message
+
+    def test_alike(self, of_sizes):
+        adata = of_sizes.adata.copy()
+        adata.layers["counts"] = np.ones(adata.shape)
+        assert not self.messages(of_sizes, adata)
+
+    def test_without_counts_by_expressed_genes(self, of_sizes):
+        adata = of_sizes.adata.copy()
+        del adata.layers["counts"]
+        expressed = (adata.X != 0).sum(1)
+        expected = pd.Series(np.asarray(expressed).ravel()).groupby(adata.obs["donor"].to_numpy())
+        medians = expected.mean().groupby(lambda donor: donor in MANY).median()
+        beyond = not 0.8 <= medians[True] / medians[False] <= 1.25
+        assert len(self.messages(of_sizes, adata)) == beyond

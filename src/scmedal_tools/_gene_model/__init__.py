@@ -14,6 +14,7 @@ from ._fit import (
     backfitting_order,
     fit_crossed_models,
     fit_mixed_model,
+    posterior_over_genes,
 )
 from ._groups import GroupSums
 from ._guess import NETWORK_SHARE, probability_of_following
@@ -35,6 +36,7 @@ __all__ = [
     "fit_crossed_models",
     "fit_mixed_model",
     "harmony_clusters",
+    "posterior_over_genes",
     "probability_of_following",
     "share_of_new",
     "state_correlation",

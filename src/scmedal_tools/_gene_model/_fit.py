@@ -168,12 +168,18 @@ def _moments(y: Tensor, probabilities: Tensor, equations: list[MixedEquations]) 
     return Moments(fixed, loc, sd, sd_of_sum)
 
 
-def posterior_over_genes(evidence: np.ndarray) -> np.ndarray:
-    """Posterior of each gene over the columns, whose frequencies are estimated."""
+def posterior_over_genes(
+    evidence: np.ndarray, further_genes: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Posterior of each gene over the columns, whose frequencies are estimated.
+
+    ``further_genes`` are numbers of genes in each column that are counted in beforehand.
+    """
     likelihood = np.exp(evidence - evidence.max(1, keepdims=True))
     frequencies = np.full(evidence.shape[1], 1 / evidence.shape[1])
     for _ in range(EM_STEPS):
         posterior = likelihood * frequencies
         posterior /= posterior.sum(1, keepdims=True)
-        frequencies = posterior.mean(0)
+        genes = posterior.sum(0) + further_genes
+        frequencies = genes / genes.sum()
     return posterior

@@ -11,6 +11,8 @@ from scipy.stats.contingency import association
 
 from scmedal_tools._checks import check_obs
 
+from ._depth import conclusions_on_depth, depth_of_levels
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,19 +41,30 @@ class Confounding:
     """A row for each pair of columns."""
     tables: dict[tuple[str, str], pd.DataFrame]
     """Number of cells of each pair, levels of the group x levels of the target."""
+    depth: pd.DataFrame | None = None
+    """Counts of a cell by level of each target, if a column with them was named."""
 
     def __str__(self) -> str:
-        return "\n".join(
+        lines = [
             f"{row.group}, {row.target}: {row.nesting}, Cramér's V {row.cramers_v:.2f}. "
             f"{row.conclusion}"
             for row in self.summary.itertuples()
-        )
+        ]
+        if self.depth is not None:
+            lines += conclusions_on_depth(self.depth)
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return self.summary._repr_html_()
 
 
-def confounding(adata: AnnData, batch_key: str, target_keys: Sequence[str]) -> Confounding:
+def confounding(
+    adata: AnnData,
+    batch_key: str,
+    target_keys: Sequence[str],
+    *,
+    depth_key: str | None = None,
+) -> Confounding:
     """Say which columns are confounded, and so which claims the data cannot support.
 
     Cramér's V is the plain one, without correction for bias: it is 1 exactly where one column
@@ -66,6 +79,9 @@ def confounding(adata: AnnData, batch_key: str, target_keys: Sequence[str]) -> C
         Column with the batches.
     target_keys
         Columns about which claims are to be made, such as cell type or diagnosis.
+    depth_key
+        Column with the total counts of each cell, such as scanpy's ``"total_counts"``. Genes seem
+        to differ between groups whose cells were sequenced to another depth.
 
     Returns
     -------
@@ -75,12 +91,16 @@ def confounding(adata: AnnData, batch_key: str, target_keys: Sequence[str]) -> C
         ``"identical"``, ``"crossed"`` (every combination contains cells) or ``"partly crossed"``;
         ``n_groups`` and ``n_targets``, the numbers of levels; ``fewest_groups``, in how many
         groups the rarest level of the target occurs; and a ``conclusion``. ``tables`` has the
-        contingency tables, by (group, target). ``print`` shows the conclusions.
+        contingency tables, by (group, target). ``print`` shows the conclusions. With ``depth_key``
+        ``depth`` has, for each level of a ``target``, in all cells and ``within`` each level of
+        the other targets, ``counts``, the median over batches of the mean counts of a cell, and
+        their ``ratio`` to those of the deepest level.
 
     Raises
     ------
     ValueError
-        If a column does not exist, has missing values, has a single level or is named twice.
+        If a column does not exist, has missing values, has a single level or is named twice, or
+        the depth is not a positive number.
 
     Examples
     --------
@@ -110,7 +130,9 @@ def confounding(adata: AnnData, batch_key: str, target_keys: Sequence[str]) -> C
         {"group": group, "target": target, **_facts(group, target, table)}
         for (group, target), table in tables.items()
     )
-    return Confounding(summary, tables)
+    if depth_key is None:
+        return Confounding(summary, tables)
+    return Confounding(summary, tables, depth_of_levels(adata, depth_key, columns, batch_key))
 
 
 def _facts(group: str, target: str, table: pd.DataFrame) -> dict:

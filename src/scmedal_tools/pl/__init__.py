@@ -20,6 +20,7 @@ from scmedal_tools.pl._donor_prediction import donor_prediction
 from scmedal_tools.pl._embeddings import embeddings
 from scmedal_tools.pl._gene_shifts import gene_shifts
 from scmedal_tools.pl._genomap_panel import genomap_panel
+from scmedal_tools.pl._group_effects import group_effects
 from scmedal_tools.pl._scores import scores
 from scmedal_tools.pl._training import training
 from scmedal_tools.pl._variance_components import variance_components
@@ -39,6 +40,7 @@ __all__ = [
     "embeddings",
     "gene_shifts",
     "genomap_panel",
+    "group_effects",
     "scores",
     "training",
     "variance_components",

@@ -12,13 +12,16 @@ from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
 from ._genomap_images import GenomapImages, genomap_images
 from ._genomap_layout import genomap_layout
+from ._group_effects import GroupEffects, group_effects
 from ._projection_stack import projection_stack
+from ._pseudobulk_de import pseudobulk_de
 from ._umap import umap
 from ._variance_components import variance_components
 
 __all__ = [
     "EffectsDiagnostics",
     "GenomapImages",
+    "GroupEffects",
     "admissibility",
     "batch_similarity",
     "combine",
@@ -31,7 +34,9 @@ __all__ = [
     "embed",
     "genomap_images",
     "genomap_layout",
+    "group_effects",
     "projection_stack",
+    "pseudobulk_de",
     "umap",
     "variance_components",
 ]

@@ -19,6 +19,7 @@ from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part
 from ._counterfactual_means import check_alike, draws_of, group_means
 from ._gene_test_checks import (
     Method,
+    check_depth,
     check_numbers,
     check_statsmodels,
     check_training_cells,
@@ -140,7 +141,9 @@ def counterfactual_de(
     UserWarning
         If there are fewer cells than asked for, so few donors that no p-value of Mann-Whitney's
         test is below 0.05, with ``"lme"``, or if p-values of any method are too small as the
-        smaller group has the donors with more training cells, in all or like those of ``label``.
+        smaller group has the donors with more training cells, in all or like those of ``label``,
+        or as cells of one group have 1.25 times the counts of those of the other, or more (by
+        ``layers["counts"]``; without, by the number of expressed genes).
 
     Notes
     -----
@@ -160,7 +163,9 @@ def counterfactual_de(
     ``p_value`` of all methods takes the posterior means as they are, with ``posterior_sd`` beside
     it.
 
-    A difference is one between donors as the model describes them. It is not causal.
+    A difference is one between donors as the model describes them. It is not causal. These are the
+    paper's analyses; :func:`~scmedal_tools.tl.group_effects` finds more, takes covariates and
+    pairs, and is not misled by depth.
 
     References
     ----------
@@ -197,6 +202,8 @@ def counterfactual_de(
     pixels = None if layout is None else _pixels(layout, first.gene_names)
     projected = _copied(adata, _drawn(adata, setup, cells, labels_key, label, seed))
     check_training_cells(models, projected, donors, in_group, label)
+    in_memory = projected if adata.isbacked else adata
+    check_depth(in_memory, setup, of_donors, group, reference)
 
     means = np.mean([_donor_means(m, projected, donors, swap) for m in models], axis=0)
     draws = np.empty((n_samples, *means.shape))

@@ -1,4 +1,4 @@
-"""How many training cells the effects of each batch are estimated from."""
+"""States of cells, and how many training cells the effects of each batch are estimated from."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ def training_cells(model: SCMEDAL_RE, like: AnnData | MuData | None = None) -> p
     if not model.module.has_gene_effects:
         return _registered(model)
     sizes = effects.factors[0].sizes.cpu()  # batches x states
-    if like is None:
-        counts = sizes.sum(1)
-    else:
-        minibatches = model._minibatches(like, None, None, None)
-        states = torch.cat([model._state_of(tensors).cpu() for tensors in minibatches])
-        counts = sizes[:, states].mean(1)
+    counts = sizes.sum(1) if like is None else sizes[:, states_of(model, like)].mean(1)
     return pd.Series(counts.numpy(), model.batch_names)
+
+
+@torch.inference_mode()
+def states_of(model: SCMEDAL_RE, cells: AnnData | MuData) -> np.ndarray:
+    """State of each cell, ``(n_cells,)``."""
+    minibatches = model._minibatches(cells, None, None, None)
+    return torch.cat([model._state_of(tensors).cpu() for tensors in minibatches]).numpy()
 
 
 def _registered(model: SCMEDAL_RE) -> pd.Series:

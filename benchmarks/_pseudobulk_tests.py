@@ -1,0 +1,56 @@
+"""Tests of sums of counts that other packages offer, for comparison; rows are samples."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special, stats
+from statsmodels.nonparametric.smoothers_lowess import lowess
+
+NEWTON_STEPS = 50
+
+
+def moderated_t(
+    values: np.ndarray, design: np.ndarray, contrast: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """P-values of a contrast by limma's moderated t (Smyth 2004), for each gene."""
+    weights = np.ones_like(values) if weights is None else weights
+    freedom = len(design) - design.shape[1]
+    information = np.einsum("ng,np,nq->gpq", weights, design, design)
+    inverse = np.linalg.inv(information)
+    score = np.einsum("ng,ng,np->gp", weights, values, design)
+    coefficients = np.einsum("gpq,gq->gp", inverse, score)
+    residuals = values - design @ coefficients.T
+    variance = np.maximum((weights * residuals**2).sum(0) / freedom, 1e-10)
+    moderated, prior_freedom = _moderate(variance, freedom)
+    se = np.sqrt(moderated * np.einsum("p,gpq,q->g", contrast, inverse, contrast))
+    return 2 * stats.t.sf(np.abs(coefficients @ contrast / se), freedom + prior_freedom)
+
+
+def voom_weights(values: np.ndarray, sizes: np.ndarray, design: np.ndarray) -> np.ndarray:
+    """Precision of base 2 logarithms of counts per million by their trend (Law et al. 2014)."""
+    fitted = design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    freedom = len(design) - design.shape[1]
+    root_sd = (((values - fitted) ** 2).sum(0) / freedom) ** 0.25
+    to_counts = np.log2(sizes + 1) - np.log2(1e6)
+    trend = lowess(root_sd, values.mean(0) + to_counts.mean(), frac=0.5)
+    trend = trend[np.unique(trend[:, 0], return_index=True)[1]]
+    return np.interp(fitted + to_counts[:, None], *trend.T) ** -4
+
+
+def log_cpm(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Base 2 logarithms of counts per million."""
+    return np.log2((counts + 0.5) / (sizes[:, None] + 1) * 1e6)
+
+
+def _moderate(variance: np.ndarray, freedom: int) -> tuple[np.ndarray, float]:
+    """Variances shrunken to their prior, and its degrees of freedom."""
+    z = np.log(variance) - special.digamma(freedom / 2) + np.log(freedom / 2)
+    excess = z.var(ddof=1) - special.polygamma(1, freedom / 2)
+    if excess <= 0:
+        return np.full_like(variance, np.exp(z.mean())), np.inf
+    half = 0.5 + 1 / excess
+    for _ in range(NEWTON_STEPS):  # the inverse of the trigamma function
+        value = special.polygamma(1, half)
+        half += value * (1 - value / excess) / special.polygamma(2, half)
+    prior = np.exp(z.mean() + special.digamma(half) - np.log(half))
+    return (2 * half * prior + freedom * variance) / (2 * half + freedom), 2 * half

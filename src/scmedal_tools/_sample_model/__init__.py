@@ -1,0 +1,20 @@
+"""Mixed models of samples, fitted to sums of counts: what conditions and covariates change.
+
+``_counts`` sums the counts of every sample and state and says how precise they are, ``_nested``
+solves a mixed model for known variances, ``_fit`` finds the variances and tests contrasts.
+"""
+
+from ._counts import CountSums, Response, sum_counts
+from ._fit import Estimates, SampleFit, fit_samples
+from ._nested import NestedModel, Solution
+
+__all__ = [
+    "CountSums",
+    "Estimates",
+    "NestedModel",
+    "Response",
+    "SampleFit",
+    "Solution",
+    "fit_samples",
+    "sum_counts",
+]

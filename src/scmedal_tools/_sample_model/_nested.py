@@ -1,0 +1,103 @@
+"""Solution of a mixed model with nested random intercepts, for known variances."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Solution(NamedTuple):
+    """What :meth:`NestedModel.solve` finds for every gene."""
+
+    coefficients: np.ndarray
+    """Genes x coefficients."""
+    covariance: np.ndarray
+    """Their covariance, genes x coefficients x coefficients."""
+    evidence: np.ndarray
+    """Restricted log-likelihood up to a constant, by gene."""
+
+
+class NestedModel:
+    r"""Equations of ``y ~ X + (1 | row) + (1 | unit) + ...``, for each gene and known variances.
+
+    A row is a sample, or a sample in a state, and has a sampling variance of its own. Levels are
+    nested, so that what is left of the equations once one is absorbed are weighted sums again,
+    over fewer units: no matrix of all samples is inverted.
+
+    Parameters
+    ----------
+    response
+        Rows x genes.
+    noise
+        Sampling variance of every response, rows x genes.
+    design
+        Rows x coefficients, of full rank.
+    levels
+        For each level of nesting, the finest first, the unit of every row. Rows of a unit follow
+        each other.
+    """
+
+    def __init__(
+        self,
+        response: np.ndarray,
+        noise: np.ndarray,
+        design: np.ndarray,
+        levels: Sequence[np.ndarray] = (),
+    ):
+        n_rows, n_genes = response.shape
+        shared = np.broadcast_to(design, (n_genes, *design.shape))
+        self.columns = np.concatenate([shared, response.T[:, :, None]], axis=2)
+        self.noise = np.ascontiguousarray(noise.T)
+        self.starts = [_starts(a, b) for a, b in pairwise([np.arange(n_rows), *levels])]
+
+    def solve(self, variances: Sequence[float]) -> Solution:
+        """Fixed effects, given the variances of the rows and of each level."""
+        weights = 1 / (self.noise + variances[0])
+        sums = weights[:, :, None] * self.columns
+        products = self.columns.mT @ sums
+        log_determinant = -np.log(weights).sum(1)
+        for starts, variance in zip(self.starts, variances[1:], strict=True):
+            weights, sums = (np.add.reduceat(x, starts, axis=1) for x in (weights, sums))
+            growth = 1 + variance * weights
+            products -= sums.mT @ (sums * (variance / growth)[:, :, None])
+            log_determinant += np.log(growth).sum(1)
+            weights, sums = weights / growth, sums / growth[:, :, None]
+        information, score = products[:, :-1, :-1], products[:, :-1, -1]
+        covariance = np.linalg.inv(information)
+        coefficients = (covariance @ score[:, :, None])[:, :, 0]
+        squares = products[:, -1, -1] - (score * coefficients).sum(1)
+        log_determinant += np.linalg.slogdet(information).logabsdet
+        return Solution(coefficients, covariance, -0.5 * (log_determinant + squares))
+
+    def effects(self, variances: Sequence[float], coefficients: np.ndarray) -> np.ndarray:
+        """Sum of the random effects of each row given the fixed ones (BLUP), rows x genes."""
+        residuals = self.columns[:, :, -1] - np.einsum(
+            "gnp,gp->gn", self.columns[:, :, :-1], coefficients
+        )
+        weights = 1 / (self.noise + variances[0])
+        sums = weights * residuals
+        absorbed = [(weights, sums)]
+        for starts, variance in zip(self.starts, variances[1:], strict=True):
+            weights, sums = (np.add.reduceat(x, starts, axis=1) for x in (weights, sums))
+            absorbed.append((weights, sums))
+            growth = 1 + variance * weights
+            weights, sums = weights / growth, sums / growth
+        total = np.zeros((len(residuals), 1))
+        steps = zip(self.starts, variances[1:], absorbed[1:], absorbed, strict=False)
+        for starts, variance, (weights, sums), (inner, _) in reversed(list(steps)):
+            total = total + variance * (sums - weights * total) / (1 + variance * weights)
+            total = np.repeat(total, np.diff(np.append(starts, inner.shape[1])), axis=1)
+        weights, sums = absorbed[0]
+        return (total + variances[0] * (sums - weights * total)).T
+
+
+def _starts(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
+    """Where, among the units of the inner level, each unit of the outer one begins."""
+    first = np.flatnonzero(np.append(True, inner[1:] != inner[:-1]))
+    of_units = outer[first]
+    return np.flatnonzero(np.append(True, of_units[1:] != of_units[:-1]))

@@ -1,0 +1,282 @@
+"""What conditions and covariates change, per gene and cell type, when donors vary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import anndata
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import stats
+
+from scmedal_tools._depth import warn_of_depth
+from scmedal_tools._sample_model import Response, fit_samples
+
+from ._sample_design import sample_design
+from ._sample_sums import labels_of, merge_states, sample_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scmedal_tools._sample_model import SampleFit
+    from scmedal_tools.model import SCMEDAL_RE
+
+    from ._sample_design import Contrast, SampleDesign
+    from ._sample_sums import StateSums
+
+OVERALL = "overall"
+# Of what is not measured, in natural logarithms: nothing that is has a weight near it.
+NOT_MEASURED = 1e4
+# Up to a ratio of one half p-values are right, see benchmarks/group_effects.py.
+MEASURED_DEPTH_RATIO = 2.0
+MEASURED = (
+    "Up to twofold the p-values were right where it was measured. Thin the counts of the deeper "
+    "samples to the depth of the others (scanpy.pp.downsample_counts), and see what remains."
+)
+
+
+@dataclass(frozen=True)
+class GroupEffects:
+    """Result of :func:`group_effects`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> found = smt.tl.group_effects(adata, "~ condition", "donor", layer="counts")
+    >>> found.samples.obs[["donor", "condition"]].to_numpy().tolist()[0]
+    ['donor_01', 'control']
+    """
+
+    table: pd.DataFrame
+    """A row for each gene, state and contrast."""
+    samples: AnnData
+    """What the model was fitted to, samples in a state x genes."""
+
+
+def group_effects(
+    adata: AnnData,
+    formula: str,
+    donor_key: str,
+    *,
+    contrast: Contrast | Mapping[str, Contrast] | None = None,
+    labels_key: str | None = None,
+    model: SCMEDAL_RE | None = None,
+    sample_key: str | None = None,
+    layer: str | None = None,
+    size_factor_key: str | None = None,
+    min_cells: int = 10,
+    min_counts: float = 3.0,
+) -> GroupEffects:
+    r"""Estimate what conditions change in every gene, with donors as random effects.
+
+    Counts are summed over the cells of each sample and cell type; a mixed model of each gene is
+    fitted to their logarithms, which knows from the cells how precise each sum is. No network is
+    needed. A sample is what a donor has under one combination of the formula's variables, so that
+    a condition may differ between donors or within them (pairs, visits).
+
+    Parameters
+    ----------
+    adata
+        Cells x genes with raw counts, in memory or backed.
+    formula
+        Of properties of samples, such as ``"~ condition + age + sex"``; interactions and functions
+        as in :mod:`formulaic`.
+    donor_key
+        Column of ``obs`` with the donors, the random effects.
+    contrast
+        What to estimate: the name of a coefficient; ``(column, group, reference)``; weights of all
+        coefficients; a list of coefficients, which are tested at once, without an estimate; or
+        several of these by names, as a dictionary. By default every coefficient but the intercept.
+    labels_key
+        Column of ``obs`` with cell types or states: effects are estimated in each, and over all of
+        them. By default all cells are of one.
+    model
+        Trained :class:`~scmedal_tools.model.SCMEDAL_RE` of the donors, whose states of the content
+        take the place of cell types where there are none.
+    sample_key
+        Column of ``obs`` with samples, where donors have several with the same values of the
+        formula's variables, or numbers that vary within a donor.
+    layer
+        Layer with the raw counts; ``None`` for ``adata.X``.
+    size_factor_key
+        Column of ``obs`` with the total counts of each cell over all genes, where ``adata`` has
+        only some of them. By default the sum of the counts at hand.
+    min_cells
+        Fewest cells of a sample in a state; a sample with less is left out there.
+    min_counts
+        Fewest counts of a gene in the mean of the samples in a state; genes with less are not
+        tested there.
+
+    Returns
+    -------
+    GroupEffects
+        ``table`` has the columns
+
+        - ``variable``, the gene; ``state``, a cell type, ``"overall"`` for what all of them have
+          in common, or ``"all cells"`` without types; and ``contrast``.
+        - ``log_fc``: the effect, as a difference of base 2 logarithms, and ``se``, its standard
+          error. Both are missing where several coefficients are tested.
+        - ``p_value``, and ``adj_p_value``, adjusted by Benjamini and Hochberg's procedure over the
+          genes of a state.
+        - ``lfsr``: local false sign rate, the probability that the effect has not the sign that it
+          seems to have.
+        - ``n_donors``, ``n_samples`` and ``n_cells`` it rests on.
+        - ``depth_ratio``: factor by which the counts of a cell differ with the contrast.
+
+        ``samples`` has a row for each sample and state: base 2 logarithms of counts per million in
+        ``X``, what the model makes of the sample in ``layers["fitted"]``, and in ``obs`` its
+        ``state``, the donor, the variables, ``n_cells`` and ``depth``, the mean counts of a cell.
+        Genes that are not tested in a state are missing in its rows.
+
+    Raises
+    ------
+    ImportError
+        If formulaic-contrasts is not installed.
+    ValueError
+        If there are no raw counts, a column is missing or has gaps, a number varies within a
+        sample, coefficients cannot be told apart, or samples, donors or counts are too few.
+
+    Warns
+    -----
+    UserWarning
+        For states that have too few samples, and where cells differ in depth more than twofold
+        with the contrast.
+
+    Notes
+    -----
+    With the counts :math:`Y_{js}` of a gene in sample :math:`j` and state :math:`s`, the size
+    :math:`N_{js}` of the sample (a trimmed mean over genes), and the overdispersion
+    :math:`\phi_s` of the counts of cells within samples,
+
+    .. math::
+
+        \log \frac{Y_{js} + \phi_s / 2}{N_{js}}
+        = c_s + x_j^\top \beta_s + b_{k(j)} + d_{js} + e_{js},
+        \qquad e_{js} \sim N\!\Big(0, \frac{\phi_s}{N_{js} \, p_s}\Big)
+
+    with random effects of the donor, :math:`b`, where it has several samples, and of the sample,
+    :math:`d`. Their variances have a prior that is estimated from all genes, and everything is
+    averaged over their posterior. *Overall* all states have the same :math:`\beta`, and the
+    donor's :math:`b` in common.
+
+    An effect is a difference between samples. Whether the condition causes it depends on how
+    donors came to it.
+
+    References
+    ----------
+    Crowell et al., Nature Communications 2020 (sums of counts); Law et al., Genome Biology 2014
+    (their precision); Smyth, Statistical Applications in Genetics 2004 (a prior of variances);
+    Stephens, Biostatistics 2017 (local false sign rate).
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> found = smt.tl.group_effects(
+    ...     adata, "~ condition", "donor", labels_key="cell_type", layer="counts", min_cells=5
+    ... )
+    >>> found.table.sort_values("p_value")[["variable", "state", "log_fc", "lfsr"]].shape[1]
+    4
+    """
+    design = sample_design(adata, formula, donor_key, sample_key, contrast)
+    labels = labels_of(adata, labels_key, model)
+    states = sample_sums(adata, design, labels, layer, size_factor_key, min_cells, min_counts)
+    fitted = [_fitted(state, design) for state in states]
+    tables = [table for state in fitted for table in _tables(design, *state)]
+    if len(states) > 1:
+        tables += _overall(fitted, design)
+    table = pd.concat(tables, ignore_index=True)
+    warn_of_depth(table, MEASURED_DEPTH_RATIO, MEASURED)
+    return GroupEffects(table, _samples(adata, design, fitted))
+
+
+class _Fitted(NamedTuple):
+    state: StateSums
+    response: Response
+    fit: SampleFit
+
+
+def _fitted(state: StateSums, design: SampleDesign) -> _Fitted:
+    response = state.sums.response(state.sums.sizes())
+    matrix = design.matrix.to_numpy()[state.sample]
+    levels = [design.donor[state.sample]] if design.has_repeats(state.sample) else []
+    contrasts = list(design.contrasts.values())
+    return _Fitted(state, response, fit_samples(response, matrix, levels, contrasts))
+
+
+def _overall(fitted: list[_Fitted], design: SampleDesign) -> list[pd.DataFrame]:
+    """What all states have in common: one effect, and a donor's deviation in all of them."""
+    genes = fitted[0].state.genes
+    for part in fitted[1:]:
+        genes = genes.union(part.state.genes, sort=False)
+    sample = np.concatenate([part.state.sample for part in fitted])
+    of_state = np.repeat(np.arange(len(fitted)), [len(part.state.sample) for part in fitted])
+    order = np.lexsort((of_state, sample))  # rows of a sample, and of a donor, in succession
+    response = Response(
+        np.zeros((len(sample), len(genes))), np.full((len(sample), len(genes)), NOT_MEASURED)
+    )
+    for i, part in enumerate(fitted):
+        where = np.ix_(of_state == i, genes.get_indexer(part.state.genes))
+        for total, values in zip(response, part.response, strict=True):
+            total[where] = values
+    response = Response(*(values[order] for values in response))
+    sample, of_state = sample[order], of_state[order]
+    # Intercepts of all states but the first, which has that of the formula.
+    intercepts = np.eye(len(fitted))[of_state][:, 1:]
+    matrix = np.hstack([intercepts, design.matrix.to_numpy()[sample]])
+    contrasts = [
+        np.hstack([np.zeros((len(weights), intercepts.shape[1])), weights])
+        for weights in design.contrasts.values()
+    ]
+    levels = [design.donor[sample]]
+    if design.has_repeats(np.unique(sample)):
+        levels.insert(0, sample)
+    fit = fit_samples(response, matrix, levels, contrasts)
+    merged = merge_states([part.state for part in fitted], OVERALL, genes)
+    return _tables(design, merged, response, fit)
+
+
+def _tables(
+    design: SampleDesign, state: StateSums, response: Response, fit: SampleFit
+) -> list[pd.DataFrame]:
+    """A table for each contrast."""
+    tables = []
+    for (name, weights), found in zip(design.contrasts.items(), fit.contrasts, strict=True):
+        single = len(weights) == 1
+        p_values = found.p_values()
+        tables.append(
+            pd.DataFrame(
+                {
+                    "variable": state.genes,
+                    "state": state.name,
+                    "contrast": name,
+                    "log_fc": found.mean / np.log(2) if single else np.nan,
+                    "se": found.sd / np.log(2) if single else np.nan,
+                    "p_value": p_values,
+                    "adj_p_value": stats.false_discovery_control(p_values),
+                    "lfsr": found.lfsr() if single else np.nan,
+                    **state.numbers(design, weights),
+                }
+            )
+        )
+    return tables
+
+
+def _samples(adata: AnnData, design: SampleDesign, fitted: list[_Fitted]) -> AnnData:
+    """Samples in each state, as base 2 logarithms of counts per million."""
+    parts = []
+    for state, response, fit in fitted:
+        obs = design.samples.iloc[state.sample].assign(
+            state=state.name, n_cells=state.sums.n_cells, depth=state.depth
+        )
+        obs.index += f" | {state.name}"
+        part = AnnData(_log_cpm(response.values), obs, pd.DataFrame(index=state.genes))
+        part.layers["fitted"] = _log_cpm(fit.fixed + fit.effects)
+        parts.append(part)
+    samples = anndata.concat(parts, join="outer", fill_value=np.nan)
+    return samples[:, adata.var_names[adata.var_names.isin(samples.var_names)]].copy()
+
+
+def _log_cpm(log_shares: np.ndarray) -> np.ndarray:
+    return (log_shares + np.log(1e6)) / np.log(2)

@@ -1,0 +1,141 @@
+"""Differential expression of summed counts by PyDESeq2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ._sample_design import sample_design
+from ._sample_sums import labels_of, sample_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+    from ._sample_design import Contrast, SampleDesign
+    from ._sample_sums import StateSums
+
+
+def pseudobulk_de(
+    adata: AnnData,
+    formula: str,
+    donor_key: str,
+    *,
+    contrast: Contrast | Mapping[str, Contrast] | None = None,
+    labels_key: str | None = None,
+    sample_key: str | None = None,
+    layer: str | None = None,
+    min_cells: int = 10,
+    min_counts: float = 3.0,
+) -> pd.DataFrame:
+    """Test what conditions and covariates change in sums of counts, by PyDESeq2.
+
+    The counts of the cells of each sample and cell type are summed, and PyDESeq2 fits a negative
+    binomial model to the sums: an independent check of :func:`~scmedal_tools.tl.group_effects`,
+    which takes the same arguments and gives the same columns.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes with raw counts, in memory or backed.
+    formula
+        Of properties of samples, such as ``"~ condition + age"``. Where donors have several
+        samples each, the donor has to be in it, as in ``"~ donor + condition"``.
+    donor_key
+        Column of ``obs`` with the donors.
+    contrast, labels_key, sample_key, layer, min_cells, min_counts
+        See :func:`~scmedal_tools.tl.group_effects`; a contrast of several coefficients at once is
+        not offered.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of ``table`` of :func:`~scmedal_tools.tl.group_effects` but ``lfsr``. Effects
+        are differences of base 2 logarithms, not shrunken. Genes with an outlier (Cook's distance)
+        have no p-value, and no part in the adjustment.
+
+    Raises
+    ------
+    ImportError
+        If PyDESeq2 or formulaic-contrasts is not installed.
+    ValueError
+        As :func:`~scmedal_tools.tl.group_effects`, if donors have several samples and are not in
+        the formula, or a contrast has several rows.
+
+    Warns
+    -----
+    UserWarning
+        For states that have too few samples.
+
+    References
+    ----------
+    Love et al., Genome Biology 2014 (DESeq2); Muzellec et al., Bioinformatics 2023 (PyDESeq2).
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> table = smt.tl.pseudobulk_de(adata, "~ condition", "donor", layer="counts")
+    >>> table.sort_values("p_value").head(10)[["variable", "log_fc", "adj_p_value"]].shape
+    (10, 3)
+    """
+    try:
+        import pydeseq2  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'tl.pseudobulk_de needs PyDESeq2. Run:\npip install "scmedal-tools[genes]"'
+        ) from error
+    design = sample_design(adata, formula, donor_key, sample_key, contrast)
+    if design.has_repeats(np.arange(len(design.samples))) and not design.has_donors:
+        raise ValueError(
+            f"Donors have several samples each, which PyDESeq2 would take for independent: put "
+            f"{donor_key!r} into the formula, or take tl.group_effects, where donors are random."
+        )
+    for name, weights in design.contrasts.items():
+        if len(weights) > 1:
+            raise ValueError(
+                f"contrast {name!r} tests several coefficients at once: take tl.group_effects."
+            )
+    labels = labels_of(adata, labels_key)
+    states = sample_sums(adata, design, labels, layer, None, min_cells, min_counts)
+    tables = [table for state in states for table in _tables(state, design)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _tables(state: StateSums, design: SampleDesign) -> list[pd.DataFrame]:
+    """A table for each contrast."""
+    from pydeseq2.dds import DeseqDataSet
+    from pydeseq2.ds import DeseqStats
+
+    samples = design.samples.iloc[state.sample]
+    counts = pd.DataFrame(state.sums.counts.astype(int), samples.index, state.genes)
+    matrix = design.matrix.iloc[state.sample]
+    fitted = DeseqDataSet(counts=counts, metadata=samples, design=matrix, quiet=True, n_cpus=1)
+    fitted.deseq2()
+    tables = []
+    for name, weights in design.contrasts.items():
+        tested = DeseqStats(fitted, contrast=weights[0], independent_filter=False, quiet=True)
+        tested.summary()
+        found = tested.results_df
+        p_values = found["pvalue"].to_numpy()
+        adjusted = np.full(len(p_values), np.nan)
+        known = ~np.isnan(p_values)
+        adjusted[known] = stats.false_discovery_control(p_values[known])
+        tables.append(
+            pd.DataFrame(
+                {
+                    "variable": found.index,
+                    "state": state.name,
+                    "contrast": name,
+                    "log_fc": found["log2FoldChange"].to_numpy(),
+                    "se": found["lfcSE"].to_numpy(),
+                    "p_value": p_values,
+                    "adj_p_value": adjusted,
+                    **state.numbers(design, weights),
+                }
+            )
+        )
+    return tables

@@ -1,0 +1,186 @@
+"""Samples, the design of a study by a formula, and contrasts of its coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scmedal_tools._checks import check_obs
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+MIN_FREEDOM = 2
+"""Samples more than coefficients."""
+
+type Contrast = str | tuple[str, str, str] | Sequence[str] | np.ndarray | pd.Series
+"""A coefficient by its name, ``(column, group, reference)``, several coefficients that are tested
+at once, or weights of all coefficients."""
+
+
+@dataclass(frozen=True)
+class SampleDesign:
+    """Samples, and what the model knows of them."""
+
+    samples: pd.DataFrame
+    """A row for each sample, those of a donor one after the other: donor and variables."""
+    matrix: pd.DataFrame
+    """Samples x coefficients."""
+    of_cells: np.ndarray
+    """Sample of each cell, by position."""
+    contrasts: dict[str, np.ndarray]
+    """By name, rows of the contrast x coefficients."""
+    donor: np.ndarray
+    """Donor of each sample, from 0."""
+    has_donors: bool
+    """Whether donors are in the formula."""
+
+    def supports(self, samples: np.ndarray) -> bool:
+        """Whether some of the samples suffice to estimate the coefficients and test the contrasts.
+
+        What does not vary within donors has to leave a degree of freedom between them.
+        """
+        x, donor = self.matrix.to_numpy()[samples], self.donor[samples]
+        if len(x) - x.shape[1] < MIN_FREEDOM or np.linalg.matrix_rank(x) < x.shape[1]:
+            return False
+        means = pd.DataFrame(x).groupby(donor).transform("mean").to_numpy()
+        between = np.isclose(x, means).all(0)
+        if len(np.unique(donor)) > np.linalg.matrix_rank(x[:, between]):
+            return True
+        return not any(weights[:, between].any() for weights in self.contrasts.values())
+
+    def has_repeats(self, samples: np.ndarray) -> bool:
+        """Whether a donor has several of these samples."""
+        return len(np.unique(self.donor[samples])) < len(samples)
+
+
+def sample_design(
+    adata: AnnData,
+    formula: str,
+    donor_key: str,
+    sample_key: str | None,
+    contrast: Contrast | Mapping[str, Contrast] | None,
+) -> SampleDesign:
+    """Read the samples of a formula from the cells.
+
+    Raises
+    ------
+    ImportError
+        If formulaic-contrasts is not installed.
+    ValueError
+        If a column is missing or has gaps, a number varies within a sample, coefficients cannot be
+        told apart, there are too few samples or donors, or a contrast is not one of the formula's.
+    """
+    try:
+        from formulaic import Formula
+        from formulaic_contrasts import FormulaicContrasts
+    except ImportError as error:
+        raise ImportError(
+            'A formula needs formulaic-contrasts. Run:\npip install "scmedal-tools[genes]"'
+        ) from error
+    check_obs(adata, donor_key, what="donor_key")
+    variables = sorted(Formula(formula).required_variables)
+    for name in variables:
+        check_obs(adata, name, what="formula")
+    obs = pd.DataFrame({name: _plain(adata.obs[name]) for name in [donor_key, *variables]})
+    if sample_key is None:
+        numbers = [name for name in variables if pd.api.types.is_numeric_dtype(obs[name])]
+        keys = [donor_key, *(name for name in variables if name not in (donor_key, *numbers))]
+    else:
+        check_obs(adata, sample_key, what="sample_key")
+        keys = [donor_key, sample_key]
+        obs[sample_key] = _plain(adata.obs[sample_key])
+    of_cells = obs.groupby(keys, observed=True, sort=True).ngroup().to_numpy()
+    samples = obs.groupby(of_cells).first()
+    varying = [
+        name for name in obs if (obs[name].to_numpy() != samples[name].to_numpy()[of_cells]).any()
+    ]
+    if varying:
+        raise ValueError(
+            f"{varying[0]!r} varies within {'a sample' if sample_key else 'the cells of a donor'}:"
+            " variables of the formula are properties of samples. Name the column with the samples"
+            " by sample_key, or average the variable over their cells."
+        )
+    # Names of samples that tell donors apart too.
+    samples.index = samples[list(dict.fromkeys(keys))].astype(str).agg(" | ".join, axis=1)
+    parsed = FormulaicContrasts(samples, formula)
+    matrix = pd.DataFrame(parsed.design_matrix).astype(float)
+    if np.linalg.matrix_rank(matrix) < matrix.shape[1]:
+        raise ValueError(
+            f"The coefficients of {formula!r} cannot be told apart in {len(samples)} samples "
+            f"({', '.join(matrix)}): one is a combination of others. Leave a variable out."
+        )
+    donor = pd.factorize(samples[donor_key])[0]
+    contrasts = _named(parsed, matrix, donor_key, contrast)
+    design = SampleDesign(samples, matrix, of_cells, contrasts, donor, donor_key in variables)
+    if not design.supports(np.arange(len(samples))):
+        raise ValueError(
+            f"{len(samples)} samples of {donor.max() + 1} donors are too few for the "
+            f"{matrix.shape[1]} coefficients of {formula!r}: the donors of a group have to be "
+            "compared with each other. Leave out variables, or add donors."
+        )
+    return design
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    """Numbers as they are, everything else as categories that have cells, in their order."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return column
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(str).astype("category")
+    return column.cat.remove_unused_categories()
+
+
+def _named(
+    parsed: Any,
+    matrix: pd.DataFrame,
+    donor_key: str,
+    contrast: Contrast | Mapping[str, Contrast] | None,
+) -> dict[str, np.ndarray]:
+    """Contrasts by name; by default all coefficients but the intercept and the donors."""
+    if contrast is None:
+        nuisance = ("Intercept", f"{donor_key}[")
+        contrast = {name: name for name in matrix if not name.startswith(nuisance)}
+    if not isinstance(contrast, Mapping):
+        contrast = {_name(contrast): contrast}
+    if not contrast:
+        raise ValueError("The formula has no variable: there is nothing to estimate or test.")
+    return {name: _weights(parsed, matrix, value) for name, value in contrast.items()}
+
+
+def _name(contrast: Contrast) -> str:
+    if isinstance(contrast, str):
+        return contrast
+    if isinstance(contrast, tuple):
+        column, group, reference = contrast
+        return f"{column}: {group} - {reference}"
+    if isinstance(contrast, (np.ndarray, pd.Series)):
+        return "contrast"
+    return " & ".join(contrast)
+
+
+def _weights(parsed: Any, matrix: pd.DataFrame, contrast: Contrast) -> np.ndarray:
+    if isinstance(contrast, tuple):
+        column, group, reference = contrast
+        weights = parsed.contrast(column, reference, group).to_numpy(dtype=float)
+    elif isinstance(contrast, (np.ndarray, pd.Series)):
+        weights = np.asarray(contrast, dtype=float)
+    else:
+        names = [contrast] if isinstance(contrast, str) else list(contrast)
+        if unknown := [name for name in names if name not in matrix]:
+            raise ValueError(
+                f"contrast={unknown[0]!r} is not a coefficient of the formula. Choose from "
+                f"{', '.join(map(repr, matrix))}, or pass (column, group, reference)."
+            )
+        weights = np.eye(matrix.shape[1])[[matrix.columns.get_loc(name) for name in names]]
+    weights = np.atleast_2d(weights)
+    if weights.shape[1] != matrix.shape[1] or np.linalg.matrix_rank(weights) < len(weights):
+        raise ValueError(
+            f"A contrast has weights of {weights.shape[1]} coefficients, and the formula has "
+            f"{matrix.shape[1]} ({', '.join(matrix)}); those that are tested at once must differ."
+        )
+    return weights

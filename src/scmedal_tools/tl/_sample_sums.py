@@ -1,0 +1,159 @@
+"""Counts of every sample in every cell type, with what they rest on."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scmedal_tools._checks import check_names, check_obs, expression_of
+from scmedal_tools._depth import depth_ratio
+from scmedal_tools._expression_kinds import summarise
+from scmedal_tools._expression_mending import describe, layers_at_hand, where
+from scmedal_tools._sample_model import CountSums, sum_counts
+
+from ._training_cells import states_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+    from ._sample_design import SampleDesign
+
+ALL_CELLS = "all cells"
+
+
+@dataclass(frozen=True)
+class StateSums:
+    """Samples in a state."""
+
+    name: str
+    sample: np.ndarray
+    """Position of each sample among those of the design, in their order."""
+    sums: CountSums
+    """Of the genes that are tested."""
+    genes: pd.Index
+    """Their names."""
+
+    @property
+    def depth(self) -> np.ndarray:
+        """Mean counts of a cell, by sample."""
+        return self.sums.totals / self.sums.n_cells
+
+    def numbers(self, design: SampleDesign, weights: np.ndarray) -> dict[str, float]:
+        """What a contrast rests on in this state, for its table."""
+        matrix = design.matrix.to_numpy()[self.sample]
+        return {
+            "n_donors": len(np.unique(design.donor[self.sample])),
+            "n_samples": len(self.sample),
+            "n_cells": int(self.sums.n_cells.sum()),
+            "depth_ratio": depth_ratio(self.depth, matrix, weights),
+        }
+
+
+def sample_sums(
+    adata: AnnData,
+    design: SampleDesign,
+    labels: pd.Series,
+    layer: str | None,
+    size_factor_key: str | None,
+    min_cells: int,
+    min_counts: float,
+) -> list[StateSums]:
+    """Sum the counts of each sample in each state that has enough samples and counts.
+
+    Raises
+    ------
+    ValueError
+        If there are no raw counts, a column is missing or has gaps, or no state has enough.
+
+    Warns
+    -----
+    UserWarning
+        For states that have too few samples.
+    """
+    _check_counts(adata, layer)
+    check_names(adata)
+    names, of_cells = labels.cat.categories, labels.cat.codes.to_numpy(int)
+    totals = None
+    if size_factor_key is not None:
+        check_obs(adata, size_factor_key, what="size_factor_key", min_levels=1)
+        totals = adata.obs[size_factor_key].to_numpy(dtype=float)
+    n_samples = len(design.samples)
+    of_groups = of_cells * n_samples + design.of_cells
+    counts = expression_of(adata, layer)
+    everything = sum_counts(counts, of_groups, len(names) * n_samples, totals)
+    enough = (everything.n_cells >= min_cells) & (everything.totals > 0)
+    states, few = [], []
+    for i, name in enumerate(names):
+        group = i * n_samples + np.arange(n_samples)
+        sample = np.flatnonzero(enough[group])
+        if not design.supports(sample):
+            few.append(name)
+            continue
+        sums = everything.of_groups(group[sample])
+        tested = sums.counts.mean(0) >= max(min_counts, 1e-9)
+        if tested.any():
+            states.append(StateSums(name, sample, sums.of_genes(tested), adata.var_names[tested]))
+    if not states:
+        raise ValueError(
+            f"No state has enough samples of min_cells={min_cells} cells, and genes of "
+            f"min_counts={min_counts:g} counts in their mean: lower them, or take broader cell "
+            "types."
+        )
+    if few:
+        warnings.warn(
+            f"Too few samples with min_cells={min_cells} cells for the coefficients in "
+            f"{', '.join(few[:10])}{', ...' if len(few) > 10 else ''}: nothing is tested there.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return states
+
+
+def labels_of(
+    adata: AnnData, labels_key: str | None, model: SCMEDAL_RE | None = None
+) -> pd.Series:
+    """Cell type of each cell, or its state in a model, or one for all.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or the column is missing or has gaps.
+    """
+    if labels_key is not None and model is not None:
+        raise ValueError("labels_key and model both name states: pass one of them.")
+    if labels_key is not None:
+        check_obs(adata, labels_key, what="labels_key", min_levels=1)
+        return adata.obs[labels_key].astype(str).astype("category")
+    if model is not None:
+        states = np.char.add("state_", np.char.zfill(states_of(model, adata).astype(str), 2))
+        return pd.Series(states, adata.obs_names, dtype="category")
+    return pd.Series(ALL_CELLS, adata.obs_names, dtype="category")
+
+
+def merge_states(states: Sequence[StateSums], name: str, genes: pd.Index) -> StateSums:
+    """All states in one, of which only the numbers of cells and the totals are meant."""
+    sample = np.unique(np.concatenate([state.sample for state in states]))
+    n_cells, totals = np.zeros((2, len(sample)))
+    for state in states:
+        at = np.searchsorted(sample, state.sample)
+        n_cells[at] += state.sums.n_cells
+        totals[at] += state.sums.totals
+    nothing = np.empty((len(sample), 0))
+    return StateSums(name, sample, CountSums(nothing, totals, n_cells, nothing), genes)
+
+
+def _check_counts(adata: AnnData, layer: str | None) -> None:
+    found = summarise(expression_of(adata, layer))
+    if found.kind != "counts":
+        raise ValueError(
+            f"{where(layer)} {describe(found)}; raw counts (whole numbers) are summed here. Name "
+            f"their layer, such as layer='counts'. {layers_at_hand(adata)}".rstrip()
+        )

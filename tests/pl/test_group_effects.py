@@ -1,0 +1,53 @@
+"""What is drawn of a gene is what the table and the samples have."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import scmedal_tools as smt
+
+
+@pytest.fixture(scope="module")
+def result():
+    adata = smt.datasets.simulated(n_donors=8, n_genes=40, n_cell_types=2, confounding=0)
+    adata.obs["half"] = np.where(np.arange(adata.n_obs) % 2, "x", "y")
+    return smt.tl.group_effects(
+        adata, "~ condition + half", "donor", labels_key="cell_type", min_cells=3
+    )
+
+
+def test_effects_with_their_intervals(result):
+    gene, contrast = result.table["variable"][0], "condition[T.disease]"
+    figure = smt.pl.group_effects(result, gene, "condition")
+    table = result.table.set_index(["variable", "contrast"]).loc[(gene, contrast)]
+    forest = figure.axes[0]
+    assert [label.get_text() for label in forest.get_yticklabels()] == list(table["state"])
+    (points,) = forest.collections[1:]
+    np.testing.assert_allclose(points.get_offsets()[:, 0], table["log_fc"])
+    lines = forest.collections[0].get_segments()
+    widths = [line[1, 0] - line[0, 0] for line in lines]
+    np.testing.assert_allclose(widths, 2 * 1.96 * table["se"], rtol=1e-3)
+    assert contrast in figure.get_suptitle()
+    assert figure.number not in plt.get_fignums()
+
+
+def test_a_point_for_each_sample_and_lines_for_donors(result):
+    gene = result.table["variable"][0]
+    ax = smt.pl.group_effects(result, gene, "half", contrast="half[T.y]").axes[1]
+    drawn = np.concatenate([c.get_offsets()[:, 0] for c in ax.collections])
+    values = result.samples[:, gene].X.ravel()
+    np.testing.assert_allclose(np.sort(drawn), np.sort(values))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["x", "y"]
+    pairs = result.samples.obs.groupby(["state", "donor"], observed=True).size()
+    assert len(ax.lines) == (pairs > 1).sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("gene", "options"),
+    [("nothing", {}), ("gene_0001", {"color": "nothing"}), ("gene_0001", {"contrast": "nothing"})],
+)
+def test_unknown_names(result, gene, options):
+    with pytest.raises(KeyError, match="nothing"):
+        smt.pl.group_effects(result, gene, **{"color": "condition"} | options)

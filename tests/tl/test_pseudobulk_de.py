@@ -1,0 +1,59 @@
+"""PyDESeq2 on the same sums, in the same columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import scmedal_tools as smt
+
+OPTIONS = {"labels_key": "cell_type", "layer": "counts", "min_cells": 5}
+
+
+@pytest.fixture(scope="module")
+def counts():
+    adata = smt.datasets.simulated(n_donors=8, n_genes=80, n_cell_types=2, confounding=0)
+    adata.layers["counts"] = adata.X.copy()
+    return adata
+
+
+@pytest.fixture(scope="module")
+def table(counts):
+    return smt.tl.pseudobulk_de(counts, "~ condition", "donor", **OPTIONS)
+
+
+def test_agrees_with_the_mixed_model(counts, table):
+    other = smt.tl.group_effects(counts, "~ condition", "donor", **OPTIONS).table
+    assert set(table) == set(other) - {"lfsr"}
+    both = table.merge(other, on=["variable", "state", "contrast"], validate="one_to_one")
+    assert len(both) == len(table)
+    assert both["log_fc_x"].corr(both["log_fc_y"], method="spearman") > 0.9
+    for name in ("n_donors", "n_cells", "depth_ratio"):
+        assert (both[f"{name}_x"] == both[f"{name}_y"]).all()
+
+
+def test_adjusts_within_each_state(table):
+    for _, of_state in table.dropna().groupby("state"):
+        assert of_state["adj_p_value"].max() <= 1
+        smallest = of_state["p_value"].min() * len(of_state)
+        assert of_state["adj_p_value"].min() <= smallest + 1e-12
+
+
+def test_samples_of_a_donor_are_not_taken_for_independent(counts):
+    adata = counts.copy()
+    adata.obs["half"] = np.where(np.arange(adata.n_obs) % 2, "x", "y")
+    with pytest.raises(ValueError, match="put 'donor' into the formula"):
+        smt.tl.pseudobulk_de(adata, "~ half", "donor", layer="counts")
+    found = smt.tl.pseudobulk_de(adata, "~ donor + half", "donor", layer="counts")
+    assert set(found["contrast"]) == {"half[T.y]"}
+    assert (found["p_value"] < 0.05).mean() < 0.15
+
+
+def test_several_coefficients_at_once_are_refused(counts):
+    adata = counts.copy()
+    adata.obs["age"] = adata.obs["donor"].cat.codes.astype(float)
+    with pytest.raises(ValueError, match=r"take tl.group_effects"):
+        smt.tl.pseudobulk_de(
+            adata, "~ condition + age", "donor", layer="counts",
+            contrast=["condition[T.disease]", "age"],
+        )  # fmt: skip
