@@ -242,7 +242,7 @@ class TestRefused:
     def test_coefficients_that_are_one(self):
         adata = study()
         adata.obs["site"] = adata.obs["condition"].astype(str)
-        with pytest.raises(ValueError, match="cannot be told apart"):
+        with pytest.raises(ValueError, match="cannot be separated"):
             effects(adata, "~ condition + site")
 
     def test_one_donor_in_a_group(self):

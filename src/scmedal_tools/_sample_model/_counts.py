@@ -106,7 +106,7 @@ def sum_counts(
     n_groups
         Number of groups, with those without cells.
     totals
-        Counts of each cell over all genes; by default the sum of those at hand.
+        Counts of each cell over all genes; by default the sum of the given counts.
     """
     of_groups, squares_of_totals = np.zeros((2, n_groups))
     y, y_squared, y_total = np.zeros((3, n_groups, counts.shape[1]))

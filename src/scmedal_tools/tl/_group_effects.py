@@ -102,7 +102,7 @@ def group_effects(
         Layer with the raw counts; ``None`` for ``adata.X``.
     size_factor_key
         Column of ``obs`` with the total counts of each cell over all genes, where ``adata`` has
-        only some of them. By default the sum of the counts at hand.
+        only some of them. By default the sum of the given counts.
     min_cells
         Fewest cells of a sample in a state; a sample with less is left out there.
     min_counts
@@ -136,7 +136,7 @@ def group_effects(
         If formulaic-contrasts is not installed.
     ValueError
         If there are no raw counts, a column is missing or has gaps, a number varies within a
-        sample, coefficients cannot be told apart, or samples, donors or counts are too few.
+        sample, coefficients cannot be separated, or samples, donors or counts are too few.
 
     Warns
     -----

@@ -73,7 +73,7 @@ def sample_design(
         If formulaic-contrasts is not installed.
     ValueError
         If a column is missing or has gaps, a number varies within a sample, coefficients cannot be
-        told apart, there are too few samples or donors, or a contrast is not one of the formula's.
+        separated, there are too few samples or donors, or a contrast is not one of the formula's.
     """
     try:
         from formulaic import Formula
@@ -111,7 +111,7 @@ def sample_design(
     matrix = pd.DataFrame(parsed.design_matrix).astype(float)
     if np.linalg.matrix_rank(matrix) < matrix.shape[1]:
         raise ValueError(
-            f"The coefficients of {formula!r} cannot be told apart in {len(samples)} samples "
+            f"The coefficients of {formula!r} cannot be separated in {len(samples)} samples "
             f"({', '.join(matrix)}): one is a combination of others. Leave a variable out."
         )
     donor = pd.factorize(samples[donor_key])[0]
