@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import Callback, LambdaCallback
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
@@ -182,7 +182,7 @@ class MedalModel(
         if train_size is None and default_size is not None:
             train_size = default_size - (validation_size or 0.0)
         early_stopping = default_stopping if early_stopping is None else early_stopping
-        callbacks = [LambdaCallback(on_train_start=self._remember_training_cells)]
+        callbacks: list[Callback] = [LambdaCallback(on_train_start=self._remember_training_cells)]
         callbacks += settings_.pop("callbacks", [])
         if early_stopping:
             n_cells = self.summary_stats.n_cells

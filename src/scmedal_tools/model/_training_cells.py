@@ -69,8 +69,9 @@ class TrainingCellsMixin(BaseModelClass):
 
     def _remember_training_cells(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         """Take them over before the first step, so that a checkpoint of the training has them."""
+        datamodule = getattr(trainer, "datamodule", None)
         for part, of_splitter in (("train", "train"), ("validation", "val"), ("test", "test")):
-            cells = getattr(trainer.datamodule, f"{of_splitter}_idx", None)
+            cells = getattr(datamodule, f"{of_splitter}_idx", None)
             setattr(self, f"{part}_indices", cells)
         if self.adata is not None:
             self.training_cells_ = _digest(self.adata.obs_names)
