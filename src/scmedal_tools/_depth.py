@@ -27,7 +27,7 @@ def cell_depth(adata: AnnData, layer: str | None) -> np.ndarray:
 
 
 def depth_ratio(depth: np.ndarray, design: np.ndarray, contrast: np.ndarray) -> float:
-    """Factor by which the counts of a cell differ with a contrast.
+    """Factor by which the counts of a cell differ between samples at the ends of a contrast.
 
     Parameters
     ----------
@@ -39,8 +39,13 @@ def depth_ratio(depth: np.ndarray, design: np.ndarray, contrast: np.ndarray) -> 
         Rows of the contrast x coefficients; of several the one that differs most.
     """
     coefficients = np.linalg.lstsq(design, np.log(depth), rcond=None)[0]
-    logarithms = contrast @ coefficients
+    logarithms = extent(design, contrast) * (contrast @ coefficients)
     return float(np.exp(logarithms[np.abs(logarithms).argmax()]))
+
+
+def extent(design: np.ndarray, contrast: np.ndarray) -> np.ndarray:
+    """How far apart samples are in each row of a contrast: 1 for groups, a number's range."""
+    return np.ptp(design @ (contrast / np.square(contrast).sum(1, keepdims=True)).T, axis=0)
 
 
 def warn_of_depth(table: pd.DataFrame, bound: float, consequence: str) -> None:

@@ -85,3 +85,8 @@ def test_sizes_ignore_genes_that_change(cells):
     sizes = sums.sizes()
     np.testing.assert_allclose(sizes / sizes.mean(), totals / totals.mean(), rtol=0.05)
     assert np.exp(np.log(sizes / sums.totals).mean()) == pytest.approx(1)
+
+
+def test_sizes_by_two_genes_alone():
+    sums = sum_counts(np.full((4, 2), 5.0), np.repeat([0, 1], 2), 2)
+    np.testing.assert_allclose(sums.sizes(), sums.totals)

@@ -7,40 +7,56 @@ import pytest
 from scipy.stats import kstest
 
 from scmedal_tools import tl
-from scmedal_tools.tl._differential_abundance import compare, counts_of_donors
+from scmedal_tools.tl._differential_abundance import compare, counts_of_donors, equally_many
 
 N_DONORS, CENTRES = 10, 40
 
 
-def counts(rng, extra=0.0):
+def counts(rng, extra=0.0, fewest=(100, 100)):
     """Cells of ten donors of unequal sizes in overlapping neighbourhoods on a line.
 
     Donors differ in where their cells are. The first five have ``extra`` of their cells at 2.
+    ``fewest`` cells of donors of either half, of which some have four times as many.
     """
-    sizes = rng.integers(50, 400, N_DONORS)
+    sizes = np.repeat(fewest, N_DONORS // 2) * rng.integers(1, 5, N_DONORS)
     donor = np.repeat(np.arange(N_DONORS), sizes)
     x = rng.normal(rng.normal(0, 0.3, N_DONORS)[donor], 1)
     moved = (donor < 5) & (rng.random(len(donor)) < extra)
     x[moved] = rng.normal(2, 0.1, moved.sum())
     centres = np.linspace(-2, 2, CENTRES)
     neighbors = np.abs(x - centres[:, None]).argsort(1)[:, :60]
-    return counts_of_donors(neighbors, donor, N_DONORS), sizes
+    return counts_of_donors(neighbors, donor, N_DONORS, equally_many(donor, 0))
 
 
 def test_null_donors_give_uniform_p_values():
     """Donors differ much, and the groups are drawn; cells as units would find differences."""
     rng, p, adjusted = np.random.default_rng(0), [], []
     for _ in range(60):
-        found = compare(*counts(rng), rng.permutation(N_DONORS) < 5, 252, 0)
+        found = compare(counts(rng), rng.permutation(N_DONORS) < 5, 252, 0)
         p.append(found.p_value[CENTRES // 2])
         adjusted.append(found.adj_p_value.min())
     assert kstest(p, "uniform").pvalue > 0.01
     assert kstest(adjusted, "uniform").pvalue > 0.01
 
 
+def test_donors_of_a_group_may_have_many_more_cells():
+    """Shares of few cells vary more, and their square roots have another mean."""
+    rng, in_group = np.random.default_rng(1), np.arange(N_DONORS) < 5
+    adjusted = [
+        compare(counts(rng, fewest=(40, 400)), in_group, 252, 0).adj_p_value.min()
+        for _ in range(60)
+    ]
+    assert kstest(adjusted, "uniform").pvalue > 0.01
+
+
+def test_equally_many_cells_of_every_donor():
+    donor = np.repeat([0, 1, 2], [5, 50, 20])
+    np.testing.assert_array_equal(np.bincount(donor[equally_many(donor, 0)]), [5, 5, 5])
+
+
 def test_a_planted_enrichment_is_found_where_it_is():
     rng, in_group = np.random.default_rng(0), np.arange(N_DONORS) < 5
-    found = compare(*counts(rng, extra=0.15), in_group, 252, 0)
+    found = compare(counts(rng, extra=0.25), in_group, 252, 0)
     at = np.linspace(-2, 2, CENTRES)
     assert found.adj_p_value[at > 1.9].max() < 0.05
     assert (found.statistic[at > 1.9] > 0).all()
@@ -49,10 +65,10 @@ def test_a_planted_enrichment_is_found_where_it_is():
 
 def test_p_values_are_shares_of_all_ways_by_hand():
     rng = np.random.default_rng(0)
-    values, sizes = counts(rng)
+    values = counts(rng)
     in_group = np.arange(N_DONORS) < 5
-    found = compare(values, sizes, in_group, 1000, 0)
-    roots = (np.sqrt(values) + np.sqrt(values + 1)) / np.sqrt(sizes)[:, None]
+    found = compare(values, in_group, 1000, 0)
+    roots = np.sqrt(values) + np.sqrt(values + 1)
 
     def statistics(group):
         of = roots[group], roots[~group]

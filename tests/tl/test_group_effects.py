@@ -265,3 +265,27 @@ def test_visits_are_samples_by_their_column():
     table = effects(adata, "~ condition + age", sample_key="visit").table
     assert table["n_samples"].iloc[0] == 20
     assert table["n_donors"].iloc[0] == 10
+
+
+class TestNumbers:
+    def test_the_unit_of_a_covariate_makes_no_difference(self):
+        adata = study()
+        adata.obs["days"] = adata.obs["age"] * 365
+        years, days = (effects(adata, f"~ {name}").table for name in ("age", "days"))
+        np.testing.assert_allclose(days["lfsr"], years["lfsr"], rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(days["depth_ratio"], years["depth_ratio"], rtol=1e-6)
+
+    def test_of_donors_are_names(self):
+        pytest.importorskip("pydeseq2")
+        adata = study(n_donors=6, pairs=True)
+        named = smt.tl.pseudobulk_de(adata, "~ donor + condition", "donor")
+        adata.obs["donor"] = adata.obs["donor"].str[1:].astype(int)
+        numbered = smt.tl.pseudobulk_de(adata, "~ donor + condition", "donor")
+        assert set(numbered["contrast"]) == {"condition[T.treated]"}
+        np.testing.assert_allclose(numbered["log_fc"], named["log_fc"])
+
+    def test_that_stand_for_groups_are_named_as_such(self):
+        adata = study(pairs=True)
+        adata.obs["treated"] = (adata.obs["condition"] == "treated").astype(int)
+        with pytest.raises(ValueError, match=r"adata.obs\['treated'\].astype\('category'\)"):
+            effects(adata, "~ treated")

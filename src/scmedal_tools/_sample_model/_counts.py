@@ -75,6 +75,7 @@ class CountSums:
         ordered = weights[order]
         place = (ordered.cumsum(1) - ordered / 2) / weights.sum()
         kept = ordered * ((place > TRIMMED) & (place < 1 - TRIMMED))
+        kept = np.where(kept.sum(1, keepdims=True) > 0, kept, ordered)  # of two genes none is
         log_factors = (kept * np.take_along_axis(deviations, order, 1)).sum(1) / kept.sum(1)
         return self.totals * np.exp(log_factors - log_factors.mean())
 

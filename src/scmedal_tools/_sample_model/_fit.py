@@ -64,18 +64,19 @@ class Estimates:
         below, above = ((self.probabilities * stats.norm.sf(s * z)).sum(1) for s in (1, -1))
         return np.minimum(2 * np.minimum(below, above), 1.0)
 
-    def lfsr(self) -> np.ndarray:
+    def lfsr(self, extent: float = 1.0) -> np.ndarray:
         """Local false sign rate: probability that the effect has not the sign that it seems to.
 
         Effects of genes are zero or normal around it, with frequencies of the standard deviations
-        that are estimated from all genes.
+        that are estimated from all genes. ``extent`` is how far samples are apart, the range of a
+        number, so that its unit makes no difference.
 
         References
         ----------
         Stephens, Biostatistics 2017.
         """
         value, variance = self.values[:, :, 0, None], self.covariances[:, :, 0, 0, None]
-        prior = EFFECTS**2
+        prior = (EFFECTS / extent) ** 2
         # Genes x points x effects.
         likelihood = stats.norm.pdf(value, scale=np.sqrt(variance + prior))
         joint = self.probabilities[:, :, None] * likelihood

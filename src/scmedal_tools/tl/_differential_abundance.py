@@ -36,9 +36,11 @@ def differential_abundance(
     """Find where in the content one group of donors has more cells, with donors as the unit.
 
     Some cells are centres of neighbourhoods, the nearest cells by their content, which has little
-    of the donor. Of every donor the share of its cells that lie in a neighbourhood counts, so that
-    donors with many cells count as others do. The shares' square roots are compared by a t-test
-    over donors, whose p-values come from giving the groups to the donors in other ways.
+    of the donor. Of every donor as many cells are drawn as the donor with the fewest has, and
+    those in a neighbourhood are counted: donors with more cells would be known more precisely,
+    which groups of donors may differ by. The counts' square roots are compared by a t-test over
+    donors, whose p-values come from giving the groups to the donors in other ways. Leave out
+    donors that have too few cells for that.
 
     Parameters
     ----------
@@ -127,7 +129,10 @@ def differential_abundance(
     neighbors = search.kneighbors(content[centres], return_distance=False)
     counts = counts_of_donors(neighbors, donors.codes, len(in_group))
     sizes = np.bincount(donors.codes)
-    test = compare(counts, sizes, in_group, n_permutations, seed)
+    drawn = counts_of_donors(
+        neighbors, donors.codes, len(in_group), equally_many(donors.codes, seed)
+    )
+    test = compare(drawn, in_group, n_permutations, seed)
     shares = counts / sizes[:, None]
     of_groups = [shares[rows].mean(0) for rows in (~in_group, in_group)]
     half_a_cell = 0.5 / np.median(sizes)
@@ -143,11 +148,20 @@ def differential_abundance(
     )
 
 
-def counts_of_donors(neighbors: np.ndarray, donor: np.ndarray, n_donors: int) -> np.ndarray:
-    """Cells of each donor in each neighbourhood, donors x neighbourhoods."""
+def counts_of_donors(
+    neighbors: np.ndarray, donor: np.ndarray, n_donors: int, counted: np.ndarray | None = None
+) -> np.ndarray:
+    """Cells of each donor in each neighbourhood, donors x neighbourhoods; only those counted."""
     counts = np.zeros((n_donors, len(neighbors)))
-    np.add.at(counts, (donor[neighbors], np.arange(len(neighbors))[:, None]), 1.0)
+    number = 1.0 if counted is None else counted[neighbors]
+    np.add.at(counts, (donor[neighbors], np.arange(len(neighbors))[:, None]), number)
     return counts
+
+
+def equally_many(donor: np.ndarray, seed: int) -> np.ndarray:
+    """Whether each cell is one of as many of its donor as the donor with the fewest cells has."""
+    order = pd.Series(np.random.default_rng(seed).random(len(donor)))
+    return (order.groupby(donor).rank() <= np.bincount(donor).min()).to_numpy()
 
 
 class Comparison(NamedTuple):
@@ -159,21 +173,20 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    counts: np.ndarray, sizes: np.ndarray, in_group: np.ndarray, n_permutations: int, seed: int
+    counts: np.ndarray, in_group: np.ndarray, n_permutations: int, seed: int
 ) -> Comparison:
-    """Compare the shares of cells between groups of donors.
+    """Compare the numbers of cells between groups of donors.
 
     Parameters
     ----------
     counts
-        Cells of each donor in each neighbourhood, donors x neighbourhoods.
-    sizes
-        Cells of each donor.
+        Cells of each donor in each neighbourhood, of as many of every donor; donors x
+        neighbourhoods.
     in_group
         Whether a donor is of the group.
     """
     # Of Freeman and Tukey: their variance hardly depends on the share.
-    roots = (np.sqrt(counts) + np.sqrt(counts + 1)) / np.sqrt(sizes)[:, None]
+    roots = np.sqrt(counts) + np.sqrt(counts + 1)
     observed = _statistics(roots, in_group)
     ways, n_ways = relabelled(in_group.astype(int), n_permutations, seed)
     as_large, largest_as_large = np.zeros(len(observed)), np.zeros(len(observed))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scmedal_tools import _keys
 from scmedal_tools._depth import UNEQUAL_DEPTH, cell_depth
 from scmedal_tools.model._modalities import BATCH, EXPRESSION, layer_of, part_of
 
@@ -147,13 +148,14 @@ def check_depth(
 ) -> None:
     """Warn where the donors of one group have cells with more counts than those of the other."""
     part = part_of(adata, setup, EXPRESSION)
+    what = "counts" if _keys.COUNTS_LAYER in part.layers else "number of expressed genes"
     donor = part_of(adata, setup, BATCH).obs[setup["batch_key"]].to_numpy()
     depth = pd.Series(cell_depth(part, layer_of(setup))).groupby(donor).mean()
     of_groups = depth.groupby(of_donors).median()
     ratio = of_groups[group] / of_groups[reference]
     if not 1 / UNEQUAL_DEPTH <= ratio <= UNEQUAL_DEPTH:
         warnings.warn(
-            f"Cells of {group!r} have {ratio:.2f} times the counts of those of {reference!r} "
+            f"Cells of {group!r} have {ratio:.2f} times the {what} of those of {reference!r} "
             "(medians over donors). Log-normalised values differ between depths, whatever the "
             "gene does, and p-values are too small: take tl.group_effects, which tests sums of "
             "counts.",

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import stats
 
-from scmedal_tools._depth import warn_of_depth
+from scmedal_tools._depth import extent, warn_of_depth
 from scmedal_tools._sample_model import Response, fit_samples
 
 from ._sample_design import sample_design
@@ -82,7 +82,7 @@ def group_effects(
         Cells x genes with raw counts, in memory or backed.
     formula
         Of properties of samples, such as ``"~ condition + age + sex"``; interactions and functions
-        as in :mod:`formulaic`.
+        as in the package formulaic.
     donor_key
         Column of ``obs`` with the donors, the random effects.
     contrast
@@ -123,7 +123,8 @@ def group_effects(
         - ``lfsr``: local false sign rate, the probability that the effect has not the sign that it
           seems to have.
         - ``n_donors``, ``n_samples`` and ``n_cells`` it rests on.
-        - ``depth_ratio``: factor by which the counts of a cell differ with the contrast.
+        - ``depth_ratio``: factor by which the counts of a cell differ with the contrast; for a
+          number, over its range.
 
         ``samples`` has a row for each sample and state: base 2 logarithms of counts per million in
         ``X``, what the model makes of the sample in ``layers["fitted"]``, and in ``obs`` its
@@ -241,7 +242,7 @@ def _tables(
     design: SampleDesign, state: StateSums, response: Response, fit: SampleFit
 ) -> list[pd.DataFrame]:
     """A table for each contrast."""
-    tables = []
+    tables, matrix = [], design.matrix.to_numpy()
     for (name, weights), found in zip(design.contrasts.items(), fit.contrasts, strict=True):
         single = len(weights) == 1
         p_values = found.p_values()
@@ -255,7 +256,7 @@ def _tables(
                     "se": found.sd / np.log(2) if single else np.nan,
                     "p_value": p_values,
                     "adj_p_value": stats.false_discovery_control(p_values),
-                    "lfsr": found.lfsr() if single else np.nan,
+                    "lfsr": found.lfsr(extent(matrix, weights)[0]) if single else np.nan,
                     **state.numbers(design, weights),
                 }
             )

@@ -36,7 +36,7 @@ def pseudobulk_de(
 
     The counts of the cells of each sample and cell type are summed, and PyDESeq2 fits a negative
     binomial model to the sums: an independent check of :func:`~scmedal_tools.tl.group_effects`,
-    which takes the same arguments and gives the same columns.
+    with the same arguments (but ``model`` and ``size_factor_key``) and the same columns.
 
     Parameters
     ----------

@@ -87,13 +87,14 @@ def sample_design(
     for name in variables:
         check_obs(adata, name, what="formula")
     obs = pd.DataFrame({name: _plain(adata.obs[name]) for name in [donor_key, *variables]})
+    obs[donor_key] = _names(adata.obs[donor_key])
     if sample_key is None:
         numbers = [name for name in variables if pd.api.types.is_numeric_dtype(obs[name])]
         keys = [donor_key, *(name for name in variables if name not in (donor_key, *numbers))]
     else:
         check_obs(adata, sample_key, what="sample_key")
         keys = [donor_key, sample_key]
-        obs[sample_key] = _plain(adata.obs[sample_key])
+        obs[sample_key] = _names(adata.obs[sample_key])
     of_cells = obs.groupby(keys, observed=True, sort=True).ngroup().to_numpy()
     samples = obs.groupby(of_cells).first()
     varying = [
@@ -103,7 +104,8 @@ def sample_design(
         raise ValueError(
             f"{varying[0]!r} varies within {'a sample' if sample_key else 'the cells of a donor'}:"
             " variables of the formula are properties of samples. Name the column with the samples"
-            " by sample_key, or average the variable over their cells."
+            " by sample_key, or average the variable over their cells; if its numbers stand for "
+            f"groups, write adata.obs[{varying[0]!r}].astype('category')."
         )
     # Names of samples that tell donors apart too.
     samples.index = samples[list(dict.fromkeys(keys))].astype(str).agg(" | ".join, axis=1)
@@ -127,9 +129,14 @@ def sample_design(
 
 
 def _plain(column: pd.Series) -> pd.Series:
-    """Numbers as they are, everything else as categories that have cells, in their order."""
+    """Numbers as they are, everything else as names."""
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return column
+    return _names(column)
+
+
+def _names(column: pd.Series) -> pd.Series:
+    """Categories that occur, in their order; numbers of donors are names too."""
     if not isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(str).astype("category")
     return column.cat.remove_unused_categories()
@@ -143,7 +150,7 @@ def _named(
 ) -> dict[str, np.ndarray]:
     """Contrasts by name; by default all coefficients but the intercept and the donors."""
     if contrast is None:
-        nuisance = ("Intercept", f"{donor_key}[")
+        nuisance = ("Intercept", f"{donor_key}[", f"C({donor_key}")
         contrast = {name: name for name in matrix if not name.startswith(nuisance)}
     if not isinstance(contrast, Mapping):
         contrast = {_name(contrast): contrast}
