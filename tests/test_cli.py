@@ -273,7 +273,7 @@ class TestOptions:
         given.write_h5ad(tmp_path / "given.h5ad")
         arguments = [*BATCH, "--size-factor-key", "n_umi", "--out", tmp_path / "out", *_quick()]
         output = succeed("run", tmp_path / "given.h5ad", *arguments)
-        assert "log-normalised already" in output
+        assert "used as it is, with all genes" in output
         assert "size factors in 'n_umi' are not needed" in output
         adata = ad.read_h5ad(tmp_path / "out" / "adata.h5ad")
         assert adata.var_names.equals(expression.var_names)
@@ -582,7 +582,7 @@ class TestEvaluate:
         options = ["--models", "X_mine", "pca", "--seed", 4]
         options += ["--layer", layer, "--size-factor-key", "n_umi"] if layer else []
         output = succeed(*evaluate(mine, tmp_path / "out", *options))
-        assert ("log-normalised already" in output) == (layer is None)
+        assert ("used as it is, with all genes" in output) == (layer is None)
         adata = ad.read_h5ad(mine)
         if layer:
             pp.preprocess(adata, layer=layer, size_factor_key="n_umi", n_top_genes=None)

@@ -146,7 +146,7 @@ def test_what_the_values_may_be_is_written_down(cells, tmp_path, monkeypatch):
     report = (tmp_path / "out" / "report.html").read_text()
     for told in (result.output, report):
         assert found in told
-        assert "The depth of a cell then passes for its expression" in " ".join(told.split())
+        assert "The sequencing depth of a cell then counts as expression" in " ".join(told.split())
     written = ad.read_h5ad(tmp_path / "out" / "adata.h5ad")
     assert written.uns["scmedal_preprocess"]["taken_as"] == "log-counts"
 

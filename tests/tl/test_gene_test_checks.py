@@ -66,7 +66,7 @@ def test_unequal_training_cells_are_warned_of_though_adata_is_balanced(of_sizes,
     counts = re.search(r"The 2 donors .* have (\d+) training cells .* others (\d+)\. ", message)
     assert 65 <= int(counts[1]) <= 80
     assert 30 <= int(counts[2]) <= 40
-    assert "train again on cells drawn so that donors have as many." in message
+    assert "train again on cells drawn so that donors have equal numbers." in message
     assert "mannwhitney" not in message
 
 

@@ -230,7 +230,7 @@ class TestTotals:
 
 class TestRefused:
     def test_log_normalised_values(self, cells):
-        with pytest.raises(ValueError, match=r"raw counts .* layer=.counts.*Layers at hand"):
+        with pytest.raises(ValueError, match=r"raw counts .* layer=.counts.*Available layers"):
             effects(cells.copy())
 
     def test_a_number_that_varies_within_a_donor(self):
