@@ -122,7 +122,10 @@ def _draw_samples(ax: Axes, result: GroupEffects, gene: str, color: str, states:
         own = groups.codes == code
         ax.scatter(value[own], place[own], color=colors[code], s=14, label=plain(name), zorder=2)
     ax.set_xlabel("log2 counts per million", fontsize=8)
-    ax.legend(title=plain(color), fontsize=7, title_fontsize=7, frameon=False, loc="best")
+    ax.legend(
+        title=plain(color), fontsize=7, title_fontsize=7, frameon=False,
+        loc="upper left", bbox_to_anchor=(1.0, 1.0),
+    )  # fmt: skip
     _tidy(ax)
 
 
