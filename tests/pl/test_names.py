@@ -60,6 +60,10 @@ def drawers(named, models):
     prediction = features.assign(method="ridge", chance=0.1, p_value=0.5, n_donors=4)
     groups = named.obs.groupby("donor", observed=True)["condition"].first().map("$a_$b {}".format)
     found = tl.differential_abundance(re, "condition", n_neighbors=20, n_centres=5)
+    tested = tl.group_effects(
+        named, "~ condition", "donor", labels_key="cell_type", layer="counts",
+        min_cells=3, min_counts=0.1,
+    )  # fmt: skip
     columns = ["donor", "cell_type", "cost $a_$b"]
     return {
         "admissibility": lambda: pl.admissibility(tl.admissibility(re), named.obs["cell_type"]),
@@ -71,6 +75,7 @@ def drawers(named, models):
         "donor_prediction": lambda: pl.donor_prediction(
             bm.DonorPrediction(prediction, prediction)
         ),
+        "group_effects": lambda: pl.group_effects(tested, GENES[1], "condition"),
         "embeddings": lambda: pl.embeddings(named, ["X_umap_$a_$b", "X_umap"], columns),
         "training": lambda: pl.training({"$a_$b_train": losses, "weighted_$a_$b_train": losses}),
         "batch_effects": lambda: pl.batch_effects(re, GENES, **QUICK),
