@@ -34,7 +34,7 @@ class TestPca:
 
     @pytest.mark.parametrize("n_latent", [0, 60])
     def test_too_many_components(self, n_latent, adata, embed):
-        with pytest.raises(ValueError, match=f"n_latent={n_latent} .* take 1 to 59"):
+        with pytest.raises(ValueError, match=f"n_latent={n_latent} .* choose 1 to 59"):
             embed("pca", adata, n_latent=n_latent)
 
     def test_fifty_by_default(self, adata):
