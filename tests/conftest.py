@@ -50,6 +50,17 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
+@pytest.fixture
+def one_thread():
+    """Tiny networks are fastest so, and sums of several threads have their order by chance."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def cells():
     """240 log-normalised cells of four donors and three types; copy before changing them."""

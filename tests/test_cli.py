@@ -21,6 +21,8 @@ from scmedal_tools._cli import app
 from scmedal_tools.bm._embedders import Fold
 from scmedal_tools.model import SCMEDAL_FEC, SCMEDAL_RE
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # numba raises the number for a UMAP
+
 BATCH, LABELS = ["--batch-key", "donor"], ["--labels-key", "cell_type"]
 N_CELLS, N_EPOCHS = 250, 7
 CHATTY = ("lightning.pytorch", "lightning.fabric", "scvi")
@@ -48,15 +50,6 @@ def refuse(*arguments):
 
 def files_in(folder):
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny networks are fastest so; numba raises the number when a UMAP is made."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 NETWORK = {"n_hidden": (16, 8), "n_latent": 4, "max_epochs": 2, "progress": False}
 VAE = {"n_hidden": 8, "n_latent": 4, "n_layers": 1, "max_epochs": 2, "batch_size": 64}
@@ -20,11 +19,8 @@ QUICK = {
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+def in_one_thread(one_thread):
+    """Every test here."""
 
 
 @pytest.fixture(params=list(QUICK))

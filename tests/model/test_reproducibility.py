@@ -42,14 +42,8 @@ def digests():
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Sums of several threads have their order by chance."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def without_a_seed_afterwards(one_thread):
     yield
-    torch.set_num_threads(before)
     scvi.settings.seed = None
 
 

@@ -152,6 +152,12 @@ class TestAdmissibility:
         of_others = NearestNeighbors(n_neighbors=4).fit(cells[:150]).kneighbors(cells[150:])[0]
         np.testing.assert_array_equal(mask[:, 0], of_others[:, -1] <= np.quantile(own, 0.8))
 
+    def test_as_many_training_cells_of_a_donor_as_the_coverage_says(self):
+        """Also where a cell is not exactly where it was."""
+        cells = np.random.default_rng(0).normal(size=(150, 2))
+        mask = supported(cells + 1e-6, [cells], 4, 0.8)
+        assert mask.mean() == pytest.approx(0.8, abs=0.01)
+
     def test_a_donor_of_few_cells_supports_nothing(self):
         cells = np.random.default_rng(0).normal(size=(50, 2))
         assert not supported(cells, [cells, cells[:5]], 5, 0.95)[:, 1].any()

@@ -26,6 +26,9 @@ def depth_of_levels(
             f"depth_key={depth_key!r} has to be the total counts of each cell, above 0. Run:\n"
             f"adata.obs[{depth_key!r}] = adata.layers['counts'].sum(axis=1)"
         )
+    # By position: cells may share a name.
+    columns = columns.reset_index(drop=True)
+    depth = depth.reset_index(drop=True)
     targets = [name for name in columns if name != batch_key]
     tables = []
     for target in targets:

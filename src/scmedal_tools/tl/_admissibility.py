@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE
 
 
+# Distance, of that to other cells, below which a cell is the same.
+SAME = 1e-3
+
+
 def admissibility(
     model: SCMEDAL_RE,
     adata: AnnData | MuData | None = None,
@@ -115,8 +119,11 @@ def supported(
     radii = []
     for donor, known in enumerate(by_donor):
         if len(known) > n_neighbors:
-            search = NearestNeighbors(n_neighbors=n_neighbors).fit(known)
-            own = search.kneighbors()[0][:, -1]  # a cell is no neighbour of itself
+            search = NearestNeighbors(n_neighbors=n_neighbors + 1).fit(known)
+            own = search.kneighbors(n_neighbors=n_neighbors)[0][:, -1]
             radii.append(np.quantile(own, coverage))
-            distances[:, donor] = search.kneighbors(content)[0][:, -1]
+            found = search.kneighbors(content)[0]
+            # A training cell is no neighbour of itself, as it was none for the radius.
+            is_known = found[:, 0] < SAME * np.median(own)
+            distances[:, donor] = np.where(is_known, found[:, -1], found[:, -2])
     return distances <= (np.median(radii) if radii else -np.inf)
