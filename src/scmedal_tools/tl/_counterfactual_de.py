@@ -164,7 +164,7 @@ def counterfactual_de(
     it.
 
     A difference is one between donors as the model describes them. It is not causal. These are the
-    paper's analyses; :func:`~scmedal_tools.tl.group_effects` finds more, takes covariates and
+    paper's analyses; :func:`~scmedal_tools.tl.group_effects` takes covariates and
     pairs, and is not misled by depth.
 
     References
