@@ -25,7 +25,7 @@ from counterfactuals import DATA_SETS, KANG_TYPES, DataSet, Judge, load_cells, t
 
 import scmedal_tools as smt
 from scmedal_tools._gene_model import _effects, _guess, _states
-from scmedal_tools.model import _finishing
+from scmedal_tools.model import _fit_gene_effects
 from scmedal_tools.train import _plans
 
 DESIGN = {
@@ -60,7 +60,7 @@ OF_TYPES = "mixed model (given cell types)"
 def constants(**values):
     """Context in which names of modules have other values, by module__name."""
     modules = {
-        "finishing": _finishing,
+        "finishing": _fit_gene_effects,
         "guess": _guess,
         "effects": _effects,
         "states": _states,

@@ -16,8 +16,8 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
 import scmedal_tools as smt
-from scmedal_tools.bm._scores import MIN_CELLS
-from scmedal_tools.bm._silhouette import Grouping, silhouette_widths
+from scmedal_tools.bm._scores._scores import MIN_CELLS
+from scmedal_tools.bm._scores._silhouette import Grouping, silhouette_widths
 
 ROUNDS = 5
 

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from typer.testing import CliRunner
 
 import scmedal_tools as smt
-from scmedal_tools._cli import app
+from scmedal_tools._cli._app import app
 
 pytestmark = pytest.mark.real
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scmedal_tools._gene_model import NETWORK_SHARE, GeneEffects, GeneEffectsDraw
-from scmedal_tools.module._levels import POPULATION
+from scmedal_tools.module._factor_levels import POPULATION_LEVEL
 
 N_LEVELS, N_STATES, N_GENES, N_LATENT, N_CELLS = (4, 2), 3, 5, 2, 20
 CENTRES = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]], dtype=np.float32)
@@ -88,7 +88,7 @@ def test_of_some_genes(effects, cells):
     torch.testing.assert_close(ours, effects(*cells)[:, genes])
 
 
-@pytest.mark.parametrize("level", [POPULATION, 4, 7])
+@pytest.mark.parametrize("level", [POPULATION_LEVEL, 4, 7])
 def test_in_the_population_and_in_levels_that_are_not_known(effects, cells, level):
     """Genes follow what the network says there, as in any level; the tables have nothing."""
     cells[3][::2, 0] = level
@@ -96,7 +96,7 @@ def test_in_the_population_and_in_levels_that_are_not_known(effects, cells, leve
 
 
 def test_cells_of_unknown_levels_keep_what_their_content_has(effects, cells):
-    cells[4][::3] = POPULATION
+    cells[4][::3] = POPULATION_LEVEL
     np.testing.assert_allclose(effects(*cells), by_means(effects, cells), rtol=1e-4, atol=1e-5)
 
 
@@ -136,7 +136,7 @@ class TestDraws:
 
     def test_the_population_follows(self, effects, cells, draw):
         """With a swap of the decoder alone the network has effects there too."""
-        cells[3][:, 0] = POPULATION
+        cells[3][:, 0] = POPULATION_LEVEL
         ours = effects(*cells, draw=draw)
         expected = self.by_draw(effects, cells, draw)
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from scmedal_tools.module import ExpressionStatistics
 from scmedal_tools.module._scaler import ExpressionScaler
-from scmedal_tools.train._statistics import ExpressionStatistics
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from scvi.dataloaders import AnnDataLoader
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from scmedal_tools.module import REModule
-from scmedal_tools.train import _natural, get_preset
-from scmedal_tools.train._natural import NaturalGradient
+from scmedal_tools.train import _natural_gradient, get_preset
+from scmedal_tools.train._natural_gradient import NaturalGradient
 from scmedal_tools.train._plans import _check_precision, _frozen
 
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
@@ -274,7 +274,7 @@ class TestEffects:
     def test_scales_settle_after_half_of_the_steps(self, fit, adata, monkeypatch):
         steps = []
         monkeypatch.setattr(
-            _natural, "marginal_change", lambda h, *_: steps.append(1) or torch.zeros(())
+            _natural_gradient, "marginal_change", lambda h, *_: steps.append(1) or torch.zeros(())
         )
         adata.obs["plate"] = np.array(list("ABCDE"))[np.arange(240) % 5]
         model = fit("SCMEDAL_RE", adata, {"batch_key": "plate"}, early_stopping=False)

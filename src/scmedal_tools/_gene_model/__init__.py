@@ -8,16 +8,18 @@ network, ``_posterior`` holds the result, and ``_effects`` predicts with it.
 
 from ._content import batch_share_of_content, share_of_new
 from ._effects import GeneEffects, GeneEffectsDraw
-from ._equations import MixedEquations, state_correlation
+from ._equations import MixedEquations, covariance_of, state_correlation
 from ._fit import (
     MixedModel,
     backfitting_order,
     fit_crossed_models,
     fit_mixed_model,
+    points,
     posterior_over_genes,
 )
 from ._groups import GroupSums
 from ._guess import NETWORK_SHARE, probability_of_following
+from ._look_up import effects_of
 from ._posterior import SPREAD, MixedEffects
 from ._states import find_states, harmony_clusters
 
@@ -32,10 +34,13 @@ __all__ = [
     "MixedModel",
     "backfitting_order",
     "batch_share_of_content",
+    "covariance_of",
+    "effects_of",
     "find_states",
     "fit_crossed_models",
     "fit_mixed_model",
     "harmony_clusters",
+    "points",
     "posterior_over_genes",
     "probability_of_following",
     "share_of_new",

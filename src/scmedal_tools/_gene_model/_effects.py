@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import nn
 
-from scmedal_tools._tables import effects_of, look_up
-
 from ._guess import NETWORK_SHARE
+from ._look_up import effects_of, look_up
 from ._posterior import SPREAD, MixedEffects
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class GeneEffects(nn.Module):
     :math:`e` random effects, and :math:`z` says whether a gene follows the network's guess, half
     of its effects, which changes the others by :math:`c'` and :math:`e'`. With several factors
     :math:`h`, :math:`e` and :math:`e'` add up. All is fitted once the network is trained
-    (:func:`scmedal_tools.model._finishing.fit_gene_effects`).
+    (:func:`scmedal_tools.model._fit_gene_effects.fit_gene_effects`).
 
     Parameters
     ----------

@@ -1,19 +1,29 @@
 """Benchmarks: scores, controls, cross-validation, and tests of counterfactuals."""
 
-from ._balance import BalancedWeights, balance_weights
 from ._confounding import Confounding, confounding
-from ._count_models import mrvi_counterfactual, scvi_counterfactual
-from ._cross_validate import CrossValidation, cross_validate
-from ._donor_prediction import DonorPrediction, donor_prediction
-from ._lemur import lemur_counterfactual
-from ._mixing_classifier import Mixing, mixing_classifier, score_votes
-from ._paper_tables import paper_tables
-from ._recovery import effect_recovery
+from ._counterfactuals import (
+    counterfactual_shift,
+    effect_recovery,
+    lemur_counterfactual,
+    mrvi_counterfactual,
+    scvi_counterfactual,
+    shift_summary,
+    swap_quality,
+)
+from ._cross_validation import (
+    BalancedWeights,
+    CrossValidation,
+    Mixing,
+    balance_weights,
+    cross_validate,
+    mixing_classifier,
+    paper_tables,
+    score_votes,
+    summarise_folds,
+    write_tables,
+)
+from ._donors import DonorPrediction, donor_prediction
 from ._scores import scores
-from ._shift import counterfactual_shift, shift_summary
-from ._summarise import summarise_folds
-from ._swap import swap_quality
-from ._write_tables import write_tables
 
 __all__ = [
     "BalancedWeights",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from scipy.stats.contingency import association
 
-from scmedal_tools._checks import check_obs
+from scmedal_tools._data import check_obs
 
 from ._depth import conclusions_on_depth, depth_of_levels
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scmedal_tools._checks import check_obs
-from scmedal_tools._depth import UNEQUAL_DEPTH
+from scmedal_tools._data import UNEQUAL_DEPTH, check_obs
 
 if TYPE_CHECKING:
     from anndata import AnnData

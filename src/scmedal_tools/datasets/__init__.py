@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scmedal_tools.datasets._aml import aml
-from scmedal_tools.datasets._asd import asd
-from scmedal_tools.datasets._healthy_heart import healthy_heart
-from scmedal_tools.datasets._simulated import simulated, true_shift
+from ._aml import aml
+from ._asd import asd
+from ._healthy_heart import healthy_heart
+from ._simulated import simulated, true_shift
 
 __all__ = ["aml", "asd", "healthy_heart", "simulated", "true_shift"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ._simulated import Genes
+    from ._genes import Genes
 
 TARGET_SUM = 1e4
 

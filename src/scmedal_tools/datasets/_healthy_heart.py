@@ -9,7 +9,7 @@ import anndata as ad
 import pandas as pd
 from scipy import sparse
 
-from scmedal_tools._checks import check_counts, check_names
+from scmedal_tools._data import check_counts, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,6 +2,10 @@
 
 from ._autoencoders import ae, aec, aec_batch
 from ._common import JOINT
+
+# For other folders of the package.
+from ._common import random_state as random_state
+from ._common import train as train
 from ._joint import harmony, scanorama
 from ._pca import pca
 from ._saucie import saucie

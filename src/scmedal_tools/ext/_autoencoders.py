@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_FEC
 
-from ._common import Run, need_labels, random_state, train
+from ._common import ComparatorRun, need_labels, random_state, train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def ae(
     >>> adata.obsm["X_ae"].shape
     (240, 5)
     """
-    run = Run("ae", adata, batch_key, None, splits, key_added, seed)
+    run = ComparatorRun("ae", adata, batch_key, None, splits, key_added, seed)
     return _autoencode(run, SCMEDAL_FE, preset, settings, max_epochs, progress)
 
 
@@ -135,7 +135,7 @@ def aec(
     (240, 5)
     """
     need_labels("aec", labels_key)
-    run = Run("aec", adata, batch_key, labels_key, splits, key_added, seed)
+    run = ComparatorRun("aec", adata, batch_key, labels_key, splits, key_added, seed)
     return _autoencode(run, SCMEDAL_FEC, preset, settings, max_epochs, progress)
 
 
@@ -181,12 +181,12 @@ def aec_batch(
     >>> adata.obsm["X_aec_batch"].shape
     (240, 5)
     """
-    run = Run("aec_batch", adata, batch_key, batch_key, splits, key_added, seed)
+    run = ComparatorRun("aec_batch", adata, batch_key, batch_key, splits, key_added, seed)
     return _autoencode(run, SCMEDAL_FEC, preset, settings, max_epochs, progress)
 
 
 def _autoencode(
-    run: Run,
+    run: ComparatorRun,
     model_class: type[SCMEDAL_FE | SCMEDAL_FEC],
     preset: str,
     settings: dict[str, Any],

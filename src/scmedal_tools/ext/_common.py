@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from scmedal_tools._chatter import without_chatter
-from scmedal_tools._checks import check_in_memory, check_labels, check_obs, expression_of
-from scmedal_tools._writing import check_key
-from scmedal_tools.tl._embed import write_embedding
-from scmedal_tools.train._splits import check_external_indexing
+from scmedal_tools._data import check_in_memory, check_key, check_labels, check_obs, expression_of
+from scmedal_tools._quiet import without_chatter
+from scmedal_tools.tl import write_embedding
+from scmedal_tools.train import check_external_indexing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Run:
+class ComparatorRun:
     """One run of a comparator: the checked arguments that all of them have.
 
     ``labels_key`` is ``None`` for methods that do not learn from cell types.

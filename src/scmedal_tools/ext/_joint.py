@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._common import Run, random_state
+from ._common import ComparatorRun, random_state
 from ._pca import principal_components
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def harmony(
     >>> adata.obsm["X_harmony"].shape
     (240, 10)
     """
-    run = Run("harmony", adata, batch_key, None, splits, key_added, seed)
+    run = ComparatorRun("harmony", adata, batch_key, None, splits, key_added, seed)
     harmonypy = _optional("harmonypy")
     components = principal_components(adata, np.arange(adata.n_obs), n_latent, seed)
     batches = adata.obs[[batch_key]].astype(str)
@@ -136,7 +136,7 @@ def scanorama(
     >>> adata.obsm["X_scanorama"].shape
     (240, 10)
     """
-    run = Run("scanorama", adata, batch_key, None, splits, key_added, seed)
+    run = ComparatorRun("scanorama", adata, batch_key, None, splits, key_added, seed)
     components = principal_components(adata, np.arange(adata.n_obs), n_latent, seed)
     cells = list(adata.obs.groupby(adata.obs[batch_key].astype(str)).indices.values())
     with random_state(seed):  # the import, too, seeds numpy's global generator

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from sklearn.decomposition import PCA
 
-from scmedal_tools._checks import check_log_normalised
+from scmedal_tools._data import check_log_normalised
 
-from ._common import Run
+from ._common import ComparatorRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def pca(
     >>> adata.obsm["X_pca"].shape
     (240, 10)
     """
-    run = Run("pca", adata, batch_key, None, splits, key_added, seed)
+    run = ComparatorRun("pca", adata, batch_key, None, splits, key_added, seed)
     components = principal_components(adata, run.parts[0], n_latent, seed)
     return run.write(components, {"n_latent": n_latent})
 

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scmedal_tools.model import SCMEDAL_FE
-from scmedal_tools.module import FEModule
-from scmedal_tools.module._base import WEIGHTED
-from scmedal_tools.module._levels import levels_of
+from scmedal_tools.module import WEIGHTED, FEModule, levels_of
 from scmedal_tools.train import get_preset
 
-from ._common import Run, random_state, train
+from ._common import ComparatorRun, random_state, train
 from ._mmd import mmd_to_reference
 
 if TYPE_CHECKING:
@@ -24,8 +22,8 @@ if TYPE_CHECKING:
     from scvi.module.base import LossOutput
     from torch import Tensor
 
+    from scmedal_tools.module import ExpressionStatistics
     from scmedal_tools.train import Preset
-    from scmedal_tools.train._statistics import ExpressionStatistics
 
 
 class SaucieModule(FEModule):
@@ -151,7 +149,7 @@ def saucie(
     >>> adata.obsm["X_saucie"].shape
     (240, 5)
     """
-    run = Run("saucie", adata, batch_key, None, splits, key_added, seed)
+    run = ComparatorRun("saucie", adata, batch_key, None, splits, key_added, seed)
     settings = {"mmd_weight": mmd_weight, **settings}
     cells = run.own_cells()
     Saucie.setup_anndata(cells, batch_key=batch_key)

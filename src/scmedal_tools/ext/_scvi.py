@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scvi.model import SCANVI, SCVI
 
-from scmedal_tools import _keys
-from scmedal_tools._checks import check_counts
+from scmedal_tools._data import check_counts, slots
 
-from ._common import Run, need_labels, random_state, train
+from ._common import ComparatorRun, need_labels, random_state, train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +36,7 @@ def scvi(
     splits: Sequence[np.ndarray] | None = None,
     key_added: str = "X_scvi",
     seed: int = 0,
-    layer: str = _keys.COUNTS_LAYER,
+    layer: str = slots.COUNTS_LAYER,
     max_epochs: int = 500,
     batch_size: int = 512,
     patience: int = 30,
@@ -92,7 +91,7 @@ def scvi(
     >>> adata.obsm["X_scvi"].shape
     (240, 5)
     """
-    run = Run("scvi", adata, batch_key, None, splits, key_added, seed)
+    run = ComparatorRun("scvi", adata, batch_key, None, splits, key_added, seed)
     return _embed(run, layer, settings, max_epochs, batch_size, patience, progress)
 
 
@@ -104,7 +103,7 @@ def scanvi(
     splits: Sequence[np.ndarray] | None = None,
     key_added: str = "X_scanvi",
     seed: int = 0,
-    layer: str = _keys.COUNTS_LAYER,
+    layer: str = slots.COUNTS_LAYER,
     max_epochs: int = 500,
     batch_size: int = 512,
     patience: int = 30,
@@ -149,12 +148,12 @@ def scanvi(
     (240, 5)
     """
     need_labels("scanvi", labels_key)
-    run = Run("scanvi", adata, batch_key, labels_key, splits, key_added, seed)
+    run = ComparatorRun("scanvi", adata, batch_key, labels_key, splits, key_added, seed)
     return _embed(run, layer, settings, max_epochs, batch_size, patience, progress)
 
 
 def _embed(
-    run: Run,
+    run: ComparatorRun,
     layer: str,
     settings: dict[str, Any],
     max_epochs: int,

@@ -1,7 +1,23 @@
 """Models: fixed effects, fixed effects with cell types, random effects."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# For other folders of the package.
+from ._base import MedalModel as MedalModel
+from ._counterfactual import SUMMARIES as SUMMARIES
+from ._counterfactual import Swap as Swap
+from ._counterfactual import check_interval as check_interval
+from ._counterfactual import summarise as summarise
 from ._fe import SCMEDAL_FE
 from ._fec import SCMEDAL_FEC
+from ._inference import UNTRAINED as UNTRAINED
 from ._re import SCMEDAL_RE
+
+if TYPE_CHECKING:
+    from ._targets import Levels as Levels
+    from ._targets import Target as Target
+    from ._unseen import UnseenBatch as UnseenBatch
 
 __all__ = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]

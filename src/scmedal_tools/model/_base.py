@@ -15,10 +15,14 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.train._config import merge_kwargs
 
-from scmedal_tools.train import MedalDataSplitter, MedalTrainingPlan, get_preset
-from scmedal_tools.train._callbacks import BestWeights
-from scmedal_tools.train._interruption import StoppableTrainRunner
-from scmedal_tools.train._plans import SELECTION
+from scmedal_tools.train import (
+    SELECTION,
+    BestWeights,
+    MedalDataSplitter,
+    MedalTrainingPlan,
+    StoppableTrainRunner,
+    get_preset,
+)
 
 from ._inference import InferenceMixin
 from ._registration import RegistrationMixin

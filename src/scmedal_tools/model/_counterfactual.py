@@ -13,12 +13,12 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
+from scmedal_tools._data import EXPRESSION, part_of
 from scmedal_tools._gene_model import SPREAD
-from scmedal_tools.module._levels import levels_of
+from scmedal_tools.module import levels_of
 
 from ._correction import CorrectionMixin
 from ._draws import Draws
-from ._modalities import EXPRESSION, part_of
 from ._streaming import stream
 from ._targets import ROWS, TargetsMixin, is_one_target, repeated, target_levels
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from scmedal_tools.module._re import EffectsDraw
+    from scmedal_tools.module import EffectsDraw
 
     from ._inference import Indices, Minibatches
     from ._targets import Levels, Target

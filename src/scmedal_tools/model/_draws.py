@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-    from scmedal_tools.module._re import EffectsDraw
+    from scmedal_tools.module import EffectsDraw
 
 MAX_BYTES = 2**31
 

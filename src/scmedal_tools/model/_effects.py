@@ -11,7 +11,8 @@ import torch
 from scvi.model.base import BaseModelClass
 from torch.nn.functional import one_hot
 
-from scmedal_tools.module._levels import levels_of
+from scmedal_tools._data import random_cells
+from scmedal_tools.module import levels_of
 
 from ._targets import ROWS, target_levels
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
 
-    from scmedal_tools.module._re import EffectsDraw
+    from scmedal_tools.module import EffectsDraw
 
     from ._targets import Levels
 
@@ -243,8 +244,3 @@ class BatchEffectsMixin(BaseModelClass):
             swapped = self._swap(tensors, targets, swap, draw=draw)
             total = total + torch.stack([x.sum(0) for x in swapped]).double().cpu()
         return (total[:-1] - total[-1]) / len(cells)
-
-
-def random_cells(cells: np.ndarray, n_cells: int, seed: int) -> np.ndarray:
-    """At most ``n_cells`` of the cells' positions, in order."""
-    return np.sort(np.random.default_rng(seed).permutation(cells)[:n_cells])

@@ -11,7 +11,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
-from scmedal_tools._rows import positions_of
+from scmedal_tools._data import positions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
 
-    from scmedal_tools.module._re import EffectsDraw
+    from scmedal_tools.module import EffectsDraw
 
     from ._draws import Draws
     from ._unseen import UnseenBatch
@@ -178,6 +178,10 @@ class InferenceMixin(BaseModelClass):
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
         return _as_asked(minibatches, cells) if adata.isbacked else minibatches
+
+    def _own_minibatches(self, cells: np.ndarray) -> Minibatches:
+        """Minibatches of the model's own cells, whether it is finished or not."""
+        return InferenceMixin._minibatches(self, None, cells, None, None)
 
     def _cells(
         self,

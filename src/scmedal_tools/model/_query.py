@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from scmedal_tools.train import RETrainingPlan
-from scmedal_tools.train._query_plan import QueryTrainingPlan
+from scmedal_tools.train import QueryTrainingPlan, RETrainingPlan
 
 from ._base import MedalModel
 from ._query_checks import levels_of_factors

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from scvi import REGISTRY_KEYS
 
-from scmedal_tools._checks import check_log_normalised, check_names, check_obs
-from scmedal_tools._keys import STATES
-
-from ._modalities import (
+from scmedal_tools._data import (
     BATCH,
     CELL_STATES,
     EXPRESSION,
     FACTORS,
     LABELS,
+    STATES,
+    check_log_normalised,
+    check_names,
+    check_obs,
     checked_part,
     layer_of,
 )

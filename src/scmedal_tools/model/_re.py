@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from scmedal_tools._keys import STATES
-from scmedal_tools.module import REModule
-from scmedal_tools.module._levels import levels_of
-from scmedal_tools.train._natural import ENOUGH_BATCHES
-from scmedal_tools.train._plans import SETTLE_AFTER
+from scmedal_tools._data import STATES
+from scmedal_tools.module import REModule, levels_of
+from scmedal_tools.train import ENOUGH_BATCHES, SETTLE_AFTER
 
 from ._base import MedalModel
 from ._counterfactual import CounterfactualMixin
 from ._effects import BatchEffectsMixin
-from ._finishing import fit_gene_effects, learn_new_effects
+from ._fit_gene_effects import fit_gene_effects, learn_new_effects
 from ._query import QueryMixin
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
 
-    from scmedal_tools.module._re import EffectsDraw
+    from scmedal_tools.module import EffectsDraw
 
     from ._inference import Indices, Minibatches
     from ._unseen import UnseenBatch
@@ -301,8 +299,8 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
                 stacklevel=4,
             )
 
-    def _minibatches(self, *args: Any, finishing: bool = False, **kwargs: Any) -> Minibatches:
-        if self.is_trained and not finishing:
+    def _minibatches(self, *args: Any, **kwargs: Any) -> Minibatches:
+        if self.is_trained:
             self._warn_if_unfinished()
         return super()._minibatches(*args, **kwargs)
 
@@ -324,7 +322,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         """Find the axes, of what the network alone reconstructs, in which latents are returned."""
         rng = np.random.default_rng(0)
         cells = np.sort(rng.permutation(self._training_cells())[:CELLS_FOR_AXES])
-        minibatches = self._minibatches(None, cells, None, None, finishing=True)
+        minibatches = self._own_minibatches(cells)
         expression = self._collect(minibatches, self._reconstruct)
         axes = self.module.expression_axes
         n_axes = min(axes.shape[1], *expression.shape)

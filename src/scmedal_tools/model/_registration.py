@@ -23,26 +23,24 @@ from scvi.data.fields import (
 from scvi.model.base import BaseModelClass
 from scvi.utils import setup_anndata_dsp
 
-from scmedal_tools._checks import (
-    check_factors,
-    check_labels,
-    check_log_normalised,
-    check_names,
-    check_obs,
-)
-from scmedal_tools._keys import STATES
-
-from ._modalities import (
+from scmedal_tools._data import (
     BATCH,
     CELL_STATES,
     EXPRESSION,
     FACTORS,
     LABELS,
+    STATES,
+    check_factors,
+    check_labels,
+    check_log_normalised,
     check_modalities,
+    check_names,
+    check_obs,
     checked_part,
     layer_of,
     part_of,
 )
+
 from ._query_checks import check_query, levels_of_factors
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import zarr
 from anndata import AnnData
 from anndata.io import write_elem
 
-from scmedal_tools._writing import check_writable, make_names_writable
+from scmedal_tools._data import check_writable, make_names_writable
 
 if TYPE_CHECKING:
     import pandas as pd

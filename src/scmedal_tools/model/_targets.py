@@ -9,12 +9,11 @@ import torch
 from pandas.api.types import is_scalar
 from scvi.model.base import BaseModelClass
 
-from scmedal_tools.module._levels import POPULATION as POPULATION_LEVEL
+from scmedal_tools.module import POPULATION_LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
     from torch import Tensor
     from typing_extensions import TypeIs
 
@@ -91,11 +90,6 @@ def target_levels(own: Tensor, targets: Sequence[Levels]) -> Tensor:
 def repeated(cells: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
     """All that is known of some cells, again and again; expression becomes dense."""
     return {name: torch.cat([values.to_dense()] * times) for name, values in cells.items()}
-
-
-def as_named(levels: pd.Series) -> pd.Series:
-    """Levels of cells as text, as targets are named: ``.astype(str)`` writes dates otherwise."""
-    return levels.map(str).astype(str)
 
 
 def is_one_target(transform_batch: Target | Sequence[Target] | None) -> TypeIs[Target]:

@@ -1,8 +1,20 @@
 """Networks behind the models, as scvi-tools modules."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# For other folders of the package.
+from ._base import WEIGHTED as WEIGHTED
+from ._base import MedalModule as MedalModule
+from ._factor_levels import POPULATION_LEVEL as POPULATION_LEVEL
+from ._factor_levels import as_levels as as_levels
+from ._factor_levels import levels_of as levels_of
 from ._fe import FEModule
+from ._layers import Classifier as Classifier
 from ._re import REModule
 from ._reden import RandomEffects, RedenBlock
+from ._reden import factor_of as factor_of
 from ._settings import (
     AdversarySettings,
     Architecture,
@@ -10,6 +22,10 @@ from ._settings import (
     ObjectiveSettings,
     ReconstructionSettings,
 )
+from ._statistics import ExpressionStatistics as ExpressionStatistics
+
+if TYPE_CHECKING:
+    from ._reden import EffectsDraw as EffectsDraw
 
 __all__ = [
     "AdversarySettings",

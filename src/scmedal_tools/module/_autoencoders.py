@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ._factor_levels import as_levels
 from ._layers import Normalization, normalization_layer
-from ._levels import as_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,7 +10,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, auto_move_data
 
-from ._levels import levels_of
+from ._factor_levels import levels_of
 from ._likelihood import reconstruction_term
 from ._scaler import ExpressionScaler
 from ._settings import AdversarySettings, ReconstructionSettings, grouped
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from scmedal_tools.train._statistics import ExpressionStatistics
-
     from ._layers import Classifier
+    from ._statistics import ExpressionStatistics
 
 WEIGHTED = "weighted_"
 """Prefix under which what each term contributes to the loss is logged."""

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from ._autoencoders import BatchAutoencoder, TiedAutoencoder
 from ._base import MedalModule
+from ._factor_levels import levels_of
 from ._layers import Classifier
-from ._levels import levels_of
 from ._settings import Decoder
 
 if TYPE_CHECKING:
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from scmedal_tools.train._statistics import ExpressionStatistics
-
     from ._layers import Normalization
     from ._settings import Activation, AdversarySettings
+    from ._statistics import ExpressionStatistics
 
 
 class FEModule(MedalModule):

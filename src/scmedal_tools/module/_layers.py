@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import nn
 from torch.nn import functional as F
 
-from ._levels import as_levels
+from ._factor_levels import as_levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

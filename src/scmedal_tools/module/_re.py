@@ -14,24 +14,21 @@ from torch.nn import functional as F
 from scmedal_tools._gene_model import SPREAD, GeneEffects
 
 from ._base import MedalModule
+from ._factor_levels import POPULATION_LEVEL, as_levels, levels_of
 from ._layers import Classifier
-from ._levels import POPULATION, as_levels, levels_of
 from ._re_layers import build_layers, of_block
 from ._reden import RandomEffects, RedenBlock, factor_of
 from ._settings import Architecture, EffectsSettings, ObjectiveSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import TypeAlias
+    from collections.abc import Sequence
 
     from torch import Tensor
 
     from scmedal_tools._gene_model import GeneEffectsDraw
 
+    from ._reden import EffectsDraw
     from ._settings import AdversarySettings
-
-    # Not a type statement, which the documentation would not resolve.
-    EffectsDraw: TypeAlias = Mapping[str, Any]  # noqa: UP040
 
 
 class REModule(MedalModule):
@@ -331,7 +328,7 @@ class REModule(MedalModule):
     def decode_in_population(self, content: Tensor, genes: Tensor | None = None) -> Tensor:
         """What the network alone makes of a content if all effects are at their mean, 0."""
         shape = (len(content), len(self.n_levels))
-        population = torch.full(shape, POPULATION, device=content.device)
+        population = torch.full(shape, POPULATION_LEVEL, device=content.device)
         z = self.express(content, population, sample=False)
         return self.decode(z, population, genes=genes)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ._re import EffectsDraw
+    from ._reden import EffectsDraw
     from ._settings import Architecture, EffectsSettings
 
 

@@ -11,17 +11,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scmedal_tools._tables import effects_of
+from scmedal_tools._gene_model import effects_of
 
+from ._factor_levels import as_levels
 from ._layers import Normalization, normalization_layer
-from ._levels import as_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeAlias
 
     from torch import Tensor
 
     from ._settings import EffectsSettings
+
+    # Not a type statement, which the documentation would not resolve.
+    EffectsDraw: TypeAlias = Mapping[str, Any]  # noqa: UP040
 
 # Keeps a posterior proper however small its softplus becomes.
 MIN_POSTERIOR_SD = 1e-5

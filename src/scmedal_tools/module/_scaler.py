@@ -10,7 +10,7 @@ from torch import nn
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scmedal_tools.train._statistics import ExpressionStatistics
+    from ._statistics import ExpressionStatistics
 
 Scaling = Literal["centred", "minmax"]
 

@@ -6,24 +6,24 @@ pyplot, which notebooks show. Functions that draw many panels return their figur
 
 from __future__ import annotations
 
-from scmedal_tools.pl._admissibility import admissibility
-from scmedal_tools.pl._batch_dendrogram import batch_dendrogram
-from scmedal_tools.pl._batch_effects import batch_effects
-from scmedal_tools.pl._batch_effects_forest import batch_effects_forest
-from scmedal_tools.pl._batch_effects_heatmap import batch_effects_heatmap
-from scmedal_tools.pl._confounding import confounding
-from scmedal_tools.pl._counterfactual_shift import counterfactual_shift
-from scmedal_tools.pl._differential_abundance import differential_abundance
-from scmedal_tools.pl._donor_distances import donor_distances
-from scmedal_tools.pl._donor_embedding import donor_embedding
-from scmedal_tools.pl._donor_prediction import donor_prediction
-from scmedal_tools.pl._embeddings import embeddings
-from scmedal_tools.pl._gene_shifts import gene_shifts
-from scmedal_tools.pl._genomap_panel import genomap_panel
-from scmedal_tools.pl._group_effects import group_effects
-from scmedal_tools.pl._scores import scores
-from scmedal_tools.pl._training import training
-from scmedal_tools.pl._variance_components import variance_components
+from ._admissibility import admissibility
+from ._batch_dendrogram import batch_dendrogram
+from ._batch_effects import batch_effects
+from ._batch_effects_forest import batch_effects_forest
+from ._batch_effects_heatmap import batch_effects_heatmap
+from ._confounding import confounding
+from ._counterfactual_shift import counterfactual_shift
+from ._differential_abundance import differential_abundance
+from ._donor_distances import donor_distances
+from ._donor_embedding import donor_embedding
+from ._donor_prediction import donor_prediction
+from ._embeddings import embeddings
+from ._gene_shifts import gene_shifts
+from ._genomap_panel import genomap_panel
+from ._group_effects import group_effects
+from ._scores import scores
+from ._training import training
+from ._variance_components import variance_components
 
 __all__ = [
     "admissibility",

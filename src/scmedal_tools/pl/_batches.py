@@ -9,9 +9,8 @@ import pandas as pd
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from scmedal_tools.model._modalities import BATCH, FACTORS, part_of
-from scmedal_tools.tl._batch_similarity import batch_similarity
-from scmedal_tools.tl._models import check_has_draws
+from scmedal_tools._data import BATCH, FACTORS, part_of
+from scmedal_tools.tl import batch_similarity, check_has_draws
 
 from ._common import chosen_genes, palette
 

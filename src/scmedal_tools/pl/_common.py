@@ -15,7 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from scanpy.pl import palettes
 
-from scmedal_tools._writing import write_whole
+from scmedal_tools._data import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from scmedal_tools.bm._shift import per_combination
+from scmedal_tools.bm._counterfactuals._counterfactual_shift import per_combination
 
 from ._common import BLUE, VERMILLION, new_figure, plain, save_figure, widest
 

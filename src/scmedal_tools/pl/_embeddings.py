@@ -11,8 +11,8 @@ from matplotlib.colors import Normalize, to_rgba_array
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from scmedal_tools import _keys
-from scmedal_tools.tl._umap import umap, umap_key
+from scmedal_tools._data import slots
+from scmedal_tools.tl import umap, umap_key
 
 from ._common import checked_names, new_figure, palette, plain, save_figure
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-TITLES = {_keys.PCA: "PCA", "X_umap": "UMAP"}
+TITLES = {slots.PCA: "PCA", "X_umap": "UMAP"}
 TITLES |= {"X_harmony": "Harmony", "X_pca_harmony": "Harmony", "X_scanorama": "Scanorama"}
 TITLES |= {"X_scvi": "scVI", "X_scVI": "scVI", "X_scanvi": "scANVI", "X_scANVI": "scANVI"}
-TITLES |= {_keys.FE: "scMEDAL FE", _keys.FEC: "scMEDAL FEC", _keys.RE: "scMEDAL RE"}
+TITLES |= {slots.FE: "scMEDAL FE", slots.FEC: "scMEDAL FEC", slots.RE: "scMEDAL RE"}
 MISSING_COLOR = "lightgrey"
 PANEL_INCHES = 2.6
 LEGEND_ROWS = 15  # As many entries as fit beside a panel.
@@ -143,7 +143,7 @@ def _legend_loc(legend_loc: LegendLoc | Mapping[str, LegendLoc], column: str) ->
 
 def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:
     """Return the two-dimensional coordinates of an embedding."""
-    if key != "X_umap" and not key.startswith(_keys.UMAP_PREFIX):
+    if key != "X_umap" and not key.startswith(slots.UMAP_PREFIX):
         umap(adata, key)
         key = umap_key(key)
     return np.asarray(adata.obsm[key])[:, :2]

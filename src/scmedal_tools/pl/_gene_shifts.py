@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.text import Text
 
-from scmedal_tools._checks import check_obs
-from scmedal_tools.bm._expression import registered_expression
-from scmedal_tools.bm._recovery import agreement
-from scmedal_tools.bm._shift import as_counterfactual, combinations_of, known_cells
-from scmedal_tools.model._targets import as_named
+from scmedal_tools._data import as_named, check_obs
+from scmedal_tools.bm._counterfactuals._counterfactual_shift import (
+    as_counterfactual,
+    combinations_of,
+    known_cells,
+)
+from scmedal_tools.bm._counterfactuals._effect_recovery import agreement
+from scmedal_tools.bm._counterfactuals._expression import registered_expression
 
 from ._common import BLUE, axes_of, figure_of, folded, plain, save_figure
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
     from scipy import sparse
 
-    from scmedal_tools.bm._baselines import Counterfactual
+    from scmedal_tools.bm._counterfactuals._baselines import Counterfactual
     from scmedal_tools.model import SCMEDAL_RE
 
 IDENTITY: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1, "zorder": 0}

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from scmedal_tools import _keys
-from scmedal_tools.tl._genomap_images import genomap_images, layout_of
+from scmedal_tools._data import slots
+from scmedal_tools.tl import genomap_images, layout_of
 
 from ._common import PURPLE, checked_names, folded, new_figure, plain, save_figure, widest
 
@@ -47,7 +47,7 @@ def genomap_panel(
     differences: bool = False,
     n_genes: int = 5,
     vmax: float | None = None,
-    key: str = _keys.GENOMAP,
+    key: str = slots.GENOMAP,
     save: str | Path | None = None,
 ) -> Figure:
     """Draw cells as genomaps: as measured, corrected by FE, and as RE predicts each batch.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scmedal_tools.bm._embedders import RE
-from scmedal_tools.bm._mixing_classifier import CHANCE, SEPARATOR
+from scmedal_tools.bm._cross_validation._embedders import RE
+from scmedal_tools.bm._cross_validation._mixing_classifier import CHANCE, SEPARATOR
 
 from ._common import BLUE, VERMILLION, figure_of, new_figure, plain, save_figure, widest
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from scmedal_tools.module._base import WEIGHTED
+from scmedal_tools.module import WEIGHTED
 
 from ._common import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, plain, save_figure
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from scmedal_tools.pp._preprocess import preprocess
+from ._preprocess import preprocess
+
+# For other folders of the package.
+from ._preprocess import variable_genes as variable_genes
 
 __all__ = ["preprocess"]

@@ -11,8 +11,7 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scmedal_tools import _keys
-from scmedal_tools._checks import check_counts, check_in_memory, check_names, check_obs
+from scmedal_tools._data import check_counts, check_in_memory, check_names, check_obs, slots
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -138,12 +137,12 @@ def preprocess(
             parameters["batches_without_vote"] = sorted(set(batches) - set(voting or ()))
 
     result = adata[cells, genes].copy()
-    result.X, result.layers[_keys.COUNTS_LAYER] = x, counts
+    result.X, result.layers[slots.COUNTS_LAYER] = x, counts
     if table is not None:
         result.var[table.columns] = table
         result.uns["hvg"] = {"flavor": "seurat"}
     result.uns["log1p"] = {"base": None}
-    result.uns[_keys.PREPROCESSING] = {k: v for k, v in parameters.items() if v not in (None, [])}
+    result.uns[slots.PREPROCESSING] = {k: v for k, v in parameters.items() if v not in (None, [])}
     if copy:
         return result
     if adata.is_view:

@@ -10,12 +10,18 @@ from ._donor_distances import donor_distances
 from ._donor_embedding import donor_embedding
 from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
+
+# For other folders of the package.
+from ._embed import write_embedding as write_embedding
 from ._genomap_images import GenomapImages, genomap_images
+from ._genomap_images import layout_of as layout_of
 from ._genomap_layout import genomap_layout
 from ._group_effects import GroupEffects, group_effects
+from ._models import check_has_draws as check_has_draws
 from ._projection_stack import projection_stack
 from ._pseudobulk_de import pseudobulk_de
 from ._umap import umap
+from ._umap import umap_key as umap_key
 from ._variance_components import variance_components
 
 __all__ = [

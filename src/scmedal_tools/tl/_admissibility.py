@@ -9,7 +9,7 @@ import pandas as pd
 from scvi import REGISTRY_KEYS
 from sklearn.neighbors import NearestNeighbors
 
-from scmedal_tools.model._modalities import EXPRESSION, part_of
+from scmedal_tools._data import EXPRESSION, part_of
 
 from ._models import check_has_draws
 

@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 from tqdm.auto import tqdm
 
-from scmedal_tools.model._effects import random_cells
+from scmedal_tools._data import random_cells
 
 from ._models import check_has_draws
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmedal_tools import __version__, _keys
-from scmedal_tools._embeddings import check_embeddings, embedding_of
-from scmedal_tools._writing import check_key
+from scmedal_tools import __version__
+from scmedal_tools._data import check_embeddings, check_key, embedding_of, slots
 
 from ._umap import umap_key
 
@@ -92,7 +91,7 @@ def combine(
         "standardised_on": "all cells" if splits is None else "training cells",
         "scmedal_tools": __version__,
     }
-    adata.uns[_keys.PROVENANCE] = {**adata.uns.get(_keys.PROVENANCE, {}), key_added: record}
+    adata.uns[slots.PROVENANCE] = {**adata.uns.get(slots.PROVENANCE, {}), key_added: record}
     return key_added
 
 

@@ -12,9 +12,14 @@ from anndata import AnnData
 from scipy import sparse, stats
 from tqdm.auto import tqdm
 
-from scmedal_tools._checks import check_in_memory, check_obs
-from scmedal_tools.model._effects import random_cells
-from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part
+from scmedal_tools._data import (
+    BATCH,
+    EXPRESSION,
+    check_in_memory,
+    check_obs,
+    checked_part,
+    random_cells,
+)
 
 from ._counterfactual_means import check_alike, draws_of, group_means
 from ._gene_test_checks import (
@@ -32,9 +37,8 @@ from ._group_tests import cohens_d, differ, mann_whitney, mixed_models, rubin, s
 if TYPE_CHECKING:
     from mudata import MuData
 
-    from scmedal_tools.model import SCMEDAL_RE
-    from scmedal_tools.model._counterfactual import Swap
-    from scmedal_tools.module._re import EffectsDraw
+    from scmedal_tools.model import SCMEDAL_RE, Swap
+    from scmedal_tools.module import EffectsDraw
 
 
 def counterfactual_de(

@@ -13,25 +13,16 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 from tqdm.auto import tqdm
 
-from scmedal_tools._checks import check_obs
-from scmedal_tools.model._counterfactual import (
-    SUMMARIES,
-    check_interval,
-    summarise,
-)
-from scmedal_tools.model._modalities import BATCH, EXPRESSION, checked_part, part_of
-from scmedal_tools.model._targets import as_named
+from scmedal_tools._data import BATCH, EXPRESSION, as_named, check_obs, checked_part, part_of
+from scmedal_tools.model import SUMMARIES, check_interval, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mudata import MuData
 
-    from scmedal_tools.model import SCMEDAL_RE
-    from scmedal_tools.model._counterfactual import Swap
-    from scmedal_tools.model._targets import Levels, Target
-    from scmedal_tools.model._unseen import UnseenBatch
-    from scmedal_tools.module._re import EffectsDraw
+    from scmedal_tools.model import SCMEDAL_RE, Levels, Swap, Target, UnseenBatch
+    from scmedal_tools.module import EffectsDraw
 
 
 def counterfactual_means(

@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
-from scmedal_tools._checks import check_obs
-from scmedal_tools._relabelling import relabelled
-from scmedal_tools.model._effects import random_cells
-from scmedal_tools.model._modalities import BATCH, part_of
+from scmedal_tools._data import BATCH, check_obs, part_of, random_cells
+from scmedal_tools._permutations import relabelled
 
 from ._models import check_has_draws
 

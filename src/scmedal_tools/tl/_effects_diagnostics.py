@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scmedal_tools.module._reden import factor_of
+from scmedal_tools.module import factor_of
 
 from ._models import held_back_cells
 

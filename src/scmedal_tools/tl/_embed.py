@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from scmedal_tools import __version__, _keys
-from scmedal_tools._writing import check_key
-from scmedal_tools.model._modalities import EXPRESSION, part_of
+from scmedal_tools import __version__
+from scmedal_tools._data import EXPRESSION, check_key, part_of, slots
 
 from ._models import check_is_model
 from ._umap import umap_key
@@ -17,13 +16,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from scmedal_tools.model._base import MedalModel
-    from scmedal_tools.model._unseen import UnseenBatch
+    from scmedal_tools.model import MedalModel, UnseenBatch
 
 OBSM_KEYS = {
-    "SCMEDAL_FE": _keys.FE,
-    "SCMEDAL_FEC": _keys.FEC,
-    "SCMEDAL_RE": _keys.RE,
+    "SCMEDAL_FE": slots.FE,
+    "SCMEDAL_FEC": slots.FEC,
+    "SCMEDAL_RE": slots.RE,
 }
 
 
@@ -105,4 +103,4 @@ def write_embedding(adata: AnnData, key: str, latent: np.ndarray, record: dict[s
     adata.obsm[key] = latent
     adata.obsm.pop(umap_key(key), None)
     record = record | {"n_latent": latent.shape[1], "scmedal_tools": __version__}
-    adata.uns[_keys.PROVENANCE] = {**adata.uns.get(_keys.PROVENANCE, {}), key: record}
+    adata.uns[slots.PROVENANCE] = {**adata.uns.get(slots.PROVENANCE, {}), key: record}

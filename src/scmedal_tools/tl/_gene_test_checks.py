@@ -10,9 +10,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scmedal_tools import _keys
-from scmedal_tools._depth import UNEQUAL_DEPTH, cell_depth
-from scmedal_tools.model._modalities import BATCH, EXPRESSION, layer_of, part_of
+from scmedal_tools._data import (
+    BATCH,
+    EXPRESSION,
+    UNEQUAL_DEPTH,
+    cell_depth,
+    layer_of,
+    part_of,
+    slots,
+)
 
 from ._training_cells import training_cells
 
@@ -148,7 +154,7 @@ def check_depth(
 ) -> None:
     """Warn where the donors of one group have cells with more counts than those of the other."""
     part = part_of(adata, setup, EXPRESSION)
-    what = "counts" if _keys.COUNTS_LAYER in part.layers else "number of expressed genes"
+    what = "counts" if slots.COUNTS_LAYER in part.layers else "number of expressed genes"
     donor = part_of(adata, setup, BATCH).obs[setup["batch_key"]].to_numpy()
     depth = pd.Series(cell_depth(part, layer_of(setup))).groupby(donor).mean()
     of_groups = depth.groupby(of_donors).median()

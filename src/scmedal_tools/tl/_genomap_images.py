@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmedal_tools import _keys
-from scmedal_tools._checks import expression_of
-from scmedal_tools._rows import positions_of, rows_of
+from scmedal_tools._data import expression_of, positions_of, rows_of, slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +21,7 @@ def genomap_images(
     adata: AnnData,
     *,
     layer: str | None = None,
-    key: str = _keys.GENOMAP,
+    key: str = slots.GENOMAP,
     layout: dict | pd.DataFrame | None = None,
 ) -> GenomapImages:
     """Images of cells, each computed when it is requested.

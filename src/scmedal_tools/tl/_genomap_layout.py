@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import KernelPCA
 
-from scmedal_tools import _keys
-from scmedal_tools._checks import check_in_memory, check_names, expression_of
+from scmedal_tools._data import check_in_memory, check_names, expression_of, slots
 
 from ._genomap_reference import reference_pixels
 from ._gromov_wasserstein import OFFSET, assign, import_ot, kl_loss, stress, transport
@@ -35,7 +34,7 @@ def genomap_layout(
     indices: Sequence[int] | None = None,
     max_iter: int = 100,
     seed: int = 0,
-    key_added: str = _keys.GENOMAP,
+    key_added: str = slots.GENOMAP,
     progress: bool = True,
 ) -> None:
     """Give each gene a pixel of its own, near those of the genes that it is correlated with.

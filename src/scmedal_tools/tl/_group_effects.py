@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import stats
 
-from scmedal_tools._depth import extent, warn_of_depth
+from scmedal_tools._data import extent, warn_of_depth
 from scmedal_tools._sample_model import Response, fit_samples
 
 from ._sample_design import sample_design

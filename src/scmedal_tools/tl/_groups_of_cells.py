@@ -8,10 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scmedal_tools._checks import check_obs
-from scmedal_tools._keys import STATES
-from scmedal_tools.model._effects import random_cells
-from scmedal_tools.model._modalities import EXPRESSION, part_of
+from scmedal_tools._data import EXPRESSION, STATES, check_obs, part_of, random_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData

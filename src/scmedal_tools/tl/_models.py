@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scmedal_tools.model import SCMEDAL_RE
-from scmedal_tools.model._base import MedalModel
-from scmedal_tools.model._inference import UNTRAINED
+from scmedal_tools.model import SCMEDAL_RE, UNTRAINED, MedalModel
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,25 +8,25 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scmedal_tools._checks import check_obs, expression_of
-from scmedal_tools._rows import rows_of
-from scmedal_tools.model._modalities import (
+from scmedal_tools._data import (
     BATCH,
     EXPRESSION,
     LABELS,
+    as_named,
+    check_obs,
     checked_part,
+    expression_of,
     layer_of,
     part_of,
+    rows_of,
 )
-from scmedal_tools.model._targets import as_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from mudata import MuData
 
-    from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_RE
-    from scmedal_tools.model._counterfactual import Swap
+    from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_RE, Swap
 
 
 def projection_stack(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmedal_tools._checks import check_obs
+from scmedal_tools._data import check_obs
 
 if TYPE_CHECKING:
     from anndata import AnnData

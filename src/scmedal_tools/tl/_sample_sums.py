@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scmedal_tools._checks import check_names, check_obs, expression_of
-from scmedal_tools._depth import depth_ratio
-from scmedal_tools._expression_kinds import summarise
-from scmedal_tools._expression_mending import describe, layers_at_hand, where
+from scmedal_tools._data import (
+    check_names,
+    check_obs,
+    depth_ratio,
+    describe,
+    expression_of,
+    layers_at_hand,
+    summarise,
+    where,
+)
 from scmedal_tools._sample_model import CountSums, sum_counts
 
 from ._training_cells import states_of

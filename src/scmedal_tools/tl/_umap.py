@@ -8,8 +8,7 @@ import numpy as np
 import scanpy as sc
 from anndata import AnnData
 
-from scmedal_tools import _keys
-from scmedal_tools._embeddings import check_embeddings, digest_of, embedding_of
+from scmedal_tools._data import check_embeddings, digest_of, embedding_of, slots
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +75,7 @@ def umap(
     """
     check_embeddings(adata, [key], "key")
     key_out = umap_key(key)
-    record = adata.uns.get(_keys.UMAP_SOURCES, {}).get(key_out, {})
+    record = adata.uns.get(slots.UMAP_SOURCES, {}).get(key_out, {})
     source = record.get("embedding", key)
     if key_out in adata.obsm and source != key:
         raise ValueError(
@@ -90,12 +89,12 @@ def umap(
             raise ValueError(f"UMAP needs at least {MIN_CELLS} cells, got {adata.n_obs}.")
         latent = embedding_of(adata, key)
         adata.obsm[key_out] = _project(latent, n_neighbors, min_dist, random_state)
-        adata.uns.setdefault(_keys.UMAP_SOURCES, {})[key_out] = new
+        adata.uns.setdefault(slots.UMAP_SOURCES, {})[key_out] = new
 
 
 def umap_key(key: str) -> str:
     """Return the ``obsm`` name of the UMAP of embedding `key`."""
-    return _keys.UMAP_PREFIX + key.removeprefix("X_")
+    return slots.UMAP_PREFIX + key.removeprefix("X_")
 
 
 def _project(

@@ -12,7 +12,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from tqdm.auto import tqdm
 
-from scmedal_tools.model._effects import random_cells
+from scmedal_tools._data import random_cells
 
 from ._models import check_has_draws, held_back_cells
 

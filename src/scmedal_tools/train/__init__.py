@@ -1,9 +1,24 @@
 """Splits, presets and training plans."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# For other folders of the package.
+from ._best_weights import BestWeights as BestWeights
 from ._folds import Folds, cross_validation_folds
+from ._natural_gradient import ENOUGH_BATCHES as ENOUGH_BATCHES
+from ._plans import SELECTION as SELECTION
+from ._plans import SETTLE_AFTER as SETTLE_AFTER
 from ._plans import MedalTrainingPlan, RETrainingPlan
 from ._presets import PRESETS, Preset, get_preset
+from ._query_plan import QueryTrainingPlan as QueryTrainingPlan
 from ._splits import MedalDataSplitter, hold_out_combinations, stratified_split
+from ._splits import check_external_indexing as check_external_indexing
+from ._stoppable_trainer import StoppableTrainRunner as StoppableTrainRunner
+
+if TYPE_CHECKING:
+    from ._folds import Scheme as Scheme
 
 __all__ = [
     "PRESETS",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from scmedal_tools._checks import check_obs
+from scmedal_tools._data import check_obs
 
 from ._splits import stratified_split
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from scvi.train import TrainingPlan
 
-from scmedal_tools.module._reden import RandomEffects
+from scmedal_tools.module import RandomEffects
 
-from ._natural import NaturalGradient
+from ._natural_gradient import NaturalGradient
 from ._statistics import check_statistics, training_statistics
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from scmedal_tools.module._base import MedalModule
-    from scmedal_tools.module._layers import Classifier
+    from scmedal_tools.module import Classifier, MedalModule
 
 # Share of the steps after which the scales of random effects settle.
 SETTLE_AFTER = 0.5
@@ -220,8 +219,8 @@ class RETrainingPlan(MedalTrainingPlan):
     Parameters
     ----------
     effects_optimizer
-        ``"natural"``: :class:`~scmedal_tools.train._natural.NaturalGradient`; ``"adam"``: the
-        network's Adam.
+        ``"natural"``: :class:`~scmedal_tools.train._natural_gradient.NaturalGradient`;
+        ``"adam"``: the network's Adam.
     effects_lr
         Step size of the posteriors: a share of the way to their optimum with ``"natural"``,
         a learning rate with ``"adam"``.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from scmedal_tools.module._base import MedalModule
+    from scmedal_tools.module import MedalModule
 
 
 # Steps are large, as nothing but a few rows of effects moves.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy import stats
 from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 
-from scmedal_tools.module._levels import as_levels, levels_of
+from scmedal_tools.module import ExpressionStatistics, as_levels, levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,35 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CELLS_PER_CHUNK = 1024
-
-
-@dataclass(frozen=True)
-class ExpressionStatistics:
-    """Moments of each gene, range of the matrix and frequencies of the levels."""
-
-    mean: np.ndarray
-    """Mean of each gene, shape ``(n_genes,)``."""
-    variance: np.ndarray
-    """Variance of each gene, shape ``(n_genes,)``."""
-    minimum: float
-    maximum: float
-    cells_per_level: list[np.ndarray]
-    """Number of training cells of each level, for the batch and further factors."""
-
-    @property
-    def n_cells(self) -> int:
-        """Number of training cells."""
-        return int(self.cells_per_batch.sum())
-
-    @property
-    def cells_per_batch(self) -> np.ndarray:
-        """Number of training cells of each batch, shape ``(n_batch,)``."""
-        return self.cells_per_level[0]
-
-    @property
-    def batch_entropy(self) -> float:
-        """Entropy of the batch label in nats; with further factors the sum of their entropies."""
-        return float(sum(stats.entropy(cells) for cells in self.cells_per_level))
 
 
 def training_statistics(

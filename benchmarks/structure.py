@@ -1,0 +1,118 @@
+"""The shape of the source tree in numbers, before and after a change of its structure.
+
+python benchmarks/structure.py              # of this checkout
+python benchmarks/structure.py FOLDER ...   # of other checkouts, side by side
+
+Imports count wherever they stand: in functions, and for type hints alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import networkx as nx
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "scmedal_tools"
+
+
+def modules(root: Path = ROOT) -> dict[str, ast.Module]:
+    """Syntax tree of every module of the package, by its full name."""
+    source = root / "src"
+    trees = {}
+    for path in sorted((source / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(source).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        trees[name] = ast.parse(path.read_text(), str(path))
+    return trees
+
+
+def imports(root: Path = ROOT) -> list[tuple[str, str, str]]:
+    """Every name imported from the package: importing module, imported one, name."""
+    trees = modules(root)
+    packages = {name.rpartition(".")[0] for name in trees} | {PACKAGE}
+    found = []
+    for module, tree in trees.items():
+        package = module if module in packages else module.rpartition(".")[0]
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            parents = package.split(".")
+            parents = parents[: len(parents) - node.level + 1] if node.level else []
+            origin = ".".join([*parents, *([node.module] if node.module else [])])
+            if origin.split(".")[0] != PACKAGE:
+                continue
+            for alias in node.names:
+                submodule = f"{origin}.{alias.name}"
+                found.append((module, submodule if submodule in trees else origin, alias.name))
+    return found
+
+
+def circles(root: Path = ROOT) -> list[list[str]]:
+    """Groups of modules that import each other.
+
+    A package's own ``__init__``, which gathers the names of its modules, is left out.
+    """
+    graph = nx.DiGraph()
+    for module, origin, _ in imports(root):
+        if not module.startswith(f"{origin}."):
+            graph.add_edge(module, origin)
+    return sorted(
+        sorted(group) for group in nx.strongly_connected_components(graph) if len(group) > 1
+    )
+
+
+def package_of(module: str) -> str:
+    """First folder, or file, of the package that a module belongs to."""
+    return [*module.split("."), ""][1]
+
+
+def private_imports(root: Path = ROOT) -> list[tuple[str, str, str]]:
+    """Imports of what another folder does not offer: a private module of it, or a private name."""
+    found = []
+    for module, origin, name in imports(root):
+        home, other = package_of(module), package_of(origin)
+        inside = origin.split(".")[2:]
+        if home != other and other and (any(part.startswith("_") for part in [*inside, name])):
+            found.append((module, origin, name))
+    return found
+
+
+def functions(root: Path = ROOT) -> dict[str, int]:
+    """Lines of every function, docstring included."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    return {
+        f"{module}.{node.name}": node.end_lineno - node.lineno + 1
+        for module, tree in modules(root).items()
+        for node in ast.walk(tree)
+        if isinstance(node, kinds)
+    }
+
+
+def counts(root: Path = ROOT) -> dict[str, int]:
+    """What the table shows."""
+    files = list((root / "src" / PACKAGE).rglob("*.py"))
+    lines = {path: len(path.read_text().splitlines()) for path in files}
+    folders = defaultdict(int)
+    for path in files:
+        folders[path.parent] += path.name != "__init__.py"
+    return {
+        "files": len(files),
+        "files at the root": folders[root / "src" / PACKAGE],
+        "most files in a folder": max(folders.values()),
+        "lines": sum(lines.values()),
+        "lines of the longest file": max(lines.values()),
+        "lines of the longest function": max(functions(root).values()),
+        "private imports across folders": len(private_imports(root)),
+        "circles of imports": len(circles(root)),
+    }
+
+
+if __name__ == "__main__":
+    roots = [Path(name).resolve() for name in sys.argv[1:]] or [ROOT]
+    found = [counts(root) for root in roots]
+    for title in found[0]:
+        print(f"{title:32}", *(f"{of[title]:8}" for of in found))

@@ -1,0 +1,7 @@
+"""The command ``scmedal``."""
+
+from ._app import app
+
+__all__ = [
+    "app",
+]

@@ -1,0 +1,124 @@
+"""The command that evaluates embeddings by cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from ._console import (
+    announce,
+    check_file,
+    explained,
+    fail,
+    fail_if_incomplete,
+    list_written,
+    quiet,
+    quiet_worker,
+    read,
+)
+from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
+
+if TYPE_CHECKING:
+    from scmedal_tools.train import Scheme
+
+
+def evaluate(
+    context: typer.Context,
+    path: Input,
+    batch_key: BatchKey,
+    labels_key: Annotated[str, typer.Option(help="Column of obs with cell types.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder to write to; an interrupted evaluation in it resumes."),
+    ],
+    target_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of obs to predict from the embeddings; may be repeated."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME ...",
+            help="FE, FEC, RE, comparators (pca, ae, harmony, scvi, ...) and names in obsm; "
+            "after the file. Default: pca FE RE.",
+        ),
+    ] = None,
+    scheme: Annotated[
+        str, typer.Option(help="What the folds divide: cells, or donors (whole batches).")
+    ] = "cells",
+    stratify_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With donors: column that is constant in each donor; every fold contains all of "
+            "its values; may be repeated. Default: all such target keys."
+        ),
+    ] = None,
+    n_folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only one of these folds, for a first look.")
+    ] = False,
+    n_top_genes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Variable genes to select in each fold. Default: 3,000 for raw counts, all for "
+            "log-normalised expression.",
+        ),
+    ] = None,
+    layer: Layer = None,
+    size_factor_key: SizeFactorKey = None,
+    preset: Preset = "default",
+    max_epochs: MaxEpochs = None,
+    scib: Annotated[
+        bool, typer.Option("--scib", help="Add the scores of scib-metrics (in tables/scores.csv).")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the folds and of all training.")] = 0,
+    n_jobs: Annotated[int, typer.Option(help="Models to train side by side.")] = 1,
+) -> None:
+    """Compare embeddings by cross-validation, with the controls that a claim needs."""
+    # `--models A B`: click gives the option its first value and leaves the others over.
+    if context.args and not models:
+        raise typer.BadParameter(f"unexpected arguments: {' '.join(context.args)}")
+    check_file(path)
+    announce(f"Read {path}")
+    with quiet(), explained():
+        from joblib import parallel_config
+
+        from ._evaluation import DEFAULT_MODELS, Evaluation, EvaluationJob, holds_evaluation
+        from ._report import report_evaluation
+
+        if out.exists() and not holds_evaluation(out):
+            fail(
+                f"{out} is a file, or contains files that do not belong to an evaluation. Choose "
+                "another --out."
+            )
+        job = EvaluationJob(
+            batch_key=batch_key,
+            labels_key=labels_key,
+            target_keys=tuple(target_key or ()),
+            models=(*(models or DEFAULT_MODELS), *context.args),
+            scheme=cast("Scheme", scheme),  # unknown ones are refused with the folds
+            stratify_keys=tuple(stratify_key) if stratify_key else None,
+            n_folds=n_folds,
+            quick=quick,
+            n_top_genes=n_top_genes,
+            layer=layer,
+            size_factor_key=size_factor_key,
+            preset=preset,
+            max_epochs=max_epochs,
+            scib=scib,
+            seed=seed,
+            n_jobs=n_jobs,
+        )
+        evaluation = Evaluation(read(path), job, out, announce)
+        with parallel_config(backend="loky", initializer=quiet_worker):
+            evaluation.execute()
+        report_evaluation(evaluation, evaluation.conclude(input=str(path)))
+    list_written(out, evaluation.written)
+    announce(
+        "\nA gain from RE only counts beyond what the batch label alone gives: look at the "
+        "controls first."
+    )
+    fail_if_incomplete(evaluation.steps.failures)

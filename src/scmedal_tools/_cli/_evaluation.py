@@ -1,0 +1,236 @@
+"""The evaluation job: confounding, cross-validation, tables and figures, in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Final
+
+from scmedal_tools import bm, pl
+from scmedal_tools._data import check_names, write_whole
+from scmedal_tools.bm._cross_validation._checkpoints import SETTINGS
+from scmedal_tools.bm._cross_validation._embedders import COMPARATORS, OWN_MODELS
+from scmedal_tools.bm._cross_validation._write_tables import file_stem
+
+from ._job import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from scmedal_tools.train import Scheme
+
+DEFAULT_MODELS: Final = ("pca", "FE", "RE")
+FOLDS: Final = "folds"  # folder of what each fold gave, from which a run goes on
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """What the user asked for."""
+
+    batch_key: str
+    labels_key: str
+    target_keys: tuple[str, ...] = ()
+    models: tuple[str, ...] = DEFAULT_MODELS
+    scheme: Scheme = "cells"
+    stratify_keys: tuple[str, ...] | None = None
+    n_folds: int = 5
+    quick: bool = False
+    n_top_genes: int | None = None
+    layer: str | None = None
+    size_factor_key: str | None = None
+    preset: str = "default"
+    max_epochs: int | None = None
+    scib: bool = False
+    seed: int = 0
+    n_jobs: int = 1
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Arguments of single models: preset and number of epochs, of those that have one."""
+        asked = {"preset": self.preset, "max_epochs": self.max_epochs}
+        given = {key: value for key, value in asked.items() if value is not None}
+        taken = {
+            name: {key: value for key, value in given.items() if _has(name, key)}
+            for name in self.models
+        }
+        return {name: settings for name, settings in taken.items() if settings}
+
+
+class Evaluation:
+    """An evaluation under way, and what it has written so far.
+
+    Parameters
+    ----------
+    adata
+        Cells; modified.
+    job
+        What to do.
+    out
+        Folder to write to; made once the input has passed all checks. The folds that are finished
+        there are not computed again.
+    announce
+        Called with one line before each step, and with what was found.
+    """
+
+    def __init__(
+        self, adata: AnnData, job: EvaluationJob, out: Path, announce: Callable[[str], None]
+    ):
+        self.adata = adata
+        self.job = job
+        self.out = out
+        self.figures = out / "figures"
+        self.steps = Steps(announce)
+        self.written = {"report.html": "everything on one page: open this first"}
+
+    def execute(self) -> None:
+        """Do the whole job."""
+        check_names(self.adata)
+        with self.steps.step("confounding", "Confounding"):
+            self.confounding = self._find_confounding()
+        with self.steps.step("preprocess", "Preprocess"):
+            n_top_genes = self._preprocess()
+        title = "Cross-validation (if interrupted, the same command resumes)"
+        with self.steps.step("cross_validate", title):
+            self.result = self._cross_validate(n_top_genes)
+        if len(self.result.rare):
+            self.steps.announce(
+                f"  {len(self.result.rare)} combinations of {self.job.batch_key} and "
+                f"{self.job.labels_key} have fewer cells than folds: some test sets lack them"
+            )
+        if self.result.conclusions:
+            self.steps.announce("Conclusions")
+        for sentence in self.result.conclusions.values():
+            self.steps.announce(f"  {sentence}")
+        self.tables = bm.paper_tables(self.result)
+        with self.steps.step("tables", "Tables"), self.steps.attempt("tables"):
+            self._write_tables()
+        with self.steps.step("figures", "Figures"):
+            self._draw()
+        self.written[f"{FOLDS}/"] = "embeddings of each fold, and all scores in table.csv"
+
+    @property
+    def claims(self) -> list[str]:
+        """Columns about which something may be claimed: cell types and targets."""
+        return list(dict.fromkeys([self.job.labels_key, *self.job.target_keys]))
+
+    @property
+    def trained(self) -> list[str]:
+        """Models whose losses can be drawn: the package's own, after two epochs and more."""
+        fewest = self.result.epochs.groupby("embedding")["epochs"].min()
+        return [m for m in self.job.models if m in self.result.histories and fewest[m] > 1]
+
+    def conclude(self, **extra: Any) -> dict[str, Any]:
+        """Write ``run.json``: parameters, versions, seed and timings; return what it holds."""
+        file, parameters = self.out / "run.json", asdict(self.job)
+        found = {"conclusions": self.result.conclusions, "cross_validation": self.result.settings}
+        record = write_record(file, parameters, self.adata, self.steps, **found, **extra)
+        self.written["run.json"] = "parameters, conclusions, seed, versions and timings"
+        return record
+
+    def _find_confounding(self) -> bm.Confounding:
+        found = bm.confounding(self.adata, self.job.batch_key, self.claims)
+        for line in str(found).splitlines():
+            self.steps.announce(f"  {line}")
+        return found
+
+    def _preprocess(self) -> int | None:
+        """Log-normalise all genes; return how many are to be selected in each fold."""
+        job, announce = self.job, self.steps.announce
+        given = self.adata.shape
+        had_counts = prepare_expression(
+            self.adata, job.batch_key, job.layer, job.size_factor_key, None, self.steps
+        )
+        announce_size(self.adata, given, job.batch_key, announce)
+        n_top_genes = job.n_top_genes
+        if n_top_genes is None and had_counts and self.adata.n_vars > DEFAULT_GENES:
+            n_top_genes = DEFAULT_GENES
+        if n_top_genes is not None:
+            announce(f"  in each fold the {n_top_genes:,} most variable genes are selected")
+        return n_top_genes
+
+    def _cross_validate(self, n_top_genes: int | None) -> bm.CrossValidation:
+        job = self.job
+        return bm.cross_validate(
+            self.adata,
+            job.batch_key,
+            job.labels_key,
+            job.target_keys,
+            models=job.models,
+            n_folds=job.n_folds,
+            scheme=job.scheme,
+            stratify_keys=job.stratify_keys,
+            folds=[0] if job.quick else None,
+            n_top_genes=n_top_genes,
+            settings=job.settings(),
+            scib=job.scib,
+            n_jobs=job.n_jobs,
+            seed=job.seed,
+            out=self.out / FOLDS,
+        )
+
+    def _draw(self) -> None:
+        self.figures.mkdir(exist_ok=True)
+        metrics: dict[str, tuple[str, str | None, str]] = {
+            "clustering": ("ASW", None, "silhouettes of batches and cell types")
+        }
+        for target in self.job.target_keys:
+            description = f"balanced accuracy for {target}"
+            metrics[f"classification_{target}"] = ("balanced_accuracy", target, description)
+        for name in self.tables:
+            metric, of, description = metrics[name]
+            self._save(name, description, pl.scores, self.result, metric, of)
+        colors = [self.job.batch_key, *self.claims]
+        cells = self.result.test_cells
+        self.steps.announce(f"  UMAPs of {cells.n_obs:,} test cells")
+        description = "UMAPs of the first fold's test cells"
+        self._save("embeddings", description, pl.embeddings, cells, list(cells.obsm), colors)
+        for name in self.trained:
+            description = f"losses of {name}, means over the folds"
+            history = self.result.histories[name]
+            self._save(f"training_{name}", description, pl.training, history)
+        for target in self.claims:
+            description = f"cells of each {self.job.batch_key} and {target}"
+            pair = (self.job.batch_key, target)
+            self._save(
+                f"confounding_{target}", description, pl.confounding, self.confounding, pair
+            )
+
+    def _save(self, name: str, description: str, draw: Callable[..., Any], *what: Any) -> None:
+        file = f"{file_stem(name)}.png"
+        with self.steps.attempt(f"figures/{file}"):
+            draw(*what, save=self.figures / file)
+            self.written[f"figures/{file}"] = description
+
+    def _write_tables(self) -> None:
+        folder = self.out / "tables"
+        bm.write_tables(self.tables, folder)
+        for name in self.tables:
+            shape = "Tables S6 to S11" if name == "clustering" else "Table 1 and S12"
+            files = f"tables/{file_stem(name)}.csv, .md, .tex"
+            self.written[files] = f"in the shape of the paper's {shape}"
+        others = {
+            "confounding": (self.confounding.summary, "which columns are confounded"),
+            "scores": (self.result.summary(), "all scores, means and 95% intervals over folds"),
+        }
+        if len(self.result.epochs):
+            others["epochs"] = (self.result.epochs, "epochs of training of each model")
+        if len(self.result.votes):
+            votes = self.result.votes_summary()
+            others["votes"] = (votes, "accuracy over held-out batches")
+        for name, (table, description) in others.items():
+            write_whole(folder / f"{name}.csv", partial(table.to_csv, index=False))
+            self.written[f"tables/{name}.csv"] = description
+
+
+def holds_evaluation(out: Path) -> bool:
+    """Whether an evaluation can go on in this folder, or start there because it is empty."""
+    return out.is_dir() and (not any(out.iterdir()) or (out / FOLDS / SETTINGS).is_file())
+
+
+def _has(method: str, argument: str) -> bool:
+    if method in COMPARATORS:
+        return argument in signature(COMPARATORS[method]).parameters
+    return method in OWN_MODELS

@@ -1,0 +1,8 @@
+"""Reports: one self-contained HTML file of what a job found."""
+
+from __future__ import annotations
+
+from ._of_evaluation import report_evaluation
+from ._of_run import report_run
+
+__all__ = ["report_evaluation", "report_run"]

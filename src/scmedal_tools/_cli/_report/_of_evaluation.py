@@ -1,0 +1,125 @@
+"""Report of ``scmedal evaluate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scmedal_tools.bm._cross_validation._write_tables import file_stem, text_rows
+
+from ._page import Picture, Section, Table, write_page
+from ._sections import (
+    READING_CURVES,
+    confounding_section,
+    doubt_sections,
+    failure_sections,
+    parameter_sections,
+    size_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scmedal_tools._cli._evaluation import Evaluation
+
+READING_SCORES = (
+    "Points are means over the folds, lines their 95% intervals, which are too narrow for other "
+    "donors: folds share donors and training cells. Hollow grey points are controls."
+)
+READING_CLUSTERING = (
+    "After batch correction, silhouettes of batches should be low and those of cell types high. A "
+    "low silhouette of batches does not show that the batch cannot be predicted from the "
+    "embedding."
+)
+READING_EMBEDDINGS = (
+    "Test cells of the first fold, to which no model was fitted unless it is marked as joint "
+    "below. In an embedding without batch effects, batches mix and cell types are separate; RE is "
+    "given the batch label, and shows it. Distances between groups and their sizes on a UMAP have "
+    "no meaning: the scores below measure what a UMAP only suggests."
+)
+READING_CLASSIFICATION = (
+    "Compare an embedding beside RE (diamond) with its controls: RE is given the batch label, so "
+    "a gain only counts beyond what the batch label alone gives. Where the batch determines the "
+    "target, an accuracy over cells shows nothing about new donors."
+)
+
+
+def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None:
+    """Write ``report.html`` of an evaluation, from its result and the figures in its folder."""
+    job = evaluation.job
+    lead = (
+        f"{size_of(record)} of {record.get('input', 'the data')}: {', '.join(job.models)} tested "
+        f"on {'donors' if job.scheme == 'donors' else 'cells'} that they were not fitted to."
+    )
+    pictures = {
+        (job.batch_key, claim): evaluation.figures / f"confounding_{file_stem(claim)}.png"
+        for claim in evaluation.claims
+    }
+    write_page(
+        evaluation.out / "report.html",
+        "scMEDAL: embeddings compared by cross-validation",
+        lead,
+        [
+            *failure_sections(record),
+            *doubt_sections(record),
+            confounding_section(evaluation.confounding, pictures),
+            *_training(evaluation),
+            _embeddings(evaluation),
+            *_scores(evaluation),
+            *_votes(evaluation),
+            *parameter_sections(record),
+        ],
+    )
+
+
+def _training(evaluation: Evaluation) -> list[Section]:
+    pictures = [
+        Picture(
+            evaluation.figures / f"training_{file_stem(name)}.png",
+            f"Loss of {name} and its terms by epoch.",
+            f"{name}, means over the folds. {READING_CURVES}",
+        )
+        for name in evaluation.trained
+    ]
+    epochs = evaluation.result.epochs
+    if epochs.empty:
+        return []
+    of_folds = epochs.pivot(index="embedding", columns="fold", values="epochs")
+    table = Table.of_frame("Epochs of training", of_folds.add_prefix("fold ").reset_index())
+    return [Section("Training", pictures=pictures, tables=[table])]
+
+
+def _embeddings(evaluation: Evaluation) -> Section:
+    alt = f"UMAPs of {', '.join(evaluation.result.test_cells.obsm)}, coloured by the columns."
+    picture = Picture(evaluation.figures / "embeddings.png", alt, READING_EMBEDDINGS)
+    return Section("Embeddings", pictures=[picture])
+
+
+def _scores(evaluation: Evaluation) -> list[Section]:
+    """Conclusion, picture and table of each target; then the separation."""
+    conclusions = evaluation.result.conclusions
+    sections = []
+    for target in dict.fromkeys(evaluation.job.target_keys):
+        text = [conclusions[target]] if target in conclusions else []
+        of_target = f"Prediction of {target}", text, f"classification_{target}"
+        sections.append(_scored(evaluation, *of_target, READING_CLASSIFICATION))
+    title = "Separation of batches and cell types"
+    return [*sections, _scored(evaluation, title, [], "clustering", READING_CLUSTERING)]
+
+
+def _scored(
+    evaluation: Evaluation, title: str, text: list[str], name: str, reading: str
+) -> Section:
+    file = evaluation.figures / f"{file_stem(name)}.png"
+    alt = f"{title}: scores of every embedding and of the controls, with intervals."
+    scored = evaluation.tables[name]
+    header, *rows = text_rows(scored)
+    table = Table(scored.attrs["caption"], header, rows)
+    return Section(title, text, [Picture(file, alt, f"{reading} {READING_SCORES}")], [table])
+
+
+def _votes(evaluation: Evaluation) -> list[Section]:
+    result = evaluation.result
+    if not len(result.votes):
+        return []
+    table = Table.of_frame("Votes of the cells of each held-out batch", result.votes_summary())
+    return [Section("Held-out batches", tables=[table])]

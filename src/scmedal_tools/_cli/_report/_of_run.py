@@ -1,0 +1,158 @@
+"""Report of ``scmedal run``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._page import Picture, Section, Table, as_text, write_page
+from ._sections import (
+    READING_CURVES,
+    confounding_section,
+    doubt_sections,
+    failure_sections,
+    parameter_sections,
+    size_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scmedal_tools._cli._run import Run
+
+READING_EMBEDDINGS = (
+    "PCA shows how large the batch effects are. After batch correction (fixed effects) batches "
+    "should mix and cell types stay separate. In the random effects batches separate; that alone "
+    "says little, because RE is given the batch label. Distances between groups and their sizes "
+    "on a UMAP have no meaning: scmedal evaluate measures what a UMAP only suggests."
+)
+GIVEN_LABELS = (
+    "FEC was given cell-type labels, so separate cell types in its embedding show nothing. "
+    "scmedal evaluate tests it on cells that it was not fitted to."
+)
+READING_EFFECTS = (
+    "Above: the effect of each batch on the genes with the largest effects, with its 90% "
+    "interval, black where it excludes zero. These genes were selected for their effects, so some "
+    "intervals exclude zero because of this selection. Below: batches with similar effects on all "
+    "genes are joined early in the tree; a batch with few cells joins late because little is "
+    "known about it. If batch and condition coincide, an effect contains both. No effect is "
+    "causal."
+)
+
+READING_GENOMAPS = (
+    "Each pixel is a gene, and correlated genes are near each other. Each row is a cell: as "
+    "measured, without batch effects (FE), and as RE predicts it in its own batch (framed in red) "
+    "and in others. Compare the others with the frame, not with the measured cell, whose noise no "
+    "reconstruction has. A few cells only suggest where to look: they are no evidence about a "
+    "batch. The position of a gene has no meaning by itself."
+)
+
+
+def report_run(run: Run, record: Mapping[str, Any]) -> None:
+    """Write ``report.html`` of a run that has been executed, from the figures in its folder."""
+    lead = (
+        f"{size_of(record)} of {record.get('input', 'the data')}: batch correction by the fixed "
+        f"effects, and the effects of each batch ({run.job.batch_key}) by the random effects."
+    )
+    sections = [
+        *failure_sections(record),
+        *doubt_sections(record),
+        _confounding(run),
+        _training(run, record),
+        _embeddings(run),
+        _effects(run),
+        _genomaps(run),
+        *_recovery(record),
+        *parameter_sections(record),
+    ]
+    write_page(
+        run.out / "report.html",
+        "scMEDAL: batch correction and batch effects",
+        lead,
+        sections,
+    )
+
+
+def _confounding(run: Run) -> Section:
+    if run.confounding is None or run.job.labels_key is None:
+        text = (
+            "No column with cell types was given (--labels-key), so we did not check whether cell "
+            f"types are confounded with {run.job.batch_key}."
+        )
+        return Section("Confounding", [text])
+    pair = (run.job.batch_key, run.job.labels_key)
+    return confounding_section(run.confounding, {pair: run.figures / "confounding.png"})
+
+
+def _training(run: Run, record: Mapping[str, Any]) -> Section:
+    pictures = [
+        Picture(
+            file,
+            f"Curves of every term of the loss of {_name(name)}.",
+            f"{_name(name)}. {READING_CURVES}",
+        )
+        for name in run.models
+        if (file := run.figures / f"training_{name}.png").is_file()
+    ]
+    rows = [
+        [model["class"], str(model["epochs"]), _epoch(model["best_epoch"])]
+        for model in record["models"].values()
+    ]
+    table = Table("Epochs, counted from 0", ["model", "trained", "kept"], rows)
+    text = [] if pictures else ["There are no curves: the training had one epoch."]
+    return Section("Training", text, pictures, [table])
+
+
+def _embeddings(run: Run) -> Section:
+    colors = " and ".join(run.colors)
+    alt = f"UMAPs of PCA, fixed and random effects, coloured by {colors}."
+    picture = Picture(run.figures / "embeddings.png", alt, READING_EMBEDDINGS)
+    text = [GIVEN_LABELS] if "fec" in run.models else []
+    return Section("Embeddings", text, pictures=[picture])
+
+
+def _effects(run: Run) -> Section:
+    alt = f"Forest plot, tree and heat map of the effects of {run.job.batch_key} on genes."
+    picture = Picture(run.figures / "batch_effects.png", alt, READING_EFFECTS)
+    text = (
+        "What each batch does to gene expression, in the units of the input, estimated by RE. "
+        "Intervals come from few posterior draws, for a first look: pl.batch_effects uses more "
+        "draws of the saved model."
+    )
+    return Section(f"Effects of {run.job.batch_key}", [text], [picture])
+
+
+def _genomaps(run: Run) -> Section:
+    file = run.figures / "genomaps.png"
+    if not file.is_file():
+        return Section(
+            "Genomaps", ["Not drawn: genomaps need POT. Install the extra scmedal-tools[genomap]."]
+        )
+    alt = f"Genomaps of cells as measured, without batch effects, and in each {run.job.batch_key}."
+    text = "Cells of the largest batches and the most variable genes; pl.genomap_panel draws all."
+    return Section("Genomaps", [text], [Picture(file, alt, READING_GENOMAPS)])
+
+
+def _recovery(record: Mapping[str, Any]) -> list[Section]:
+    """Of simulated data, how well the true effects are found."""
+    if "effect_recovery" not in record:
+        return []
+    methods = record["effect_recovery"]
+    metrics = list(next(iter(methods.values())))
+    rows = [[name, *(as_text(of[metric]) for metric in metrics)] for name, of in methods.items()]
+    caption = "Effect of moving a cell type to another donor: medians over all such cases"
+    table = Table(caption, ["estimated by", *(m.replace("_", " ") for m in metrics)], rows)
+    text = (
+        "Correlation with the truth over genes, slope (1 is calibrated), and squared error "
+        "relative to the true effect. RE is compared with two simple estimates: additive, the "
+        "difference of the donors' means, and least squares on donor and cell type. Recovering "
+        "simulated effects does not show that the effects in your data are recovered."
+    )
+    return [Section("Compared with the truth", [text], tables=[table])]
+
+
+def _name(network: str) -> str:
+    return f"SCMEDAL_{network.upper()}"
+
+
+def _epoch(best: int | None) -> str:
+    return "the last" if best is None else str(best)

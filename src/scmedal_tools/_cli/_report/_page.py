@@ -1,0 +1,108 @@
+"""A page of sections with text, pictures and tables, as one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from scmedal_tools import __version__
+from scmedal_tools._data import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file, what it is, and how to read it."""
+
+    file: Path
+    alt: str
+    """What is drawn, for those who cannot see it."""
+    caption: str
+    """What to look at, and what the picture does not show."""
+
+    @property
+    def uri(self) -> str:
+        """The file itself, as an address."""
+        return f"data:image/png;base64,{base64.b64encode(self.file.read_bytes()).decode()}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text below a header; the first cell of each names the row."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    folded: bool = False
+    """Whether it is shown only on demand."""
+
+    @classmethod
+    def of_frame(cls, caption: str, frame: pd.DataFrame, **options: Any) -> Table:
+        """Table of a data frame without its index; numbers have three digits."""
+        rows = [[as_text(value) for value in row] for row in frame.itertuples(index=False)]
+        return cls(caption, list(map(str, frame.columns)), rows, **options)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with paragraphs, pictures and tables."""
+
+    title: str
+    text: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+
+
+def write_page(file: Path, title: str, lead: str, sections: Iterable[Section]) -> None:
+    """Write the page. Names that come from the data are escaped.
+
+    Parameters
+    ----------
+    file
+        HTML file to write; one that is there is replaced.
+    title, lead
+        Heading of the page, and the paragraph below it.
+    sections
+        What follows, in this order.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("scmedal_tools._cli", "_report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("template.html").render(
+        title=title, lead=lead, sections=[_drawn(s) for s in sections], version=__version__
+    )
+    write_whole(file, lambda path: path.write_text(page, encoding="utf-8"))
+
+
+def _drawn(section: Section) -> Section:
+    """Leave out pictures that could not be drawn."""
+    return replace(section, pictures=[p for p in section.pictures if p.file.is_file()])
+
+
+def as_text(value: object) -> str:
+    """Value of a table or a parameter, as it is read."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {as_text(inner)}" for key, inner in value.items()) or "none"
+    if isinstance(value, (list, tuple, set, np.ndarray)):
+        return ", ".join(map(as_text, value)) or "none"
+    if pd.isna(value):
+        return "none"
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}"
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.3g}"
+    return str(value)

@@ -1,0 +1,281 @@
+"""The main job: check, preprocess, train both networks, and write everything into a folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import scvi
+
+from scmedal_tools import bm, model, pl, tl
+from scmedal_tools._data import (
+    check_labels,
+    check_names,
+    check_obs,
+    check_writable,
+    make_names_writable,
+    remove_unfinished,
+    slots,
+    write_whole,
+)
+from scmedal_tools.tl import umap_key
+from scmedal_tools.train import get_preset
+
+from ._job import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from scmedal_tools.model import MedalModel
+
+PAPER_GENES = {"paper-heart": 3000}  # scMEDAL, Table S1
+PAPER_GENES |= dict.fromkeys(("paper", "paper-aml", "paper-asd"), 2916)
+
+# For a first look at the effects of batches, in seconds: draws, and cells over all batches.
+N_DRAWS, N_CELLS = 20, 1_500
+# Of the genomaps: cells of the layout, and its genes; cells and batches that are drawn.
+N_STACKED, N_MAPPED, N_DRAWN = 60, 900, 3
+
+NETWORKS = ("fe", "fec", "re")
+# Every file that a job may write, in the order in which to look at them.
+OUTPUTS = {
+    "report.html": "everything on one page: open this first",
+    "figures/embeddings.png": "UMAPs of PCA, the fixed and the random effects",
+    **{f"figures/training_{name}.png": "loss curves" for name in NETWORKS},
+    "figures/batch_effects.png": "what each batch does to genes",
+    "figures/genomaps.png": "a few cells, and how they would look in other batches",
+    "figures/confounding.png": "number of cells of each batch and cell type",
+    "effect_recovery.csv": "predicted and true effects compared",
+    "counterfactual_means.h5ad": "mean expression predicted for another batch",
+    "adata.h5ad": "the cells, embeddings in obsm",
+    **{f"models/{name}/model.pt": f"SCMEDAL_{name.upper()}" for name in NETWORKS},
+    **{f"history/{name}.csv": "terms of the loss by epoch" for name in NETWORKS},
+    "run.json": "parameters, seed, versions and timings",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user asked for."""
+
+    batch_key: str
+    labels_key: str | None = None
+    layer: str | None = None
+    size_factor_key: str | None = None
+    preset: str = "default"
+    transform_batch: tuple[str, ...] = ()
+    max_epochs: int | None = None
+    seed: int = 0
+
+
+class Run:
+    """A job under way: its data, models, timings and the files written so far.
+
+    Parameters
+    ----------
+    adata
+        Cells; modified.
+    job
+        What to do.
+    out
+        Folder to write to. Once the input has passed all checks, it is made where needed, and
+        what an earlier job wrote there is removed.
+    announce
+        Called with one line before each step.
+    """
+
+    def __init__(
+        self, adata: AnnData, job: Job, out: Path, announce: Callable[[str], None] = print
+    ):
+        self.adata = adata
+        self.job = job
+        self.out = out
+        self.steps = Steps(announce)
+        self.models: dict[str, MedalModel] = {}
+        self.embeddings: list[str] = []
+        self.confounding: bm.Confounding | None = None
+        self.figures = out / "figures"
+
+    @property
+    def colors(self) -> list[str]:
+        """Columns by which cells are coloured."""
+        return [key for key in (self.job.batch_key, self.job.labels_key) if key]
+
+    def execute(self) -> None:
+        """Do the whole job."""
+        scvi.settings.seed = self.job.seed
+        self._check()
+        with self.steps.step("preprocess", "Preprocess"):
+            self._preprocess()
+            self._check_targets()  # the filters may have emptied a batch
+        self._clear_outputs()
+        fixed = model.SCMEDAL_FEC if self.job.labels_key else model.SCMEDAL_FE
+        for cls in (fixed, model.SCMEDAL_RE):
+            name = cls.__name__.removeprefix("SCMEDAL_").lower()
+            with self.steps.step(f"train_{name}", f"Train {cls.__name__}"):
+                self._train(cls, name)
+        if self.job.transform_batch:
+            with (
+                self.steps.step("counterfactuals", "Counterfactual means"),
+                self.steps.attempt("counterfactual_means.h5ad"),
+            ):
+                self._write_counterfactual_means()
+        try:
+            with self.steps.step("figures", "Figures"):
+                self._draw()
+        finally:  # with the UMAPs, and also where the user has no patience for the figures
+            with self.steps.step("write", "Write the cells"), self.steps.attempt("adata.h5ad"):
+                self._write_cells(self.adata, "adata.h5ad")
+
+    def _check(self) -> None:
+        self._make_writable()
+        job, adata = self.job, self.adata
+        get_preset("SCMEDAL_RE", job.preset)
+        check_names(adata)
+        check_obs(adata, job.batch_key)
+        if job.labels_key is not None:
+            check_labels(adata, job.labels_key)
+            self.confounding = bm.confounding(adata, job.batch_key, [job.labels_key])
+        self._check_targets()
+
+    def _make_writable(self) -> None:
+        renamed = make_names_writable(self.adata)
+        for place, names in renamed.items():
+            for old, new in names.items():
+                self.steps.announce(
+                    f"  {place}[{old!r}] is renamed {new!r}: names in files cannot contain a slash"
+                )
+        keys = ("batch_key", "labels_key", "size_factor_key")
+        named = {
+            key: renamed["obs"].get(old, old) for key in keys if (old := getattr(self.job, key))
+        }
+        self.job = replace(self.job, **named)
+        check_writable(self.adata)
+
+    def _check_targets(self) -> None:
+        job, adata = self.job, self.adata
+        batches = adata.obs[job.batch_key].astype(str).unique()
+        unknown = [name for name in job.transform_batch if name not in batches]
+        if unknown:
+            raise ValueError(
+                f"transform_batch: {unknown} are not in adata.obs[{job.batch_key!r}]. Choose from "
+                f"{', '.join(sorted(batches))}."
+            )
+
+    def _preprocess(self) -> None:
+        """Raw counts are preprocessed; log-normalised expression is used as it is."""
+        job, adata, announce = self.job, self.adata, self.steps.announce
+        given = adata.shape
+        n_top_genes = PAPER_GENES.get(job.preset, DEFAULT_GENES)
+        had_counts = prepare_expression(
+            adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, self.steps
+        )
+        if had_counts or job.layer is not None or slots.PCA not in adata.obsm:
+            # Of the genes that the networks see, whatever var["highly_variable"] says.
+            sc.pp.pca(adata, n_comps=min(50, *(n - 1 for n in adata.shape)), mask_var=None)
+            adata.obsm.pop(umap_key(slots.PCA), None)
+        self.embeddings.append(slots.PCA)
+        announce_size(adata, given, job.batch_key, announce)
+
+    def _clear_outputs(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        for path in (self.out / name for name in OUTPUTS):
+            path.unlink(missing_ok=True)
+            remove_unfinished(path)
+            if path.parent != self.out and path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+
+    def _train(self, cls: type[MedalModel], name: str) -> None:
+        job, adata = self.job, self.adata
+        # Only FEC learns from cell types; the others then need none for new cells.
+        labels_key = job.labels_key if cls is model.SCMEDAL_FEC else None
+        cls.setup_anndata(adata, batch_key=job.batch_key, labels_key=labels_key)
+        trained = cls(adata, preset=job.preset)
+        trained.train(max_epochs=job.max_epochs)
+        self.models[name] = trained
+        self.embeddings.append(tl.embed(adata, trained))
+        # Saved at once: hours of training must not hang on what comes after.
+        with self.steps.attempt(f"models/{name}"):
+            write_whole(self.out / "models" / name / "model.pt", partial(_save, trained))
+        with self.steps.attempt(f"history/{name}.csv"):
+            history = pd.concat(trained.history.values(), axis=1)
+            write_whole(self.out / "history" / f"{name}.csv", history.to_csv)
+
+    def _write_counterfactual_means(self) -> None:
+        job, trained = self.job, self.models["re"]
+        # The user's names are text, those of the batches may be numbers.
+        batches = {str(name): name for name in trained.batch_names}
+        targets = [batches[name] for name in job.transform_batch]
+        means = tl.counterfactual_means(trained, self.adata, targets, labels_key=job.labels_key)
+        self._write_cells(means, "counterfactual_means.h5ad")
+
+    def _write_cells(self, adata: AnnData, name: str) -> None:
+        write_whole(self.out / name, lambda file: adata.write_h5ad(file, compression="gzip"))
+
+    def _draw(self) -> None:
+        figures, steps = self.figures, self.steps
+        figures.mkdir(exist_ok=True)
+        steps.announce("  UMAPs")
+        with steps.attempt("figures/embeddings.png"):
+            file = figures / "embeddings.png"
+            pl.embeddings(self.adata, self.embeddings, self.colors, save=file)
+        for name, trained in self.models.items():
+            if len(trained.history["train_loss"]) > 1:
+                with steps.attempt(f"figures/training_{name}.png"):
+                    pl.training(trained, save=figures / f"training_{name}.png")
+        if self.confounding is not None:
+            with steps.attempt("figures/confounding.png"):
+                pl.confounding(self.confounding, save=figures / "confounding.png")
+        steps.announce("  effects of batches")
+        with steps.attempt("figures/batch_effects.png"):
+            self._draw_effects()
+        if find_spec("ot") is None:
+            steps.announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
+        else:
+            steps.announce("  genomaps")
+            with steps.attempt("figures/genomaps.png"):
+                self._draw_genomaps()
+
+    def _draw_effects(self) -> None:
+        random_effects, file = self.models["re"], self.figures / "batch_effects.png"
+        n_cells = int(np.clip(N_CELLS / len(random_effects.batch_names), 20, 200))
+        pl.batch_effects(random_effects, save=file, n_samples=N_DRAWS, n_cells=n_cells)
+
+    def _draw_genomaps(self) -> None:
+        job, batches = self.job, self.adata.obs[self.job.batch_key].astype(str)
+        largest = list(batches.value_counts().index[:N_DRAWN])
+        fixed, random = self.models.values()
+        stack = tl.projection_stack(
+            self.adata, fixed, random, N_STACKED, labels_key=job.labels_key, batches=largest
+        )
+        # The layout takes as long as the cube of the number of genes.
+        most_variable = np.argsort(-stack.var["sd"].to_numpy(), kind="stable")[:N_MAPPED]
+        stack = stack[:, np.sort(most_variable)].copy()
+        tl.genomap_layout(stack, progress=False)
+        pl.genomap_panel(stack, N_DRAWN, save=self.figures / "genomaps.png")
+
+    def conclude(self, **extra: Any) -> dict[str, Any]:
+        """Write ``run.json``: parameters, versions, seed and timings; return what it holds."""
+        models = {
+            name: {
+                "class": type(trained).__name__,
+                "epochs": len(trained.history["train_loss"]),
+                "best_epoch": trained.best_epoch_,
+                "settings": trained.init_params_,
+            }
+            for name, trained in self.models.items()
+        }
+        file, parameters = self.out / "run.json", asdict(self.job)
+        return write_record(file, parameters, self.adata, self.steps, models=models, **extra)
+
+
+def _save(model: MedalModel, file: Path) -> None:
+    model.save(file.parent, prefix=file.name.removesuffix("model.pt"), overwrite=True)

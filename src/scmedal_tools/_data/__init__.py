@@ -1,0 +1,84 @@
+"""What all parts read from an AnnData, check in it, and write into it."""
+
+from ._checks import (
+    LOGARITHMS,
+    ExpressionError,
+    check_counts,
+    check_factors,
+    check_in_memory,
+    check_labels,
+    check_log_normalised,
+    check_names,
+    check_obs,
+    expression_of,
+)
+from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
+from ._embeddings import check_embeddings, digest_of, embedding_of
+from ._expression_kinds import summarise
+from ._expression_messages import describe, doubt, layers_at_hand, where
+from ._indexing import positions_of, random_cells, rows_of
+from ._modalities import (
+    BATCH,
+    CELL_STATES,
+    EXPRESSION,
+    FACTORS,
+    LABELS,
+    as_named,
+    check_modalities,
+    checked_part,
+    layer_of,
+    part_of,
+)
+from ._writing import (
+    check_key,
+    check_writable,
+    make_names_writable,
+    remove_unfinished,
+    write_whole,
+)
+from .slots import STATES
+
+__all__ = [
+    "BATCH",
+    "CELL_STATES",
+    "EXPRESSION",
+    "FACTORS",
+    "LABELS",
+    "LOGARITHMS",
+    "STATES",
+    "UNEQUAL_DEPTH",
+    "ExpressionError",
+    "as_named",
+    "cell_depth",
+    "check_counts",
+    "check_embeddings",
+    "check_factors",
+    "check_in_memory",
+    "check_key",
+    "check_labels",
+    "check_log_normalised",
+    "check_modalities",
+    "check_names",
+    "check_obs",
+    "check_writable",
+    "checked_part",
+    "depth_ratio",
+    "describe",
+    "digest_of",
+    "doubt",
+    "embedding_of",
+    "expression_of",
+    "extent",
+    "layer_of",
+    "layers_at_hand",
+    "make_names_writable",
+    "part_of",
+    "positions_of",
+    "random_cells",
+    "remove_unfinished",
+    "rows_of",
+    "summarise",
+    "warn_of_depth",
+    "where",
+    "write_whole",
+]

@@ -1,0 +1,280 @@
+"""Checks of the user's input: what is wrong, in numbers, and the line of code that fixes it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ._expression_kinds import summarise
+from ._expression_messages import (
+    counts_layer,
+    describe,
+    doubt,
+    layers_at_hand,
+    quoted,
+    to_counts,
+    to_logarithms,
+    where,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+    from ._expression_kinds import ExpressionKind
+
+LOGARITHMS: frozenset[ExpressionKind] = frozenset({"log-normalised", "log-counts", "unrecognised"})
+"""Kinds that models take; the last two with a warning."""
+
+
+class ExpressionError(ValueError):
+    """Expression of a kind that cannot be used.
+
+    Attributes
+    ----------
+    problem
+        What is wrong; the message adds how to fix it in Python.
+    counts_layer
+        Layer that holds the counts, if another one does.
+    """
+
+    def __init__(self, problem: str, advice: str, counts_layer: str | None):
+        super().__init__(f"{problem} {advice}")
+        self.problem, self.counts_layer = problem, counts_layer
+
+
+def check_log_normalised(adata: AnnData, layer: str | None = None) -> None:
+    """Refuse expression that a model of log-normalised data cannot take.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes, in memory or backed.
+    layer
+        Layer to check; ``None`` for ``adata.X``.
+
+    Raises
+    ------
+    ValueError
+        For anything but logarithms, no cells, no genes, or a layer that does not exist. The
+        message ends with the line that fixes it.
+
+    Warns
+    -----
+    UserWarning
+        For logarithms of counts that were not normalised, and fractions of an unknown kind.
+    """
+    found = summarise(expression_of(adata, layer))
+    if found.kind not in LOGARITHMS:
+        problem = f"{where(layer)} {describe(found)}; log-normalised expression is needed."
+        advice = to_logarithms(adata, layer, found.kind)
+        raise ExpressionError(problem, advice, counts_layer(adata, layer))
+    if doubtful := doubt(layer, found.kind):
+        warnings.warn(f"{where(layer)} {describe(found)}. {doubtful}", UserWarning, stacklevel=2)
+
+
+def check_counts(adata: AnnData, layer: str | None = None) -> None:
+    """Refuse expression that is not raw counts; parameters as in :func:`check_log_normalised`.
+
+    Raises
+    ------
+    ValueError
+        For anything but non-negative whole numbers, no cells, no genes, or a layer that does not
+        exist. The message names the alternatives.
+    """
+    found = summarise(expression_of(adata, layer))
+    if found.kind != "counts":
+        problem = f"{where(layer)} {describe(found)}; raw counts (whole numbers) are needed."
+        advice = to_counts(adata, layer, found.kind)
+        raise ExpressionError(problem, advice, counts_layer(adata, layer))
+
+
+def check_obs(
+    adata: AnnData,
+    key: str,
+    what: str = "batch_key",
+    min_levels: int = 2,
+    fill: str = "unknown",
+) -> None:
+    """Refuse an ``obs`` column that cannot serve as a grouping of the cells.
+
+    Parameters
+    ----------
+    adata
+        Annotated data; only ``obs`` is read.
+    key
+        Column to check.
+    what
+        The argument by which the user named it, for the message.
+    min_levels
+        Fewest distinct values; categories without a cell do not count.
+    fill
+        Level that the message suggests for missing values.
+
+    Raises
+    ------
+    ValueError
+        If the column does not exist (the message lists columns that would do), has missing
+        values, mixes text with other types, has fewer than ``min_levels`` levels, or, as the
+        batch, has a level for nearly every cell.
+    """
+    if key not in adata.obs:
+        raise ValueError(f"{what}={key!r} is not a column of adata.obs. {_candidates(adata)}")
+    column = adata.obs[key]
+    n_missing = int(column.isna().sum())
+    if n_missing:
+        raise ValueError(
+            f"{what}={key!r} is missing in {n_missing:,} of {adata.n_obs:,} cells. "
+            f"To make them a level of their own: adata.obs[{key!r}] = "
+            f"adata.obs[{key!r}].astype(object).fillna({fill!r}).astype('category'). "
+            f"To drop them:\nadata = adata[adata.obs[{key!r}].notna()].copy()"
+        )
+    texts = [level for level in column.unique() if isinstance(level, str)]
+    n_levels = column.nunique()
+    if 0 < len(texts) < n_levels:
+        raise ValueError(
+            f"{what}={key!r} has levels that are text ({quoted(texts)}) and others that are not. "
+            f"Run:\nadata.obs[{key!r}] = adata.obs[{key!r}].astype(str)"
+        )
+    if n_levels < min_levels:
+        reason = "there is nothing to compare"
+        if what == "batch_key":
+            reason = "a random effect describes how batches differ from each other"
+        raise ValueError(
+            f"{what}={key!r} has {n_levels} level(s) ({quoted(column.unique())}) in "
+            f"{adata.n_obs:,} cells, and at least {min_levels} are needed: {reason}. "
+            f"{_candidates(adata)}"
+        )
+    if what == "batch_key" and n_levels > adata.n_obs / 2:
+        raise ValueError(
+            f"{what}={key!r} has {n_levels:,} levels in {adata.n_obs:,} cells: it looks like a "
+            "measurement or the names of the cells, and a batch needs several cells. Choose a "
+            f"column such as the donor or sample. {_candidates(adata)}"
+        )
+
+
+def check_factors(adata: AnnData, keys: Sequence[str], batch: pd.Series) -> None:
+    """Refuse columns that cannot serve as further factors beside the batch.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check_obs`, for more than two columns, one named twice, or one that divides the
+        cells as another does.
+    """
+    if isinstance(keys, str):
+        raise ValueError(f"random_effect_keys takes a list: write [{keys!r}].")
+    if len(keys) > 2 or len({batch.name, *keys}) <= len(keys):
+        raise ValueError(
+            f"random_effect_keys={list(keys)!r}: name one or two columns other than batch_key, "
+            "each once."
+        )
+    columns = [batch]
+    for key in keys:
+        check_obs(adata, key, what="random_effect_keys")
+        column = adata.obs[key]
+        for other in columns:
+            pairs = set(zip(column.astype(str), other.astype(str), strict=True))
+            if len(pairs) == column.nunique() == other.nunique():
+                raise ValueError(
+                    f"{key!r} and {other.name!r} divide the cells identically, so their effects "
+                    "cannot be separated: leave one out."
+                )
+            if len(pairs) == other.nunique():
+                warnings.warn(
+                    f"Every {other.name!r} has a single {key!r}: the factors are nested. What all "
+                    f"{other.name!r} of a {key!r} have in common counts as its effect, and the "
+                    "intervals of this effect are far too narrow, because they ignore how few "
+                    f"{other.name!r} there are.",
+                    UserWarning,
+                    stacklevel=4,
+                )
+        columns.append(column)
+
+
+def check_labels(adata: AnnData, key: str, unlabeled_category: str = "unlabeled") -> None:
+    """Refuse a column that cannot serve as cell types; parameters as in :func:`check_obs`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check_obs`, and if the cell types are not text.
+    """
+    check_obs(adata, key, what="labels_key", fill=unlabeled_category)
+    others = [level for level in adata.obs[key].unique() if not isinstance(level, str)]
+    if others:
+        raise ValueError(
+            f"labels_key={key!r} has levels that are not text ({quoted(others)}). "
+            f"Run:\nadata.obs[{key!r}] = adata.obs[{key!r}].astype(str).astype('category')"
+        )
+
+
+def check_names(adata: AnnData) -> None:
+    """Refuse duplicate gene or cell names.
+
+    Raises
+    ------
+    ValueError
+        If ``var_names`` or ``obs_names`` are not unique.
+    """
+    for axis, noun in (("var_names", "genes"), ("obs_names", "cells")):
+        names = getattr(adata, axis)
+        repeated = names.duplicated(keep=False)
+        if repeated.any():
+            raise ValueError(
+                f"{repeated.sum():,} of {len(names):,} {noun} share their name with another "
+                f"({quoted(names[repeated].unique())}). "
+                f"Run:\nadata.{axis}_make_unique()"
+            )
+
+
+def check_in_memory(adata: AnnData | MuData) -> None:
+    """Refuse data that are backed by a file, or computed when they are needed.
+
+    Raises
+    ------
+    ValueError
+        If they are. The message ends with the line that reads them.
+    """
+    _check_computed(getattr(adata, "X", None), "adata.X")
+    if adata.isbacked:
+        read = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
+        raise ValueError(f"adata is backed by a file. Run:\nadata = {read}")
+
+
+def expression_of(adata: AnnData, layer: str | None) -> Any:
+    if layer is not None and layer not in adata.layers:
+        raise ValueError(
+            f"layer={layer!r} is not in adata.layers. {layers_at_hand(adata)}".rstrip()
+        )
+    if 0 in adata.shape:
+        raise ValueError(
+            f"adata has {adata.n_obs:,} cells and {adata.n_vars:,} genes: nothing is left to "
+            "learn from. Check the last selection or filter before this line."
+        )
+    x = adata.X if layer is None else adata.layers[layer]
+    if x is None:
+        raise ValueError(f"adata.X is empty (None). {layers_at_hand(adata)}".rstrip())
+    _check_computed(x, where(layer))
+    return x
+
+
+def _check_computed(x: Any, name: str) -> None:
+    if hasattr(x, "dask"):
+        raise ValueError(f"{name} is a dask array. Run:\nadata = adata.to_memory()")
+
+
+def _candidates(adata: AnnData) -> str:
+    def n_levels(column: pd.Series) -> int:
+        return 0 if column.dtype.kind == "f" else column.nunique()
+
+    # Columns with nearly as many levels as cells are names of cells, not groups.
+    levels = {name: n_levels(column) for name, column in adata.obs.items()}
+    found = [f"{name!r} ({n} levels)" for name, n in levels.items() if 2 <= n <= adata.n_obs / 2]
+    if not found:
+        return "No column of adata.obs groups the cells in 2 levels or more."
+    more = ", ..." if len(found) > 10 else ""
+    return f"Columns that group the cells: {', '.join(found[:10])}{more}."

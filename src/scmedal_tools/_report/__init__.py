@@ -1,8 +1,0 @@
-"""Reports: one self-contained HTML file of what a job found."""
-
-from __future__ import annotations
-
-from scmedal_tools._report._of_evaluation import report_evaluation
-from scmedal_tools._report._of_run import report_run
-
-__all__ = ["report_evaluation", "report_run"]

@@ -1,0 +1,224 @@
+"""How single cells look after a counterfactual, compared with cells of the target batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from scipy.spatial.distance import cdist
+from scvi import REGISTRY_KEYS
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm.auto import tqdm
+
+from scmedal_tools._data import STATES, as_named, check_in_memory, check_obs
+
+from ._baselines import AddedEffects, least_squares
+from ._counterfactual_shift import combinations_of, known_cells
+from ._expression import registered_expression
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scmedal_tools.model import SCMEDAL_RE
+
+N_COMPONENTS = 50
+MAX_CELLS = 200
+
+
+def swap_quality(
+    model: SCMEDAL_RE,
+    adata: AnnData,
+    batch_key: str,
+    labels_key: str,
+    *,
+    train: Sequence[int] | np.ndarray | None = None,
+    test: Sequence[int] | np.ndarray | None = None,
+    targets: Sequence[tuple[str, str]] | None = None,
+    min_cells: int = 10,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Evaluate swapped cells one by one, so that a correct mean is not enough.
+
+    Training cells of batch A are swapped to batch B with their residuals kept
+    (``keep_residual=True``) and compared with test cells of the same type in B.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    adata
+        Preprocessed cells, in memory; the expression is in ``adata.X``, or the layer with which
+        the model was registered.
+    batch_key, labels_key
+        Columns with the batches and the cell types.
+    train, test
+        Positions of the training and the test cells; by default the model's.
+    targets
+        Combinations (batch, cell type) to swap to; by default those held out: without a training
+        cell.
+    min_cells
+        Fewest training cells of A and test cells of B. At most 200 of each are used.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each (type, A, B):
+
+        - ``energy_swapped``, ``energy_unswapped``, ``energy_least_squares``: energy distance
+          between B's cells and A's cells as swapped by the model, as they are, and as shifted by
+          least squares given the cell types; in the space of 50 principal components of the
+          training cells.
+        - ``round_trip``: mean squared change of a cell swapped to B and back, over the mean
+          squared error of its reconstruction.
+        - ``type_swapped``, ``type_unswapped``, ``type_target``: share of the cells in which a
+          logistic regression, trained on measured training cells, sees their type.
+
+    Raises
+    ------
+    ValueError
+        If `adata` is backed by a file, training or test cells are not known, or no target has
+        enough cells.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> targets = [("donor_02", "type_1")]
+    >>> swaps = smt.bm.swap_quality(
+    ...     model, adata, "donor", "cell_type", targets=targets, min_cells=3, progress=False
+    ... )
+    >>> swaps[["cell_type", "source", "target"]]
+      cell_type    source    target
+    0    type_1  donor_01  donor_02
+    1    type_1  donor_03  donor_02
+    """
+    if min_cells < 2:
+        raise ValueError(f"min_cells={min_cells}: distances within a group need two cells.")
+    check_in_memory(adata)
+    check_obs(adata, batch_key)
+    check_obs(adata, labels_key, what="labels_key")
+    from_cells, on_cells = known_cells({"model": model}, train, test)
+    batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
+    fields = _fields_of_minibatch(model, adata)
+    expression = registered_expression([model], adata)
+    expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
+    fitted = least_squares(expression[from_cells], batches[from_cells], labels[from_cells])
+    shifted = AddedEffects(expression, batches, labels, *fitted)
+    components = PCA(min(N_COMPONENTS, len(from_cells) - 1, adata.n_vars), random_state=0)
+    components.fit(expression[from_cells])
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    classifier.fit(components.transform(expression[from_cells]), labels[from_cells])
+    sources, measured = (
+        combinations_of(batches, labels, cells) for cells in (from_cells, on_cells)
+    )
+    if targets is None:
+        targets = [key for key in measured if key not in sources]
+    tasks = [
+        (label, source, batch)
+        for batch, label in targets
+        for source, other in sources
+        if other == label and source != batch
+        if min(len(sources[source, label]), len(measured.get((batch, label), ()))) >= min_cells
+    ]
+    if not tasks:
+        raise ValueError("No combination to swap to has enough cells; name some as `targets`.")
+    rng = np.random.default_rng(0)
+    rows = []
+    for label, source, target in tqdm(tasks, disable=not progress, desc="Swaps"):
+        own, others = (
+            rng.permutation(cells)[:MAX_CELLS]
+            for cells in (sources[source, label], measured[target, label])
+        )
+        measured_cells = expression[own]
+        of_own = {key: codes[own] for key, codes in fields.items()}
+        swapped = _swap(model, measured_cells, of_own, source, target)
+        back = _swap(model, swapped, of_own, target, source)
+        missed = measured_cells - model.get_reconstruction(adata, own, return_numpy=True)
+        sets = {
+            "swapped": swapped,
+            "unswapped": measured_cells,
+            "least_squares": shifted(own, target),
+            "target": expression[others],
+        }
+        space = {name: components.transform(x) for name, x in sets.items()}
+        energy = {
+            f"energy_{name}": energy_distance(x, space["target"])
+            for name, x in space.items()
+            if name != "target"
+        }
+        seen = {
+            f"type_{name}": float((classifier.predict(space[name]) == label).mean())
+            for name in ("swapped", "unswapped", "target")
+        }
+        change = np.square(back - measured_cells).mean() / np.square(missed).mean()
+        trip = {"round_trip": float(change)}
+        facts = {"cell_type": label, "source": source, "target": target}
+        rows.append(facts | energy | trip | seen)
+    return pd.DataFrame(rows)
+
+
+def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """Unbiased energy distance between two samples, cells x dimensions (Székely and Rizzo 2013).
+
+    ``2 E|X - Y| - E|X - X'| - E|Y - Y'|``, which can be slightly negative.
+    """
+    within = sum(cdist(z, z).sum() / (len(z) * (len(z) - 1)) for z in (x, y))
+    return float(2 * cdist(x, y).mean() - within)
+
+
+def _fields_of_minibatch(model: SCMEDAL_RE, adata: AnnData) -> dict[str, np.ndarray]:
+    """What a minibatch has beside expression and batch, of each cell: codes, cells x columns."""
+    levels = np.empty((adata.n_obs, len(model.factors) - 1), dtype=int)
+    for i, (key, names) in enumerate(list(model.factors.items())[1:]):
+        levels[:, i] = _codes(adata, key, names, "random_effect_keys")
+    fields = {REGISTRY_KEYS.CAT_COVS_KEY: levels}
+    if model.has_given_states:
+        registered = model.get_state_registry(STATES)
+        key, names = registered["original_key"], pd.Index(registered["categorical_mapping"])
+        fields[STATES] = _codes(adata, key, names, "states_key")[:, None]
+    return fields
+
+
+def _codes(adata: AnnData, key: str, names: pd.Index, what: str) -> np.ndarray:
+    """Position of each cell's value of a column among the names that the model knows."""
+    check_obs(adata, key, what=what, min_levels=1)
+    codes = names.get_indexer(adata.obs[key])
+    if (codes < 0).any():
+        raise ValueError(
+            f"adata.obs[{key!r}] has {adata.obs[key][codes < 0].iloc[0]!r}, which the model was "
+            "not trained on: leave its cells out."
+        )
+    return codes
+
+
+def _swap(
+    model: SCMEDAL_RE,
+    expression: np.ndarray,
+    fields: dict[str, np.ndarray],
+    source: str,
+    target: str,
+) -> np.ndarray:
+    names = {str(name): name for name in model.batch_names}
+    # As a minibatch: swapped expression may be slightly negative, which an AnnData is checked for.
+    minibatch = {
+        REGISTRY_KEYS.X_KEY: torch.as_tensor(expression, dtype=torch.float32),
+        REGISTRY_KEYS.BATCH_KEY: torch.full(
+            (len(expression), 1), model.batch_names.get_loc(names[source])
+        ),
+    } | {key: torch.as_tensor(codes) for key, codes in fields.items()}
+    swapped = model.get_counterfactual_expression(
+        dataloader=[minibatch],
+        transform_batch=names[target],
+        keep_residual=True,
+        return_numpy=True,
+    )
+    return cast("np.ndarray", swapped)

@@ -1,0 +1,31 @@
+"""Cross-validation of embeddings: folds, scores, predictions, controls, tables."""
+
+from ._balance_weights import BalancedWeights, balance_weights
+from ._checkpoints import SETTINGS
+from ._cross_validate import CrossValidation, cross_validate
+from ._embedders import COMPARATORS, OWN_MODELS, RE
+from ._mixing_classifier import CHANCE, SEPARATOR, Mixing, mixing_classifier, score_votes
+from ._paper_tables import paper_tables
+from ._summarise_folds import summarise_folds
+from ._write_tables import file_stem, text_rows, write_tables
+
+__all__ = [
+    "CHANCE",
+    "COMPARATORS",
+    "OWN_MODELS",
+    "RE",
+    "SEPARATOR",
+    "SETTINGS",
+    "BalancedWeights",
+    "CrossValidation",
+    "Mixing",
+    "balance_weights",
+    "cross_validate",
+    "file_stem",
+    "mixing_classifier",
+    "paper_tables",
+    "score_votes",
+    "summarise_folds",
+    "text_rows",
+    "write_tables",
+]

@@ -1,0 +1,173 @@
+"""Content of the reports: complete, self-contained, and with names as names."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from types import SimpleNamespace
+
+import anndata as ad
+import pytest
+
+from scmedal_tools import pl
+from scmedal_tools._cli._report._page import Picture, Section, Table, as_text, write_page
+from scmedal_tools._cli._run import Job, Run
+
+SCRIPT, IMAGE = "<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>"
+COLUMN = "condition <svg onload=alert(3)>"
+MATHS = "lot_$a_$b"
+
+
+class TestBoth:
+    def test_every_image_is_inside_and_described(self, report, read_page):
+        images = read_page(report).all("img")
+        assert len(images) > 2
+        for image in images:
+            kind, data = image["src"].split(",", 1)
+            assert kind == "data:image/png;base64"
+            assert base64.b64decode(data, validate=True).startswith(b"\x89PNG")
+            assert len(image["alt"]) > 20
+
+    def test_nothing_is_loaded_from_elsewhere(self, report, read_page):
+        page = read_page(report)
+        for _, attributes in page.elements:
+            for name in {"src", "href", "srcset", "action"} & attributes.keys():
+                assert attributes[name].startswith(("data:", "#"))
+        assert not re.search(r"@import|url\(", "".join(page.styles))
+        assert not page.all("script")
+
+    def test_names_of_the_data_are_text(self, report, read_page):
+        page = read_page(report)
+        assert SCRIPT in page.text
+        assert IMAGE in page.text
+        assert not any(name.startswith("on") for _, found in page.elements for name in found)
+        assert not any(image["src"] == "x" for image in page.all("img"))
+
+    def test_sections_are_linked_and_titled(self, report, read_page):
+        page = read_page(report)
+        assert page.open == []
+        assert page.all("html") == [{"lang": "en"}]
+        assert len(page.all("h1")) == 1
+        ids = {found["id"] for _, found in page.elements if "id" in found}
+        assert {link["href"].removeprefix("#") for link in page.all("a")} <= ids
+        assert len(page.all("a")) == len(page.all("section")) == len(page.all("h2"))
+        assert len(page.all("caption")) == len(page.all("table"))
+        assert len(page.all("figcaption")) == len(page.all("figure")) == len(page.all("img"))
+
+    def test_parameters_and_versions(self, report, read_page):
+        text = read_page(report).text
+        record = json.loads((report.parent / "run.json").read_text())
+        assert "labels_key cell_type" in text
+        assert f"torch {record['versions']['torch']}" in text
+        assert f"{record['cells']} cells and {record['genes']} genes" in text
+
+
+class TestRun:
+    def test_sections(self, run_report, read_page):
+        titles = re.findall(r"<h2 .*?>(.*?)</h2>", read_page(run_report).source)
+        assert titles == [
+            "Confounding",
+            "Training",
+            "Embeddings",
+            "Effects of donor",
+            "Genomaps",
+            "Parameters",
+            "Versions and times",
+        ]
+
+    def test_shows_the_figures_of_the_folder(self, run_report, read_page):
+        shown = [image["src"].split(",")[1] for image in read_page(run_report).all("img")]
+        names = ["confounding", "training_fec", "training_re", "embeddings"]
+        names += ["batch_effects", "genomaps"]
+        figures = [run_report.parent / "figures" / f"{name}.png" for name in names]
+        assert [base64.b64decode(data) for data in shown] == [f.read_bytes() for f in figures]
+
+    def test_counts_stand_in_a_table(self, run_report, read_page, hostile):
+        n_cells = hostile.obs.groupby(["donor", "cell_type"], observed=True).size()
+        row = n_cells[SCRIPT]
+        expected = f"{SCRIPT} {row[IMAGE]} {row[MATHS]} {row['type_3']}"
+        assert expected in read_page(run_report).text
+
+    def test_without_pot_there_is_a_note(self, tmp_path):
+        from scmedal_tools._cli._report import _of_run
+
+        run = SimpleNamespace(figures=tmp_path, job=None)
+        section = _of_run._genomaps(run)
+        assert section.pictures == ()
+        assert "scmedal-tools[genomap]" in section.text[0]
+
+    def test_epochs(self, run_report, read_page):
+        assert "SCMEDAL_RE 2 " in read_page(run_report).text
+
+
+class TestEvaluation:
+    def test_sections(self, evaluation_report, read_page):
+        text = read_page(evaluation_report).text
+        titles = [
+            "Confounding",
+            "Embeddings",
+            f"Prediction of {COLUMN}",
+            "Prediction of cell_type",
+            "Separation of batches and cell types",
+            "Parameters",
+        ]
+        assert all(title in text for title in titles)
+
+    def test_confounding_and_conclusion_are_said(self, evaluation, evaluation_report, read_page):
+        text = read_page(evaluation_report).text
+        for line in str(evaluation.confounding).splitlines():
+            assert " ".join(line.split()) in text
+        assert len(evaluation.result.conclusions) == 2
+        for sentence in evaluation.result.conclusions.values():
+            assert sentence in text
+
+    def test_tables_have_all_rows(self, evaluation, evaluation_report, read_page):
+        text = read_page(evaluation_report).text
+        table = evaluation.tables["classification_cell_type"]
+        for (kind, name), row in table["balanced accuracy"].iterrows():
+            assert re.search(rf"{re.escape(f'{kind} {name}')} [\d.]+ {row['mean']:.2f} ", text)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "none"),
+        (float("nan"), "none"),
+        (True, "yes"),
+        (12345, "12,345"),
+        (0.123456, "0.123"),
+        (("a", "b"), "a, b"),
+        ((), "none"),
+        ({"FE": {"max_epochs": 1}}, "FE max_epochs 1"),
+        ("text", "text"),
+    ],
+)
+def test_values_as_text(value, expected):
+    assert as_text(value) == expected
+
+
+def test_attributes_are_escaped(tmp_path, read_page):
+    png = tmp_path / "a.png"
+    png.write_bytes(b"\x89PNG")
+    alt = '" onload="alert(3)'
+    section = Section("x", pictures=[Picture(png, alt, "c")], tables=[Table(alt, ["a"], [["b"]])])
+    write_page(tmp_path / "page.html", "t", "l", [section])
+    page = read_page(tmp_path / "page.html")
+    assert page.all("img") == [{"src": "data:image/png;base64,iVBORw==", "alt": alt}]
+    assert page.all("div")[0]["aria-label"] == alt
+
+
+def test_a_network_that_was_given_labels_is_named(run_report, read_page):
+    assert "FEC was given cell-type labels" in read_page(run_report).text
+
+
+def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no figure")
+
+    monkeypatch.setattr(pl, "embeddings", fail)
+    run = Run(hostile.copy(), Job("donor", max_epochs=1), tmp_path, lambda line: None)
+    run.execute()
+    assert any("no figure" in failure for failure in run.steps.failures.values())
+    assert "X_scmedal_re" in ad.read_h5ad(tmp_path / "adata.h5ad").obsm

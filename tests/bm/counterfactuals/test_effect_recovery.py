@@ -1,0 +1,188 @@
+"""The comparison with the truth, against independent computations and models made up."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+from scipy import sparse, stats
+
+from scmedal_tools import bm, datasets, pp
+from scmedal_tools.bm._counterfactuals._effect_recovery import agreement, donor_effects
+from scmedal_tools.datasets import true_shift
+
+METRICS = ["correlation", "slope", "relative_error"]
+
+
+@pytest.fixture(scope="module")
+def adata():
+    adata = datasets.simulated(n_donors=4, n_genes=80, n_cell_types=3, seed=3)
+    pp.preprocess(adata, n_top_genes=None)
+    return adata
+
+
+class MadeUpModel:
+    """Counterfactuals that add ``factor`` times the true shift to any reconstruction."""
+
+    def __init__(self, adata, factor):
+        self.adata, self.factor = adata, factor
+        self.registry = {"setup_args": {"batch_key": "donor", "layer": None}}
+        self.batch_names = adata.obs["donor"].cat.categories
+        self.gene_names = adata.var_names
+
+    def get_counterfactual_expression(self):
+        """A model with random effects has it."""
+
+    def _targets(self, names):
+        return {name: {"donor": name} for name in names}
+
+    def _check_swap(self, swap):
+        return swap
+
+    def _minibatches(self, adata, *_):
+        yield {"X": torch.full(adata.shape, 2.0)}
+
+    def _swap(self, tensors, levels, *_, **__):
+        """Under each of the levels; without any, cells are reconstructed."""
+        groups = self.adata.obs[["cell_type", "donor"]].astype(str)
+        for of_target in levels:
+            shifts = np.zeros(self.adata.shape)
+            if of_target:
+                for i, group in enumerate(groups.itertuples(index=False)):
+                    shifts[i] = true_shift(self.adata, *group, of_target["donor"])
+            yield tensors["X"] + self.factor * torch.from_numpy(shifts)
+
+
+@pytest.fixture(scope="module")
+def few(adata):
+    """Forty cells, all of them in donors and types with a truth."""
+    return adata[:40].copy()
+
+
+def recovery(adata, factor, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        return bm.effect_recovery(MadeUpModel(adata, factor), adata, **{"min_cells": 1} | kwargs)
+
+
+class TestEffectRecovery:
+    def test_the_truth_is_perfect(self, few):
+        table = recovery(few, 1.0).query("method == 'MadeUpModel'")
+        np.testing.assert_allclose(table["correlation"], 1, atol=1e-4)
+        np.testing.assert_allclose(table["slope"], 1, atol=1e-4)
+        np.testing.assert_allclose(table["relative_error"], 0, atol=1e-6)
+
+    def test_shrunken_effects_correlate_but_are_not_calibrated(self, few):
+        table = recovery(few, 0.5).query("method == 'MadeUpModel'")
+        np.testing.assert_allclose(table["correlation"], 1, atol=1e-4)
+        np.testing.assert_allclose(table["slope"], 2, atol=1e-4)
+        np.testing.assert_allclose(table["relative_error"], 0.25, atol=1e-4)
+
+    def test_no_effect_has_no_correlation(self, few):
+        table = recovery(few, 0.0).query("method == 'MadeUpModel'")
+        assert table[["correlation", "slope"]].isna().all(axis=None)
+        np.testing.assert_allclose(table["relative_error"], 1)
+
+    def test_additive_baseline_is_the_difference_of_the_donors_means(self, few):
+        table = recovery(few, 1.0).query("method == 'additive'")
+        row = table.iloc[3]
+        x, donor = few.X.toarray(), few.obs["donor"].to_numpy()
+        estimate = x[donor == row["target"]].mean(0) - x[donor == row["source"]].mean(0)
+        truth = true_shift(few, row["cell_type"], row["source"], row["target"]).to_numpy()
+        assert row["correlation"] == pytest.approx(stats.pearsonr(estimate, truth)[0], abs=1e-5)
+        assert row["slope"] == pytest.approx(stats.linregress(estimate, truth).slope, abs=1e-5)
+        error = ((estimate - truth) ** 2).sum() / (truth**2).sum()
+        assert row["relative_error"] == pytest.approx(error, abs=1e-4)
+
+    def test_every_group_goes_to_every_other_donor_by_every_method(self, few):
+        table = recovery(few, 1.0)
+        assert list(table) == ["method", "cell_type", "source", "target", *METRICS]
+        assert (table["source"] != table["target"]).all()
+        n_groups = len(few.obs[["cell_type", "donor"]].drop_duplicates())
+        n_others = few.obs["donor"].nunique() - 1
+        assert table["method"].value_counts().tolist() == [n_groups * n_others] * 3
+
+    def test_small_groups_are_left_out(self, few):
+        table = recovery(few, 1.0, min_cells=5)
+        sizes = few.obs.groupby(["cell_type", "donor"], observed=True).size()
+        expected = set(sizes.index[sizes >= 5])
+        assert 0 < len(expected) < len(sizes)
+        assert set(zip(table["cell_type"], table["source"], strict=True)) == expected
+
+    def test_nothing_but_small_groups_gives_an_empty_table(self, few):
+        table = recovery(few, 1.0, min_cells=1000)
+        assert len(table) == 0
+        assert {"method", *METRICS} <= set(table)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix, sparse.csr_array])
+class TestDonorEffects:
+    def test_one_column_gives_the_means(self, container):
+        adata = _confounded(container)
+        effects = donor_effects(adata, ["donor"], adata.X)
+        expected = pd.DataFrame(_dense(adata)).groupby(adata.obs["donor"].to_numpy()).mean()
+        assert list(effects.index) == list(expected.index)
+        assert list(effects.columns) == list(adata.var_names)
+        np.testing.assert_allclose(effects, expected, atol=1e-8)
+
+    def test_differences_are_those_of_least_squares(self, container):
+        adata = _confounded(container)
+        effects = donor_effects(adata, ["donor", "cell_type"], adata.X)
+        # A design of full rank: intercept, and all levels but the first.
+        design = pd.get_dummies(adata.obs, drop_first=True, dtype=float)
+        design.insert(0, "intercept", 1.0)
+        fitted = np.linalg.lstsq(design.to_numpy(), _dense(adata), rcond=None)[0]
+        of_c = fitted[list(design).index("donor_c")]
+        np.testing.assert_allclose(effects.loc["c"] - effects.loc["a"], of_c, atol=1e-8)
+        means = donor_effects(adata, ["donor"], adata.X)
+        assert np.abs(means.loc["c"] - means.loc["a"] - of_c).max() > 0.5
+
+
+def _confounded(container):
+    """Types differ much and donors little, but donor c has another mixture of types."""
+    rng = np.random.default_rng(0)
+    donor = rng.choice(["a", "b", "c"], 90)
+    cell_type = np.where(rng.random(90) < np.where(donor == "c", 0.9, 0.2), "x", "y")
+    x = rng.random((90, 5)) + 3.0 * (cell_type == "x")[:, None]
+    x[x < 0.3] = 0
+    obs = pd.DataFrame(
+        {"donor": donor, "cell_type": cell_type}, index=[f"c{i}" for i in range(90)]
+    )
+    return AnnData(container(x), obs=obs)
+
+
+def _dense(adata):
+    return adata.X.toarray() if sparse.issparse(adata.X) else adata.X
+
+
+class TestAgreement:
+    def test_matches_scipy(self):
+        rng = np.random.default_rng(0)
+        truth = rng.normal(size=50)
+        estimate = 0.4 * truth + rng.normal(size=50)
+        fit = stats.linregress(estimate, truth)
+        assert agreement(estimate, truth) == pytest.approx(
+            {
+                "correlation": fit.rvalue,
+                "slope": fit.slope,
+                "relative_error": np.linalg.norm(estimate - truth) ** 2
+                / np.linalg.norm(truth) ** 2,
+            }
+        )
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize(
+        ("estimate", "truth", "missing"),
+        [
+            (np.full(4, 0.5), np.arange(4.0), {"correlation", "slope"}),
+            (np.arange(4.0), np.zeros(4), {"correlation", "relative_error"}),
+            (np.zeros(4), np.zeros(4), set(METRICS)),
+        ],
+    )
+    def test_nothing_that_varies_gives_nan(self, estimate, truth, missing):
+        result = agreement(estimate, truth)
+        assert {name for name, value in result.items() if np.isnan(value)} == missing

@@ -1,0 +1,96 @@
+"""Lines of the libraries: gone where a model is trained without progress, kept elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+import scmedal_tools as smt
+from scmedal_tools._quiet import without_chatter
+
+LOGGERS = ("lightning.pytorch", "lightning.fabric", "scvi")
+NETWORK = {"n_hidden": (16, 8), "n_latent": 4}
+
+
+class Kept(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def said():
+    """What the libraries say; they must be heard again afterwards."""
+    kept, loggers = Kept(), [logging.getLogger(name) for name in LOGGERS]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(kept)
+        logger.setLevel(logging.INFO)
+    yield kept.lines
+    assert [logger.level for logger in loggers] == [logging.INFO] * 3
+    for logger, level in zip(loggers, before, strict=True):
+        logger.removeHandler(kept)
+        logger.setLevel(level)
+
+
+def cross_validate(adata):
+    settings = {"FE": NETWORK | {"max_epochs": 1}, "RE": NETWORK | {"max_epochs": 1}}
+    smt.bm.cross_validate(
+        adata, "donor", "cell_type", ["condition"], models=["FE", "RE"], controls=False,
+        scheme="donors", n_folds=2, folds=[0], n_trees=2, settings=settings, progress=False,
+    )  # fmt: skip
+
+
+def compare(adata):
+    common = {"batch_key": "donor", "labels_key": "cell_type", "progress": False}
+    smt.ext.ae(adata, max_epochs=1, **NETWORK, **common)
+    smt.ext.scanvi(adata, max_epochs=1, n_hidden=8, n_latent=4, **common)
+
+
+def balance(adata):
+    smt.bm.balance_weights(smt.model.SCMEDAL_FE, adata, batch_key="donor", epochs=1, **NETWORK)
+
+
+@pytest.mark.parametrize("train", [cross_validate, compare, balance])
+def test_nothing_is_printed(train, adata, said, capfd):
+    train(adata)
+    assert said == []
+    output = capfd.readouterr()
+    assert (output.out, output.err) == ("", "")
+
+
+def test_a_comparator_with_progress_is_as_scvi_tools_has_it(adata, said):
+    smt.ext.ae(adata, batch_key="donor", max_epochs=1, **NETWORK)
+    assert any("GPU available" in line for line in said)
+
+
+def test_levels_are_restored_after_an_error(said):
+    with pytest.raises(RuntimeError), without_chatter():
+        raise RuntimeError
+    assert said == []
+
+
+def test_warnings_are_heard(said):
+    with without_chatter():
+        logging.getLogger("scvi").info("news")
+        logging.getLogger("scvi").warning("a warning")
+    assert said == ["a warning"]
+
+
+def test_threads_do_not_restore_the_level_of_another(said):
+    start = Barrier(4)
+
+    def silent(_):
+        start.wait()
+        for _ in range(200):
+            with without_chatter():
+                pass
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(silent, range(4)))

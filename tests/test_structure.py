@@ -1,0 +1,82 @@
+"""The shape of the source tree: no circle of imports, and folders that only look down."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+_of_file = spec_from_file_location("structure", ROOT / "benchmarks" / "structure.py")
+structure = module_from_spec(_of_file)
+_of_file.loader.exec_module(structure)
+# Each may import from itself and from what stands before it.
+FLOORS = (
+    "_compat _permutations _quiet",
+    "_data",
+    "_gene_model",
+    "_sample_model",
+    "module",
+    "train",
+    "datasets pp",
+    "model",
+    "tl",
+    "ext",
+    "bm",
+    "pl",
+    "_cli",
+)
+FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names.split()}
+
+
+def _write(folder, files):
+    for name, text in files.items():
+        path = folder / "src" / "scmedal_tools" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_no_circle_of_imports():
+    assert structure.circles() == []
+
+
+def test_circles_are_found_in_functions_and_type_hints(tmp_path):
+    one = "def f():\n    from ._two import g\n"
+    two = "if TYPE_CHECKING:\n    from scmedal_tools._one import f\n"
+    _write(tmp_path, {"__init__.py": "", "_one.py": one, "_two.py": two})
+    assert structure.circles(tmp_path) == [["scmedal_tools._one", "scmedal_tools._two"]]
+
+
+def test_folders_import_from_those_below():
+    upwards = {
+        f"{module} imports {origin}"
+        for module, origin, _ in structure.imports()
+        if (home := structure.package_of(module)) != (other := structure.package_of(origin))
+        and home
+        and other
+        and FLOOR[other] >= FLOOR[home]
+    }
+    assert upwards == set()
+
+
+def test_imports_past_the_interface_of_a_folder_are_few():
+    assert len(structure.private_imports()) < 30
+
+
+@pytest.mark.parametrize(
+    ("line", "counted"),
+    [
+        ("from scmedal_tools.model._base import MedalModel", 1),
+        ("from scmedal_tools.model import _base", 1),
+        ("from scmedal_tools.model import SCMEDAL_RE", 0),
+        ("from ._umap import umap", 0),
+    ],
+)
+def test_what_is_past_an_interface(tmp_path, line, counted):
+    _write(tmp_path, {f"{name}/__init__.py": "" for name in ("model", "tl")})
+    _write(tmp_path, {"model/_base.py": "", "tl/_umap.py": "", "tl/_embed.py": line})
+    assert len(structure.private_imports(tmp_path)) == counted
+
+
+def test_files_are_short():
+    lines = {path: len(path.read_text().splitlines()) for path in (ROOT / "src").rglob("*.py")}
+    assert max(lines.values()) <= 400

@@ -1,0 +1,122 @@
+"""The best weights are those of the epoch with the smallest monitored value."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from scmedal_tools.train._best_weights import BestWeights
+
+
+def follow(values, **kwargs):
+    """Weight after a training whose weight is the epoch's number, and the callback."""
+    callback = BestWeights("loss", **kwargs)
+    plan = SimpleNamespace(module=torch.nn.Linear(1, 1, bias=False))
+    for epoch, value in enumerate(values):
+        plan.module.weight.data.fill_(epoch)
+        metrics = {} if value is None else {"loss": torch.tensor(value)}
+        trainer = SimpleNamespace(callback_metrics=metrics, current_epoch=epoch)
+        callback.on_validation_end(trainer, plan)
+    callback.on_fit_end(trainer, plan)
+    return plan.module.weight.item(), callback.best_epoch
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [
+        ([3.0, 1.0, 2.0], 1),
+        ([1.0, 1.0, 2.0], 0),
+        ([float("nan"), 2.0, float("nan")], 1),
+        ([None, 5.0, None, 6.0], 1),
+    ],
+)
+def test_smallest_value_wins(values, best):
+    assert follow(values) == (best, best)
+
+
+def test_largest_value_wins_where_it_is_asked_for():
+    assert follow([1.0, 3.0, 2.0], mode="max") == (1, 1)
+
+
+def test_warm_up_does_not_count():
+    assert follow([0.0, 0.1, 3.0, 2.0, 4.0], warmup_epochs=2) == (3, 3)
+
+
+def test_without_a_value_the_last_weights_stay():
+    assert follow([1.0, 2.0], warmup_epochs=5) == (1, None)
+
+
+class Snapshots(Callback):
+    """Weights at the end of every validation."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_validation_end(self, trainer, pl_module):
+        self.weights.append({k: v.clone() for k, v in pl_module.module.state_dict().items()})
+
+
+@pytest.fixture(scope="module")
+def overshot(fit, cells):
+    """Model whose learning rate is so large that its best epoch is not the last."""
+    snapshots = Snapshots()
+    model = fit(
+        "SCMEDAL_FE",
+        cells.copy(),
+        model={"adversary_weight": 0},
+        max_epochs=8,
+        plan_kwargs={"lr": 0.3},
+        callbacks=[snapshots],
+        early_stopping=True,
+        early_stopping_patience=50,
+        early_stopping_warmup_epochs=0,
+    )
+    return model, snapshots.weights
+
+
+def test_model_has_the_weights_of_its_best_epoch(overshot):
+    model, weights = overshot
+    selection = model.history["selection_validation"].to_numpy(dtype=float).ravel()
+    assert model.best_epoch_ == selection.argmin() < len(selection) - 1
+    for name, value in model.module.state_dict().items():
+        torch.testing.assert_close(value, weights[model.best_epoch_][name])
+
+
+def test_the_mode_of_early_stopping_is_that_of_the_best_weights(fit, cells):
+    model = fit(
+        "SCMEDAL_FE",
+        cells.copy(),
+        max_epochs=4,
+        early_stopping=True,
+        early_stopping_mode="max",
+        early_stopping_warmup_epochs=0,
+    )
+    selection = model.history["selection_validation"].to_numpy(dtype=float).ravel()
+    assert selection.argmax() != selection.argmin()
+    assert model.best_epoch_ == selection.argmax()
+
+
+def test_best_epoch_can_be_evaluated_again(overshot):
+    model, _ = overshot
+    cells = model.validation_indices
+    x = model.adata.X[cells].toarray()
+    mse = np.square(model.get_reconstruction(indices=cells, return_numpy=True) - x).mean()
+    logged = model.history["mse_validation"].to_numpy(dtype=float).ravel()
+    assert mse == pytest.approx(logged[model.best_epoch_], rel=1e-4)
+
+
+def test_training_stops_when_nothing_is_gained(fit, adata):
+    model = fit(
+        "SCMEDAL_FE",
+        adata,
+        model={"adversary_weight": 0},
+        max_epochs=20,
+        plan_kwargs={"lr": 0.0},
+        early_stopping=True,
+        early_stopping_patience=2,
+        early_stopping_warmup_epochs=0,
+    )
+    assert len(model.history["train_loss"]) == 3
+    assert model.best_epoch_ == 0
