@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from importlib.metadata import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from docutils import nodes
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
+
+# The tutorials lie beside the documentation, and become a part of it here.
+_docs = Path(__file__).resolve().parent
+shutil.rmtree(_docs / "tutorials", ignore_errors=True)
+shutil.copytree(
+    _docs.parent / "tutorials",
+    _docs / "tutorials",
+    ignore=shutil.ignore_patterns("*.py", "__pycache__", ".ipynb_checkpoints"),
+)
 
 _metadata = metadata("scmedal-tools")
 

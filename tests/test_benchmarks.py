@@ -21,7 +21,7 @@ def _load(path):
     return module
 
 
-update_tables = _load(ROOT / "docs" / "update_tables.py")
+update_tables = _load(ROOT / "benchmarks" / "update_tables.py")
 PAGES = update_tables.pages()
 BLOCKS = [
     pytest.param(*block.groups()[1:4], id=f"{page.stem}-{block[2]}.{block[3]}")
@@ -33,7 +33,7 @@ BLOCKS = [
 @pytest.mark.parametrize(("script", "name", "shown"), BLOCKS)
 def test_table_is_that_of_the_results(script, name, shown):
     assert shown == update_tables.tables_of(script)[name].strip() + "\n", (
-        "run `python docs/update_tables.py`"
+        "run `python benchmarks/update_tables.py`"
     )
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
-NOTEBOOKS = sorted((DOCS / "tutorials").glob("*.ipynb"))
+TUTORIALS = Path(__file__).parents[1] / "tutorials"
+NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 # Where the data of each come from.
 ACCESSION = re.compile(r"\bGSE\d{5,6}\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|mnt|var)/")
@@ -24,7 +24,7 @@ def _code(notebook):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("run_tutorials", DOCS / "run_tutorials.py")
+    spec = importlib.util.spec_from_file_location("run_tutorials", TUTORIALS / "run.py")
     run_tutorials = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(run_tutorials)
     monkeypatch.delenv("SCMEDAL_DATA", raising=False)

@@ -35,9 +35,9 @@ def texts():
     yield "README.md", (ROOT / "README.md").read_text()
     for folder, ending in (("docs", "md"), ("src", "py"), ("src", "html")):
         for path in sorted((ROOT / folder).rglob(f"*.{ending}")):
-            if "_build" not in path.parts and "generated" not in path.parts:
+            if not {"_build", "generated", "tutorials"} & set(path.parts):
                 yield str(path.relative_to(ROOT)), TABLE.sub("", path.read_text())
-    for path in sorted((ROOT / "docs" / "tutorials").glob("*.ipynb")):
+    for path in sorted((ROOT / "tutorials").glob("*.ipynb")):
         cells = json.loads(path.read_text())["cells"]
         sources = ["".join(cell["source"]) for cell in cells]
         yield str(path.relative_to(ROOT)), "\n".join(sources)

@@ -131,7 +131,8 @@ class TestCounterfactual:
         results = re.get_counterfactual_expression(**options, n_samples=30, interval=0.6)
         assert list(results) == ["donor_02", "population"]
         for target, summary in results.items():
-            assert list(summary) == ["mean", "sd", "lower", "upper"]
+            assert list(summary.columns.unique(0)) == ["mean", "sd", "lower", "upper"]
+            assert list(summary["sd"].columns) == list(re.gene_names)
             of_target = draws[target]
             assert of_target.shape == (30, 3, re.adata.n_vars)
             close(summary["mean"], of_target.mean(0))

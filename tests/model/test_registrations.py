@@ -170,9 +170,12 @@ class TestLevelsThatAreNoText:
 
     def test_a_store_holds_them_or_says_why_not(self, model, tmp_path):
         ask = partial(
-            model.get_counterfactual_expression,
-            transform_batch=model.batch_names[0],
-            out=tmp_path / "cells.zarr",
+            smt.tl.write_counterfactuals,
+            model,
+            model.adata,
+            model.batch_names[0],
+            tmp_path / "cells.zarr",
+            progress=False,
         )
         column = model.adata.obs["run"]
         if column.dtype.kind in "bf":

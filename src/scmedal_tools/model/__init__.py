@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 # For other folders of the package.
 from ._base import MedalModel as MedalModel
 from ._counterfactual import SUMMARIES as SUMMARIES
-from ._counterfactual import Swap as Swap
 from ._counterfactual import check_interval as check_interval
 from ._counterfactual import summarise as summarise
 from ._fe import SCMEDAL_FE
 from ._fec import SCMEDAL_FEC
 from ._inference import UNTRAINED as UNTRAINED
 from ._re import SCMEDAL_RE
+from ._swap import ExpressionBlock as ExpressionBlock
+from ._swap import Swap as Swap
+from ._targets import is_one_target as is_one_target
 
 if TYPE_CHECKING:
     from ._targets import Levels as Levels

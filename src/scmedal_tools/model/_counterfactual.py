@@ -4,48 +4,38 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from itertools import batched
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from mudata import MuData
-from scvi import settings
 
-from scmedal_tools._data import EXPRESSION, part_of
-from scmedal_tools._gene_model import SPREAD
-from scmedal_tools.module import levels_of
-
-from ._correction import CorrectionMixin
-from ._draws import Draws
-from ._streaming import stream
-from ._targets import ROWS, TargetsMixin, is_one_target, repeated, target_levels
+from ._swap import SwapMixin
+from ._targets import is_one_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
     from typing import TypeAlias
 
-    import pandas as pd
     from torch import Tensor
 
     from scmedal_tools.module import EffectsDraw
 
     from ._inference import Indices, Minibatches
+    from ._swap import Swap
     from ._targets import Levels, Target
     from ._unseen import UnseenBatch
 
     # Not a type statement, which the documentation would not resolve.
     Expression: TypeAlias = pd.DataFrame | np.ndarray  # noqa: UP040
 
-Swap = Literal["content", "decoder", "encoder_decoder"]
-
 SUMMARIES = ("mean", "sd", "lower", "upper")
 
 
-class CounterfactualMixin(TargetsMixin, CorrectionMixin):
-    """Swaps of the batch; subclasses give the module and the inference."""
+class CounterfactualMixin(SwapMixin):
+    """Tables of counterfactual expression."""
 
     @torch.inference_mode()
     def get_counterfactual_expression(
@@ -64,13 +54,13 @@ class CounterfactualMixin(TargetsMixin, CorrectionMixin):
         interval: float | None = None,
         dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
-        out: str | Path | None = None,
-    ) -> Expression | dict[str, Expression] | dict[str, dict[str, Expression]] | Path | np.memmap:
-        """Expression of each cell as the model predicts it for another batch.
+    ) -> Expression | dict[str, Expression]:
+        """Predicted expression in another batch: a table, or for several a dictionary of tables.
 
-        In the units of the input. With a cell's own batch as the target this is
-        :meth:`get_reconstruction`, so that differences between targets are effects of the batch
-        alone: compare a counterfactual with the reconstruction, not with the measured cell.
+        A table has the cells in rows and the genes in columns, in the units of the input. With a
+        cell's own batch as the target this is :meth:`get_reconstruction`, so that differences
+        between targets are effects of the batch alone: compare a counterfactual with the
+        reconstruction, not with the measured cell.
 
         Parameters
         ----------
@@ -109,29 +99,27 @@ class CounterfactualMixin(TargetsMixin, CorrectionMixin):
             of these: see :func:`scmedal_tools.tl.counterfactual_means`.
         dataloader
             Minibatches to use instead of ``adata``.
-        out
-            Where to write the result in blocks of cells, so that it is never held in memory; a
-            call that was interrupted resumes where it stopped. A path that ends in ``.zarr`` gives
-            a store for :func:`anndata.read_zarr`: the cells' ``obs``, the genes' ``var``, and a
-            layer for each target (of its mean, with ``interval`` also ``"<target>_sd"``,
-            ``"<target>_lower"`` and ``"<target>_upper"``; ``/`` in a name becomes ``_``). One in
-            ``.npy`` gives an array of shape ``(n_targets, n_cells, n_genes)``, with ``interval``
-            ``(4, n_targets, n_cells, n_genes)``.
 
         Returns
         -------
         pandas.DataFrame, numpy.ndarray or dict
-            Shape ``(n_cells, n_genes)``, or an array ``(n_samples, n_cells, n_genes)`` with
-            ``return_mean=False``. With ``interval`` a dictionary of ``"mean"``, ``"sd"``,
-            ``"lower"`` and ``"upper"``. For several targets a dictionary from target to result; a
-            target that is a dictionary has a name such as ``"protocol=v3"``.
-            With ``out`` the path of the zarr store, or the array in the file, opened to be read.
+            For one target a table of shape ``(n_cells, n_genes)``, for several a dictionary from
+            target to table; a target that is a dictionary has a name such as ``"protocol=v3"``.
+            With ``interval`` a table has the columns of ``"mean"``, ``"sd"``, ``"lower"`` and
+            ``"upper"``, each for all genes. With ``return_numpy`` arrays take the place of tables:
+            ``(n_cells, n_genes)``, with ``interval`` ``(4, n_cells, n_genes)``; single draws,
+            ``return_mean=False``, are an array ``(n_samples, n_cells, n_genes)``.
 
         Raises
         ------
         ValueError
-            If a target is unknown or missing, the network has no content to hold, an interval
-            is asked for without draws, or ``out`` cannot hold the result or holds another.
+            If a target is unknown or missing, the network has no content to hold, or an interval
+            is asked for without draws.
+
+        See Also
+        --------
+        scmedal_tools.tl.write_counterfactuals : The same in a file, for more than fits in memory.
+        scmedal_tools.tl.counterfactual_means : Shifts of groups of cells, with intervals.
 
         Examples
         --------
@@ -147,8 +135,8 @@ class CounterfactualMixin(TargetsMixin, CorrectionMixin):
         >>> mean = model.get_counterfactual_expression(
         ...     transform_batch="population", gene_list=["gene_0003"], n_samples=20, interval=0.9
         ... )
-        >>> list(mean)
-        ['mean', 'sd', 'lower', 'upper']
+        >>> bool((mean["lower"] <= mean["upper"]).all(axis=None))
+        True
         """
         if adata is not None and not isinstance(adata, AnnData | MuData):
             raise TypeError(
@@ -184,9 +172,8 @@ class CounterfactualMixin(TargetsMixin, CorrectionMixin):
         if dataloader is not None and len(parts) > 1:
             dataloader = list(dataloader)
 
-        def values_of(adata: AnnData | MuData | None, indices: Indices | None) -> np.ndarray:
-            """Targets x cells x genes; draws or summaries before them."""
-            values = [
+        values = np.concatenate(
+            [
                 self._collect(
                     self._minibatches(adata, indices, batch_size, dataloader, unseen_batch),
                     partial(compute, levels=part),
@@ -195,139 +182,23 @@ class CounterfactualMixin(TargetsMixin, CorrectionMixin):
                     self._n_to_draw(adata, unseen_batch, n_samples),
                 )
                 for part in parts
-            ]
-            return np.concatenate(values, axis=-3)
-
-        if out is not None:
-            if dataloader is not None or not return_mean:
-                raise ValueError("out takes no `dataloader` and no single draws: leave them out.")
-            settings_ = {
-                "targets": [str(name) for name in targets],
-                "aggregate": aggregate,
-                "swap": swap,
-                "keep_residual": keep_residual,
-                "n_samples": n_samples,
-                "interval": interval,
-                "unseen_batch": unseen_batch,
-                "seed": None if n_samples is None else _seed(),
-            }
-            adata, cells = self._cells(adata, indices, unseen_batch)
-            of_cells = partial(values_of, adata)
-            expression = part_of(adata, self.registry["setup_args"], EXPRESSION)
-            with self._check_once(adata):
-                return stream(out, of_cells, cells, expression, genes, self.module, settings_)
-        values = values_of(adata, indices)
+            ],
+            axis=-3,  # draws or summaries before the targets
+        )
         names = None if dataloader is not None else self._cell_names(adata, indices)
 
-        def as_table(x: np.ndarray) -> Expression:
-            return x if return_numpy else self._as_table(x, names, genes)
-
-        def result(i: int) -> Expression | dict[str, Expression]:
+        def result(i: int) -> Expression:
             of_target = values[..., i, :, :]
+            if return_numpy:
+                return of_target
             if interval is None:
-                return as_table(of_target)
-            return {name: as_table(x) for name, x in zip(SUMMARIES, of_target, strict=True)}
+                return self._as_table(of_target, names, genes)
+            tables = (self._as_table(x, names, genes) for x in of_target)
+            return pd.concat(dict(zip(SUMMARIES, tables, strict=True)), axis=1)
 
         if aggregate == "mean" or is_one_target(transform_batch):
             return result(0)
         return {name: result(i) for i, name in enumerate(targets)}
-
-    def _correct(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
-        """Expression of a minibatch in the population."""
-        decoded = torch.as_tensor(genes, device=self.module.device)
-        return next(self._swap(tensors, [self._population], self._check_swap(None), decoded))
-
-    def _swap(
-        self,
-        tensors: dict[str, Tensor],
-        targets: Sequence[Levels],
-        swap: Swap,
-        genes: Tensor | None = None,
-        draw: EffectsDraw | None = None,
-    ) -> Iterator[Tensor]:
-        """Expression of a minibatch with the levels that each of the targets names."""
-        inference, population = {}, None
-        if swap != "encoder_decoder":
-            inference = self._infer(tensors, draw)
-            if self.module.has_gene_effects:  # the same in all targets
-                population = self.module.decode_in_population(inference["content"], genes)
-        own = levels_of(tensors)
-        for together in batched(targets, max(1, ROWS // len(own))):
-            cells, found = (repeated(parts, len(together)) for parts in (tensors, inference))
-            target = target_levels(own, together)
-            if swap == "encoder_decoder":
-                inputs = self.module._get_inference_input(cells, draw=draw)
-                found = self.module.inference(**inputs | {"levels": target})
-            z = found["z"] if swap != "content" else None
-            of_cells = None if population is None else population.repeat(len(together), 1)
-            x_hat = self._predict(cells, found, draw, target, genes, of_cells, z)
-            yield from self.module.scaler.inverse(x_hat, genes).split(len(own))
-
-    def _predict(
-        self,
-        tensors: dict[str, Tensor],
-        inference: dict[str, Tensor],
-        draw: EffectsDraw | None = None,
-        levels: Tensor | None = None,
-        genes: Tensor | None = None,
-        population: Tensor | None = None,
-        z: Tensor | None = None,
-    ) -> Tensor:
-        """Scaled expression of a minibatch under some levels, by default its own."""
-        own = levels_of(tensors)
-        levels = own if levels is None else levels
-        if z is None:
-            z = self._latent_in(inference, levels, draw)
-        return self.module.predict(
-            z,
-            levels,
-            inference["content"],
-            own,
-            state=self._states(tensors),
-            genes=genes,
-            population=population,
-            draw=draw,
-        )
-
-    def _residual(
-        self,
-        tensors: dict[str, Tensor],
-        genes: Tensor | None = None,
-        draw: EffectsDraw | None = None,
-    ) -> Tensor:
-        """What the reconstruction misses of a minibatch, in the units of the input."""
-        inference = self._infer(tensors, draw)
-        x_hat = self._predict(tensors, inference, draw=draw, genes=genes)
-        measured = inference["x_scaled"]
-        missed = (measured if genes is None else measured[:, genes]) - x_hat
-        return missed * self.module.scaler.scale
-
-    def _latent_in(
-        self, inference: dict[str, Tensor], levels: Tensor, draw: EffectsDraw | None = None
-    ) -> Tensor:
-        """Latent ``r`` of inferred cells as it is with other levels."""
-        if self.module.bottleneck is None:
-            return inference["z"]
-        content = inference["content"]
-        return self.module.express(content, levels.to(content.device), sample=False, draw=draw)
-
-    def _check_swap(self, swap: Swap | None) -> Swap:
-        has_content = self.module.bottleneck is not None
-        swap = swap or ("content" if has_content else "encoder_decoder")
-        if swap not in get_args(Swap):
-            raise ValueError(f"swap={swap!r} is not one of {get_args(Swap)}.")
-        if swap == "content" and not has_content:
-            raise ValueError(
-                "swap='content' needs a content code, which the paper's presets do not have. Use "
-                "'decoder' or 'encoder_decoder', or train with preset='default'."
-            )
-        return swap
-
-    def _draw_effects(
-        self, n_samples: int, n_unseen: Sequence[int] | None = None, spread: float = SPREAD
-    ) -> Draws:
-        draw = partial(self.module.draw_effects, n_unseen=n_unseen, spread=spread)
-        return Draws(draw, _seed(), n_samples)
 
 
 def summarise(draws: Tensor, interval: float) -> Tensor:
@@ -352,8 +223,3 @@ def check_interval(interval: float, n_samples: int | None) -> None:
             f"n_samples={n_samples} is too few for interval={interval}, which needs at least "
             f"{fewest} draws; 100 give steady limits."
         )
-
-
-def _seed() -> int:
-    """Seed of the draws."""
-    return settings.seed if settings.seed is not None else 0

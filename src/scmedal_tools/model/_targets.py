@@ -92,7 +92,7 @@ def repeated(cells: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
     return {name: torch.cat([values.to_dense()] * times) for name, values in cells.items()}
 
 
-def is_one_target(transform_batch: Target | Sequence[Target] | None) -> TypeIs[Target]:
+def is_one_target(transform_batch: Any) -> TypeIs[Target]:
     """Whether this is a target, not several."""
     if isinstance(transform_batch, dict):
         return True

@@ -23,6 +23,7 @@ from ._pseudobulk_de import pseudobulk_de
 from ._umap import umap
 from ._umap import umap_key as umap_key
 from ._variance_components import variance_components
+from ._write_counterfactuals import write_counterfactuals
 
 __all__ = [
     "EffectsDiagnostics",
@@ -45,4 +46,5 @@ __all__ = [
     "pseudobulk_de",
     "umap",
     "variance_components",
+    "write_counterfactuals",
 ]

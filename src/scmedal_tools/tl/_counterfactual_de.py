@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from scmedal_tools.model import SCMEDAL_RE, Swap
-    from scmedal_tools.module import EffectsDraw
 
 
 def counterfactual_de(
@@ -209,11 +208,23 @@ def counterfactual_de(
     in_memory = projected if adata.isbacked else adata
     check_depth(in_memory, setup, of_donors, group, reference)
 
-    means = np.mean([_donor_means(m, projected, donors, swap) for m in models], axis=0)
+    everything = sparse.csc_array(np.full((1, projected.n_obs), 1 / projected.n_obs))
+    options: dict[str, Any] = {
+        "adata": projected,
+        "targets": donors,
+        "membership": everything,
+        "swap": swap,
+    }
+
+    def of_donors_alone(found: dict) -> np.ndarray:
+        return np.concatenate([found[donor] for donor in donors])
+
+    means = np.mean([of_donors_alone(next(group_means(m, **options))) for m in models], axis=0)
     draws = np.empty((n_samples, *means.shape))
-    bar = tqdm(draws_of(models, n_samples), total=n_samples, disable=not progress, desc="Draws")
-    for drawn, (m, draw) in zip(draws, bar, strict=True):
-        drawn[:] = _donor_means(m, projected, donors, swap, draw)
+    drawn = draws_of(models, n_samples, **options)
+    bar = tqdm(drawn, total=n_samples, disable=not progress, desc="Draws")
+    for of_draw, found in zip(draws, bar, strict=True):
+        of_draw[:] = of_donors_alone(found)
     varies = differ(means)
     if method == "donor":
         tested = student(means, in_group) | {"p_value_rubin": rubin(draws, in_group)}
@@ -268,20 +279,6 @@ def _copied(adata: AnnData | MuData, cells: np.ndarray) -> AnnData | MuData:
         return adata[cells].to_memory().copy()  # without the copy dense expression stays a view
     check_in_memory(adata)
     return adata[cells].copy()
-
-
-def _donor_means(
-    model: SCMEDAL_RE,
-    cells: AnnData | MuData,
-    donors: list,
-    swap: Swap | None,
-    draw: EffectsDraw | None = None,
-) -> np.ndarray:
-    """Mean of the cells projected to each donor, donors x genes."""
-    everything = sparse.csc_array(np.full((1, cells.n_obs), 1 / cells.n_obs))
-    targets = model._targets(donors)
-    means = group_means(model, cells, targets, everything, swap, "error", draw)
-    return np.concatenate([means[donor] for donor in donors])
 
 
 def _projections(

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 from scipy import sparse
-from scvi import REGISTRY_KEYS
 from tqdm.auto import tqdm
 
 from scmedal_tools._data import BATCH, EXPRESSION, as_named, check_obs, checked_part, part_of
-from scmedal_tools.model import SUMMARIES, check_interval, summarise
+from scmedal_tools.model import SUMMARIES, check_interval, is_one_target, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mudata import MuData
 
-    from scmedal_tools.model import SCMEDAL_RE, Levels, Swap, Target, UnseenBatch
-    from scmedal_tools.module import EffectsDraw
+    from scmedal_tools.model import SCMEDAL_RE, Swap, Target, UnseenBatch
 
 
 def counterfactual_means(
@@ -112,28 +112,30 @@ def counterfactual_means(
         check_interval(interval, n_samples)
         if n_samples < len(models):
             raise ValueError(f"n_samples={n_samples} is less than a draw for each of the models.")
-    targets = model._targets(transform_batch)
+    targets = [transform_batch] if is_one_target(transform_batch) else list(transform_batch)
+    if not targets:
+        raise ValueError("transform_batch names no batch: pass one by its name, or several.")
     batches = part_of(adata, setup, BATCH).obs[setup["batch_key"]]
     groups, membership = _groups(batches, None if labels_key is None else cells.obs[labels_key])
     membership = membership / groups["n_cells"].to_numpy()[:, None]
-    options = (targets, membership, swap, unseen_batch)
-    means = group_means(model, adata, *options)
-    for other in models[1:]:
-        for name, of_other in group_means(other, adata, *options).items():
-            means[name] += of_other
-    for total in means.values():
-        total /= len(models)
-    result = _as_anndata(means, groups, list(targets), cells.var_names)
+    options: dict[str, Any] = {
+        "adata": adata,
+        "targets": targets,
+        "membership": membership,
+        "swap": swap,
+        "unseen_batch": unseen_batch,
+    }
+    of_models = [next(group_means(m, **options)) for m in models]
+    means = {name: np.mean([of[name] for of in of_models], axis=0) for name in of_models[0]}
+    result = _as_anndata(means, groups, cells.var_names)
     if n_samples is not None:
         shifts = np.empty((n_samples, *result.shape), dtype=np.float32)
-        bar = tqdm(
-            draws_of(models, n_samples), total=n_samples, disable=not progress, desc="Draws"
-        )
-        for shift, (drawn_of, draw) in zip(shifts, bar, strict=True):
-            with drawn_of._check_once(adata):
-                drawn = group_means(drawn_of, adata, *options, draw)
-            for of_target, target in zip(np.split(shift, len(targets)), targets, strict=True):
-                np.subtract(drawn[target], drawn[None], out=of_target, casting="same_kind")
+        draws = draws_of(models, n_samples, **options)
+        bar = tqdm(draws, total=n_samples, disable=not progress, desc="Draws")
+        for shift, drawn in zip(shifts, bar, strict=True):
+            own = drawn.pop(None)
+            for of_target, values in zip(np.split(shift, len(drawn)), drawn.values(), strict=True):
+                np.subtract(values, own, out=of_target, casting="same_kind")
         _, *uncertainty = summarise(torch.from_numpy(shifts), interval).numpy()
         for name, values in zip(SUMMARIES[1:], uncertainty, strict=True):
             result.layers[name] = values
@@ -158,42 +160,40 @@ def check_alike(models: Sequence[SCMEDAL_RE]) -> None:
 
 
 def draws_of(
-    models: Sequence[SCMEDAL_RE], n_samples: int
-) -> Iterator[tuple[SCMEDAL_RE, EffectsDraw]]:
-    """Posterior draws, as many of each model as of the others, give or take one."""
+    models: Sequence[SCMEDAL_RE], n_samples: int, **options: Any
+) -> Iterator[dict[str | None, np.ndarray]]:
+    """Means in each posterior draw, of as many of one model as of another, give or take one."""
     shares = np.array_split(np.arange(n_samples), len(models))
     for model, share in zip(models, shares, strict=True):
-        for draw in model._draw_effects(len(share)):
-            yield model, draw
+        yield from group_means(model, n_samples=len(share), **options)
 
 
-@torch.inference_mode()
 def group_means(
     model: SCMEDAL_RE,
     adata: AnnData | MuData,
-    targets: dict[str, Levels],
+    targets: Sequence[Target],
     membership: sparse.csc_array,
     swap: Swap | None,
-    unseen_batch: UnseenBatch,
-    draw: EffectsDraw | None = None,
-) -> dict[str | None, np.ndarray]:
-    """Means over groups of each target's counterfactuals, and of the reconstruction (``None``)."""
-    swap = model._check_swap(swap)
-    levels: dict[str | None, Levels] = {None: {}}  # in its own levels a cell is reconstructed
-    levels.update(targets)
+    unseen_batch: UnseenBatch = "error",
+    n_samples: int | None = None,
+) -> Iterator[dict[str | None, np.ndarray]]:
+    """Means over groups of the reconstruction (``None``) and of each target, in every draw."""
+    blocks = model.iter_expression(
+        adata,
+        transform_batch=[None, *targets],
+        n_samples=n_samples,
+        swap=swap,
+        unseen_batch=unseen_batch,
+    )
     shape = (membership.shape[0], len(model.gene_names))
-    means = {name: np.zeros(shape) for name in levels}
-    start = 0
-    for tensors in model._minibatches(adata, None, None, None, unseen_batch):
-        stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
-        of_groups = membership[:, start:stop].tocsr()
-        present = np.flatnonzero(np.diff(of_groups.indptr))
-        of_groups = of_groups[present]
-        swapped = model._swap(tensors, list(levels.values()), swap, draw=draw)
-        for name, values in zip(levels, swapped, strict=True):
-            means[name][present] += of_groups @ values.float().cpu().numpy()
-        start = stop
-    return means
+    for _, of_draw in groupby(blocks, key=attrgetter("draw")):
+        means: dict[str | None, np.ndarray] = {}
+        for block in of_draw:
+            of_groups = membership[:, block.cells].tocsr()
+            present = np.flatnonzero(np.diff(of_groups.indptr))
+            total = means.setdefault(block.target, np.zeros(shape))
+            total[present] += of_groups[present] @ block.values.float().cpu().numpy()
+        yield means
 
 
 def _groups(
@@ -211,11 +211,9 @@ def _groups(
 
 
 def _as_anndata(
-    means: dict[str | None, np.ndarray],
-    groups: pd.DataFrame,
-    targets: list[str],
-    genes: pd.Index,
+    means: dict[str | None, np.ndarray], groups: pd.DataFrame, genes: pd.Index
 ) -> AnnData:
+    targets = [name for name in means if name is not None]
     obs = pd.concat([groups.assign(target=str(target)) for target in targets], ignore_index=True)
     of = "" if "cell_type" not in obs else " (" + obs["cell_type"] + ")"
     obs.index = obs["source"] + " -> " + obs["target"] + of

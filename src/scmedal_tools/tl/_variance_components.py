@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import add
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +15,11 @@ from scmedal_tools._data import random_cells
 from ._models import check_has_draws, held_back_cells
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
 
-    from scmedal_tools.model import SCMEDAL_RE
+    from scmedal_tools.model import SCMEDAL_RE, ExpressionBlock, Levels
 
 
 @torch.inference_mode()
@@ -119,12 +119,20 @@ def variance_components(
 
 
 def _content(model: SCMEDAL_RE, adata: AnnData | None, cells: np.ndarray) -> np.ndarray:
-    swap = model._check_swap(None)
-    population = model._collect(
-        model._minibatches(adata, cells, None, None),
-        lambda tensors: next(model._swap(tensors, [model._population], swap)),
-    )
+    blocks = _blocks(model, adata, cells, {None: model._population})
+    population = np.concatenate([block.values.float().cpu().numpy() for block in blocks])
     return population.var(0, dtype=np.float64)
+
+
+def _blocks(
+    model: SCMEDAL_RE,
+    adata: AnnData | None,
+    cells: np.ndarray,
+    targets: dict[Any, Levels],
+    **options: Any,
+) -> Iterator[ExpressionBlock]:
+    of_cells = (adata, cells, None, None, "error")
+    return model._iter_levels(targets, model._check_swap(None), of_cells, **options)
 
 
 def _between_levels(
@@ -135,24 +143,19 @@ def _between_levels(
     n_samples: int,
     progress: bool,
 ) -> np.ndarray:
-    swap = model._check_swap(None)
-    targets = [model._population, *model._levels_alone(factor)]
-    draws = tqdm(
-        # Of the posterior as it is: wider draws would count as variance between batches.
-        model._draw_effects(n_samples, spread=1.0),
-        total=n_samples,
-        disable=not progress,
-        desc="Draws",
-    )
-    total = torch.zeros(())
-    for draw in draws:
-        for tensors in model._minibatches(adata, cells, None, None):
-            # One after the other, as all batches at once may not fit in memory.
-            swapped = model._swap(tensors, targets, swap, draw=draw)
-            population = next(swapped)
-            squares = reduce(add, ((x - population).square().sum(0) for x in swapped))
-            total = total + squares.cpu().double()
-    return (total / (n_samples * (len(targets) - 1) * len(cells))).numpy()
+    levels = model._levels_alone(factor)
+    targets = {None: model._population} | dict(enumerate(levels))
+    # Of the posterior as it is: wider draws would count as variance between batches.
+    blocks = _blocks(model, adata, cells, targets, n_samples=n_samples, spread=1.0)
+    total, population = torch.zeros(()), torch.zeros(())
+    with tqdm(total=n_samples, disable=not progress, desc="Draws") as bar:
+        for block in blocks:
+            if block.target is None:  # the first of a minibatch
+                population = block.values
+                continue
+            total = total + (block.values - population).square().sum(0).cpu().double()
+            bar.update(block.draw + (block.cells.stop == len(cells)) - bar.n)
+    return (total / (n_samples * len(levels) * len(cells))).numpy()
 
 
 def _residual(

@@ -168,5 +168,5 @@ def _layer_name(target: str) -> str:
 def store_at(path: Path, contents: Contents) -> ZarrStore | MemmapStore:
     """Give the store for a path, by its end."""
     if path.suffix not in STORES:
-        raise ValueError(f"out={str(path)!r} ends in neither {' nor '.join(map(repr, STORES))}.")
+        raise ValueError(f"path={str(path)!r} ends in neither {' nor '.join(map(repr, STORES))}.")
     return STORES[path.suffix](path, contents)

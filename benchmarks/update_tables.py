@@ -1,6 +1,6 @@
 """Write the tables of the benchmarks into the pages of the documentation.
 
-    python docs/update_tables.py
+    python benchmarks/update_tables.py
 
 What stands between ``<!-- table: aml.methods -->`` and ``<!-- end table -->`` is the table
 "methods" that ``tables()`` of ``benchmarks/aml.py`` makes from its saved results.
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DOCS = Path(__file__).resolve().parent
-BENCHMARKS = DOCS.parent / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parent
+DOCS = BENCHMARKS.parent / "docs"
 BLOCK = re.compile(r"(<!-- table: (\w+)\.(\w+) -->\n)(.*?)(<!-- end table -->)", re.DOTALL)
 
 

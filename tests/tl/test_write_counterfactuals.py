@@ -9,22 +9,48 @@ import pytest
 import scvi
 import zarr
 
-from scmedal_tools.model import SCMEDAL_RE, _streaming
+import scmedal_tools as smt
+from scmedal_tools.tl import _write_counterfactuals
 
+SUMMARIES = ["mean", "sd", "lower", "upper"]
 TARGETS = ["donor_03", "population", "donor_01"]
 
 
 @pytest.fixture(autouse=True)
 def _blocks_of_50_cells(monkeypatch):
-    monkeypatch.setattr(_streaming, "CELLS_PER_BLOCK", 50)
+    monkeypatch.setattr(_write_counterfactuals, "CELLS_PER_BLOCK", 50)
+
+
+@pytest.fixture
+def fresh(cells):
+    """Some of the cells, in an object that no model knows."""
+    return cells[::3].copy()
+
+
+@pytest.fixture(scope="module")
+def re(fit, cells):
+    return fit("SCMEDAL_RE", cells.copy())
 
 
 @pytest.fixture
 def verb(re):
+    """Give tables."""
+
     def verb(**kwargs):
         return re.get_counterfactual_expression(**{"transform_batch": TARGETS} | kwargs)
 
     return verb
+
+
+@pytest.fixture
+def write(re):
+    """Write into a file."""
+
+    def write(path, **kwargs):
+        options = {"adata": re.adata, "transform_batch": TARGETS, "progress": False} | kwargs
+        return smt.tl.write_counterfactuals(re, path=path, **options)
+
+    return write
 
 
 @pytest.fixture
@@ -45,11 +71,11 @@ def computed(re, monkeypatch):
     return counted
 
 
-def interrupted(verb, computed, **kwargs):
+def interrupted(write, computed, path, **kwargs):
     """Interrupt a call when it has finished 100 cells and encoded 20 more."""
     computed.stop_after(120)
     with pytest.raises(KeyboardInterrupt):
-        verb(**kwargs, batch_size=20)
+        write(path, **kwargs, batch_size=20)
     assert sum(computed.sizes) == 120
     computed.sizes.clear()
 
@@ -72,8 +98,8 @@ def close(ours, expected):
     ],
 )
 class TestValues:
-    def test_zarr(self, verb, tmp_path, options):
-        path = verb(**options, out=tmp_path / "cells.zarr")
+    def test_zarr(self, verb, write, tmp_path, options):
+        path = write(tmp_path / "cells.zarr", **options)
         assert path == tmp_path / "cells.zarr"
         expected = verb(**options)
         result = ad.read_zarr(path)
@@ -82,8 +108,8 @@ class TestValues:
             ours = result.to_df(target)
             pd.testing.assert_frame_equal(ours, table, check_names=False, rtol=1e-4, atol=1e-5)
 
-    def test_npy(self, verb, tmp_path, options):
-        result = verb(**options, out=str(tmp_path / "cells.npy"))
+    def test_npy(self, verb, write, tmp_path, options):
+        result = write(str(tmp_path / "cells.npy"), **options)
         assert isinstance(result, np.memmap)
         assert not result.flags.writeable
         close(result, list(verb(**options, return_numpy=True).values()))
@@ -91,9 +117,9 @@ class TestValues:
 
 
 class TestStore:
-    def test_has_cells_genes_and_request(self, re, verb, tmp_path):
+    def test_has_cells_genes_and_request(self, re, write, tmp_path):
         genes = list(re.adata.var_names[[9, 1]])
-        path = verb(gene_list=genes, indices=[7, 5], out=tmp_path / "a.zarr")
+        path = write(tmp_path / "a.zarr", gene_list=genes, indices=[7, 5])
         result = ad.read_zarr(path)
         assert result.shape == (2, 2)
         pd.testing.assert_frame_equal(
@@ -104,34 +130,32 @@ class TestStore:
         assert list(about["targets"]) == list(about["layers"]) == TARGETS
         assert about["swap"] == "content"
 
-    def test_one_layer_can_be_read_in_part(self, verb, tmp_path):
-        path = verb(out=tmp_path / "a.zarr")
+    def test_one_layer_can_be_read_in_part(self, verb, write, tmp_path):
+        path = write(tmp_path / "a.zarr")
         rows = zarr.open_group(path, mode="r")["layers/donor_03"][10:13]
         close(rows, verb(transform_batch="donor_03", return_numpy=True)[10:13])
 
-    def test_intervals(self, verb, tmp_path):
+    def test_intervals(self, verb, write, tmp_path):
         options = {"n_samples": 4, "interval": 0.5}
         expected = verb(**options, return_numpy=True)
-        in_zarr = layers(verb(**options, out=tmp_path / "a.zarr"))
-        in_npy = verb(**options, out=tmp_path / "a.npy")
+        in_zarr = layers(write(tmp_path / "a.zarr", **options))
+        in_npy = write(tmp_path / "a.npy", **options)
         assert len(in_zarr) == 12
         for i, (target, summaries) in enumerate(expected.items()):
-            for j, (name, values) in enumerate(summaries.items()):
+            for j, (name, values) in enumerate(zip(SUMMARIES, summaries, strict=True)):
                 close(in_zarr[target if name == "mean" else f"{target}_{name}"], values)
                 close(in_npy[j, i], values)
 
-    def test_mean_over_targets(self, verb, tmp_path):
-        path = verb(aggregate="mean", out=tmp_path / "a.zarr")
+    def test_mean_over_targets(self, verb, write, tmp_path):
+        path = write(tmp_path / "a.zarr", aggregate="mean")
         ((name, values),) = layers(path).items()
         assert name == "mean"
         close(values, verb(aggregate="mean", return_numpy=True))
 
-    def test_one_target(self, verb, tmp_path):
+    def test_one_target(self, verb, write, tmp_path):
         expected = verb(transform_batch="donor_02", return_numpy=True)
-        assert list(layers(verb(transform_batch="donor_02", out=tmp_path / "a.zarr"))) == [
-            "donor_02"
-        ]
-        close(verb(transform_batch="donor_02", out=tmp_path / "a.npy"), expected[None])
+        assert list(layers(write(tmp_path / "a.zarr", transform_batch="donor_02"))) == ["donor_02"]
+        close(write(tmp_path / "a.npy", transform_batch="donor_02"), expected[None])
 
     def test_names_that_would_be_folders(self, fit, adata, tmp_path):
         names = {"donor_01": "ill/1", "donor_02": "not ill (2)", "donor_03": "ill_1"}
@@ -139,8 +163,8 @@ class TestStore:
         model = fit("SCMEDAL_RE", adata)
         targets = ["ill/1", "not ill (2)"]
         expected = model.get_counterfactual_expression(transform_batch=targets, return_numpy=True)
-        path = model.get_counterfactual_expression(
-            transform_batch=targets, out=tmp_path / "a.zarr"
+        path = smt.tl.write_counterfactuals(
+            model, model.adata, targets, tmp_path / "a.zarr", progress=False
         )
         ours = layers(path)
         assert set(ours) == {"ill_1", "not ill (2)"}
@@ -149,14 +173,16 @@ class TestStore:
         about = ad.read_zarr(path).uns["scmedal_counterfactual"]
         assert dict(zip(about["targets"], about["layers"], strict=True))["ill/1"] == "ill_1"
         with pytest.raises(ValueError, match=r"Several layers would be called \['ill_1'\]"):
-            model.get_counterfactual_expression(
-                transform_batch=["ill/1", "ill_1"], out=tmp_path / "b.zarr"
+            smt.tl.write_counterfactuals(
+                model, model.adata, ["ill/1", "ill_1"], tmp_path / "b.zarr"
             )
         assert not (tmp_path / "b.zarr").exists()
 
-    def test_blocks_are_smaller_with_many_values(self, verb, computed, monkeypatch, tmp_path):
-        monkeypatch.setattr(_streaming, "VALUES_PER_BLOCK", 3 * 60 * 30)
-        close(verb(out=tmp_path / "a.npy")[2], verb(return_numpy=True)["donor_01"])
+    def test_blocks_are_smaller_with_many_values(
+        self, verb, write, computed, monkeypatch, tmp_path
+    ):
+        monkeypatch.setattr(_write_counterfactuals, "VALUES_PER_BLOCK", 3 * 60 * 30)
+        close(write(tmp_path / "a.npy")[2], verb(return_numpy=True)["donor_01"])
         # The population is encoded apart from the other targets.
         assert computed.sizes[:2] == [30, 30]
 
@@ -174,20 +200,20 @@ class TestResuming:
         return read
 
     @pytest.fixture
-    def donors(self, verb):
-        """Only donors, as a population is encoded again."""
+    def donors(self, write):
+        """Write those of two donors only, as a population is encoded again."""
 
-        def donors(**kwargs):
-            return verb(**{"transform_batch": ["donor_03", "donor_01"]} | kwargs)
+        def donors(path, **kwargs):
+            return write(path, **{"transform_batch": ["donor_03", "donor_01"]} | kwargs)
 
         return donors
 
     def test_an_interrupted_call_goes_on(self, donors, computed, name, tmp_path):
         out = tmp_path / name
-        interrupted(donors, computed, out=out)
-        donors(out=out)
+        interrupted(donors, computed, out)
+        donors(out)
         assert sum(computed.sizes) == 140
-        whole = donors(out=tmp_path / f"whole_{name}")
+        whole = donors(tmp_path / f"whole_{name}")
         if name.endswith(".npy"):
             close(np.load(out), whole)
         else:
@@ -198,30 +224,29 @@ class TestResuming:
 
     def test_finished_blocks_are_left_alone(self, donors, computed, name, tmp_path):
         out = tmp_path / name
-        interrupted(donors, computed, out=out)
+        interrupted(donors, computed, out)
         if name.endswith(".npy"):
             np.load(out, mmap_mode="r+")[:, :100] = -7.0
         else:
             zarr.open_group(out, mode="r+")["layers/donor_01"][:100] = -7.0
-        result = donors(out=out)
+        result = donors(out)
         values = result[1] if name.endswith(".npy") else layers(out)["donor_01"]
         assert (values[:100] == -7.0).all()
         assert (values[100:] != -7.0).all()
 
     def test_a_finished_result_is_returned(self, donors, computed, name, tmp_path):
-        first = donors(out=tmp_path / name)
+        first = donors(tmp_path / name)
         computed.sizes.clear()
-        again = donors(out=tmp_path / name)
+        again = donors(tmp_path / name)
         assert not computed.sizes
         assert type(again) is type(first)
 
     def test_a_loaded_model_goes_on(self, re, donors, computed, name, tmp_path):
-        interrupted(donors, computed, out=tmp_path / name)
+        interrupted(donors, computed, tmp_path / name)
         re.save(tmp_path / "model")
-        loaded = SCMEDAL_RE.load(tmp_path / "model", re.adata, accelerator="cpu")
-        loaded.get_counterfactual_expression(
-            transform_batch=["donor_03", "donor_01"], out=tmp_path / name
-        )
+        loaded = smt.model.SCMEDAL_RE.load(tmp_path / "model", re.adata, accelerator="cpu")
+        targets = ["donor_03", "donor_01"]
+        smt.tl.write_counterfactuals(loaded, re.adata, targets, tmp_path / name, progress=False)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -235,82 +260,81 @@ class TestResuming:
         ],
     )
     def test_another_request_is_refused(self, donors, name, tmp_path, change, message):
-        donors(indices=range(20), out=tmp_path / name)
+        donors(tmp_path / name, indices=range(20))
         with pytest.raises(ValueError, match=f"{name} holds .*{message}.* Delete it, or choose"):
-            donors(**{"indices": range(20)} | change, out=tmp_path / name)
+            donors(tmp_path / name, **{"indices": range(20)} | change)
 
     def test_other_genes_are_refused(self, re, donors, name, tmp_path):
         genes = list(re.adata.var_names[:2])
-        donors(gene_list=genes, out=tmp_path / name)
+        donors(tmp_path / name, gene_list=genes)
         with pytest.raises(ValueError, match="hash of the genes"):
-            donors(gene_list=genes[::-1], out=tmp_path / name)
+            donors(tmp_path / name, gene_list=genes[::-1])
 
     def test_another_seed_is_refused_with_draws(self, donors, name, tmp_path, monkeypatch):
-        options = {"indices": [0, 1], "out": tmp_path / name, "n_samples": 2}
+        options = {"indices": [0, 1], "path": tmp_path / name, "n_samples": 2}
         donors(**options)
         monkeypatch.setattr(scvi.settings, "seed", 5)
         with pytest.raises(ValueError, match="seed: 0 there, 5 now"):
             donors(**options)
 
     def test_another_model_is_refused(self, re, donors, name, tmp_path):
-        donors(out=tmp_path / name)
+        donors(tmp_path / name)
         effects = re.module.gene_effects.factors[0].loc
         before = effects[0, 0, 0].clone()
         effects[0, 0, 0] += 1e-3
         with pytest.raises(ValueError, match="hash of the model"):
-            donors(out=tmp_path / name)
+            donors(tmp_path / name)
         effects[0, 0, 0] = before
 
     def test_a_file_of_something_else_is_refused(self, donors, name, tmp_path):
         for content in (b"", b"mine"):
             (tmp_path / name).write_bytes(content)
             with pytest.raises(ValueError, match=f"{name} is there, and is not a result of this"):
-                donors(out=tmp_path / name)
+                donors(tmp_path / name)
             assert (tmp_path / name).read_bytes() == content
 
     def test_nothing_half_made_is_left(self, re, donors, name, tmp_path):
         with pytest.raises(ValueError, match="selects no cell"):
-            donors(indices=[], out=tmp_path / name)
+            donors(tmp_path / name, indices=[])
         assert not list(tmp_path.iterdir())
 
 
-def test_a_deleted_array_is_written_anew(verb, tmp_path):
-    options = {"indices": range(10), "out": tmp_path / "a.npy"}
-    expected = np.array(verb(**options))
+def test_a_deleted_array_is_written_anew(write, tmp_path):
+    options = {"indices": range(10), "path": tmp_path / "a.npy"}
+    expected = np.array(write(**options))
     assert json.loads((tmp_path / "a.npy.json").read_text())["n_done"] == 10
     (tmp_path / "a.npy").unlink()
-    np.testing.assert_array_equal(verb(**options), expected)
+    np.testing.assert_array_equal(write(**options), expected)
 
 
-def test_another_store_is_refused(re, verb, tmp_path):
+def test_another_store_is_refused(re, write, tmp_path):
     re.adata.write_zarr(tmp_path / "a.zarr")
     with pytest.raises(ValueError, match="not a result of this function"):
-        verb(out=tmp_path / "a.zarr")
+        write(tmp_path / "a.zarr")
     assert ad.read_zarr(tmp_path / "a.zarr").shape == re.adata.shape
 
 
-def test_an_unfinished_store_has_gaps(verb, computed, tmp_path):
+def test_an_unfinished_store_has_gaps(write, computed, tmp_path):
     out = tmp_path / "a.zarr"
-    interrupted(verb, computed, out=out, transform_batch=["donor_01"])
+    interrupted(write, computed, out, transform_batch=["donor_01"])
     values = layers(out)["donor_01"]
     assert np.isfinite(values[:100]).all()
     assert np.isnan(values[100:]).all()
 
 
-def test_other_cells_than_the_training_cells(re, verb, fresh, tmp_path):
-    ours = layers(verb(adata=fresh[10:70], out=tmp_path / "a.zarr"))
+def test_other_cells_than_the_training_cells(re, verb, write, fresh, tmp_path):
+    ours = layers(write(tmp_path / "a.zarr", adata=fresh[10:70]))
     for target, table in verb(adata=fresh[10:70].copy()).items():
         close(ours[target], table)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"out": "a.h5ad"}, "ends in neither '.zarr' nor '.npy'"),
-        ({"out": "a.zarr", "n_samples": 2, "return_mean": False}, "no single draws"),
-        ({"out": "a.zarr", "dataloader": []}, "takes no `dataloader`"),
-    ],
-)
-def test_what_cannot_be_written(verb, options, message):
-    with pytest.raises(ValueError, match=message):
-        verb(**options)
+def test_another_kind_of_file(write):
+    with pytest.raises(ValueError, match=r"ends in neither '\.zarr' nor '\.npy'"):
+        write("a.h5ad")
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.npy"])
+def test_cells_that_do_not_fit_leave_no_file(write, fresh, tmp_path, name):
+    with pytest.raises(ValueError, match="genes"):
+        write(tmp_path / name, adata=fresh[:, :20].copy())
+    assert not list(tmp_path.iterdir())

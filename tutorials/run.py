@@ -1,6 +1,6 @@
 """Run the tutorials and keep their outputs.
 
-    SCMEDAL_DATA=folder python docs/run_tutorials.py 1_quickstart
+    SCMEDAL_DATA=folder python tutorials/run.py 1_quickstart
 
 Without names all are run; without ``SCMEDAL_DATA``, on simulated cells. ``SCMEDAL_QUICK=1`` trains
 on few cells for two epochs, which is for tests: do not keep such outputs.
@@ -17,7 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
-FOLDER = Path(__file__).resolve().parent / "tutorials"
+FOLDER = Path(__file__).resolve().parent
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path, timeout: int = 3600) -> None:

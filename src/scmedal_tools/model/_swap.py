@@ -1,0 +1,235 @@
+"""Expression of minibatches of cells, with the batch swapped."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import batched
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import torch
+from scvi import REGISTRY_KEYS, settings
+
+from scmedal_tools._gene_model import SPREAD
+from scmedal_tools.module import levels_of
+
+from ._correction import CorrectionMixin
+from ._draws import Draws
+from ._targets import ROWS, TargetsMixin, is_one_target, repeated, target_levels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy as np
+    from anndata import AnnData
+    from mudata import MuData
+    from torch import Tensor
+
+    from scmedal_tools.module import EffectsDraw
+
+    from ._inference import Indices
+    from ._targets import Levels, Target
+    from ._unseen import UnseenBatch
+
+Swap = Literal["content", "decoder", "encoder_decoder"]
+
+
+class ExpressionBlock(NamedTuple):
+    """Expression of a minibatch of cells in one target."""
+
+    draw: int | None
+    target: Any
+    cells: slice
+    values: Tensor
+
+
+class SwapMixin(TargetsMixin, CorrectionMixin):
+    """Swaps of the batch; subclasses give the module and the inference."""
+
+    def iter_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Indices | None = None,
+        transform_batch: Target | Sequence[Target | None] | None = None,
+        *,
+        n_samples: int | None = None,
+        swap: Swap | None = None,
+        batch_size: int | None = None,
+        unseen_batch: UnseenBatch = "error",
+    ) -> Iterator[ExpressionBlock]:
+        """Predicted expression, one minibatch in one batch after the other: little is in memory.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, unseen_batch
+            See :meth:`get_latent_representation`.
+        transform_batch
+            Targets as in :meth:`get_counterfactual_expression`; among them ``None`` stands for
+            each cell's own batch, in which it is reconstructed. ``None`` for that alone.
+        n_samples
+            Number of posterior draws, through all cells in each; ``None`` for the means.
+        swap
+            See :meth:`get_counterfactual_expression`.
+
+        Yields
+        ------
+        draw : int or None
+            Number of the draw.
+        target : str or None
+            Name of the target, ``None`` for the own batch.
+        cells : slice
+            Place of these cells among those that were asked for.
+        values : torch.Tensor
+            Expression in the units of the input, ``(n_cells, n_genes)``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If a target is unknown, or the cells do not fit the training data.
+
+        Examples
+        --------
+        >>> total = sum(
+        ...     block.values.sum(0)
+        ...     for block in model.iter_expression(transform_batch=["donor_02"])
+        ... )
+        >>> total.shape
+        torch.Size([60])
+        """
+        asked: list[Any] = [transform_batch]
+        if transform_batch is not None and not is_one_target(transform_batch):
+            asked = list(transform_batch)
+        named: dict[Any, Levels] = {}
+        for target in asked:
+            if target is None:
+                named[None] = {}
+            else:
+                named |= self._targets(target)
+        cells = adata, indices, batch_size, None, unseen_batch
+        yield from self._iter_levels(named, self._check_swap(swap), cells, n_samples)
+
+    @torch.inference_mode()
+    def _iter_levels(
+        self,
+        targets: Mapping[Any, Levels],
+        swap: Swap,
+        cells: tuple[Any, ...],
+        n_samples: int | None = None,
+        spread: float = SPREAD,
+    ) -> Iterator[ExpressionBlock]:
+        """Blocks of cells, those of :meth:`_minibatches`, under the levels of each target."""
+        adata, *_, unseen_batch = cells
+        n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
+        draws = [None] if n_samples is None else self._draw_effects(n_samples, n_unseen, spread)
+        with self._check_once(adata):
+            for i, draw in enumerate(draws):
+                start = 0
+                for tensors in self._minibatches(*cells):
+                    place = slice(start, start + len(tensors[REGISTRY_KEYS.X_KEY]))
+                    swapped = self._swap(tensors, list(targets.values()), swap, draw=draw)
+                    for target, values in zip(targets, swapped, strict=True):
+                        yield ExpressionBlock(None if draw is None else i, target, place, values)
+                    start = place.stop
+
+    def _correct(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
+        """Expression of a minibatch in the population."""
+        decoded = torch.as_tensor(genes, device=self.module.device)
+        return next(self._swap(tensors, [self._population], self._check_swap(None), decoded))
+
+    def _swap(
+        self,
+        tensors: dict[str, Tensor],
+        targets: Sequence[Levels],
+        swap: Swap,
+        genes: Tensor | None = None,
+        draw: EffectsDraw | None = None,
+    ) -> Iterator[Tensor]:
+        """Expression of a minibatch with the levels that each of the targets names."""
+        inference, population = {}, None
+        if swap != "encoder_decoder":
+            inference = self._infer(tensors, draw)
+            if self.module.has_gene_effects:  # the same in all targets
+                population = self.module.decode_in_population(inference["content"], genes)
+        own = levels_of(tensors)
+        for together in batched(targets, max(1, ROWS // len(own))):
+            cells, found = (repeated(parts, len(together)) for parts in (tensors, inference))
+            target = target_levels(own, together)
+            if swap == "encoder_decoder":
+                inputs = self.module._get_inference_input(cells, draw=draw)
+                found = self.module.inference(**inputs | {"levels": target})
+            z = found["z"] if swap != "content" else None
+            of_cells = None if population is None else population.repeat(len(together), 1)
+            x_hat = self._predict(cells, found, draw, target, genes, of_cells, z)
+            yield from self.module.scaler.inverse(x_hat, genes).split(len(own))
+
+    def _predict(
+        self,
+        tensors: dict[str, Tensor],
+        inference: dict[str, Tensor],
+        draw: EffectsDraw | None = None,
+        levels: Tensor | None = None,
+        genes: Tensor | None = None,
+        population: Tensor | None = None,
+        z: Tensor | None = None,
+    ) -> Tensor:
+        """Scaled expression of a minibatch under some levels, by default its own."""
+        own = levels_of(tensors)
+        levels = own if levels is None else levels
+        if z is None:
+            z = self._latent_in(inference, levels, draw)
+        return self.module.predict(
+            z,
+            levels,
+            inference["content"],
+            own,
+            state=self._states(tensors),
+            genes=genes,
+            population=population,
+            draw=draw,
+        )
+
+    def _residual(
+        self,
+        tensors: dict[str, Tensor],
+        genes: Tensor | None = None,
+        draw: EffectsDraw | None = None,
+    ) -> Tensor:
+        """What the reconstruction misses of a minibatch, in the units of the input."""
+        inference = self._infer(tensors, draw)
+        x_hat = self._predict(tensors, inference, draw=draw, genes=genes)
+        measured = inference["x_scaled"]
+        missed = (measured if genes is None else measured[:, genes]) - x_hat
+        return missed * self.module.scaler.scale
+
+    def _latent_in(
+        self, inference: dict[str, Tensor], levels: Tensor, draw: EffectsDraw | None = None
+    ) -> Tensor:
+        """Latent ``r`` of inferred cells as it is with other levels."""
+        if self.module.bottleneck is None:
+            return inference["z"]
+        content = inference["content"]
+        return self.module.express(content, levels.to(content.device), sample=False, draw=draw)
+
+    def _check_swap(self, swap: Swap | None) -> Swap:
+        has_content = self.module.bottleneck is not None
+        swap = swap or ("content" if has_content else "encoder_decoder")
+        if swap not in get_args(Swap):
+            raise ValueError(f"swap={swap!r} is not one of {get_args(Swap)}.")
+        if swap == "content" and not has_content:
+            raise ValueError(
+                "swap='content' needs a content code, which the paper's presets do not have. Use "
+                "'decoder' or 'encoder_decoder', or train with preset='default'."
+            )
+        return swap
+
+    def _draw_effects(
+        self, n_samples: int, n_unseen: Sequence[int] | None = None, spread: float = SPREAD
+    ) -> Draws:
+        draw = partial(self.module.draw_effects, n_unseen=n_unseen, spread=spread)
+        return Draws(draw, _seed(), n_samples)
+
+
+def _seed() -> int:
+    """Seed of the draws."""
+    return settings.seed if settings.seed is not None else 0
