@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
-from scvi.train._config import merge_kwargs
 
+from scmedal_tools._compat import merge_kwargs
 from scmedal_tools.train import (
     SELECTION,
     BestWeights,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from scmedal_tools.train import Preset
+from scmedal_tools.train import Preset
 
 # By default the epochs are this over the number of cells; see docs/design/presets.md.
 CELLS_SEEN = 400_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -154,6 +154,67 @@ class InferenceMixin(BaseModelClass):
         values = self._collect(minibatches, reconstruct, n_samples, reduce, n_unseen)
         cells = None if dataloader is not None else self._cell_names(adata, indices)
         return values if return_numpy else self._as_table(values, cells, genes)
+
+    @torch.inference_mode()
+    def get_reconstruction_error(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Indices | None = None,
+        batch_size: int | None = None,
+        dataloader: Minibatches | None = None,
+    ) -> dict[str, float]:
+        """Mean over the cells of the reconstruction term of the loss.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, dataloader
+            See :meth:`get_latent_representation`.
+
+        Returns
+        -------
+        dict
+            ``"reconstruction_loss"``: nats of a cell, or with the paper's presets the mean squared
+            error, as in ``model.history``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the cells do not fit the training data.
+
+        Examples
+        --------
+        >>> list(model.get_reconstruction_error())
+        ['reconstruction_loss']
+        """
+        total, n_cells = 0.0, 0
+        for tensors in self._minibatches(adata, indices, batch_size, dataloader):
+            _, _, output = self.module(tensors)
+            (per_cell,) = output.reconstruction_loss.values()
+            total, n_cells = total + float(per_cell.double().sum()), n_cells + len(per_cell)
+        return {"reconstruction_loss": total / n_cells}
+
+    def get_normalized_expression(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Say what takes the place of scVI's method: these models take normalised expression.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+
+        Examples
+        --------
+        >>> model.get_normalized_expression()
+        Traceback (most recent call last):
+            ...
+        NotImplementedError: These models take log-normalised expression. ...
+        """
+        raise NotImplementedError(
+            "These models take log-normalised expression. Use get_reconstruction for each cell in "
+            "its own batch, get_corrected_expression for expression without the batch, and, with "
+            "SCMEDAL_RE, get_counterfactual_expression(transform_batch=...) for another batch."
+        )
 
     def _minibatches(
         self,

@@ -11,11 +11,12 @@ import torch
 from scmedal_tools.train import QueryTrainingPlan, RETrainingPlan
 
 from ._base import MedalModel
-from ._query_checks import levels_of_factors
+from ._query_checks import check_has_genes, levels_of_factors
 
 if TYPE_CHECKING:
     from typing import Self
 
+    import pandas as pd
     from anndata import AnnData
     from scvi.data import AnnDataManager
 
@@ -26,6 +27,60 @@ QUERY_EPOCHS = 100
 
 class QueryMixin(MedalModel):
     """Adds batches to a trained model; subclasses give model, module and training."""
+
+    @classmethod
+    def prepare_query_anndata(
+        cls,
+        adata: AnnData,
+        reference_model: str | Path | Self,
+        return_reference_var_names: bool = False,
+        inplace: bool = True,
+    ) -> AnnData | pd.Index | None:
+        """Give new cells the genes of a trained model, in its order.
+
+        Genes that the model does not know are dropped. Unlike in scVI, genes that are missing are
+        not filled with zeros: after normalisation, a zero is a measurement.
+
+        Parameters
+        ----------
+        adata
+            Log-normalised cells.
+        reference_model
+            Trained model, or the folder that it was saved in.
+        return_reference_var_names
+            Only return the names of the model's genes.
+        inplace
+            Change ``adata``; otherwise return a changed copy.
+
+        Returns
+        -------
+        AnnData, pandas.Index or None
+            The cells with ``inplace=False``, the names if asked for, otherwise nothing.
+
+        Raises
+        ------
+        ValueError
+            If genes of the model are missing.
+
+        Examples
+        --------
+        >>> import scmedal_tools as smt
+        >>> shuffled = adata[:, ::-1].copy()
+        >>> smt.model.SCMEDAL_RE.prepare_query_anndata(shuffled, model)
+        >>> bool((shuffled.var_names == model.gene_names).all())
+        True
+        """
+        reference = reference_model
+        if isinstance(reference, str | Path):
+            reference = cls.load(reference, adata=False)
+        genes = reference.gene_names
+        if return_reference_var_names:
+            return genes
+        check_has_genes(adata, genes)
+        if not inplace:
+            return adata[:, genes].copy()
+        adata._inplace_subset_var(genes)
+        return None
 
     @classmethod
     def load_query_data(cls, adata: AnnData, reference_model: str | Path | Self) -> Self:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 
-from scvi.data._constants import _SCVI_UUID_KEY
-from scvi.data._utils import _assign_adata_uuid, _check_if_view
 from scvi.model.base import BaseModelClass
+
+from scmedal_tools._compat import copy_if_view as own_data
+from scmedal_tools._compat import registered_manager, renew_identifier
 
 from ._query_checks import check_query, levels_of_factors
 
@@ -40,7 +41,7 @@ class UnseenBatchMixin(BaseModelClass):
             allowed = unseen_batch != "error"
             check_query(adata, self.registry, unseen=allowed)
             if allowed or self.adata is not None:
-                _check_if_view(adata, copy_if_view=copy_if_view)
+                own_data(adata, copy_if_view)
                 self._tell_from_its_copy(adata)
                 # Anew, as they may have had other batches when they were registered before.
                 self._register_manager_for_instance(self._manager_of_query(adata))
@@ -59,10 +60,9 @@ class UnseenBatchMixin(BaseModelClass):
 
     def _tell_from_its_copy(self, adata: AnnData | MuData) -> None:
         """Give cells that are a copy of registered ones an identifier of their own."""
-        managers = type(self)._per_instance_manager_store.get(self.id, {})
-        manager = managers.get(adata.uns.get(_SCVI_UUID_KEY))
+        manager = registered_manager(self, adata)
         if manager is not None and manager.adata is not adata:
-            _assign_adata_uuid(adata, overwrite=True)
+            renew_identifier(adata)
 
     def _manager_of_query(self, adata: AnnData) -> AnnDataManager:
         """Register cells, whose new batches get the codes after those of the model."""

@@ -1,4 +1,4 @@
-"""What a network is told of its training cells before it learns."""
+"""Statistics of the training cells, which a network is given before it learns."""
 
 from __future__ import annotations
 

@@ -1,0 +1,33 @@
+"""Names of scvi-tools that are private there; tested with the oldest and newest versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scvi.data._constants import _SCVI_UUID_KEY
+from scvi.data._utils import _assign_adata_uuid, _check_if_view
+from scvi.train._config import merge_kwargs
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+    from scvi.data import AnnDataManager
+    from scvi.model.base import BaseModelClass
+
+__all__ = ["copy_if_view", "merge_kwargs", "registered_manager", "renew_identifier"]
+
+
+def copy_if_view(adata: AnnData | MuData, copy: bool) -> None:
+    """Turn a view into data of its own, or refuse it."""
+    _check_if_view(adata, copy_if_view=copy)
+
+
+def renew_identifier(adata: AnnData | MuData) -> None:
+    """Give data an identifier of their own, by which registrations find them."""
+    _assign_adata_uuid(adata, overwrite=True)
+
+
+def registered_manager(model: BaseModelClass, adata: AnnData | MuData) -> AnnDataManager | None:
+    """Registration with a model of the data that have this identifier, if there is one."""
+    managers: dict[Any, AnnDataManager] = type(model)._per_instance_manager_store.get(model.id, {})
+    return managers.get(adata.uns.get(_SCVI_UUID_KEY))

@@ -1,0 +1,54 @@
+"""What users of scvi-tools type from habit works, or says what to type instead."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmedal_tools.model import SCMEDAL_RE
+
+from .conftest import MODELS
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_normalized_expression_points_to_ours(trained_models, name):
+    with pytest.raises(NotImplementedError, match=r"get_reconstruction .* get_corrected_express"):
+        trained_models[name].get_normalized_expression(transform_batch="donor_01")
+
+
+def test_reconstruction_error_is_the_mean_of_the_cells(trained):
+    found = trained.get_reconstruction_error(batch_size=50)
+    assert list(found) == ["reconstruction_loss"]
+    cells = np.arange(trained.adata.n_obs)
+    parts = [trained.get_reconstruction_error(indices=part) for part in (cells[:60], cells[60:])]
+    mean = (60 * parts[0]["reconstruction_loss"] + 180 * parts[1]["reconstruction_loss"]) / 240
+    assert found["reconstruction_loss"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_reconstruction_error_is_that_of_the_history(fe):
+    held_back = fe.get_reconstruction_error(indices=fe.validation_indices)["reconstruction_loss"]
+    logged = fe.history["reconstruction_loss_validation"].iloc[:, 0].astype(float)
+    assert np.isclose(logged, held_back, rtol=1e-4).any()
+
+
+class TestPrepareQuery:
+    def test_genes_are_ordered_in_place(self, re, fresh):
+        shuffled = fresh[:, ::-1].copy()
+        assert SCMEDAL_RE.prepare_query_anndata(shuffled, re) is None
+        pd.testing.assert_index_equal(shuffled.var_names, re.gene_names, check_names=False)
+        expected = fresh.X.toarray()
+        np.testing.assert_array_equal(shuffled.X.toarray(), expected)
+
+    def test_a_copy(self, re, fresh):
+        shuffled = fresh[:, ::-1].copy()
+        prepared = SCMEDAL_RE.prepare_query_anndata(shuffled, re, inplace=False)
+        assert list(prepared.var_names) == list(re.gene_names)
+        assert list(shuffled.var_names) == list(re.gene_names[::-1])
+
+    def test_names_alone(self, re, fresh, tmp_path):
+        re.save(tmp_path / "model")
+        names = SCMEDAL_RE.prepare_query_anndata(fresh, tmp_path / "model", True)
+        assert list(names) == list(re.gene_names)
+
+    def test_missing_genes_are_not_made_up(self, re, fresh):
+        with pytest.raises(ValueError, match=r"3 of the 60 genes .* are missing"):
+            SCMEDAL_RE.prepare_query_anndata(fresh[:, 3:].copy(), re)
