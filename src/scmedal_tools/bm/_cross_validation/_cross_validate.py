@@ -163,7 +163,8 @@ def cross_validate(
         What to compare: ``"FE"``, ``"FEC"``, ``"RE"``, names of comparators in ``smt.ext``, or of
         embeddings in ``adata.obsm``. A dictionary gives them other names, or has functions
         ``f(adata, batch_key, labels_key, splits, seed) -> array (n_cells, n_latent)``, which get
-        all cells with their types and have to keep to the training cells themselves.
+        all cells with their types and have to keep to the training cells themselves. With ``out``
+        a function needs an attribute ``version``, a text that you change with the function.
     n_folds, scheme
         See :func:`scmedal_tools.train.cross_validation_folds`. With ``scheme="donors"`` whole
         batches are held out. RE has no
@@ -263,7 +264,7 @@ def cross_validate(
         "batch_key": batch_key,
         "labels_key": labels_key,
         "target_keys": target_keys,
-        "models": {name: describe(method) for name, method in made_of.items()},
+        "models": {n: describe(n, m, kept=out is not None) for n, m in made_of.items()},
         "n_folds": n_folds,
         "scheme": scheme,
         "stratify_keys": as_list(stratify_keys),

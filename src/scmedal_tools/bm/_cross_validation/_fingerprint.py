@@ -1,21 +1,16 @@
-"""Digests that identify data and functions, so that results of others are not reused."""
+"""What identifies data and functions, so that results of others are not reused."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import inspect
-import marshal
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-import joblib
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
 
@@ -37,69 +32,27 @@ def fingerprint(
     return {name: _digest(content) for name, content in parts.items()}
 
 
-def describe(method: str | Callable) -> str:
-    """Name of a method; of a function also a digest of all that its results depend on.
+def describe(name: str, method: str | Callable, *, kept: bool) -> str:
+    """Name of a method; of a function, its version.
 
-    One that cannot be identified is given a new name each time.
+    Parameters
+    ----------
+    name
+        Name that the method has in the results.
+    method
+        Name of a model, comparator or embedding, or a function.
+    kept
+        Whether its results are kept for a later call, which has to know what they are of.
     """
     if not callable(method):
         return method
-    try:
-        content = _content(method, set())
-    except Exception:  # of what users hand in, anything may refuse
-        content = uuid4().bytes
-    return f"{_name(method)} {_digest(content)}"
-
-
-def _content(value: Any, seen: set[int]) -> bytes:
-    """What identifies a value: for functions, their code and what this refers to."""
-    if callable(value):
-        if id(value) in seen:  # it refers to itself
-            return b""
-        seen.add(id(value))
-    if isinstance(value, functools.partial):
-        parts: list[Any] = [value.func, value.args, sorted(value.keywords.items())]
-    elif inspect.ismethod(value):
-        parts = [value.__func__, value.__self__]
-    elif inspect.isfunction(value):
-        used = inspect.getclosurevars(value)
-        parts = [_code(value), value.__defaults__, value.__kwdefaults__]
-        parts += [*_sorted(used.nonlocals), *_of_module(used.globals, value.__module__)]
-    elif isinstance(value, list | tuple):
-        parts = [len(value), *value]
-    elif inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value):
-        return _name(value).encode()
-    elif callable(value):
-        parts = [type(value).__call__, *_sorted(vars(value))]
-    else:
-        return joblib.hash(value).encode()
-    return b"|".join(_content(part, seen) for part in parts)
-
-
-def _sorted(values: Mapping[str, Any]) -> list[Any]:
-    return [part for item in sorted(values.items()) for part in item]
-
-
-def _of_module(values: Mapping[str, Any], module: str) -> list[Any]:
-    """The same, in which functions and classes of other modules are identified by name."""
-    return _sorted(
-        {
-            name: value if getattr(value, "__module__", module) == module else _name(value)
-            for name, value in values.items()
-        }
-    )
-
-
-def _code(function: Callable) -> str | bytes:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return marshal.dumps(function.__code__)
-
-
-def _name(value: Any) -> str:
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    return name or type(value).__qualname__
+    version = getattr(method, "version", None)
+    if kept and version is None:
+        raise ValueError(
+            f"models: {name!r} is a function, and `out` keeps results to resume from. Give it a "
+            "version, and change that with the function: function.version = '1'"
+        )
+    return f"{name} {version}"
 
 
 def _bytes(values: Any) -> bytes:
