@@ -16,7 +16,7 @@ import scanpy as sc
 import torch
 from typer.testing import CliRunner
 
-from scmedal_tools import bm, datasets, pl, pp
+from scmedal_tools import bm, datasets, pl, pp, tl
 from scmedal_tools._cli._app import app
 from scmedal_tools.bm._cross_validation._embedders import Fold
 from scmedal_tools.model import SCMEDAL_FEC, SCMEDAL_RE
@@ -392,18 +392,48 @@ class TestFolder:
         assert "is a file" in refuse("run", files["counts"], *BATCH, *arguments)
 
 
+@pytest.mark.usefixtures("no_umaps")
+def test_effects_of_a_condition(files, tmp_path):
+    arguments = [*BATCH, *LABELS, "--condition-key", "condition", "--n-top-genes", 100]
+    output = succeed("run", files["counts"], *arguments, "--out", tmp_path, "--max-epochs", 1)
+    assert "Effects of condition" in output
+    adata, table = (
+        ad.read_h5ad(tmp_path / "adata.h5ad"),
+        pd.read_csv(tmp_path / "group_effects.csv"),
+    )
+    assert adata.n_vars == 100
+    expected = tl.group_effects(
+        adata, "~ C(`condition`)", "donor", labels_key="cell_type", layer="counts"
+    ).table
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-6, check_dtype=False)
+    report = (tmp_path / "report.html").read_text()
+    assert "Effects of condition" in report
+    assert f">{table.sort_values('p_value')['variable'].iloc[0]}<" in report
+    for name in ("confounding", "confounding_condition", "group_effects"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1_000
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "mend"),
         [
-            ("--batch-key donr", "batch_key='donr' is not a column of adata.obs. Columns that"),
-            ("--batch-key donor --labels-key x", "labels_key='x' is not a column"),
-            ("--batch-key donor --layer x", "layer='x' is not in adata.layers"),
+            (
+                "--batch-key donr",
+                "--batch-key donr: there is no such column of obs. Did you mean donor? There",
+            ),
+            (
+                "--batch-key donor --labels-key x",
+                "--labels-key x: there is no such column of obs. There are: ",
+            ),
+            ("--batch-key donor --layer x", "--layer x: there is no such layer"),
             (
                 "--batch-key donor --transform-batch donor_01 donor_9",
                 "['donor_9'] are not in adata.obs['donor']. Choose from donor_01, donor_02,",
             ),
-            ("--batch-key donor --preset papers", "'papers' is not one of 'default', 'paper',"),
+            (
+                "--batch-key donor --preset papers",
+                "--preset papers: there is no such choice. Did you mean paper? There are: ",
+            ),
             ("--batch-key donor --size-factor-key donor", "Numeric columns: 'n_umi', 'lane'"),
             ("--batch-key donor donor_01", "unexpected arguments: donor_01"),
             ("--batch-key donor --no-such-option", "No such option"),
@@ -644,12 +674,18 @@ class TestEvaluate:
     @pytest.mark.parametrize(
         ("options", "mend"),
         [
-            ("--models pca scVI", "['scVI'], which are neither models"),
-            ("--target-key diagnosis", "target_keys='diagnosis' is not a column of adata.obs."),
+            (
+                "--models pca scVI",
+                "--models scVI: there is no such model, comparator or name in obsm. Did you mean ",
+            ),
+            ("--target-key diagnosis", "--target-key diagnosis: there is no such column of obs."),
             ("--target-key donor", "name one column or more other than batch_key"),
-            ("--scheme patients", "scheme='patients' is not one of"),
+            (
+                "--scheme patients",
+                "--scheme patients: there is no such choice. There are: cells, donors.",
+            ),
             ("--n-folds 1", "n_folds=1: scheme='cells' needs at least 3"),
-            ("--layer x", "layer='x' is not in adata.layers"),
+            ("--layer x", "--layer x: there is no such layer"),
             ("--batch-key donor pca", "unexpected arguments: pca"),
         ],
     )

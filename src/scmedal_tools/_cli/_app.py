@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from ._console import (
     announce,
@@ -21,18 +21,40 @@ from ._console import (
     read,
 )
 from ._evaluate import evaluate
+from ._header import check_header
 from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
 
 if TYPE_CHECKING:
     import pandas as pd
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help=__doc__,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 Out = Annotated[Path, typer.Option(help="Folder to write the results to.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier run in that folder.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the training.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        console.print(f"scmedal-tools {version('scmedal-tools')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Mixed-effects autoencoders for single-cell data: batch correction and batch effects."""
 
 
 @app.command(context_settings={"allow_extra_args": True})
@@ -47,12 +69,26 @@ def run(
             help="Column of obs with cell types, from which the fixed effects also learn."
         ),
     ] = None,
+    condition_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of obs with a condition of the batches (donors): the report says whether "
+            "it is confounded, and which genes differ, with batches as replicates."
+        ),
+    ] = None,
     transform_batch: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME ...",
             help="Target batches of counterfactuals: the mean expression of all other batches is "
             "predicted as in these. Write them after the file.",
+        ),
+    ] = None,
+    n_top_genes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Variable genes to select from raw counts. Default: 3,000, or the paper's.",
         ),
     ] = None,
     layer: Layer = None,
@@ -70,6 +106,13 @@ def run(
     check_folder(out, overwrite)
     if path.resolve().is_relative_to(out.resolve()):
         fail(f"{path} lies in the folder of the results, {out}. Choose another --out.")
+    columns = {
+        "--batch-key": batch_key,
+        "--labels-key": labels_key,
+        "--condition-key": condition_key,
+        "--size-factor-key": size_factor_key,
+    }
+    check_header(path, columns, layer, preset)
     announce(f"Read {path}")
     with quiet(), explained():
         from ._report import report_run
@@ -78,6 +121,8 @@ def run(
         job = Job(
             batch_key=batch_key,
             labels_key=labels_key,
+            condition_key=condition_key,
+            n_top_genes=n_top_genes,
             layer=layer,
             size_factor_key=size_factor_key,
             preset=preset,
@@ -144,6 +189,8 @@ def _conclude(out: Path) -> None:
 
 
 def _show_recovery(medians: pd.DataFrame, n_effects: int) -> None:
+    from rich.table import Table
+
     table = Table(
         "estimated by",
         title=f"\nEffect of moving a cell type to another donor, medians of {n_effects} cases",

@@ -18,6 +18,7 @@ from ._console import (
     quiet_worker,
     read,
 )
+from ._header import SCHEMES, check_choice, check_header
 from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
 
 if TYPE_CHECKING:
@@ -82,6 +83,15 @@ def evaluate(
     if context.args and not models:
         raise typer.BadParameter(f"unexpected arguments: {' '.join(context.args)}")
     check_file(path)
+    columns = {
+        "--batch-key": batch_key,
+        "--labels-key": labels_key,
+        "--target-key": target_key,
+        "--stratify-key": stratify_key,
+        "--size-factor-key": size_factor_key,
+    }
+    check_choice("--scheme", scheme, SCHEMES)
+    check_header(path, columns, layer, preset, (*(models or ()), *context.args))
     announce(f"Read {path}")
     with quiet(), explained():
         from joblib import parallel_config

@@ -53,6 +53,9 @@ OUTPUTS = {
     "figures/batch_effects.png": "what each batch does to genes",
     "figures/genomaps.png": "a few cells, and how they would look in other batches",
     "figures/confounding.png": "number of cells of each batch and cell type",
+    "figures/confounding_condition.png": "number of cells of each batch and condition",
+    "group_effects.csv": "what the condition changes, with batches as replicates",
+    "figures/group_effects.png": "the gene with the strongest effect of the condition",
     "effect_recovery.csv": "predicted and true effects compared",
     "counterfactual_means.h5ad": "mean expression predicted for another batch",
     "adata.h5ad": "the cells, embeddings in obsm",
@@ -68,6 +71,8 @@ class Job:
 
     batch_key: str
     labels_key: str | None = None
+    condition_key: str | None = None
+    n_top_genes: int | None = None
     layer: str | None = None
     size_factor_key: str | None = None
     preset: str = "default"
@@ -102,12 +107,25 @@ class Run:
         self.models: dict[str, MedalModel] = {}
         self.embeddings: list[str] = []
         self.confounding: bm.Confounding | None = None
+        self.group_effects: tl.GroupEffects | None = None
+        self.untested = ""
         self.figures = out / "figures"
 
     @property
     def colors(self) -> list[str]:
         """Columns by which cells are coloured."""
-        return [key for key in (self.job.batch_key, self.job.labels_key) if key]
+        job = self.job
+        return [key for key in (job.batch_key, job.labels_key, job.condition_key) if key]
+
+    @property
+    def claims(self) -> list[str]:
+        """Columns that may be confounded with the batch."""
+        return self.colors[1:]
+
+    def confounding_figure(self, claim: str) -> Path:
+        """File with the number of cells by batch and a column."""
+        ending = "" if claim == self.job.labels_key else "_condition"
+        return self.figures / f"confounding{ending}.png"
 
     def execute(self) -> None:
         """Do the whole job."""
@@ -128,6 +146,12 @@ class Run:
                 self.steps.attempt("counterfactual_means.h5ad"),
             ):
                 self._write_counterfactual_means()
+        if self.job.condition_key:
+            with (
+                self.steps.step("group_effects", f"Effects of {self.job.condition_key}"),
+                self.steps.attempt("group_effects.csv"),
+            ):
+                self._test_condition()
         try:
             with self.steps.step("figures", "Figures"):
                 self._draw()
@@ -143,7 +167,10 @@ class Run:
         check_obs(adata, job.batch_key)
         if job.labels_key is not None:
             check_labels(adata, job.labels_key)
-            self.confounding = bm.confounding(adata, job.batch_key, [job.labels_key])
+        if job.condition_key is not None:
+            check_obs(adata, job.condition_key, what="condition_key")
+        if self.claims:
+            self.confounding = bm.confounding(adata, job.batch_key, self.claims)
         self._check_targets()
 
     def _make_writable(self) -> None:
@@ -153,7 +180,7 @@ class Run:
                 self.steps.announce(
                     f"  {place}[{old!r}] is renamed {new!r}: names in files cannot contain a slash"
                 )
-        keys = ("batch_key", "labels_key", "size_factor_key")
+        keys = ("batch_key", "labels_key", "condition_key", "size_factor_key")
         named = {
             key: renamed["obs"].get(old, old) for key in keys if (old := getattr(self.job, key))
         }
@@ -174,7 +201,7 @@ class Run:
         """Raw counts are preprocessed; log-normalised expression is used as it is."""
         job, adata, announce = self.job, self.adata, self.steps.announce
         given = adata.shape
-        n_top_genes = PAPER_GENES.get(job.preset, DEFAULT_GENES)
+        n_top_genes = job.n_top_genes or PAPER_GENES.get(job.preset, DEFAULT_GENES)
         had_counts = prepare_expression(
             adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, self.steps
         )
@@ -209,6 +236,26 @@ class Run:
             history = pd.concat(trained.history.values(), axis=1)
             write_whole(self.out / "history" / f"{name}.csv", history.to_csv)
 
+    def _test_condition(self) -> None:
+        job, adata = self.job, self.adata
+        try:
+            if slots.COUNTS_LAYER not in adata.layers:
+                raise ValueError("That needs raw counts, and the expression is log-normalised.")
+            self.group_effects = tl.group_effects(
+                adata,
+                f"~ C(`{job.condition_key}`)",  # also where its groups have numbers for names
+                job.batch_key,
+                labels_key=job.labels_key,
+                layer=slots.COUNTS_LAYER,
+                size_factor_key=job.size_factor_key,
+            )
+        except (ImportError, ValueError) as reason:  # of a study that cannot answer this
+            self.untested = str(reason)
+            self.steps.announce(f"  not tested: {reason}")
+            return
+        table = self.group_effects.table
+        write_whole(self.out / "group_effects.csv", partial(table.to_csv, index=False))
+
     def _write_counterfactual_means(self) -> None:
         job, trained = self.job, self.models["re"]
         # The user's names are text, those of the batches may be numbers.
@@ -232,8 +279,10 @@ class Run:
                 with steps.attempt(f"figures/training_{name}.png"):
                     pl.training(trained, save=figures / f"training_{name}.png")
         if self.confounding is not None:
-            with steps.attempt("figures/confounding.png"):
-                pl.confounding(self.confounding, save=figures / "confounding.png")
+            self._draw_confounding(self.confounding)
+        if self.group_effects is not None:
+            with steps.attempt("figures/group_effects.png"):
+                self._draw_group_effects(self.group_effects)
         steps.announce("  effects of batches")
         with steps.attempt("figures/batch_effects.png"):
             self._draw_effects()
@@ -243,6 +292,17 @@ class Run:
             steps.announce("  genomaps")
             with steps.attempt("figures/genomaps.png"):
                 self._draw_genomaps()
+
+    def _draw_confounding(self, found: bm.Confounding) -> None:
+        for claim in self.claims:
+            file = self.confounding_figure(claim)
+            with self.steps.attempt(f"figures/{file.name}"):
+                pl.confounding(found, (self.job.batch_key, claim), save=file)
+
+    def _draw_group_effects(self, found: tl.GroupEffects) -> None:
+        gene = found.table.sort_values("p_value")["variable"].iloc[0]
+        file = self.figures / "group_effects.png"
+        pl.group_effects(found, gene, str(self.job.condition_key), save=file)
 
     def _draw_effects(self) -> None:
         random_effects, file = self.models["re"], self.figures / "batch_effects.png"

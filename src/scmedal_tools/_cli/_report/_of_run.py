@@ -47,6 +47,17 @@ READING_GENOMAPS = (
 )
 
 
+READING_GROUP_EFFECTS = (
+    "Left: the effect on the gene with the smallest p-value, with its 95% interval, black where "
+    "it excludes zero. Right: a point for each sample. Do all donors of a group agree, or one? An "
+    "effect is a difference between the groups; whether the condition causes it depends on how "
+    "donors came to it."
+)
+LEVEL = 0.05
+N_SHOWN = 15
+SHOWN = ["variable", "state", "contrast", "log_fc", "se", "p_value", "adj_p_value", "n_donors"]
+
+
 def report_run(run: Run, record: Mapping[str, Any]) -> None:
     """Write ``report.html`` of a run that has been executed, from the figures in its folder."""
     lead = (
@@ -60,6 +71,7 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
         _training(run, record),
         _embeddings(run),
         _effects(run),
+        *_group_effects(run),
         _genomaps(run),
         *_recovery(record),
         *parameter_sections(record),
@@ -73,14 +85,34 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
 
 
 def _confounding(run: Run) -> Section:
-    if run.confounding is None or run.job.labels_key is None:
+    if run.confounding is None:
         text = (
-            "No column with cell types was given (--labels-key), so we did not check whether cell "
-            f"types are confounded with {run.job.batch_key}."
+            "No column with cell types (--labels-key) or a condition (--condition-key) was given, "
+            f"so we did not check whether they are confounded with {run.job.batch_key}."
         )
         return Section("Confounding", [text])
-    pair = (run.job.batch_key, run.job.labels_key)
-    return confounding_section(run.confounding, {pair: run.figures / "confounding.png"})
+    pairs = {(run.job.batch_key, claim): run.confounding_figure(claim) for claim in run.claims}
+    return confounding_section(run.confounding, pairs)
+
+
+def _group_effects(run: Run) -> list[Section]:
+    """Genes that differ most with the condition."""
+    title = f"Effects of {run.job.condition_key}"
+    if run.group_effects is None:
+        return [Section(title, [f"Not tested. {run.untested}"])] if run.untested else []
+    table = run.group_effects.table
+    found = (table["adj_p_value"] < LEVEL).groupby(table["state"], sort=False).sum()
+    counts = ", ".join(f"{n} in {state}" for state, n in found.items())
+    text = (
+        f"Genes that differ with {run.job.condition_key} at a false discovery rate of {LEVEL}: "
+        f"{counts}. Counts were summed over the cells of each {run.job.batch_key} and cell type; "
+        f"each {run.job.batch_key} is one replicate. group_effects.csv has all genes."
+    )
+    shown = table.sort_values("p_value").head(N_SHOWN)[SHOWN]
+    tables = [Table.of_frame("Smallest p-values", shown)]
+    alt = f"Effect on a gene in every cell type, and the values of each {run.job.batch_key}."
+    pictures = [Picture(run.figures / "group_effects.png", alt, READING_GROUP_EFFECTS)]
+    return [Section(title, [text], pictures, tables)]
 
 
 def _training(run: Run, record: Mapping[str, Any]) -> Section:
