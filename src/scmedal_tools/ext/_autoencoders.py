@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_FEC
 
 from ._common import ComparatorRun, need_labels, random_state, train
@@ -24,6 +25,7 @@ PAPER_LABEL_WEIGHT_AML = 0.6
 PLAIN: dict[str, Any] = {"adversary_weight": 0.0, "decoder": "tied", "input_dropout": 0.0}
 
 
+@with_shared_parts
 def ae(
     adata: AnnData,
     *,
@@ -55,16 +57,12 @@ def ae(
         of the AE, ``"paper"`` (as for AML), ``"paper-aml"``, ``"paper-asd"``, ``"paper-heart"``.
     max_epochs
         Largest number of epochs; by default the preset's.
-    progress
-        Show a progress bar.
+    %(progress)s
     **settings
         Arguments of the model that replace the preset's, for example ``n_latent`` or
         ``reconstruction_weight``.
 
-    Returns
-    -------
-    str
-        The name in ``obsm``; see :func:`pca` for what is written.
+    %(key)s
 
     Raises
     ------
@@ -83,6 +81,7 @@ def ae(
     return _autoencode(run, SCMEDAL_FE, preset, settings, max_epochs, progress)
 
 
+@with_shared_parts
 def aec(
     adata: AnnData,
     *,
@@ -105,14 +104,9 @@ def aec(
     adata, batch_key, splits, key_added, seed, preset, max_epochs, progress, **settings
         See :func:`ae`; ``preset="paper"`` has the paper's weights of the AEC, and
         ``label_weight`` is the weight of the classifier.
-    labels_key
-        Column with the cell types, which those of the training cells are learned from;
-        ``"unlabeled"`` stands for "not known".
+    %(learned_labels)s
 
-    Returns
-    -------
-    str
-        The name in ``obsm``; see :func:`pca` for what is written.
+    %(key)s
 
     Raises
     ------
@@ -139,6 +133,7 @@ def aec(
     return _autoencode(run, SCMEDAL_FEC, preset, settings, max_epochs, progress)
 
 
+@with_shared_parts
 def aec_batch(
     adata: AnnData,
     *,
@@ -163,10 +158,7 @@ def aec_batch(
     labels_key
         Not used.
 
-    Returns
-    -------
-    str
-        The name in ``obsm``; see :func:`pca` for what is written.
+    %(key)s
 
     Raises
     ------

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._common import ComparatorRun, random_state
 from ._pca import principal_components
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@with_shared_parts
 def harmony(
     adata: AnnData,
     *,
@@ -45,10 +48,7 @@ def harmony(
         Arguments of ``harmonypy.run_harmony`` that replace its defaults, for example
         ``theta``.
 
-    Returns
-    -------
-    str
-        The name in ``obsm``; see :func:`pca` for what is written.
+    %(key)s
 
     Raises
     ------
@@ -84,6 +84,7 @@ def harmony(
     return run.write(corrected, {"n_latent": n_latent} | settings)
 
 
+@with_shared_parts
 def scanorama(
     adata: AnnData,
     *,
@@ -110,10 +111,7 @@ def scanorama(
         ``sigma`` (15, width of the smoothing), ``alpha`` (0.1, least share of matched cells),
         ``approx`` (approximate neighbours), ``batch_size`` (cells at a time; 5,000).
 
-    Returns
-    -------
-    str
-        The name in ``obsm``; see :func:`pca` for what is written.
+    %(key)s
 
     Raises
     ------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from scvi.model import SCANVI, SCVI
 
 from scmedal_tools._data import check_counts, slots
+from scmedal_tools._docs import with_shared_parts
 
 from ._common import ComparatorRun, need_labels, random_state, train
 
@@ -28,6 +29,7 @@ PAPER_SETTINGS: Final = {
 UNLABELED = "unlabeled"
 
 
+@with_shared_parts
 def scvi(
     adata: AnnData,
     *,
@@ -61,16 +63,12 @@ def scvi(
         Largest number of epochs, and cells in a minibatch.
     patience
         Epochs without gain after which training stops. The last weights are kept.
-    progress
-        Show a progress bar.
+    %(progress)s
     **settings
         Arguments of :class:`scvi.model.SCVI` that replace the paper's: ``n_hidden=132``,
         ``n_latent=50``, ``n_layers=2``, ``gene_likelihood="zinb"``, ``dispersion="gene"``.
 
-    Returns
-    -------
-    str
-        The name in ``obsm``; see :func:`pca` for what is written.
+    %(key)s
 
     Raises
     ------
@@ -95,6 +93,7 @@ def scvi(
     return _embed(run, layer, settings, max_epochs, batch_size, patience, progress)
 
 
+@with_shared_parts
 def scanvi(
     adata: AnnData,
     *,
@@ -116,16 +115,11 @@ def scanvi(
     ----------
     adata, batch_key, splits, key_added, seed, layer, progress, **settings
         See :func:`scvi`.
-    labels_key
-        Column with the cell types, which those of the training cells are learned from;
-        ``"unlabeled"`` stands for "not known".
+    %(learned_labels)s
     max_epochs, batch_size, patience
         See :func:`scvi`; they hold for both trainings.
 
-    Returns
-    -------
-    str
-        The name in ``obsm``; see :func:`pca` for what is written.
+    %(key)s
 
     Raises
     ------

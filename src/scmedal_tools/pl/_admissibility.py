@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import Normalize
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._common import axes_of, draw_matrix, figure_of, plain, save_figure, widest
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 CELL_INCHES = (0.4, 0.24)
 
 
+@with_shared_parts
 def admissibility(
     supported: pd.DataFrame,
     labels: pd.Series,
@@ -36,15 +39,10 @@ def admissibility(
         Result of :func:`scmedal_tools.tl.admissibility`.
     labels
         Group of each cell, such as ``adata.obs["cell_type"]``.
-    ax
-        Axes to draw on, by default those of a new figure.
-    save
-        File to write the figure to; its ending gives the format.
+    %(ax)s
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The figure made where `ax` is not given is one of pyplot's.
+    %(axes)s
 
     Raises
     ------

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._batches import batch_colors, batch_tree, draw_tree
 from ._common import axes_of, figure_of, plain, save_figure, widest
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 ROW_INCHES = 0.2
 
 
+@with_shared_parts
 def batch_dendrogram(
     model: SCMEDAL_RE,
     *,
@@ -39,8 +42,7 @@ def batch_dendrogram(
     ----------
     model, factor, save
         See :func:`batch_effects_forest`.
-    ax
-        Axes to draw on, by default those of a new figure.
+    %(ax)s
     **kwargs
         ``n_samples``, ``n_cells`` and ``seed`` of :func:`scmedal_tools.tl.batch_similarity`.
 

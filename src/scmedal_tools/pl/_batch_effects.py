@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._batch_dendrogram import draw_dendrogram
 from ._batch_effects_forest import check_interval, draw_forest, forest_size
 from ._batch_effects_heatmap import draw_heatmap, heatmap_size
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 TREE_INCHES = 2.6
 
 
+@with_shared_parts
 def batch_effects(
     model: SCMEDAL_RE,
     genes: str | Sequence[str] | None = None,
@@ -49,10 +52,7 @@ def batch_effects(
         :meth:`~scmedal_tools.model.SCMEDAL_RE.get_batch_effects` and
         :func:`scmedal_tools.tl.batch_similarity`.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+    %(figure)s
 
     Raises
     ------

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import norm
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._batches import batch_colors, effects_on
 from ._common import new_figure, plain, save_figure, widest
 
@@ -27,6 +29,7 @@ PANEL_INCHES = 1.5
 SURE, UNSURE = "0.0", "0.65"
 
 
+@with_shared_parts
 def batch_effects_forest(
     model: SCMEDAL_RE,
     genes: str | Sequence[str] | None = None,
@@ -57,16 +60,12 @@ def batch_effects_forest(
     interval
         Coverage of an interval, from a normal distribution with the posterior's mean and
         standard deviation. It is for one batch and gene, not for all of them at once.
-    save
-        File to write the figure to; its ending gives the format.
+    %(save)s
     **kwargs
         ``n_samples``, ``n_cells`` and ``seed`` of
         :meth:`~scmedal_tools.model.SCMEDAL_RE.get_batch_effects`.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+    %(figure)s
 
     Raises
     ------

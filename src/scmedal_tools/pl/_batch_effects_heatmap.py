@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.colors import CenteredNorm
 from matplotlib.ticker import MaxNLocator
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._batches import batch_tree, draw_tree, effects_on
 from ._common import axes_of, draw_matrix, figure_of, save_figure, widest
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 CELL_INCHES = 0.2
 
 
+@with_shared_parts
 def batch_effects_heatmap(
     model: SCMEDAL_RE,
     genes: str | Sequence[str] | None = None,
@@ -45,8 +48,7 @@ def batch_effects_heatmap(
         Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
     genes, n_genes, factor, save
         See :func:`batch_effects_forest`.
-    ax
-        Axes to draw on, by default those of a new figure.
+    %(ax)s
     **kwargs
         ``n_samples``, ``n_cells`` and ``seed`` of :func:`scmedal_tools.tl.batch_similarity`.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.colors import LogNorm
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._common import axes_of, draw_matrix, figure_of, plain, save_figure, widest
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 CELL_INCHES = (0.5, 0.22)
 
 
+@with_shared_parts
 def confounding(
     result: Confounding,
     pair: tuple[str, str] | None = None,
@@ -40,15 +43,10 @@ def confounding(
     pair
         Columns of the rows and of the columns, one of ``result.tables``; by default the first, the
         batch and the first target.
-    ax
-        Axes to draw on, by default those of a new figure.
-    save
-        File to write the figure to; its ending gives the format.
+    %(ax)s
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The figure made where `ax` is not given is one of pyplot's.
+    %(axes)s
 
     Raises
     ------

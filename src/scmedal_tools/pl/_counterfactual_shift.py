@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm._counterfactuals._counterfactual_shift import per_combination
 
 from ._common import BLUE, VERMILLION, new_figure, plain, save_figure, widest
@@ -42,6 +43,7 @@ CEILING: dict[str, Any] = {"color": VERMILLION, "ls": "--", "lw": 1.2, "label": 
 BEST: dict[str, Any] = {"color": "0.5", "ls": ":", "lw": 1.2, "label": "perfect"}
 
 
+@with_shared_parts
 def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None) -> Figure:
     """Draw correlation, slope and error of every method, for seen and held-out combinations.
 
@@ -54,8 +56,7 @@ def counterfactual_shift(shifts: pd.DataFrame, *, save: str | Path | None = None
     ----------
     shifts
         Result of :func:`scmedal_tools.bm.counterfactual_shift`.
-    save
-        File to write the figure to; its ending gives the format.
+    %(save)s
 
     Returns
     -------

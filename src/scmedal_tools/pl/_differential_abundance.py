@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import CenteredNorm
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._common import axes_of, checked_names, figure_of, plain, save_figure
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 SIZE, LEVEL = (4.8, 4.0), 0.05
 
 
+@with_shared_parts
 def differential_abundance(
     found: pd.DataFrame,
     adata: AnnData,
@@ -41,15 +44,10 @@ def differential_abundance(
     basis
         Name of coordinates in ``adata.obsm``, of which the first two are drawn, such as
         ``"X_umap"``.
-    ax
-        Axes to draw on, by default those of a new figure.
-    save
-        File to write the figure to; its ending gives the format.
+    %(ax)s
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The figure made where `ax` is not given is one of pyplot's.
+    %(axes)s
 
     Raises
     ------

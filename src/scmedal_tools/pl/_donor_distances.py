@@ -9,6 +9,8 @@ from matplotlib.colors import Normalize
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._common import draw_matrix, new_figure, plain, save_figure, widest
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 CELL_INCHES, N_COLUMNS = 0.17, 4
 
 
+@with_shared_parts
 def donor_distances(distances: pd.DataFrame, *, save: str | Path | None = None) -> Figure:
     """Draw the distances between donors in every group of cells.
 
@@ -31,13 +34,9 @@ def donor_distances(distances: pd.DataFrame, *, save: str | Path | None = None) 
     ----------
     distances
         Result of :func:`scmedal_tools.tl.donor_distances`.
-    save
-        File to write the figure to; its ending gives the format.
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+    %(figure)s
 
     Examples
     --------

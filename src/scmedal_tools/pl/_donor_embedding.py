@@ -10,6 +10,8 @@ import pandas as pd
 from scanpy.pl import palettes
 from sklearn.decomposition import PCA
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._common import axes_of, figure_of, plain, save_figure
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 SIZE = (4.6, 4.0)
 
 
+@with_shared_parts
 def donor_embedding(
     donors: AnnData,
     groups: pd.Series | None = None,
@@ -39,15 +42,10 @@ def donor_embedding(
         Result of :func:`scmedal_tools.tl.donor_embedding`.
     groups
         Group of each donor, by name, for the colours.
-    ax
-        Axes to draw on, by default those of a new figure.
-    save
-        File to write the figure to; its ending gives the format.
+    %(ax)s
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The figure made where `ax` is not given is one of pyplot's.
+    %(axes)s
 
     Raises
     ------

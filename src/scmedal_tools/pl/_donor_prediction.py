@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._common import BLUE, VERMILLION, axes_of, figure_of, plain, save_figure, widest
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ ROW_INCHES, LEVEL = 0.32, 0.05
 COLOURS = (BLUE, VERMILLION)
 
 
+@with_shared_parts
 def donor_prediction(
     result: DonorPrediction,
     metric: str | None = None,
@@ -37,15 +40,10 @@ def donor_prediction(
         Result of :func:`scmedal_tools.bm.donor_prediction`.
     metric
         Metric to draw; ``None`` for the first of the result.
-    ax
-        Axes to draw on, by default those of a new figure.
-    save
-        File to write the figure to; its ending gives the format.
+    %(ax)s
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The figure made where `ax` is not given is one of pyplot's.
+    %(axes)s
 
     Raises
     ------

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from scmedal_tools._data import slots
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import umap, umap_key
 
 from ._common import checked_names, new_figure, palette, plain, save_figure
@@ -45,6 +46,7 @@ LEGEND_STYLE |= {"frameon": False, "fontsize": 8, "title_fontsize": 9, "labelspa
 LEGEND_STYLE |= {"handletextpad": 0.1, "columnspacing": 0.8}
 
 
+@with_shared_parts
 def embeddings(
     adata: AnnData,
     keys: str | Sequence[str],
@@ -73,8 +75,7 @@ def embeddings(
     color
         Columns of ``adata.obs``. Numbers get a colour bar, everything else a legend of the
         categories that have cells.
-    save
-        File to write the figure to; its ending gives the format.
+    %(save)s
     point_size
         Area of a point in square points; by default smaller the more cells there are.
     max_legend
@@ -84,10 +85,7 @@ def embeddings(
         median of their cells (``"on data"``). A dictionary sets it for some columns, for example
         ``{"cell_type": "on data"}``; the others have a legend.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+    %(figure)s
 
     Raises
     ------

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.text import Text
 
 from scmedal_tools._data import as_named, check_obs
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm._counterfactuals._counterfactual_shift import (
     as_counterfactual,
     combinations_of,
@@ -40,6 +41,7 @@ LINE: dict[str, Any] = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.6, "sh
 CLEARANCE = 2.0  # points between a name and the middle of a point
 
 
+@with_shared_parts
 def gene_shifts(
     model: SCMEDAL_RE | Counterfactual,
     adata: AnnData,
@@ -80,10 +82,8 @@ def gene_shifts(
         Number of genes to name: those with the largest shift, predicted or measured. Names cover
         neither points nor each other: where there is no place beside its point, a name stands
         farther away with a line to it; one without a place there either is left out.
-    ax
-        Axes to draw on, by default those of a new figure.
-    save
-        File to write the figure to; its ending gives the format.
+    %(ax)s
+    %(save)s
 
     Returns
     -------

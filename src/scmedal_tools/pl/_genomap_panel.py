@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from scmedal_tools._data import slots
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import genomap_images, layout_of
 
 from ._common import PURPLE, checked_names, folded, new_figure, plain, save_figure, widest
@@ -38,6 +39,7 @@ TITLE_SIZE, NAME_SIZE = 8, 7  # points
 QUANTILE = 0.99
 
 
+@with_shared_parts
 def genomap_panel(
     stack: AnnData,
     cells: int | Sequence[str] = 4,
@@ -81,8 +83,7 @@ def genomap_panel(
         of the absolute values that are drawn.
     key
         Name of the layout in ``stack.uns``.
-    save
-        File to write the figure to; its ending gives the format.
+    %(save)s
 
     Returns
     -------

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._batch_effects_forest import SURE, UNSURE, check_interval
 from ._common import checked_names, new_figure, palette, plain, save_figure, widest
 
@@ -24,6 +26,7 @@ ROW_INCHES, PANEL_INCHES = 0.42, 2.4
 SPREAD = 0.5
 
 
+@with_shared_parts
 def group_effects(
     result: GroupEffects,
     gene: str,
@@ -53,13 +56,9 @@ def group_effects(
         Contrast to draw, by default the first.
     interval
         Probability that an interval holds.
-    save
-        File to write the figure to; its ending gives the format.
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+    %(figure)s
 
     Raises
     ------
@@ -74,7 +73,7 @@ def group_effects(
     >>> found = smt.tl.group_effects(adata, "~ condition", "donor", layer="counts")
     >>> figure = smt.pl.group_effects(found, found.table["variable"][0], "condition")
     >>> [ax.get_xlabel() for ax in figure.axes]
-    ['log2 fold change, 95 % interval', 'log2 counts per million']
+    ['log2 fold change, 95 %% interval', 'log2 counts per million']
     """
     check_interval(interval)
     table = result.table

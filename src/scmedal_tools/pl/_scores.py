@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm._cross_validation._embedders import RE
 from scmedal_tools.bm._cross_validation._mixing_classifier import CHANCE, SEPARATOR
 
@@ -44,6 +45,7 @@ TICKS: dict[str, Any] = {"nbins": 4, "min_n_ticks": 3}  # numbers as long as -0.
 MARGINS = 0.95  # inches around the panel
 
 
+@with_shared_parts
 def scores(
     result: CrossValidation | pd.DataFrame,
     metric: str = "balanced_accuracy",
@@ -52,7 +54,7 @@ def scores(
     ax: Axes | None = None,
     save: str | Path | None = None,
 ) -> Figure:
-    """Draw scores of embeddings with their 95% intervals over the folds.
+    """Draw scores of embeddings with their 95%% intervals over the folds.
 
     Embeddings are blue points, those beside RE vermillion diamonds. Controls are below them,
     hollow and grey, and chance is a dotted line. After one fold there are no intervals. Methods
@@ -69,13 +71,9 @@ def scores(
         with the same rows. ``None`` for all that have the metric.
     ax
         Where to draw a single panel; by default in a new figure.
-    save
-        File to write the figure to; its ending gives the format.
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+    %(figure)s
 
     Raises
     ------

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import WEIGHTED
 
 from ._common import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, plain, save_figure
@@ -50,6 +51,7 @@ LEGEND_STYLE: dict[str, Any] = {
 LOG_RANGE = 100.0
 
 
+@with_shared_parts
 def training(history: Any, *, save: str | Path | None = None) -> Figure:
     """Draw the loss curves of a training, or of several folds.
 
@@ -70,13 +72,9 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
         loss", and the names that end in ``_train`` or ``_validation``. Entries without at least
         two values, terms that are zero throughout and scvi-tools' ELBO are left out. Where a
         model has the attribute ``best_epoch_``, a dotted line marks that epoch.
-    save
-        File to write the figure to; its ending gives the format.
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.
+    %(figure)s
 
     Raises
     ------

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._common import (
     BLUE,
     PURPLE,
@@ -33,6 +35,7 @@ FACTOR_COLORS = [VERMILLION, YELLOW, PURPLE]
 OTHER_COLORS = {"content": BLUE, "residual": "0.8"}
 
 
+@with_shared_parts
 def variance_components(
     components: pd.DataFrame,
     genes: str | Sequence[str] | None = None,
@@ -54,15 +57,10 @@ def variance_components(
         largest first. A gene that does not vary has no bar.
     n_genes
         Number of genes if `genes` are not given.
-    ax
-        Axes to draw on, by default those of a new figure.
-    save
-        File to write the figure to; its ending gives the format.
+    %(ax)s
+    %(save)s
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The figure made where `ax` is not given is one of pyplot's.
+    %(axes)s
 
     Raises
     ------

@@ -1,0 +1,48 @@
+"""Parts of docstrings that several functions share, for ``%(name)s`` in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from docrep import DocstringProcessor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable")
+
+_parts = DocstringProcessor(
+    ax="""\
+ax
+    Axes to draw on, by default those of a new figure.""",
+    save="""\
+save
+    File to write the figure to; its ending gives the format.""",
+    axes="""\
+Returns
+-------
+matplotlib.axes.Axes
+    The figure made where `ax` is not given is one of pyplot's.""",
+    figure="""\
+Returns
+-------
+matplotlib.figure.Figure
+    It shows itself as the last expression of a notebook cell, and is unknown to ``plt.show``.""",
+    key="""\
+Returns
+-------
+str
+    The name in ``obsm``; see :func:`pca` for what is written.""",
+    learned_labels="""\
+labels_key
+    Column with the cell types, which those of the training cells are learned from;
+    ``"unlabeled"`` stands for "not known".""",
+    progress="""\
+progress
+    Show a progress bar.""",
+)
+
+
+def with_shared_parts[F: "Callable"](function: F) -> F:
+    """Fill in the parts that a docstring names."""
+    return _parts.dedent(function)
