@@ -123,9 +123,9 @@ LEVELS = {
 
 
 class TestLevelsThatAreNoText:
-    @pytest.fixture(params=LEVELS)
-    def model(self, request, fit, adata):
-        levels = LEVELS[request.param]
+    @pytest.fixture(scope="class", params=LEVELS)
+    def model(self, request, fit, cells):
+        levels, adata = LEVELS[request.param], cells.copy()
         column = pd.Series([levels[code] for code in adata.obs["donor"].cat.codes])
         adata.obs["run"] = column.to_numpy()
         return fit("SCMEDAL_RE", adata, {"batch_key": "run"})
