@@ -167,6 +167,7 @@ def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch):
         raise RuntimeError("no figure")
 
     monkeypatch.setattr(pl, "embeddings", fail)
+    monkeypatch.setattr(Run, "_draw_genomaps", lambda _: None)
     run = Run(hostile.copy(), Job("donor", max_epochs=1), tmp_path, lambda line: None)
     run.execute()
     assert any("no figure" in failure for failure in run.steps.failures.values())
