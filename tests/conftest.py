@@ -36,7 +36,7 @@ def data_dir() -> Path:
 
 # Begun first, the longest before the others, so that no process is left with them at the end.
 LONG = ("test_real.py", "test_tutorials.py", "test_cli.py", "test_cross_validate.py")
-LONG += ("test_docstrings.py", "test_factors.py", "test_states.py")
+LONG += ("test_docstrings.py",)
 
 
 def pytest_collection_modifyitems(items):

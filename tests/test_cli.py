@@ -21,7 +21,8 @@ from scmedal_tools._cli import app
 from scmedal_tools.bm._embedders import Fold
 from scmedal_tools.model import SCMEDAL_FEC, SCMEDAL_RE
 
-pytestmark = pytest.mark.usefixtures("one_thread")  # numba raises the number for a UMAP
+# Numba raises the number of threads for a UMAP.
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 BATCH, LABELS = ["--batch-key", "donor"], ["--labels-key", "cell_type"]
 N_CELLS, N_EPOCHS = 250, 7

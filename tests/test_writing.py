@@ -170,6 +170,7 @@ _pipeline.Run(cells, _pipeline.Job("donor", max_epochs=1), Path(sys.argv[1])).ex
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_killed_run_leaves_whole_files_only(cells, tmp_path, monkeypatch):
     out = tmp_path / "out"

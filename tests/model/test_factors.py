@@ -7,6 +7,8 @@ from scvi import REGISTRY_KEYS
 
 import scmedal_tools as smt
 
+pytestmark = pytest.mark.slow
+
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
 SETUP = {"random_effect_keys": ["protocol"]}
 RAISED = 11

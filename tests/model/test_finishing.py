@@ -206,6 +206,7 @@ def test_draws_of_a_reconstruction_are_those_of_the_own_batch(model):
     assert swapped.std(0).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_effects_of_genes_alone_are_found(fit, raised):
     """A gene that one donor raises, with a network whose own effects do not move."""
     options = {"max_epochs": 8, "batch_size": 128}

@@ -12,6 +12,8 @@ import scmedal_tools as smt
 from scmedal_tools._gene_model._equations import covariance_of
 from scmedal_tools.model import SCMEDAL_RE
 
+pytestmark = pytest.mark.slow
+
 NEW = ["donor_05", "donor_06"]
 QUICK = {"max_epochs": 15, "accelerator": "cpu", "enable_progress_bar": False}
 

@@ -522,6 +522,7 @@ class TestCollapse:
         assert not found
 
 
+@pytest.mark.slow
 class TestUnsettled:
     """Scales settle in the second half: an earlier best epoch is told."""
 

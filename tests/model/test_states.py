@@ -8,6 +8,8 @@ import torch
 import scmedal_tools as smt
 from scmedal_tools.model import SCMEDAL_RE
 
+pytestmark = pytest.mark.slow
+
 SETUP = {"states_key": "cell_type"}
 RAISED = 7
 TYPES = ["type_1", "type_2"]

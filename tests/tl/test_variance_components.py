@@ -141,6 +141,7 @@ def by_statsmodels(adata, cells, gene):
     return content, fitted.cov_re.iloc[0, 0] + fitted.vcomp[0], fitted.scale
 
 
+@pytest.mark.slow
 def test_agree_with_a_mixed_model_that_is_told_the_types(build):
     """Of 20 genes, from the most expressed to the median."""
     adata = smt.datasets.simulated(10, 200, 3, confounding=0.0)
