@@ -146,6 +146,7 @@ class TestTable:
         assert row["n"] == 3
 
 
+@pytest.mark.slow
 class TestRandomEffects:
     """One epoch of a tiny network: what is fed to it, not what it learns."""
 

@@ -11,6 +11,8 @@ import scvi
 
 import scmedal_tools as smt
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"max_epochs": 2, "batch_size": 64, "accelerator": "cpu", "enable_progress_bar": False}
 
 
@@ -89,7 +91,6 @@ class TestUnusedCategories:
         names = model.batch_names[adata.obs["_scvi_batch"]]
         np.testing.assert_array_equal(names, adata.obs["donor"].astype(str))
 
-    @pytest.mark.slow
     def test_make_no_difference(self, fit, build, adata, cells):
         clean = cells.copy()
         clean.obs["lane"] = adata.obs["lane"].astype(str)
@@ -141,7 +142,6 @@ class TestLevelsThatAreNoText:
         several = model.get_counterfactual_expression(transform_batch=[target])
         pd.testing.assert_frame_equal(several[target], swapped)
 
-    @pytest.mark.slow
     def test_figures_and_tables(self, model):
         n_levels = len(model.batch_names)
         assert n_levels == model.adata.obs["run"].nunique()

@@ -62,6 +62,7 @@ def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -161,6 +162,7 @@ class TestStore:
         assert computed.sizes[:2] == [30, 30]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.zarr", "a.npy"])
 class TestResuming:
     @pytest.fixture

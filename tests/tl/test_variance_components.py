@@ -70,6 +70,7 @@ class TestDefinition:
         assert components.loc[~varies, SHARES].isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_of_known_effects(known_effects):
     """Every second gene is the same in all cells of a batch: nothing but the batch is known."""
     model, loc, sd = known_effects
