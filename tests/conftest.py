@@ -34,12 +34,14 @@ def data_dir() -> Path:
     return folder
 
 
-# Begun first, so that no process is left with them at the end.
-LONG = ("test_real.py", "test_tutorials.py", "test_cross_validate.py", "test_cli.py")
+# Begun first, the longest before the others, so that no process is left with them at the end.
+LONG = ("test_real.py", "test_tutorials.py", "test_cli.py", "test_cross_validate.py")
+LONG += ("test_docstrings.py",)
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in LONG)
+    order = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
     needs_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not needs_gpu:
         return

@@ -108,6 +108,7 @@ def test_sections(name):
     assert not faults.keys() & FAULTS, faults
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(OBJECTS) - READERS))
 def test_examples(name, namespace, request, tmp_path, monkeypatch):
     thing = object_of(name)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import scmedal_tools as smt
 from scmedal_tools._cli._app import app
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 EPOCHS = 25
 
@@ -41,21 +41,32 @@ def trained(cls, adata, parts):
     return model
 
 
-@pytest.mark.parametrize(("cls", "bar"), [("SCMEDAL_FE", 0.5), ("SCMEDAL_RE", 0.7)])
-def test_variance_explained_of_aml_test_cells(aml, cls, bar):
-    adata, parts, test, total, of_pca = aml
-    model = trained(getattr(smt.model, cls), adata, parts)
+@pytest.fixture(scope="module")
+def fe(aml):
+    adata, parts, *_ = aml
+    return trained(smt.model.SCMEDAL_FE, adata.copy(), parts)
+
+
+@pytest.fixture(scope="module")
+def re(aml):
+    adata, parts, *_ = aml
+    return trained(smt.model.SCMEDAL_RE, adata.copy(), parts)
+
+
+@pytest.mark.parametrize(("name", "bar"), [("fe", 0.5), ("re", 0.7)])
+def test_variance_explained_of_aml_test_cells(aml, name, bar, request):
+    _, parts, test, total, of_pca = aml
+    model = request.getfixturevalue(name)
     reconstruction = model.get_reconstruction(indices=parts[2], return_numpy=True)
     explained = 1 - np.square(test - reconstruction).sum() / total
     assert explained >= bar * of_pca
 
 
-def test_a_wrong_donor_reconstructs_aml_worse(aml):
+def test_a_wrong_donor_reconstructs_aml_worse(aml, re):
     adata, parts, test, _, _ = aml
-    model = trained(smt.model.SCMEDAL_RE, adata, parts)
     own = adata.obs["donor"].to_numpy()[parts[2]]
-    names = list(model.batch_names)
-    swapped = model.get_counterfactual_expression(
+    names = list(re.batch_names)
+    swapped = re.get_counterfactual_expression(
         indices=parts[2], transform_batch=names, return_numpy=True
     )
     error = {name: np.square(test - x).sum(1) for name, x in swapped.items()}
@@ -64,7 +75,7 @@ def test_a_wrong_donor_reconstructs_aml_worse(aml):
     assert wrong.sum() > 1.02 * right.sum()
 
 
-def test_shuffled_donors_have_no_effects(aml):
+def test_shuffled_donors_have_no_effects(aml, re):
     adata, parts, *_ = aml
     shuffled = adata.copy()
     rng = np.random.default_rng(0)
@@ -72,7 +83,7 @@ def test_shuffled_donors_have_no_effects(aml):
     with pytest.warns(UserWarning, match="collapsed"):
         model = trained(smt.model.SCMEDAL_RE, shuffled, parts)
     assert abs(model.get_swap_gap(indices=parts[2]) - 1) < 0.005
-    true = smt.tl.effects_diagnostics(trained(smt.model.SCMEDAL_RE, adata, parts)).tables["size"]
+    true = smt.tl.effects_diagnostics(re).tables["size"]
     sizes = smt.tl.effects_diagnostics(model).tables["size"]
     is_on = true > 1e-4  # some tables are off under the true donors too
     assert is_on.sum() >= 4

@@ -21,7 +21,8 @@ from scmedal_tools._cli._app import app
 from scmedal_tools.bm._cross_validation._embedders import Fold
 from scmedal_tools.model import SCMEDAL_FEC, SCMEDAL_RE
 
-pytestmark = pytest.mark.usefixtures("one_thread")  # numba raises the number for a UMAP
+# Numba raises the number of threads for a UMAP.
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 BATCH, LABELS = ["--batch-key", "donor"], ["--labels-key", "cell_type"]
 N_CELLS, N_EPOCHS = 250, 7
@@ -604,6 +605,7 @@ class TestEvaluate:
         adata.write_h5ad(path)
         return path
 
+    @pytest.mark.usefixtures("no_umaps")
     @pytest.mark.parametrize("layer", [None, "raw"])
     def test_is_the_cross_validation_of_python(self, mine, tmp_path, layer):
         options = ["--models", "X_mine", "pca", "--seed", 4]
@@ -621,6 +623,7 @@ class TestEvaluate:
         for path in (tmp_path / "expected").iterdir():
             assert (tmp_path / "out" / "tables" / path.name).read_text() == path.read_text()
 
+    @pytest.mark.usefixtures("no_umaps")
     def test_number_of_genes_of_raw_counts(self, files, tmp_path, monkeypatch):
         from scmedal_tools._cli import _evaluation
 
@@ -630,6 +633,7 @@ class TestEvaluate:
         settings = json.loads((tmp_path / "folds" / "settings.json").read_text())
         assert settings["n_top_genes"] == 70
 
+    @pytest.mark.usefixtures("no_umaps")
     def test_whole_donors(self, mine, tmp_path):
         options = ["--models", "X_mine", "--scheme", "donors", "--n-folds", 2]
         options += ["--stratify-key", "condition"]
@@ -638,6 +642,7 @@ class TestEvaluate:
         assert set(votes["n_batches"]) == {4}
         assert "tables/votes.csv" in output
 
+    @pytest.mark.usefixtures("no_umaps")
     def test_what_was_interrupted_goes_on(self, mine, tmp_path, monkeypatch):
         arguments = evaluate(mine, tmp_path, "--models", "X_mine", "pca")
         embed = Fold.embed

@@ -100,6 +100,7 @@ def test_counts_are_preprocessed_alike(counts, name):
     pd.testing.assert_frame_equal(ours, expected, check_dtype=False, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FORMATS, "float16", "backed"])
 def test_networks_learn_the_same(expression, name, tmp_path):
     if name == "backed":
@@ -208,6 +209,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"])
 def test_odd_shapes(expression, name, shape):
@@ -236,6 +238,7 @@ def test_one_cell(expression):
         latent(expression[:1].copy())
 
 
+@pytest.mark.slow
 class TestLimits:
     @pytest.fixture
     def model(self, expression):

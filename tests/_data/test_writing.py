@@ -171,6 +171,7 @@ _run.Run(cells, _run.Job("donor", max_epochs=1), Path(sys.argv[1])).execute()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_killed_run_leaves_whole_files_only(cells, tmp_path, monkeypatch):
     out = tmp_path / "out"

@@ -80,3 +80,20 @@ def solve_densely():
         return Dense(fixed, gain @ rest, given_fixed, covariance, of_sum, evidence, inverse)
 
     return solve_densely
+
+
+@pytest.fixture(scope="session")
+def repeat_genes():
+    """Give a function that fills effects with copies of every gene of others, side by side.
+
+    Genes are drawn independently of each other, so that a draw of the copies is many draws.
+    """
+
+    def repeat_genes(effects, into):
+        for name, values in effects.named_buffers():
+            repeated = into.get_buffer(name)
+            for axis, length in enumerate(values.shape):
+                values = values.repeat_interleave(repeated.shape[axis] // length, axis)
+            repeated.copy_(values)
+
+    return repeat_genes

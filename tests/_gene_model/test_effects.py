@@ -11,6 +11,7 @@ N_LEVELS, N_STATES, N_GENES, N_LATENT, N_CELLS = (4, 2), 3, 5, 2, 20
 CENTRES = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]], dtype=np.float32)
 
 
+N_COPIES = 100
 FOLLOWS = torch.linspace(1, 0, N_GENES)
 
 
@@ -33,6 +34,15 @@ def effects(request):
         factor.scale.copy_(0.5 + torch.rand(factor.scale.shape, generator=generator))
         factor.means.copy_(torch.randn(factor.means.shape, generator=generator))
     return effects
+
+
+@pytest.fixture
+def many(effects, repeat_genes):
+    """The effects with copies of every gene, which are drawn independently of each other."""
+    n_levels = [len(factor.loc) for factor in effects.factors]
+    many = GeneEffects(n_levels, N_COPIES * N_GENES, N_LATENT, N_STATES)
+    repeat_genes(effects, many)
+    return many
 
 
 @pytest.fixture
@@ -154,26 +164,31 @@ class TestDraws:
         again = effects.draw(torch.Generator().manual_seed(0), n_unseen)
         assert torch.equal(again.fixed, draw.fixed)
 
-    def test_follow_as_often_as_is_probable(self, effects):
+    def test_follow_as_often_as_is_probable(self, many):
         generator = torch.Generator().manual_seed(0)
-        often = torch.stack([effects.draw(generator).follows for _ in range(400)]).mean(0)
+        follows = torch.stack([many.draw(generator).follows for _ in range(4)])
+        often = follows.unflatten(1, (N_GENES, N_COPIES)).mean((0, 2))
         torch.testing.assert_close(often, FOLLOWS, atol=0.1, rtol=0)
 
 
-def test_averages_are_those_of_draws(effects):
+def test_averages_are_those_of_draws(effects, many):
     """Moments and chances of either sign, with genes that follow, may follow and do not."""
-    n_draws, weights = 1_000, torch.tensor([0.5, 0.3, 0.2])
+    n_calls, weights = 10, torch.tensor([0.5, 0.3, 0.2])
+    n_draws = N_COPIES * n_calls
     generator = torch.Generator().manual_seed(3)
-    draws = [effects.draw(generator) for _ in range(n_draws)]
+    draws = [many.draw(generator) for _ in range(n_calls)]
+    assert not torch.equal(draws[0].fixed, draws[1].fixed)
     for i, factor in enumerate(effects.factors):
         of_network = torch.randn(len(factor.loc), N_GENES, generator=generator)
         ours = effects.averages(i, weights, of_network)
         values = []
         for draw in draws:
-            of_states = draw.effects[i] + draw.follows * factor.correction
+            of_states = draw.effects[i] + draw.follows * many.factors[i].correction
             mean = torch.einsum("s,ksg->kg", weights, of_states)
-            values.append(mean + NETWORK_SHARE * draw.follows * of_network)
-        drawn = torch.stack(values).numpy()
+            guess = NETWORK_SHARE * of_network.repeat_interleave(N_COPIES, 1)
+            of_copies = (mean + draw.follows * guess).unflatten(1, (N_GENES, N_COPIES))
+            values.append(of_copies.movedim(2, 0))
+        drawn = torch.cat(values).numpy()
         error = 5 * drawn.std(0) / n_draws**0.5
         assert np.all(np.abs(ours.mean.numpy() - drawn.mean(0)) < error)
         np.testing.assert_allclose(ours.sd, drawn.std(0), rtol=0.15)

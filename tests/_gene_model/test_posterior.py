@@ -36,6 +36,27 @@ def holding(
     return effects
 
 
+@pytest.fixture(scope="session")
+def draw_many(repeat_genes):
+    """Give a function that draws fixed and random effects, as many of each gene as calls x copies.
+
+    The draws are the first dimension of both.
+    """
+
+    def draw_many(effects: MixedEffects, n_copies: int, n_calls: int, n_unseen: int = 0):
+        n_levels, n_states, n_genes = effects.loc.shape
+        many = MixedEffects(n_levels, n_states, n_copies * n_genes, effects.n_new)
+        repeat_genes(effects, many)
+        generator = torch.Generator().manual_seed(0)
+        drawn = zip(*(many.draw(generator, n_unseen) for _ in range(n_calls)), strict=True)
+        return tuple(
+            torch.cat([x.unflatten(-1, (n_genes, n_copies)).movedim(-1, 0) for x in values])
+            for values in drawn
+        )
+
+    return draw_many
+
+
 class TestKnownVariances:
     """Every gene has one point for certain, so that its posterior is a single normal."""
 
@@ -68,12 +89,10 @@ class TestKnownVariances:
         return model, holding(model, following), solutions, moved
 
     @pytest.fixture(scope="class")
-    def draws(self, solved):
+    def draws(self, solved, draw_many):
         """Fixed and random effects, the last ones of two levels that are not known."""
-        generator = torch.Generator().manual_seed(0)
-        draws = [solved[1].draw(generator, n_unseen=2) for _ in range(1_200)]
-        fixed, effects = zip(*draws, strict=True)
-        return torch.stack(fixed).numpy(), torch.stack(effects).numpy()
+        fixed, effects = draw_many(solved[1], n_copies=60, n_calls=20, n_unseen=2)
+        return fixed.numpy(), effects.numpy()
 
     def test_corrections_are_what_following_changes(self, solved):
         _, effects, _, (of_levels, of_states) = solved
@@ -137,15 +156,14 @@ class TestKnownVariances:
 class TestMixtures:
     """Genes with little data, of which several variances may be true."""
 
-    def test_averages_are_those_of_draws(self, draw_cells, groups_of):
+    def test_averages_are_those_of_draws(self, draw_cells, groups_of, draw_many):
         residuals, batch, state, _ = draw_cells(5, np.repeat([0.0, 0.4], [60, 6]), 0.0, 160)
         model = fit_mixed_model(groups_of(residuals, batch, state), torch.eye(N_STATES).double())
         effects = holding(model)
         nothing = torch.zeros(N_FITTED, 66)
         ours = effects.averages(WEIGHTS, nothing, torch.zeros(66))
-        generator = torch.Generator().manual_seed(0)
-        values = [effects.draw(generator)[1] for _ in range(400)]
-        drawn = torch.einsum("s,nksg->nkg", WEIGHTS, torch.stack(values)).numpy()
+        _, values = draw_many(effects, n_copies=40, n_calls=10)
+        drawn = torch.einsum("s,nksg->nkg", WEIGHTS, values).numpy()
         error = 5 * drawn.std(0) / 400**0.5 + 1e-6
         assert np.all(np.abs(ours.mean.numpy() - drawn.mean(0)) < error)
         np.testing.assert_allclose(ours.sd, drawn.std(0), rtol=0.2, atol=0.01)
@@ -186,10 +204,8 @@ class TestAddedBatch:
         return grown
 
     @pytest.fixture(scope="class")
-    def draws(self, grown):
-        generator = torch.Generator().manual_seed(0)
-        fixed, effects = zip(*(grown[1].draw(generator) for _ in range(300)), strict=True)
-        return torch.stack(fixed), torch.stack(effects)
+    def draws(self, grown, draw_many):
+        return draw_many(grown[1], n_copies=30, n_calls=10)
 
     def test_the_others_keep_theirs(self, grown):
         fitted, grown, *_ = grown

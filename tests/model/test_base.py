@@ -127,6 +127,7 @@ class TestTraining:
 
 
 class TestStorage:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MODELS)
     def test_dense_sparse_and_layers_give_the_same(self, fit, cells, name):
         forms = {

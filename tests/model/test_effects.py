@@ -79,6 +79,7 @@ class TestGenes:
         for table, rho in zip(tables, before, strict=True):
             table.rho.data.copy_(rho)
 
+    @pytest.mark.slow
     def test_spread_as_the_draws(self, sure_of_the_network, table):
         re = sure_of_the_network
         draws = re.get_counterfactual_expression(
@@ -130,11 +131,14 @@ def test_needs_training(build, adata):
         build("SCMEDAL_RE", adata).get_batch_effects()
 
 
+@pytest.mark.slow
 def test_names_the_gene_that_a_donor_raises(fit, raised):
-    table = fit("SCMEDAL_RE", raised, max_epochs=10).get_batch_effects(n_samples=10)
+    model = fit("SCMEDAL_RE", raised, max_epochs=8, batch_size=128)
+    table = model.get_batch_effects(n_samples=10)
     assert table["effect"].idxmax() == ("donor_02", raised.var_names[7])
 
 
+@pytest.mark.slow
 class TestManyBatches:
     """So many that one call of the network for each of them and each draw would take minutes."""
 

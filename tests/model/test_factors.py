@@ -7,6 +7,8 @@ from scvi import REGISTRY_KEYS
 
 import scmedal_tools as smt
 
+pytestmark = pytest.mark.slow
+
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
 SETUP = {"random_effect_keys": ["protocol"]}
 RAISED = 11
@@ -27,7 +29,7 @@ def crossed():
 
 @pytest.fixture(scope="module")
 def model(fit, crossed):
-    return fit("SCMEDAL_RE", crossed.copy(), SETUP, max_epochs=30)
+    return fit("SCMEDAL_RE", crossed.copy(), SETUP, max_epochs=10, batch_size=128)
 
 
 def shift(model, target, **options):
@@ -162,7 +164,7 @@ def test_new_levels_of_both_factors_are_learned(model, crossed):
 def test_a_new_protocol_keeps_what_its_donors_share(fit, crossed):
     """Both are new: what two new donors have in common is of their protocol."""
     newcomers = crossed.obs["donor"].isin(["donor_04", "donor_05"]).to_numpy()
-    reference = fit("SCMEDAL_RE", crossed[~newcomers].copy(), SETUP, max_epochs=30)
+    reference = fit("SCMEDAL_RE", crossed[~newcomers].copy(), SETUP, max_epochs=10, batch_size=128)
     cells = crossed[newcomers].copy()
     cells.obs["protocol"] = "v4"
     x = cells.X.copy()

@@ -69,6 +69,7 @@ def test_a_batch_of_that_name_is_not_the_population(fit, adata):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 class TestCorrection:
     """A gene that one donor expresses more, by as much in all types."""
 
@@ -121,6 +122,7 @@ def test_plain_autoencoder(fit, labelled, name):
     assert model.get_latent_representation().shape == (240, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["batch", "tied"])
 def test_the_adversary_is_heeded(fit, adata, decoder):
     """With a large weight the latent tells the adversary less than without its gradient."""

@@ -206,9 +206,11 @@ def test_draws_of_a_reconstruction_are_those_of_the_own_batch(model):
     assert swapped.std(0).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_effects_of_genes_alone_are_found(fit, raised):
     """A gene that one donor raises, with a network whose own effects do not move."""
-    model = fit("SCMEDAL_RE", raised, plan_kwargs={"effects_lr": 0.0}, max_epochs=20)
+    options = {"max_epochs": 8, "batch_size": 128}
+    model = fit("SCMEDAL_RE", raised, plan_kwargs={"effects_lr": 0.0}, **options)
     donors = ["donor_01", "donor_02"]
     cells = np.flatnonzero(raised.obs["donor"] == "donor_01")
     swapped = model.get_counterfactual_expression(

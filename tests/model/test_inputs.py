@@ -71,6 +71,7 @@ def test_nothing_there(build, adata, shape, what):
 class TestForms:
     """CSR, CSC and dense matrices and layers: see ``TestStorage`` in ``test_base.py``."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", ["tocsr", "tocsc", "toarray"])
     def test_backed(self, fit, adata, tmp_path, form):
         adata.X = getattr(adata.X, form)()
@@ -83,6 +84,7 @@ class TestForms:
         np.testing.assert_allclose(latent, expected, rtol=1e-4, atol=1e-5)
         backed.file.close()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", ["tocsr", "tocsc", "toarray"])
     def test_backed_with_dropout(self, fit, adata, tmp_path, form):
         adata.X = getattr(adata.X, form)()

@@ -60,6 +60,7 @@ def re(models):
     return models["SCMEDAL_RE"]
 
 
+@pytest.mark.slow
 class TestSameAsOfTheAnnData:
     def test_training(self, pair):
         ours, expected = pair

@@ -1,5 +1,8 @@
 """Effects of new batches, learned on top of a model that stays unchanged."""
 
+from functools import cache
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import scvi
@@ -8,6 +11,8 @@ import torch
 import scmedal_tools as smt
 from scmedal_tools._gene_model._equations import covariance_of
 from scmedal_tools.model import SCMEDAL_RE
+
+pytestmark = pytest.mark.slow
 
 NEW = ["donor_05", "donor_06"]
 QUICK = {"max_epochs": 15, "accelerator": "cpu", "enable_progress_bar": False}
@@ -29,28 +34,58 @@ def known(donors):
     return donors[~donors.obs["donor"].isin(NEW)].copy()
 
 
-@pytest.fixture(scope="module", params=["default", "paper"])
-def reference(request, build, known):
-    model = build("SCMEDAL_RE", known.copy(), preset=request.param)
-    model.train(**QUICK | {"max_epochs": 8, "batch_size": 64})
-    return model
+class Mapped(NamedTuple):
+    """A trained model, what it was before the new cells came, and the one that knows them."""
+
+    reference: SCMEDAL_RE
+    before: dict[str, torch.Tensor]
+    query: SCMEDAL_RE
+
+
+@pytest.fixture(scope="module")
+def both(build, known, donors):
+    """Of each preset, trained when it is first asked for."""
+
+    @cache
+    def both(preset):
+        model = build("SCMEDAL_RE", known.copy(), preset=preset)
+        model.train(**QUICK | {"max_epochs": 8, "batch_size": 64})
+        before = state_of(model)
+        query = SCMEDAL_RE.load_query_data(cells_of_new(donors), model)
+        query.train(**QUICK)
+        return Mapped(model, before, query)
+
+    return both
+
+
+@pytest.fixture(params=["default", "paper"])
+def preset(request):
+    return request.param
+
+
+@pytest.fixture
+def reference(both, preset):
+    return both(preset).reference
+
+
+@pytest.fixture
+def mapped(both, preset):
+    """Model of the new cells, which tests leave as it is."""
+    return both(preset).query
+
+
+def cells_of_new(donors):
+    return donors[donors.obs["donor"].isin([*NEW, "donor_01"])].copy()
 
 
 @pytest.fixture
 def new_cells(donors):
     """Cells of both new donors and, so that they could be moved, of one that is known."""
-    return donors[donors.obs["donor"].isin([*NEW, "donor_01"])].copy()
+    return cells_of_new(donors)
 
 
 def state_of(model):
     return {name: values.clone() for name, values in model.module.state_dict().items()}
-
-
-@pytest.fixture
-def mapped(reference, new_cells):
-    query = SCMEDAL_RE.load_query_data(new_cells, reference)
-    query.train(**QUICK)
-    return query
 
 
 def test_everything_learned_before_keeps_its_bytes(reference, known, mapped):
@@ -70,9 +105,8 @@ def test_everything_learned_before_keeps_its_bytes(reference, known, mapped):
     )
 
 
-def test_the_reference_itself_is_not_touched(reference, new_cells):
-    before = state_of(reference)
-    SCMEDAL_RE.load_query_data(new_cells, reference).train(**QUICK)
+def test_the_reference_itself_is_not_touched(both, preset):
+    reference, before, _ = both(preset)
     for name, values in state_of(reference).items():
         assert torch.equal(values, before[name]), name
     assert list(reference.batch_names) == [f"donor_0{i}" for i in range(1, 5)]
@@ -95,9 +129,9 @@ def test_new_cells_gain(mapped, new_cells):
 
 
 class TestDefaultPreset:
-    @pytest.fixture(params=["default"], scope="module")
-    def reference(self, fit, known):
-        return fit("SCMEDAL_RE", known.copy(), max_epochs=8)
+    @pytest.fixture
+    def preset(self):
+        return "default"
 
     def test_a_raised_gene_is_found(self, mapped, new_cells):
         effects = mapped.get_batch_effects(n_samples=2)["effect"].unstack("batch")
@@ -150,7 +184,7 @@ class TestDefaultPreset:
             loaded.get_latent_representation(), mapped.get_latent_representation()
         )
         before = state_of(loaded)
-        loaded.train(**QUICK)
+        loaded.train(**QUICK | {"max_epochs": 3})
         for name, values in state_of(loaded).items():
             if values.ndim and values.shape[0] == 6:
                 assert torch.equal(values[:4], before[name][:4]), name
@@ -167,7 +201,7 @@ class TestDefaultPreset:
             query = SCMEDAL_RE.load_query_data(new_cells.copy(), reference)
             query.module.gene_effects.factors[0].loc.fill_(effect)
             scvi.settings.seed = 0
-            query.train(validation_size=0.2, early_stopping=True, **QUICK)
+            query.train(validation_size=0.2, early_stopping=True, **QUICK | {"max_epochs": 3})
             histories.append(query.history["reconstruction_loss_validation"].to_numpy())
         np.testing.assert_array_equal(*histories)
 

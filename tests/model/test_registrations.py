@@ -11,6 +11,8 @@ import scvi
 
 import scmedal_tools as smt
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"max_epochs": 2, "batch_size": 64, "accelerator": "cpu", "enable_progress_bar": False}
 
 
@@ -123,9 +125,9 @@ LEVELS = {
 
 
 class TestLevelsThatAreNoText:
-    @pytest.fixture(params=LEVELS)
-    def model(self, request, fit, adata):
-        levels = LEVELS[request.param]
+    @pytest.fixture(scope="class", params=LEVELS)
+    def model(self, request, fit, cells):
+        levels, adata = LEVELS[request.param], cells.copy()
         column = pd.Series([levels[code] for code in adata.obs["donor"].cat.codes])
         adata.obs["run"] = column.to_numpy()
         return fit("SCMEDAL_RE", adata, {"batch_key": "run"})

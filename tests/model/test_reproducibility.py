@@ -52,6 +52,7 @@ def adata():
     return simulated()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_in_a_process(adata, name):
     first = trained(name, adata.copy())
@@ -74,6 +75,7 @@ def test_in_a_process(adata, name):
             np.testing.assert_allclose(latent, known, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_in_another_process():
     folder, module = __file__.rsplit("/", 1)
     code = (

@@ -8,6 +8,8 @@ import torch
 import scmedal_tools as smt
 from scmedal_tools.model import SCMEDAL_RE
 
+pytestmark = pytest.mark.slow
+
 SETUP = {"states_key": "cell_type"}
 RAISED = 7
 TYPES = ["type_1", "type_2"]
@@ -28,7 +30,8 @@ def differing():
 def model(fit, differing):
     """Its network's effects do not move, so that those on genes have to find it."""
     plan = {"effects_lr": 0.0}
-    return fit("SCMEDAL_RE", differing.copy(), SETUP, plan_kwargs=plan, max_epochs=20)
+    options = {"max_epochs": 8, "batch_size": 128}
+    return fit("SCMEDAL_RE", differing.copy(), SETUP, plan_kwargs=plan, **options)
 
 
 def shift_of(model, adata, label, gene=RAISED):
@@ -126,7 +129,8 @@ def test_survive_saving(model, differing, tmp_path):
 def test_new_batches_are_learned_in_the_same_states(fit, differing):
     """The newcomer raises the gene in one type, which a found state need not be."""
     newcomer = (differing.obs["donor"] == "donor_02").to_numpy()
-    reference = fit("SCMEDAL_RE", differing[~newcomer].copy(), SETUP, max_epochs=20)
+    options = {"max_epochs": 8, "batch_size": 128}
+    reference = fit("SCMEDAL_RE", differing[~newcomer].copy(), SETUP, **options)
     cells = differing[newcomer | (differing.obs["donor"] == "donor_01").to_numpy()].copy()
     query = SCMEDAL_RE.load_query_data(cells, reference)
     query.train(max_epochs=5, accelerator="cpu", enable_progress_bar=False)

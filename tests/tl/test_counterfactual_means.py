@@ -138,12 +138,12 @@ class TestUncertainty:
     def means(self, model):
         targets = [*TARGETS, "population"]
         return tl.counterfactual_means(
-            model, model.adata, targets, n_samples=40, interval=0.8, progress=False
+            model, model.adata, targets, n_samples=12, interval=0.8, progress=False
         )
 
     def test_is_of_differences_within_a_draw(self, model, means):
         cells = (model.adata.obs["donor"] == "donor_01").to_numpy()
-        options = {"indices": cells, "n_samples": 40, "return_mean": False, "return_numpy": True}
+        options = {"indices": cells, "n_samples": 12, "return_mean": False, "return_numpy": True}
         for target in (*TARGETS, "population"):
             swapped = model.get_counterfactual_expression(transform_batch=target, **options)
             draws = (swapped - model.get_reconstruction(**options)).mean(1)

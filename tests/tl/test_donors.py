@@ -91,6 +91,7 @@ class TestEmbedding:
             tl.donor_embedding(alone)
 
 
+@pytest.mark.slow
 class TestDistances:
     def test_are_those_of_the_embedding_and_what_is_not_known(self, trained):
         """Without covariances between donors, which are small but for what all share."""

@@ -70,6 +70,7 @@ def test_values(request, name):
             assert row[column] == pytest.approx(value, rel=1e-4), (layer, kind, column)
 
 
+@pytest.mark.slow
 def test_values_of_the_effects_on_genes(model):
     row = tl.effects_diagnostics(model).tables.loc["genes", "effects"]
     effects = model.module.gene_effects.factors[0]

@@ -119,6 +119,7 @@ def test_missing_values_are_refused():
     assert "X_umap_scmedal_fe" not in adata.obsm
 
 
+@pytest.mark.slow
 def test_more_cells_than_scanpy_searches_exactly():
     """From 8,192 cells on, scanpy asks pynndescent, whose sparse format has to suit it."""
     latent = np.random.default_rng(0).normal(size=(8_200, 2)).astype("float32")

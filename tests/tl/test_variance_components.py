@@ -70,6 +70,7 @@ class TestDefinition:
         assert components.loc[~varies, SHARES].isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_of_known_effects(known_effects):
     """Every second gene is the same in all cells of a batch: nothing but the batch is known."""
     model, loc, sd = known_effects
@@ -141,12 +142,13 @@ def by_statsmodels(adata, cells, gene):
     return content, fitted.cov_re.iloc[0, 0] + fitted.vcomp[0], fitted.scale
 
 
+@pytest.mark.slow
 def test_agree_with_a_mixed_model_that_is_told_the_types(build):
     """Of 20 genes, from the most expressed to the median."""
     adata = smt.datasets.simulated(10, 200, 3, confounding=0.0)
     smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
     model = build("SCMEDAL_RE", adata, n_hidden=(32, 16), n_latent=8)
-    model.train(30, batch_size=128, accelerator="cpu", enable_progress_bar=False)
+    model.train(10, batch_size=128, accelerator="cpu", enable_progress_bar=False)
     mean = np.asarray(adata.X.mean(0)).ravel()
     genes = adata.var_names[np.argsort(-mean)[:100:5]]
     ours = tl.variance_components(model, progress=False).loc[genes]

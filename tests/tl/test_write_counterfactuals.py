@@ -88,13 +88,14 @@ def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
         {},
         {"swap": "decoder", "keep_residual": True},
         {"indices": [200, 3, 77, 4], "batch_size": 3},
-        {"n_samples": 3},
+        {"n_samples": 3, "indices": range(0, 140, 2)},
     ],
 )
 class TestValues:
@@ -136,7 +137,7 @@ class TestStore:
         close(rows, verb(transform_batch="donor_03", return_numpy=True)[10:13])
 
     def test_intervals(self, verb, write, tmp_path):
-        options = {"n_samples": 4, "interval": 0.5}
+        options = {"n_samples": 4, "interval": 0.5, "indices": range(70)}
         expected = verb(**options, return_numpy=True)
         in_zarr = layers(write(tmp_path / "a.zarr", **options))
         in_npy = write(tmp_path / "a.npy", **options)
@@ -187,6 +188,7 @@ class TestStore:
         assert computed.sizes[:2] == [30, 30]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.zarr", "a.npy"])
 class TestResuming:
     @pytest.fixture
@@ -248,21 +250,19 @@ class TestResuming:
         targets = ["donor_03", "donor_01"]
         smt.tl.write_counterfactuals(loaded, re.adata, targets, tmp_path / name, progress=False)
 
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
+    def test_another_request_is_refused(self, donors, name, tmp_path):
+        donors(indices=range(20), out=tmp_path / name)
+        for change, message in (
             ({"transform_batch": ["donor_01", "donor_03"]}, "targets: .* there, .* now"),
             ({"swap": "decoder"}, "swap: 'content' there, 'decoder' now"),
             ({"keep_residual": True}, "keep_residual: False there, True now"),
             ({"n_samples": 2}, "n_samples: None there, 2 now; seed"),
             ({"aggregate": "mean"}, "aggregate: None there"),
             ({"indices": range(239)}, "hash of the cells"),
-        ],
-    )
-    def test_another_request_is_refused(self, donors, name, tmp_path, change, message):
-        donors(tmp_path / name, indices=range(20))
-        with pytest.raises(ValueError, match=f"{name} holds .*{message}.* Delete it, or choose"):
-            donors(tmp_path / name, **{"indices": range(20)} | change)
+        ):
+            refusal = f"{name} holds .*{message}.* Delete it, or choose"
+            with pytest.raises(ValueError, match=refusal):
+                donors(tmp_path / name, **{"indices": range(20)} | change)
 
     def test_other_genes_are_refused(self, re, donors, name, tmp_path):
         genes = list(re.adata.var_names[:2])

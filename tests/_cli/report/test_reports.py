@@ -19,6 +19,7 @@ COLUMN = "condition <svg onload=alert(3)>"
 MATHS = "lot_$a_$b"
 
 
+@pytest.mark.slow
 class TestBoth:
     def test_every_image_is_inside_and_described(self, report, read_page):
         images = read_page(report).all("img")
@@ -63,6 +64,7 @@ class TestBoth:
         assert f"{record['cells']} cells and {record['genes']} genes" in text
 
 
+@pytest.mark.slow
 class TestRun:
     def test_sections(self, run_report, read_page):
         titles = re.findall(r"<h2 .*?>(.*?)</h2>", read_page(run_report).source)
@@ -101,6 +103,7 @@ class TestRun:
         assert "SCMEDAL_RE 2 " in read_page(run_report).text
 
 
+@pytest.mark.slow
 class TestEvaluation:
     def test_sections(self, evaluation_report, read_page):
         text = read_page(evaluation_report).text
@@ -158,15 +161,18 @@ def test_attributes_are_escaped(tmp_path, read_page):
     assert page.all("div")[0]["aria-label"] == alt
 
 
+@pytest.mark.slow
 def test_a_network_that_was_given_labels_is_named(run_report, read_page):
     assert "FEC was given cell-type labels" in read_page(run_report).text
 
 
+@pytest.mark.slow
 def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no figure")
 
     monkeypatch.setattr(pl, "embeddings", fail)
+    monkeypatch.setattr(Run, "_draw_genomaps", lambda _: None)
     run = Run(hostile.copy(), Job("donor", max_epochs=1), tmp_path, lambda line: None)
     run.execute()
     assert any("no figure" in failure for failure in run.steps.failures.values())

@@ -14,6 +14,8 @@ from scvi.external import MRVI
 
 from scmedal_tools import bm
 
+pytestmark = pytest.mark.slow
+
 N_CELLS, N_GENES = 600, 40
 CELLS = np.array([7, 3, 300, 40, 41, 299])
 

@@ -245,6 +245,7 @@ class TestWhichCells:
         assert set(seen) == {(7, 7)}
 
 
+@pytest.mark.slow
 class TestTrainedModel:
     """With no more genes than principal components, distances are those of the expression."""
 

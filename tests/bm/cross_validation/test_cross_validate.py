@@ -148,6 +148,7 @@ class TestTable:
         assert row["n"] == 3
 
 
+@pytest.mark.slow
 class TestRandomEffects:
     """One epoch of a tiny network: what is fed to it, not what it learns."""
 
@@ -299,6 +300,7 @@ class TestResumption:
         expected = run(adata, {"mine": first})
         pd.testing.assert_frame_equal(result.table, expected.table)
 
+    @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
     def test_a_killed_process_loses_only_the_part_it_was_writing(self, adata, tmp_path):
         """Killed between writing the sixth file and giving it its name; the models are trained."""
@@ -363,10 +365,12 @@ class TestResumption:
         with pytest.raises(ValueError, match="files of something else"):
             run(adata, folds=[0], out=tmp_path / "full")
 
+    @pytest.mark.slow
     def test_side_by_side_gives_the_same(self, adata):
         alone, together = (run(adata, ["X_mine"], n_jobs=n) for n in (1, 2))
         pd.testing.assert_frame_equal(alone.table, together.table)
 
+    @pytest.mark.slow
     def test_the_workers_of_a_dask_cluster_do_the_work(self, adata, tmp_path):
         distributed = pytest.importorskip("distributed")
 
@@ -374,7 +378,7 @@ class TestResumption:
             (tmp_path / str(os.getpid())).touch()
             return adata.X[:, :3].toarray()
 
-        cluster = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+        cluster = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
         with distributed.Client(**cluster), joblib.parallel_config("dask"):
             there = run(adata, {"mine": traced}, n_jobs=2)
         assert str(os.getpid()) not in {file.name for file in tmp_path.iterdir()}
@@ -441,6 +445,7 @@ def test_counts_are_those_of_the_layer_that_is_named(adata, tmp_path):
         run(other, ["scvi"], **options)
 
 
+@pytest.mark.slow
 def test_epochs_and_losses_are_kept(adata):
     settings = {"ae": {"max_epochs": 2}, "RE": RE_QUICK | {"max_epochs": 3}}
     result = run(adata, ["pca", "ae", "RE"], settings=settings, folds=[0, 1])
@@ -467,6 +472,7 @@ class TestRefusedBeforeTraining:
         options = {"targets": ["rare"], "scheme": "donors", "stratify_keys": []}
         self.refused(other, "have the 'rare' 'no': nothing to learn", **options)
 
+    @pytest.mark.slow
     def test_folds_too_small_for_scib(self, adata):
         pytest.importorskip("scib_metrics")
         self.refused(adata[::4].copy(), "takes 90 neighbours", scib=True)

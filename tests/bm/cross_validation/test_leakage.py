@@ -8,6 +8,8 @@ from scmedal_tools import datasets, pp
 from scmedal_tools.bm._cross_validation._embedders import Fold
 from scmedal_tools.train import cross_validation_folds
 
+pytestmark = pytest.mark.slow
+
 OWN = {"max_epochs": 1, "n_hidden": (16, 8), "n_latent": 3}
 COMPARATOR = {"max_epochs": 1, "n_latent": 3}
 

@@ -77,6 +77,7 @@ def value(table, features, method=CENTROID, metric="auc", column="value"):
     return rows.loc[(features, method, metric), column]
 
 
+@pytest.mark.slow
 class TestWhatIsFound:
     def test_an_effect_on_genes_is_in_effects_and_not_in_composition(self):
         table = predict(simulate(effect=0.8), n_permutations=126).table
@@ -245,6 +246,7 @@ class TestLearners:
 
 
 class TestTable:
+    @pytest.mark.slow
     def test_p_value_is_the_share_of_relabellings_that_were_fitted_again(self):
         """By hand, with one feature: the donor's number of cells."""
         adata = simulate()

@@ -192,6 +192,7 @@ class TestErrors:
 
 
 class TestScib:
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
     def test_suite(self, adata):
         """Mixed donors and separate types score high; so high is good in all of them."""
