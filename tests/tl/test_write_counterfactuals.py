@@ -251,7 +251,7 @@ class TestResuming:
         smt.tl.write_counterfactuals(loaded, re.adata, targets, tmp_path / name, progress=False)
 
     def test_another_request_is_refused(self, donors, name, tmp_path):
-        donors(indices=range(20), out=tmp_path / name)
+        donors(tmp_path / name, indices=range(20))
         for change, message in (
             ({"transform_batch": ["donor_01", "donor_03"]}, "targets: .* there, .* now"),
             ({"swap": "decoder"}, "swap: 'content' there, 'decoder' now"),
