@@ -26,6 +26,7 @@ from scmedal_tools._data import (
 from scmedal_tools.tl import umap_key
 from scmedal_tools.train import get_preset
 
+from ._findings import findings
 from ._job import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Run:
         self.confounding: bm.Confounding | None = None
         self.group_effects: tl.GroupEffects | None = None
         self.untested = ""
+        self.findings: list[str] = []
         self.figures = out / "figures"
 
     @property
@@ -146,6 +148,10 @@ class Run:
                 self.steps.attempt("counterfactual_means.h5ad"),
             ):
                 self._write_counterfactual_means()
+        with self.steps.step("findings", "Findings"), self.steps.attempt("findings"):
+            self.findings = findings(self)
+            for sentence in self.findings:
+                self.steps.announce(f"  {sentence}")
         if self.job.condition_key:
             with (
                 self.steps.step("group_effects", f"Effects of {self.job.condition_key}"),
@@ -334,7 +340,8 @@ class Run:
             for name, trained in self.models.items()
         }
         file, parameters = self.out / "run.json", asdict(self.job)
-        return write_record(file, parameters, self.adata, self.steps, models=models, **extra)
+        extra = {"models": models, "findings": self.findings} | extra
+        return write_record(file, parameters, self.adata, self.steps, **extra)
 
 
 def _save(model: MedalModel, file: Path) -> None:

@@ -198,6 +198,16 @@ class InferenceMixin(BaseModelClass):
     def get_normalized_expression(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Say what takes the place of scVI's method: these models take normalised expression.
 
+        Parameters
+        ----------
+        *args, **kwargs
+            Whatever scVI's method takes.
+
+        Returns
+        -------
+        NoReturn
+            It raises.
+
         Raises
         ------
         NotImplementedError

@@ -64,9 +64,10 @@ def write_counterfactuals(
         ``interval`` also ``"<target>_sd"``, ``"<target>_lower"`` and ``"<target>_upper"``; ``/``
         in a name becomes ``_``). One in ``.npy`` gives an array of shape ``(n_targets, n_cells,
         n_genes)``, with ``interval`` ``(4, n_targets, n_cells, n_genes)``.
-    transform_batch, indices, gene_list, n_samples, interval, swap, aggregate, keep_residual, \
-    batch_size, unseen_batch
+    transform_batch, indices, gene_list, n_samples, interval, swap
         See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
+    aggregate, keep_residual, batch_size, unseen_batch
+        See there too.
     progress
         Show a progress bar over the cells.
 

@@ -69,19 +69,20 @@ class TestRun:
     def test_sections(self, run_report, read_page):
         titles = re.findall(r"<h2 .*?>(.*?)</h2>", read_page(run_report).source)
         assert titles == [
+            "Findings",
             "Confounding",
-            "Training",
             "Embeddings",
             "Effects of donor",
             "Genomaps",
+            "Training",
             "Parameters",
             "Versions and times",
         ]
 
     def test_shows_the_figures_of_the_folder(self, run_report, read_page):
         shown = [image["src"].split(",")[1] for image in read_page(run_report).all("img")]
-        names = ["confounding", "training_fec", "training_re", "embeddings"]
-        names += ["batch_effects", "genomaps"]
+        names = ["confounding", "embeddings", "batch_effects", "genomaps"]
+        names += ["training_fec", "training_re"]
         figures = [run_report.parent / "figures" / f"{name}.png" for name in names]
         assert [base64.b64decode(data) for data in shown] == [f.read_bytes() for f in figures]
 

@@ -14,6 +14,7 @@ from scipy import sparse, stats
 from scmedal_tools import bm, datasets, pp
 from scmedal_tools.bm._counterfactuals._effect_recovery import agreement, donor_effects
 from scmedal_tools.datasets import true_shift
+from scmedal_tools.model import ExpressionBlock
 
 METRICS = ["correlation", "slope", "relative_error"]
 
@@ -37,24 +38,16 @@ class MadeUpModel:
     def get_counterfactual_expression(self):
         """A model with random effects has it."""
 
-    def _targets(self, names):
-        return {name: {"donor": name} for name in names}
-
-    def _check_swap(self, swap):
-        return swap
-
-    def _minibatches(self, adata, *_):
-        yield {"X": torch.full(adata.shape, 2.0)}
-
-    def _swap(self, tensors, levels, *_, **__):
-        """Under each of the levels; without any, cells are reconstructed."""
+    def iter_expression(self, adata, *, transform_batch, **_):
+        """Under each of the targets; in their own donor (``None``) cells are reconstructed."""
         groups = self.adata.obs[["cell_type", "donor"]].astype(str)
-        for of_target in levels:
+        cells = slice(0, adata.n_obs)
+        for target in transform_batch:
             shifts = np.zeros(self.adata.shape)
-            if of_target:
+            if target is not None:
                 for i, group in enumerate(groups.itertuples(index=False)):
-                    shifts[i] = true_shift(self.adata, *group, of_target["donor"])
-            yield tensors["X"] + self.factor * torch.from_numpy(shifts)
+                    shifts[i] = true_shift(self.adata, *group, target)
+            yield ExpressionBlock(None, target, cells, 2 + self.factor * torch.from_numpy(shifts))
 
 
 @pytest.fixture(scope="module")

@@ -67,13 +67,14 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
     sections = [
         *failure_sections(record),
         *doubt_sections(record),
+        Section("Findings", run.findings),
         _confounding(run),
-        _training(run, record),
         _embeddings(run),
         _effects(run),
         *_group_effects(run),
-        _genomaps(run),
         *_recovery(record),
+        _genomaps(run),
+        _training(run, record),
         *parameter_sections(record),
     ]
     write_page(
