@@ -23,6 +23,7 @@ import os
 import sys
 import time
 import warnings
+from functools import partial
 
 import anndata as ad
 import numpy as np
@@ -32,12 +33,13 @@ import torch
 from _gene_test_tables import LEVEL, LEVELS, figure, tables
 from _record import SOURCE, data_folder, save, saved
 from joblib import Parallel, delayed
-from scipy import stats
+from scipy import sparse, stats
 
 import scmedal_tools as smt
-from scmedal_tools.model._effects import random_cells
+from scmedal_tools._data import random_cells
 from scmedal_tools.tl import _group_tests
-from scmedal_tools.tl._counterfactual_de import _donor_means, _projections
+from scmedal_tools.tl._counterfactual_de import _projections
+from scmedal_tools.tl._counterfactual_means import group_means
 from scmedal_tools.tl._training_cells import training_cells
 
 N_NULL, N_POWER = 30, 10
@@ -74,10 +76,14 @@ def p_values(
         adata = adata[adata.obs["cell_type"] == label].copy()
     cells = adata[random_cells(np.arange(adata.n_obs), N_CELLS, 0)].copy()
     donors = list(model.batch_names)
-    means = _donor_means(model, cells, donors, None)
-    draws = []
-    for draw in model._draw_effects(N_DRAWS):
-        draws.append(_donor_means(model, cells, donors, None, draw))
+    everything = sparse.csc_array(np.full((1, cells.n_obs), 1 / cells.n_obs))
+    of_cells = partial(group_means, model, cells, donors, everything, None)
+
+    def of_donors(found: dict) -> np.ndarray:
+        return np.concatenate([found[donor] for donor in donors])
+
+    means = of_donors(next(of_cells()))
+    draws = [of_donors(found) for found in of_cells(n_samples=N_DRAWS)]
     measured = adata.X.toarray().astype(np.float64)
     own = adata.obs["donor"].cat.codes.to_numpy()
     own_means = np.stack([measured[own == k].mean(0) for k in range(len(donors))])

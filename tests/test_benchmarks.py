@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
@@ -35,6 +36,12 @@ def test_table_is_that_of_the_results(script, name, shown):
     assert shown == update_tables.tables_of(script)[name].strip() + "\n", (
         "run `python benchmarks/update_tables.py`"
     )
+
+
+@pytest.mark.parametrize("script", sorted(p.stem for p in (ROOT / "benchmarks").glob("*.py")))
+def test_script_can_be_imported(script, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    assert importlib.import_module(script).__doc__
 
 
 def test_there_are_tables_and_every_marker_is_understood():

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from scmedal_tools._tables import effects_of
 from scvi import REGISTRY_KEYS
 
+from scmedal_tools._gene_model._look_up import effects_of
 from scmedal_tools.module._factor_levels import POPULATION_LEVEL, as_levels, levels_of
 
 BATCH = torch.tensor([[0.0], [2.0], [1.0]])
