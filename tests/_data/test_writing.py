@@ -167,7 +167,7 @@ def replace_or_die(self, target):
 Path.replace = replace_or_die
 _run.Run._draw = lambda _: None
 cells = datasets.simulated(n_donors=4, n_genes=60, n_cell_types=2, seed=1)[:120].copy()
-_run.Run(cells, _run.Job("donor", max_epochs=1), Path(sys.argv[1])).execute()
+_run.Run(cells, _job.Job("donor", max_epochs=1), Path(sys.argv[1])).execute()
 """
 
 

@@ -115,8 +115,9 @@ def run(
     check_header(path, columns, layer, preset)
     announce(f"Read {path}")
     with quiet(), explained():
+        from ._job import Job
         from ._report import report_run
-        from ._run import Job, Run
+        from ._run import Run
 
         job = Job(
             batch_key=batch_key,
@@ -153,8 +154,9 @@ def demo(
     with quiet(), explained():
         from scmedal_tools import bm, datasets
 
+        from ._job import Job
         from ._report import report_run
-        from ._run import Job, Run
+        from ._run import Run
 
         job = Job(
             "donor", "cell_type", transform_batch=("donor_01",), max_epochs=max_epochs, seed=seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
+    from anndata import AnnData
 
-    from ._run import Run
+    from scmedal_tools.model import MedalModel
+
+    from ._job import Job
 
 N_CELLS, N_NEIGHBOURS = 3_000, 15
 # A wrong batch that raises the error by less than this makes no difference to RE.
@@ -25,12 +29,22 @@ Z_90 = 1.645
 FEW_BATCHES = 5
 
 
-def findings(run: Run) -> list[str]:
+@dataclass(frozen=True)
+class Trained:
+    """What a run has when all networks are trained."""
+
+    adata: AnnData
+    job: Job
+    models: dict[str, MedalModel]
+    embeddings: list[str]
+
+
+def findings(run: Trained) -> list[str]:
     """Sentences on the correction, the effects of batches, and what cannot be concluded."""
     return [*_mixing(run), _use_of_the_batch(run), *_strongest(run), *_limits(run)]
 
 
-def _mixing(run: Run) -> Iterator[str]:
+def _mixing(run: Trained) -> Iterator[str]:
     """How many neighbours of a cell are of its batch and type, before and after correction."""
     obs, fixed = run.adata.obs, run.embeddings[1]
     cells = random_cells(np.arange(run.adata.n_obs), N_CELLS, run.job.seed)
@@ -56,7 +70,7 @@ def _mixing(run: Run) -> Iterator[str]:
         )
 
 
-def _title(run: Run) -> str:
+def _title(run: Trained) -> str:
     return next(iter(run.models)).upper()
 
 
@@ -81,7 +95,7 @@ def _chance(batch: np.ndarray, types: np.ndarray) -> float:
     return float(shares[others > 0].mean())
 
 
-def _use_of_the_batch(run: Run) -> str:
+def _use_of_the_batch(run: Trained) -> str:
     name, gap = run.job.batch_key, run.models["re"].get_swap_gap()
     if gap < ALIVE:
         return (
@@ -94,7 +108,7 @@ def _use_of_the_batch(run: Run) -> str:
     )
 
 
-def _strongest(run: Run) -> Iterator[str]:
+def _strongest(run: Trained) -> Iterator[str]:
     """Genes with the largest effects among those whose sign is certain."""
     re = run.models["re"]
     if not re.module.has_gene_effects:
@@ -118,7 +132,7 @@ def _strongest(run: Run) -> Iterator[str]:
         yield f"Largest of these, in log-expression, with 90% intervals: {listed}."
 
 
-def _limits(run: Run) -> Iterator[str]:
+def _limits(run: Trained) -> Iterator[str]:
     """What the design of the study leaves open."""
     name, n = run.job.batch_key, len(run.models["re"].batch_names)
     if n < FEW_BATCHES:

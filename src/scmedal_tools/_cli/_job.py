@@ -1,4 +1,4 @@
-"""What all jobs of the command line share: expression, timed steps, the record of a run."""
+"""What is asked of a run; and what all jobs share: expression, timed steps, the record."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,22 @@ if TYPE_CHECKING:
 
 DEFAULT_GENES = 3000
 REPORTED_VERSIONS = ("scmedal-tools", "scvi-tools", "torch", "anndata", "scanpy", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user asked for."""
+
+    batch_key: str
+    labels_key: str | None = None
+    condition_key: str | None = None
+    n_top_genes: int | None = None
+    layer: str | None = None
+    size_factor_key: str | None = None
+    preset: str = "default"
+    transform_batch: tuple[str, ...] = ()
+    max_epochs: int | None = None
+    seed: int = 0
 
 
 class Steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,8 @@ from scmedal_tools._data import (
 from scmedal_tools.tl import umap_key
 from scmedal_tools.train import get_preset
 
-from ._findings import findings
-from ._job import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
+from ._findings import Trained, findings
+from ._job import DEFAULT_GENES, Job, Steps, announce_size, prepare_expression, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,22 +64,6 @@ OUTPUTS = {
     **{f"history/{name}.csv": "terms of the loss by epoch" for name in NETWORKS},
     "run.json": "parameters, seed, versions and timings",
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the user asked for."""
-
-    batch_key: str
-    labels_key: str | None = None
-    condition_key: str | None = None
-    n_top_genes: int | None = None
-    layer: str | None = None
-    size_factor_key: str | None = None
-    preset: str = "default"
-    transform_batch: tuple[str, ...] = ()
-    max_epochs: int | None = None
-    seed: int = 0
 
 
 class Run:
@@ -149,7 +133,8 @@ class Run:
             ):
                 self._write_counterfactual_means()
         with self.steps.step("findings", "Findings"), self.steps.attempt("findings"):
-            self.findings = findings(self)
+            found = Trained(self.adata, self.job, self.models, self.embeddings)
+            self.findings = findings(found)
             for sentence in self.findings:
                 self.steps.announce(f"  {sentence}")
         if self.job.condition_key:

@@ -145,8 +145,9 @@ def _no_umap(*_, save, **__):
 def run_report(hostile, tmp_path_factory):
     """File of the report of a run."""
     from scmedal_tools import pl
+    from scmedal_tools._cli._job import Job
     from scmedal_tools._cli._report import report_run
-    from scmedal_tools._cli._run import Job, Run
+    from scmedal_tools._cli._run import Run
 
     out = tmp_path_factory.mktemp("run")
     run = Run(hostile.copy(), Job("donor", "cell_type", max_epochs=2), out, lambda line: None)

@@ -11,8 +11,9 @@ import anndata as ad
 import pytest
 
 from scmedal_tools import pl
+from scmedal_tools._cli._job import Job
 from scmedal_tools._cli._report._page import Picture, Section, Table, as_text, write_page
-from scmedal_tools._cli._run import Job, Run
+from scmedal_tools._cli._run import Run
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>"
 COLUMN = "condition <svg onload=alert(3)>"
