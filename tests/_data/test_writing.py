@@ -155,7 +155,8 @@ def test_what_the_values_may_be_is_written_down(cells, tmp_path, monkeypatch):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from scmedal_tools import _run, datasets
+from scmedal_tools import datasets
+from scmedal_tools._cli import _job, _run
 
 replace = Path.replace
 
