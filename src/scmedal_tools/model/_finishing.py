@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ._re import SCMEDAL_RE
 
 CELLS_FOR_STATES = 10_000
+# Cells in a minibatch: larger ones than in training take less time.
+CELLS_AT_ONCE = 512
 # How much of what batches differ by within a state counts as their effect, not as composition.
 SHARE_IN_FOUND_STATES = 0.3
 SHARE_IN_GIVEN_STATES = 1.0
@@ -137,7 +139,8 @@ def _share(model: SCMEDAL_RE) -> float:
 def _sums(model: SCMEDAL_RE, combinations: Combinations, cells: np.ndarray) -> Sums:
     """Read the cells once, minibatch by minibatch."""
     module, shape = model.module, (len(combinations.levels), model.module.gene_effects.n_states)
-    sums = Sums(*(GroupSums(*shape, model.summary_stats.n_vars) for _ in Sums._fields))
+    n_genes = model.summary_stats.n_vars
+    sums = Sums(*(GroupSums(*shape, n_genes, squared=name == "noisy") for name in Sums._fields))
     for rows, tensors in _with_positions(model, cells):
         inference, own = model._infer(tensors), levels_of(tensors).to(module.device)
         network = module.decode(inference["z"], own)
@@ -161,7 +164,7 @@ def _centres(model: SCMEDAL_RE, combinations: Combinations) -> np.ndarray:
     """Centres of states of the content of some training cells."""
     rng = np.random.default_rng(0)
     cells = np.sort(rng.permutation(model._training_cells())[:CELLS_FOR_STATES])
-    minibatches = model._minibatches(None, cells, None, None, finishing=True)
+    minibatches = model._minibatches(None, cells, CELLS_AT_ONCE, None, finishing=True)
     content = torch.cat([model._infer(tensors)["content"].cpu() for tensors in minibatches])
     levels = combinations.levels[combinations.of_cells[cells]]
     n_states = model.module.gene_effects.n_states
@@ -174,7 +177,7 @@ def _with_positions(model: SCMEDAL_RE, cells: np.ndarray) -> Iterator[tuple[np.n
     if not len(cells):
         return
     start = 0
-    for tensors in model._minibatches(None, cells, None, None, finishing=True):
+    for tensors in model._minibatches(None, cells, CELLS_AT_ONCE, None, finishing=True):
         stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
         yield cells[start:stop], tensors
         start = stop

@@ -19,7 +19,7 @@ from scmedal_tools.train._plans import SETTLE_AFTER
 from ._base import MedalModel
 from ._counterfactual import CounterfactualMixin
 from ._effects import BatchEffectsMixin
-from ._finishing import fit_gene_effects, learn_new_effects
+from ._finishing import CELLS_AT_ONCE, fit_gene_effects, learn_new_effects
 from ._query import QueryMixin
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         """Find the axes, of what the network alone reconstructs, in which latents are returned."""
         rng = np.random.default_rng(0)
         cells = np.sort(rng.permutation(self._training_cells())[:CELLS_FOR_AXES])
-        minibatches = self._minibatches(None, cells, None, None, finishing=True)
+        minibatches = self._minibatches(None, cells, CELLS_AT_ONCE, None, finishing=True)
         expression = self._collect(minibatches, self._reconstruct)
         axes = self.module.expression_axes
         n_axes = min(axes.shape[1], *expression.shape)
