@@ -1,7 +1,7 @@
 """Speed of training and of what follows it, next to bare loops and to scVI.
 
 python benchmarks/speed.py run         # writes results/speed.json
-python benchmarks/speed.py run 2 aml   # rounds, and data sets; prints only
+python benchmarks/speed.py run 2 aml   # the same with other numbers of rounds, and data sets
 python benchmarks/speed.py             # prints the tables
 
 One process and one thread, in seconds of the processor. In every round all cases take turns, so
@@ -226,8 +226,9 @@ def inference(adata: ad.AnnData) -> dict:
 
     def decode() -> None:
         for some in content.split(BATCH_SIZE):
-            z = model.module.express(some, level, sample=False)
-            model.module.decode(z, level)
+            of_some = level[: len(some)]
+            z = model.module.express(some, of_some, sample=False)
+            model.module.decode(z, of_some)
 
     def swap(targets: list[str]) -> None:
         model.get_counterfactual_expression(
@@ -381,10 +382,8 @@ def main(arguments: list[str]) -> dict[str, str]:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     _, *options = arguments
-    if options:
-        rounds, *names = options
-        return tables(run(int(rounds), names or list(DATA)))
-    results = run(ROUNDS, list(DATA))
+    rounds, names = int(options[0]) if options else ROUNDS, options[1:] or list(DATA)
+    results = run(rounds, names)
     save("speed", results, threads=1, epochs=EPOCHS, batch_size=BATCH_SIZE, resampled=MANY)
     return tables()
 
