@@ -12,6 +12,7 @@ from scmedal_tools._gene_model import (
     NETWORK_SHARE,
     GroupSums,
     MixedModel,
+    _fit,
     backfitting_order,
     fit_crossed_models,
     fit_mixed_model,
@@ -297,3 +298,20 @@ class TestCrossed:
         """And of the others the one with the fewest levels first."""
         assert backfitting_order([9, 5, 2])[:3] == [2, 1, 0]
         assert backfitting_order([9]) == [0]
+
+
+def test_few_genes_at_once_give_the_same(draw_cells, groups_of, monkeypatch):
+    residuals, batch, state, _ = draw_cells(3, np.full(7, 0.5), 0.2)
+    groups = groups_of(residuals, batch, state)
+    together = fit_mixed_model(groups, UNLIKE)
+    n_genes = []
+    evidence = MixedEquations.evidence
+    monkeypatch.setattr(
+        MixedEquations, "evidence", lambda self, y: n_genes.append(y.shape[2]) or evidence(self, y)
+    )
+    monkeypatch.setattr(_fit, "VALUES_AT_ONCE", 3 * N_BATCH * N_STATES)
+    apart = fit_mixed_model(groups, UNLIKE)
+    assert set(n_genes) == {3, 1}
+    for name in ("probabilities", "fixed", "loc", "sd", "sd_of_sum"):
+        ours, expected = getattr(apart, name), getattr(together, name)
+        np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)

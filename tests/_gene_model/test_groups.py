@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from scmedal_tools._gene_model import GroupSums
+
 
 def test_sums_and_noise_are_those_of_the_cells(draw_cells, groups_of):
     residuals, batch, state, _ = draw_cells(0, [0.5, 0.0], [0.2, 0.0])
@@ -19,6 +21,15 @@ def test_sums_and_noise_are_those_of_the_cells(draw_cells, groups_of):
         expected = np.square(centred[state == i]).sum() / (sizes[:, i].sum() - n_batch)
         # Ten cells of the variance of all states are mixed in.
         np.testing.assert_allclose(groups.noise()[i], expected, rtol=0.02)
+
+
+def test_squares_are_left_out_on_request(draw_cells, groups_of):
+    residuals, batch, state, _ = draw_cells(0, [0.5], 0.0, n_cells=40)
+    groups, bare = groups_of(residuals, batch, state), GroupSums(8, 3, 1, squared=False)
+    bare.add(residuals.astype(np.float32), batch, state)
+    np.testing.assert_allclose(bare.sums, groups.sums, rtol=1e-6)
+    assert np.isnan(bare.squares).all()
+    assert not np.isnan(groups.squares).any()
 
 
 def test_a_minibatch_may_be_empty(draw_cells, groups_of):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._fit import backfitting_order
+from ._fit import VALUES_AT_ONCE, backfitting_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,10 +72,15 @@ def _two_way(expression: GroupSums) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     means, weights = expression.means, _weights(expression.sizes)
     alike = np.zeros((len(means), means.shape[2]))
     of_states = np.zeros(means.shape[1:])
-    for _ in range(ROUNDS):
-        of_states = _mean(weights, means - alike[:, None], axis=0)
-        alike = _mean(weights, means - of_states, axis=1)
-        alike -= alike.mean(0)
+    at_once = max(1, VALUES_AT_ONCE // expression.sizes.size)
+    for start in range(0, means.shape[2], at_once):
+        genes = slice(start, start + at_once)
+        some, of_some = np.ascontiguousarray(means[:, :, genes]), alike[:, genes]
+        for _ in range(ROUNDS):
+            of_states[:, genes] = _mean(weights, some - of_some[:, None], axis=0)
+            of_some = _mean(weights, some - of_states[:, genes], axis=1)
+            of_some -= of_some.mean(0)
+        alike[:, genes] = of_some
     rest = _occupied(expression.sizes, means - of_states - alike[:, None])
     return of_states, alike, rest
 

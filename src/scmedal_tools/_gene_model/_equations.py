@@ -91,8 +91,11 @@ class MixedEquations:
         score = weighted.sum(0)
         squares = (means * weighted).sum((0, 1))
         squares -= (score * (self.fixed_covariance @ score)).sum(0)
-        log_determinant = torch.logdet(self._scaled).sum() + torch.logdet(self._of_fixed)
-        return -0.5 * (log_determinant + squares)
+        return -0.5 * (self._log_determinant + squares)
+
+    @cached_property
+    def _log_determinant(self) -> Tensor:
+        return torch.logdet(self._scaled).sum() + torch.logdet(self._of_fixed)
 
     def log_likelihood(self, means: Tensor, fixed: Tensor) -> Tensor:
         """Log-likelihood of each gene given the fixed effects, up to a constant."""

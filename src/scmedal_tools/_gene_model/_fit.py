@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EM_STEPS = 200
 BACKFITTING_ROUNDS = 4
+# Means of groups that are worked on at once, 2 MiB.
+VALUES_AT_ONCE = 2**18
 # Posterior probability of variances that no gene needs.
 NEGLIGIBLE = 1e-6
 
@@ -125,7 +127,9 @@ def fit_mixed_model(
     equations = [
         MixedEquations(sizes, covariance_of(point, correlation)) for point in range(len(VARIANCES))
     ]
-    evidence = torch.stack([model.evidence(y) for model in equations], 1)
+    evidence = torch.cat(
+        [torch.stack([model.evidence(part) for model in equations], 1) for part in some_genes(y)]
+    )
     probabilities = posterior_over_genes(evidence.numpy())
     moments = _moments(y, torch.from_numpy(probabilities), equations)
     return MixedModel(
@@ -152,14 +156,43 @@ def points(probabilities: Tensor) -> list[tuple[int, Tensor]]:
     return [(i, weight) for i, weight in enumerate(probabilities.T) if weight.max() >= NEGLIGIBLE]
 
 
+def some_genes(means: Tensor) -> tuple[Tensor, ...]:
+    """Parts of batches x states x genes that the processor's cache has room for."""
+    n_groups = means.shape[0] * means.shape[1]
+    return means.split(max(1, VALUES_AT_ONCE // n_groups), dim=2)
+
+
+class PointMoments(NamedTuple):
+    """What the moments at one point of the grid need beside the means."""
+
+    equations: MixedEquations
+    weight: Tensor
+    variance: Tensor
+    of_sum: Tensor
+
+
 def _moments(y: Tensor, probabilities: Tensor, equations: list[MixedEquations]) -> Moments:
+    needed = [
+        PointMoments(
+            of_point := equations[point],
+            weight,
+            of_point.covariance_of_effects.diagonal(dim1=1, dim2=2)[:, :, None],
+            of_point.variance_of_sum()[:, :, None],
+        )
+        for point, weight in points(probabilities)
+    ]
+    parts, start = [], 0
+    for part in some_genes(y):
+        genes = slice(start, start := start + part.shape[2])
+        parts.append(_moments_of(part, [x._replace(weight=x.weight[genes]) for x in needed]))
+    return Moments(*(torch.cat(values, dim=-1) for values in zip(*parts, strict=True)))
+
+
+def _moments_of(y: Tensor, needed: list[PointMoments]) -> Moments:
     fixed = loc = squares = squares_of_sum = torch.zeros(())
-    for point, weight in points(probabilities):
-        of_point = equations[point]
+    for of_point, weight, variance, of_sum in needed:
         c = of_point.fixed(y)
         effects = of_point.effects(y, c)
-        variance = of_point.covariance_of_effects.diagonal(dim1=1, dim2=2)[:, :, None]
-        of_sum = of_point.variance_of_sum()[:, :, None]
         fixed, loc = fixed + weight * c, loc + weight * effects
         squares = squares + weight * (effects.square() + variance)
         squares_of_sum = squares_of_sum + weight * ((c + effects).square() + of_sum)

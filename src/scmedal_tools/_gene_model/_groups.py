@@ -19,12 +19,15 @@ class GroupSums:
     ----------
     n_batch, n_states, n_genes
         Numbers of batches (or of combinations of levels), states and genes.
+    squared
+        Also sum the squares, which :meth:`noise` needs.
     """
 
-    def __init__(self, n_batch: int, n_states: int, n_genes: int):
+    def __init__(self, n_batch: int, n_states: int, n_genes: int, squared: bool = True):
+        self.squared = squared
         self.sizes = np.zeros((n_batch, n_states))
         self.sums = np.zeros((n_batch, n_states, n_genes))
-        self.squares = np.zeros((n_states, n_genes))
+        self.squares = np.full((n_states, n_genes), 0.0 if squared else np.nan)
 
     def add(self, values: np.ndarray, batch: np.ndarray, state: np.ndarray) -> None:
         """Count in the values (cells x genes) of some cells."""
@@ -34,7 +37,8 @@ class GroupSums:
         group = batch * n_states + state
         self.sizes += np.bincount(group, minlength=n_batch * n_states).reshape(n_batch, n_states)
         _add_by(group, values, self.sums.reshape(n_batch * n_states, -1))
-        _add_by(state, np.square(values, dtype=float), self.squares)
+        if self.squared:
+            _add_by(state, np.square(values, dtype=float), self.squares)
 
     @property
     def means(self) -> np.ndarray:

@@ -137,7 +137,8 @@ def _share(model: MedalModel) -> float:
 def _sums(model: MedalModel, combinations: Combinations, cells: np.ndarray) -> Sums:
     """Read the cells once, minibatch by minibatch."""
     module, shape = model.module, (len(combinations.levels), model.module.gene_effects.n_states)
-    sums = Sums(*(GroupSums(*shape, model.summary_stats.n_vars) for _ in Sums._fields))
+    n_genes = model.summary_stats.n_vars
+    sums = Sums(*(GroupSums(*shape, n_genes, squared=name == "noisy") for name in Sums._fields))
     for rows, tensors in _with_positions(model, cells):
         inference, own = model._infer(tensors), levels_of(tensors).to(module.device)
         network = module.decode(inference["z"], own)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     Indices = Sequence[int] | np.ndarray
     Minibatches = Iterable[dict[str, Tensor]]
 
+# Cells in a minibatch: larger ones than in training take less time.
+CELLS_AT_ONCE = 512
+
 UNTRAINED = "The model is not trained yet. Call `model.train()` first."
 
 
@@ -252,7 +255,7 @@ class InferenceMixin(BaseModelClass):
 
     def _own_minibatches(self, cells: np.ndarray) -> Minibatches:
         """Minibatches of the model's own cells, whether it is finished or not."""
-        return InferenceMixin._minibatches(self, None, cells, None, None)
+        return InferenceMixin._minibatches(self, None, cells, CELLS_AT_ONCE, None)
 
     def _cells(
         self,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from scmedal_tools._gene_model import effects_of
 
-from ._factor_levels import as_levels
+from ._factor_levels import as_levels, rescaled, with_zeros
 from ._layers import Normalization, normalization_layer
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class RandomEffects(nn.Module):
     @torch.no_grad()
     def set_posterior_sd(self, sd: Tensor, batches: slice = slice(None)) -> None:
         """Give the posteriors of some batches these standard deviations."""
-        self.rho[batches] = (sd - MIN_POSTERIOR_SD).clamp_min(MIN_POSTERIOR_SD).expm1().log()
+        above = (sd - MIN_POSTERIOR_SD).clamp_min_(MIN_POSTERIOR_SD)
+        self.rho[batches] = above.expm1_().log_()
 
     @property
     def prior_sd(self) -> Tensor:
@@ -140,14 +141,17 @@ class RandomEffects(nn.Module):
             table = self.draw() if sample else self.loc
         if units is not None:
             return effects_of(table, level, units=units)
-        effects = F.embedding(level.clamp(0, len(table) - 1), table)
+        # Levels without effects look up a last row.
+        level = torch.where((level >= 0) & (level < len(table)), level, len(table))
+        effects = F.embedding(level, with_zeros(table))
         if self.averages_squares and effects.requires_grad:
             effects.register_hook(self._average_squares)
-        return effects * ((level >= 0) & (level < len(table)))[:, None]
+        return effects
 
     def _average_squares(self, gradient: Tensor) -> None:
         # The loss is a mean over the minibatch's cells.
-        self.mean_square = (len(gradient) * gradient).square().mean()
+        norm = len(gradient) * torch.linalg.vector_norm(gradient)
+        self.mean_square = norm.square() / gradient.numel()
 
     @torch.no_grad()
     def take_out_common(self) -> Tensor:
@@ -158,18 +162,20 @@ class RandomEffects(nn.Module):
         :math:`\sum_k m_k / \sum_k \gamma_k`, of which each mean contains the share
         :math:`\gamma_k`. The means left sum to zero.
         """
-        of_data = (1 - (self.posterior_sd / self.prior_sd).square()).clamp_min(0)
+        of_prior = self.posterior_sd.div_(self.prior_sd).square_()
+        of_data = of_prior.neg_().add_(1).clamp_min_(0)
         # The means of a batch without training cells have never moved.
-        of_data = of_data * self.loc.any(1, keepdim=True)
+        of_data.mul_(self.loc.abs().amax(1, keepdim=True) > 0)
         common = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
         common = common.clamp(-MAX_COMMON, MAX_COMMON)
-        self.loc.sub_(of_data * common)
+        self.loc.sub_(of_data.mul_(common))
         return common
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""
-        ratio = self.posterior_sd / self.prior_sd
-        return (0.5 * (ratio**2 + (self.loc / self.prior_sd) ** 2 - 1) - ratio.log()).sum()
+        prior_sd, ratio = self.prior_sd, self.posterior_sd / self.prior_sd
+        squares = ratio.square().sum() + self.loc.square().sum() / prior_sd.square()
+        return 0.5 * (squares - ratio.numel()) - ratio.log().sum()
 
     def kl_of_draw(self, noise: Tensor | None = None) -> Tensor:
         """Estimate of :meth:`kl` from a single draw, as the paper's preset uses it."""
@@ -300,7 +306,7 @@ class RedenBlock(nn.Module):
                 for factor, pair in enumerate(pairs)
             ]
             slope, bias = (reduce(add, of_kind) for of_kind in zip(*effects, strict=True))
-            h = h * (1 + slope) + bias
+            h = rescaled(h, slope, bias)
         return self.activation(h)
 
     @property
