@@ -67,7 +67,7 @@ def gene_summary(
     return {
         "log_abundance_sd": float(np.log(abundance[abundance > 0]).std()),
         "type_sd": float(np.sqrt(own.sum() / (len(own) - 1))),
-        "type_likeness": float(np.median(likeness.max(axis=0))),
+        "type_correlation": float(np.median(likeness.max(axis=0))),
     }
 
 

@@ -155,7 +155,7 @@ class Floor:
         for optimizer in self.own:
             optimizer.step()
         if isinstance(self.plan, RETrainingPlan):
-            module.absorb_common_effects()
+            module.centre_effects()
 
 
 class PlainAE:

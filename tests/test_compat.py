@@ -1,15 +1,22 @@
 """What is private in scvi-tools does what is expected of it."""
 
+from scvi.train import TrainerConfig, TrainingPlanConfig
+
 from scmedal_tools._compat import (
     copy_if_view,
-    merge_kwargs,
+    given_settings,
     registered_manager,
     renew_identifier,
 )
 
 
-def test_arguments_of_a_call_win():
-    assert merge_kwargs({"lr": 1, "eps": 2}, {"lr": 3}, name="plan") == {"lr": 3, "eps": 2}
+def test_defaults_of_a_config_are_not_given():
+    assert given_settings(TrainerConfig(early_stopping_patience=3)) == {
+        "early_stopping_patience": 3
+    }
+    assert given_settings(TrainingPlanConfig(lr=5e-4)) == {"lr": 5e-4}
+    assert given_settings({"lr": 1e-3}) == {"lr": 1e-3}
+    assert given_settings(None) == {}
 
 
 def test_views_become_data_of_their_own(adata):

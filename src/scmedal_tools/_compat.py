@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _assign_adata_uuid, _check_if_view
-from scvi.train._config import merge_kwargs
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
     from scvi.model.base import BaseModelClass
 
-__all__ = ["copy_if_view", "merge_kwargs", "registered_manager", "renew_identifier"]
+__all__ = ["copy_if_view", "given_settings", "registered_manager", "renew_identifier"]
+
+
+def given_settings(config: Any) -> dict[str, Any]:
+    """Settings of a mapping, or those of a config of scvi-tools that are not its defaults.
+
+    A config holds a value for everything, and does not say which of them its user chose.
+    """
+    if config is None or isinstance(config, Mapping):
+        return dict(config or {})
+    defaults = type(config)().to_kwargs()
+    given = config.to_kwargs()
+    return {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
 
 
 def copy_if_view(adata: AnnData | MuData, copy: bool) -> None:

@@ -172,7 +172,7 @@ class TestModel:
         rng = np.random.default_rng(0)
         profiles = _simulated._type_profiles(rng, 5, 5000)
         correlation = np.corrcoef(profiles)
-        expected = _simulated.CONSTANTS.type_likeness ** np.abs(
+        expected = _simulated.CONSTANTS.type_correlation ** np.abs(
             np.subtract.outer(range(5), range(5))
         )
         np.testing.assert_allclose(correlation, expected, atol=0.1)

@@ -1,8 +1,13 @@
 """What users of scvi-tools type from habit works, or says what to type instead."""
 
+from inspect import signature
+
 import numpy as np
 import pandas as pd
 import pytest
+from lightning.pytorch.callbacks import EarlyStopping
+from scvi.model.base import UnsupervisedTrainingMixin
+from scvi.train import TrainerConfig, TrainingPlanConfig
 
 from scmedal_tools.model import SCMEDAL_RE
 
@@ -52,3 +57,27 @@ class TestPrepareQuery:
     def test_missing_genes_are_not_made_up(self, re, fresh):
         with pytest.raises(ValueError, match=r"3 of the 60 genes .* are missing"):
             SCMEDAL_RE.prepare_query_anndata(fresh[:, 3:].copy(), re)
+
+
+class TestTrain:
+    def test_arguments_by_position_are_those_of_scvi(self, build, adata):
+        ours = list(signature(SCMEDAL_RE.train).parameters)
+        theirs = list(signature(UnsupervisedTrainingMixin.train).parameters)
+        assert ours[:-1] == [*theirs[:-1]]
+        model = build("SCMEDAL_FE", adata)
+        model.train(1, "cpu", 1, enable_progress_bar=False)
+        assert len(model.history["train_loss"]) == 1
+
+    def test_a_config_wins_over_the_preset_and_arguments_over_both(self, build, adata):
+        model = build("SCMEDAL_FE", adata)
+        trainer = TrainerConfig(early_stopping_patience=3, max_epochs=2, accelerator="cpu")
+        model.train(
+            trainer_config=trainer, plan_config=TrainingPlanConfig(lr=5e-4, eps=1e-3),
+            plan_kwargs={"eps": 1e-5}, batch_size=64, enable_progress_bar=False,
+        )  # fmt: skip
+        (stopping,) = (c for c in model.trainer.callbacks if isinstance(c, EarlyStopping))
+        assert stopping.patience == 3
+        assert stopping.monitor == "selection_validation"  # the preset's
+        assert model.trainer.max_epochs == 2
+        assert model.trainer.lightning_module.lr == 5e-4
+        assert model.trainer.lightning_module.eps == 1e-5

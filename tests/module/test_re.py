@@ -137,7 +137,7 @@ class TestWhereEffectsAre:
         module = make_module()
         for table in module.effect_tables.values():
             torch.nn.init.normal_(table.loc, 0.02, 0.01)
-        module.absorb_common_effects()
+        module.centre_effects()
         for table in module.effect_tables.values():
             torch.testing.assert_close(table.loc.mean(0), torch.zeros(table.loc.shape[1]))
 

@@ -210,10 +210,10 @@ class TestCommonEffects:
         return (weights * self.y).sum(0) / weights.sum(0)
 
     def test_is_the_intercept_of_generalised_least_squares(self, table):
-        torch.testing.assert_close(table.take_out_common(), self.expected(), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(table.centre(), self.expected(), rtol=1e-3, atol=1e-5)
 
     def test_leaves_the_predictors_of_the_rest(self, table):
-        table.take_out_common()
+        table.centre()
         shrunk = self.precision / (self.precision + 1 / 0.3**2)
         expected = shrunk * (self.y - self.expected())
         torch.testing.assert_close(table.loc.data, expected, rtol=1e-3, atol=1e-4)
@@ -221,7 +221,7 @@ class TestCommonEffects:
 
     def test_moves_little_at_once(self, table):
         table.loc.data += 5
-        assert torch.equal(table.take_out_common(), torch.full((5,), 0.1))
+        assert torch.equal(table.centre(), torch.full((5,), 0.1))
 
     @pytest.mark.parametrize("normalization", ["layer", "none"])
     @pytest.mark.parametrize("kind", ["slope", "bias"])
@@ -235,7 +235,7 @@ class TestCommonEffects:
             table.loc.data = 0.03 * (1 + torch.randn(3, 5)) if name == kind else torch.zeros(3, 5)
         x = torch.randn(7, 4)
         before = block(x, BATCH, sample=False)
-        block.absorb_common_effects()
+        block.centre_effects()
         torch.testing.assert_close(block(x, BATCH, sample=False), before, rtol=1e-4, atol=1e-5)
         assert getattr(block, kind).loc.sum(0).abs().max() < 1e-5
 
@@ -246,13 +246,13 @@ class TestCommonEffects:
             table.loc.data = 0.03 * (1 + torch.randn(3, 5))
         x = torch.randn(7, 4)
         before = block(x, BATCH, sample=False)
-        block.absorb_common_effects()
+        block.centre_effects()
         torch.testing.assert_close(block(x, BATCH, sample=False), before, rtol=1e-4, atol=1e-5)
 
     def test_stay_where_a_function_is_in_between(self):
         block = make_block(normalization="none", dense_activation=F.selu)
         before = {name: value.clone() for name, value in block.state_dict().items()}
-        block.absorb_common_effects()
+        block.centre_effects()
         assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
 
 
@@ -273,5 +273,5 @@ class TestSquares:
 def test_a_batch_without_cells_gives_nothing_to_the_common_effect():
     table = RandomEffects(3, 5, replace(EFFECTS, posterior_sd=0.05))
     table.loc.data[1] = 0
-    table.take_out_common()
+    table.centre()
     assert not table.loc[1].any()

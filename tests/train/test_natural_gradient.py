@@ -250,8 +250,10 @@ class TestMarginalLikelihood:
 
     def test_effects_that_are_not_there_are_switched_off(self):
         precision = torch.full((4000,), 30.0)
-        pull = precision.sqrt() * torch.as_tensor(np.random.default_rng(0).normal(size=4000))
-        assert marginal_change(0.9 * pull, precision, torch.tensor(0.01)) < -3
+        natural_mean = precision.sqrt() * torch.as_tensor(
+            np.random.default_rng(0).normal(size=4000)
+        )
+        assert marginal_change(0.9 * natural_mean, precision, torch.tensor(0.01)) < -3
 
     @staticmethod
     def trained(effect_sd, n_batch=40, settle_after=150, noise_sd=NOISE, of_genes=False):

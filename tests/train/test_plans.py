@@ -251,7 +251,7 @@ class TestFewBatches:
 
     def test_hold_the_scale_near_its_start(self, fit, adata, monkeypatch):
         """Start 0.1; the trained scale mixes it with what the effects say."""
-        monkeypatch.setattr(REModule, "absorb_common_effects", lambda module: None)
+        monkeypatch.setattr(REModule, "centre_effects", lambda module: None)
         adata.obs["plate"] = np.array(list("ABCD"))[np.arange(240) % 4]
         model = fit("SCMEDAL_RE", adata, {"batch_key": "plate"})
         for table in model.module.effect_tables.values():
@@ -267,8 +267,8 @@ class TestEffects:
     def test_common_ones_are_absorbed_after_every_step(
         self, trained, monkeypatch, optimizer, times
     ):
-        calls, absorb = [], REModule.absorb_common_effects
-        monkeypatch.setattr(REModule, "absorb_common_effects", lambda m: calls.append(absorb(m)))
+        calls, absorb = [], REModule.centre_effects
+        monkeypatch.setattr(REModule, "centre_effects", lambda m: calls.append(absorb(m)))
         trained("SCMEDAL_RE", plan_kwargs={"effects_optimizer": optimizer})
         assert len(calls) == times
 

@@ -40,7 +40,7 @@ class Constants:
     log_depth_sd_cells: float = 0.536
     log_abundance_sd: float = 1.559
     type_sd: float = 1.12
-    type_likeness: float = 0.544
+    type_correlation: float = 0.544
     log_phi_mean: float = -0.346
     log_phi_sd: float = 0.907
     programme_sd: float = 0.199
@@ -301,10 +301,10 @@ def _draw_genes(
 
 def _type_profiles(rng: np.random.Generator, n_types: int, n_genes: int) -> np.ndarray:
     """Log-fold profiles of types along a line, in which neighbours are alike; types x genes."""
-    likeness = CONSTANTS.type_likeness
+    correlation = CONSTANTS.type_correlation
     profiles = rng.normal(size=(n_types, n_genes))
     for before, profile in pairwise(profiles):
-        profile[:] = likeness * before + np.sqrt(1 - likeness**2) * profile
+        profile[:] = correlation * before + np.sqrt(1 - correlation**2) * profile
     return profiles * _gene_scales(rng, CONSTANTS.type_sd, n_genes)
 
 

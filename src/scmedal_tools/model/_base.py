@@ -14,7 +14,7 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
-from scmedal_tools._compat import merge_kwargs
+from scmedal_tools._compat import given_settings
 from scmedal_tools.train import (
     SELECTION,
     BestWeights,
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from lightning import LightningDataModule
     from mudata import MuData
 
-from scmedal_tools.train import Preset
+    from scmedal_tools.train import Preset
 
 # By default the epochs are this over the number of cells; see docs/design/presets.md.
 CELLS_SEEN = 400_000
@@ -103,14 +104,19 @@ class MedalModel(
     def train(
         self,
         max_epochs: int | None = None,
-        batch_size: int | None = None,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
-        early_stopping: bool | None = None,
         train_size: float | None = None,
         validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        load_sparse_tensor: bool | None = None,
+        batch_size: int | None = None,
+        early_stopping: bool | None = None,
         datasplitter_kwargs: dict | None = None,
+        plan_config: Any = None,
         plan_kwargs: dict | None = None,
+        datamodule: LightningDataModule | None = None,
+        trainer_config: Any = None,
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model.
@@ -124,17 +130,21 @@ class MedalModel(
         max_epochs
             Largest number of epochs. By default the preset's, or 400,000 over the number of
             registered cells, between 10 and 100.
-        batch_size
-            Cells in a minibatch; by default the preset's (256; the paper's 512).
         accelerator, devices
             Where to train, as in scvi-tools.
+        train_size, validation_size
+            Shares of the cells for training (0.9) and validation (the rest).
+        shuffle_set_split
+            Draw the cells of these at random.
+        load_sparse_tensor
+            Move minibatches to the device sparse; by default where that is quicker.
+        batch_size
+            Cells in a minibatch; by default the preset's (256; the paper's 512).
         early_stopping
             Stop when the validation loss no longer improves, and restore the weights of the best
             epoch. By default the preset's: on, except for the paper's presets. The epoch is
             selected by the reconstruction term, plus what the adversary can still predict of
             the batch.
-        train_size, validation_size
-            Shares of the cells for training (0.9) and validation (the rest).
         datasplitter_kwargs
             Arguments of the splitter. ``external_indexing`` takes the arrays of
             :func:`scmedal_tools.train.stratified_split`.
@@ -142,6 +152,11 @@ class MedalModel(
             Arguments of the training plan: ``lr``, ``adversary_lr``, ``adversary_steps``,
             ``lr_decay``, ``effects_optimizer`` and ``effects_lr`` (``SCMEDAL_RE`` only),
             ``weight_decay``, ``eps``.
+        datamodule
+            Data module to train with instead of the registered cells; see :meth:`finish`.
+        plan_config, trainer_config
+            The same as a mapping, or a config of :mod:`scvi.train`, of which what is not its
+            default wins over the preset; ``plan_kwargs`` and other arguments win over both.
         **trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`, for example ``early_stopping_patience``,
             ``precision`` or ``strategy``.
@@ -178,7 +193,11 @@ class MedalModel(
                 raise ValueError(f"{name}={value}: {name} must be at least 1.")
         self._check_genes_unchanged()
         preset = self._preset()
-        settings_ = preset.train | trainer_kwargs
+        settings_ = preset.train | given_settings(trainer_config) | trainer_kwargs
+        if accelerator == "auto":
+            accelerator = settings_.pop("accelerator", "auto")
+        if devices == "auto":
+            devices = settings_.pop("devices", "auto")
         preset_epochs = settings_.pop("max_epochs", None)
         preset_batch_size = settings_.pop("batch_size")
         default_stopping = settings_.pop("early_stopping")
@@ -198,8 +217,8 @@ class MedalModel(
                 settings_.get("early_stopping_mode", "min"),
             )
             callbacks.append(best)
-        plan_kwargs = merge_kwargs(settings_.pop("plan_config", None), plan_kwargs, name="plan")
-        plan_kwargs = {"batch_names": list(self.batch_names)} | preset.plan | plan_kwargs
+        given = given_settings(plan_config) | (plan_kwargs or {})
+        plan_kwargs = {"batch_names": list(self.batch_names)} | preset.plan | given
         self._before_training(plan_kwargs)
         super().train(
             max_epochs=max_epochs or preset_epochs or self._default_epochs(),
@@ -212,8 +231,12 @@ class MedalModel(
             datasplitter_kwargs=datasplitter_kwargs,
             plan_kwargs=plan_kwargs,
             callbacks=callbacks,
-            **{"check_val_every_n_epoch": 1, "load_sparse_tensor": self._moves_sparse(accelerator)}
-            | settings_,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=self._moves_sparse(accelerator)
+            if load_sparse_tensor is None
+            else load_sparse_tensor,
+            datamodule=datamodule,
+            **{"check_val_every_n_epoch": 1} | settings_,
         )
         self.best_epoch_ = best.best_epoch if early_stopping else None
         self._after_training()

@@ -332,11 +332,11 @@ class REModule(MedalModule):
         z = self.express(content, population, sample=False)
         return self.decode(z, population, genes=genes)
 
-    def absorb_common_effects(self) -> None:
+    def centre_effects(self) -> None:
         """Move what the effects of all batches share into the fixed parameters."""
         for block in self.modules():
             if isinstance(block, RedenBlock) and block.slope is not None:
-                block.absorb_common_effects()
+                block.centre_effects()
 
     def kl(self) -> Tensor:
         """KL divergence of all random effects in nats, in closed form."""

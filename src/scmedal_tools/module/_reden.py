@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Keeps a posterior proper however small its softplus becomes.
 MIN_POSTERIOR_SD = 1e-5
 # Largest common effect that is moved at once.
-MAX_COMMON = 0.1
+MAX_CENTRING = 0.1
 # Effects that the data determine less than this, summed over batches, have no common part.
 MIN_SHARE_OF_DATA = 0.1
 KINDS = ("slope", "bias")
@@ -154,7 +154,7 @@ class RandomEffects(nn.Module):
         self.mean_square = norm.square() / gradient.numel()
 
     @torch.no_grad()
-    def take_out_common(self) -> Tensor:
+    def centre(self) -> Tensor:
         r"""Take out of the posterior means what all batches share, and return it.
 
         With the share :math:`\gamma_k = 1 - s_k^2/\tau^2` that batch k's data have in its
@@ -167,7 +167,7 @@ class RandomEffects(nn.Module):
         # The means of a batch without training cells have never moved.
         of_data.mul_(self.loc.abs().amax(1, keepdim=True) > 0)
         common = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
-        common = common.clamp(-MAX_COMMON, MAX_COMMON)
+        common = common.clamp(-MAX_CENTRING, MAX_CENTRING)
         self.loc.sub_(of_data.mul_(common))
         return common
 
@@ -329,7 +329,7 @@ class RedenBlock(nn.Module):
         return h if units is None else h[:, units]
 
     @torch.no_grad()
-    def absorb_common_effects(self) -> None:
+    def centre_effects(self) -> None:
         """Move what the effects of all batches share into the parameters before them."""
         fixed = self.norm if hasattr(self.norm, "weight") else self.dense
         if fixed is self.dense and not isinstance(self.dense_activation, nn.Identity):
@@ -337,12 +337,12 @@ class RedenBlock(nn.Module):
         fixed_weight, fixed_bias = fixed.get_parameter("weight"), fixed.get_parameter("bias")
         pairs = self._pairs
         for slope, bias in pairs:
-            factor = 1 + slope.take_out_common()
+            factor = 1 + slope.centre()
             fixed_weight.mul_(factor[:, None] if fixed_weight.ndim == 2 else factor)
             fixed_bias.mul_(factor)
             for other, _ in pairs:
                 other.loc.div_(factor)
-            common = bias.take_out_common()
+            common = bias.centre()
             fixed_bias.add_(common)
             # The slopes act on it there.
             for own_slope, own_bias in pairs:

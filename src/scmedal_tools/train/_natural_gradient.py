@@ -128,12 +128,12 @@ class NaturalGradient(torch.optim.Optimizer):
         prior_precision = table.prior_sd.square().reciprocal()
         precision = sd.square().reciprocal_()
         of_data = (precision - prior_precision).clamp_min_(0)
-        pull = precision * table.loc
+        natural_mean = precision * table.loc
         state = self.state[table.loc]
         noise: Tensor | float = 1.0
         if "square" in state:
             noise = state["square"] / state["weight"] / of_data.mean().clamp_min(1e-12)
-        change = marginal_change(pull, of_data, prior_precision.reciprocal(), noise)
+        change = marginal_change(natural_mean, of_data, prior_precision.reciprocal(), noise)
         variance = prior_precision.reciprocal() * torch.exp(
             change.clamp(-MAX_LOG_CHANGE_OF_PRIOR, MAX_LOG_CHANGE_OF_PRIOR)
         )
@@ -141,7 +141,7 @@ class NaturalGradient(torch.optim.Optimizer):
         table.log_prior_sd.copy_(0.5 * variance.log())
         # The data's part of the posteriors stays.
         precision = of_data.add_(variance.reciprocal())
-        table.loc.copy_(pull.div_(precision))
+        table.loc.copy_(natural_mean.div_(precision))
         return precision.rsqrt_()
 
 
@@ -159,7 +159,7 @@ def best_prior_variance(table: RandomEffects, sd: Tensor) -> Tensor:
 
 
 def marginal_change(
-    pull: Tensor, precision: Tensor, variance: Tensor, noise: Tensor | float = 1.0
+    natural_mean: Tensor, precision: Tensor, variance: Tensor, noise: Tensor | float = 1.0
 ) -> Tensor:
     r"""Change of the log prior variance by one step of Fisher scoring.
 
@@ -169,7 +169,7 @@ def marginal_change(
 
     Parameters
     ----------
-    pull, precision
+    natural_mean, precision
         :math:`h` and :math:`\lambda` of each effect.
     variance
         The present :math:`\tau^2`.
@@ -184,7 +184,7 @@ def marginal_change(
     marginal = (squared * variance).add_(noise * precision).clamp_min_(1e-12)
     weight = (precision / marginal).square_()
     information = squared.mul_(weight).sum().clamp_min(1e-12)
-    step = pull.square().sub_(marginal).mul_(weight).sum() / information
+    step = natural_mean.square().sub_(marginal).mul_(weight).sum() / information
     return torch.log((1 + step / variance).clamp_min(1e-8))
 
 

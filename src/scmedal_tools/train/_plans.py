@@ -290,7 +290,7 @@ class RETrainingPlan(MedalTrainingPlan):
         """Step as of the other networks; then what all batches share becomes fixed."""
         loss = super().training_step(batch, batch_idx)
         if self.effects_optimizer == "natural":
-            self.module.absorb_common_effects()
+            self.module.centre_effects()
         return loss
 
 
