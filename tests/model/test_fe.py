@@ -131,7 +131,7 @@ def test_the_adversary_is_heeded(fit, adata, decoder):
         x = adata.X.toarray() + of_donors[adata.obs["donor"].cat.codes]
         adata.X = (x - x.min(0)).astype(np.float32)
     plan = {"lr": 5e-3, "adversary_lr": 5e-3}
-    common = {"max_epochs": 15, "early_stopping": False, "plan_kwargs": plan}
+    common = {"max_epochs": 30, "early_stopping": False, "plan_kwargs": plan}
     ignored, heeded = (
         fit(
             "SCMEDAL_FE",
