@@ -332,6 +332,7 @@ class TestOptions:
         monkeypatch.setattr(_run, "PAPER_GENES", {"paper": 40, "paper-heart": 50})
         monkeypatch.setattr(_run.Run, "_train", lambda *_: None)
         monkeypatch.setattr(_run.Run, "_draw", lambda *_: None)
+        monkeypatch.setattr(_run, "findings", lambda _: [])
         monkeypatch.setattr(_report, "report_run", lambda *_: None)
         output = succeed("run", files["counts"], *BATCH, "--preset", preset, "--out", tmp_path)
         adata = ad.read_h5ad(tmp_path / "adata.h5ad")
