@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._dropout import dropout
 from ._factor_levels import as_levels, rescaled, with_zeros
 from ._layers import Normalization, normalization_layer
 
@@ -57,7 +56,9 @@ class Encoder(nn.Module):
     def encode(self, x: Tensor) -> list[Tensor]:
         """Activations of every layer, ``(n_cells, width)`` each; the last is the latent."""
         activations = []
-        x = dropout(x, self.input_dropout, self.training)
+        if self.input_dropout:
+            # Contiguous, as the mask is drawn in the order of memory, which follows the storage.
+            x = F.dropout(x.contiguous(), self.input_dropout, self.training)
         for layer, norm in zip(self.layers, self.norms, strict=False):
             x = F.selu(norm(layer(x)))
             activations.append(x)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 from torch import nn
 from torch.nn import functional as F
 
-from ._dropout import Dropout
 from ._factor_levels import as_levels
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Classifier(nn.Sequential):
         layers: list[nn.Module] = []
         for width in n_hidden:
             layers += [nn.Linear(n_input, width), nn.ReLU()]
-            layers += [Dropout(dropout)] if dropout else []
+            layers += [nn.Dropout(dropout)] if dropout else []
             n_input = width
         super().__init__(*layers, nn.Linear(n_input, sum(n_classes)))
         self.n_classes = n_classes

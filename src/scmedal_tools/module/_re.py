@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from scmedal_tools._gene_model import SPREAD, GeneEffects
 
 from ._base import MedalModule
-from ._dropout import dropout
 from ._factor_levels import POPULATION_LEVEL, as_levels, levels_of
 from ._layers import Classifier
 from ._re_layers import build_layers, of_block
@@ -139,7 +138,8 @@ class REModule(MedalModule):
         self, x_scaled: Tensor, levels: Tensor, sample: bool, draw: EffectsDraw | None = None
     ) -> Tensor:
         """Content of scaled expression, of shape ``(n_cells, n_latent)``."""
-        x_scaled = dropout(x_scaled, self.input_dropout, self.training)
+        # Contiguous, as the mask is drawn in the order of memory, which follows the storage.
+        x_scaled = F.dropout(x_scaled.contiguous(), self.input_dropout, self.training)
         for i, block in enumerate(self.encoder):
             x_scaled = block(x_scaled, levels, sample, draw=of_block(draw, f"encoder.{i}"))
         return self.latent_activation(self.latent(x_scaled))
