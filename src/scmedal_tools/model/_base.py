@@ -153,7 +153,7 @@ class MedalModel(
             ``lr_decay``, ``effects_optimizer`` and ``effects_lr`` (``SCMEDAL_RE`` only),
             ``weight_decay``, ``eps``.
         datamodule
-            Data module to train with instead of the registered cells; see :meth:`finish`.
+            Data module to train with instead of the registered cells.
         plan_config, trainer_config
             The same as a mapping, or a config of :mod:`scvi.train`, of which what is not its
             default wins over the preset; ``plan_kwargs`` and other arguments win over both.
