@@ -67,7 +67,7 @@ def overshot(fit, cells):
         cells.copy(),
         model={"adversary_weight": 0},
         max_epochs=8,
-        plan_kwargs={"lr": 1.0},
+        plan_kwargs={"lr": 0.3},
         callbacks=[snapshots],
         early_stopping=True,
         early_stopping_patience=50,

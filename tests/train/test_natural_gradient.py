@@ -250,9 +250,8 @@ class TestMarginalLikelihood:
 
     def test_effects_that_are_not_there_are_switched_off(self):
         precision = torch.full((4000,), 30.0)
-        natural_mean = precision.sqrt() * torch.as_tensor(
-            np.random.default_rng(0).normal(size=4000)
-        )
+        noise = torch.as_tensor(np.random.default_rng(0).normal(size=4000))
+        natural_mean = precision.sqrt() * noise
         assert marginal_change(0.9 * natural_mean, precision, torch.tensor(0.01)) < -3
 
     @staticmethod

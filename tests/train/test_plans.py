@@ -83,12 +83,6 @@ class TestOptimisers:
         ours = {id(p) for group in adversary.param_groups for p in group["params"]}
         assert ours == {id(p) for p in model.module.adversary.parameters()}
 
-    def test_every_adam_is_fused(self, trained):
-        """The loop over parameters takes several times longer."""
-        optimizers = trained("SCMEDAL_RE").trainer.optimizers
-        adams = [o for o in optimizers if isinstance(o, torch.optim.Adam)]
-        assert [adam.defaults["fused"] for adam in adams] == [True, True]
-
     def test_the_effects_have_their_own(self, trained):
         plan = {"lr": 0.02, "effects_lr": 0.05, "adversary_lr": 0.03, "lr_decay": 0.0}
         model = trained("SCMEDAL_RE", plan_kwargs=plan)

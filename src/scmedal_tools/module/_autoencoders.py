@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._factor_levels import as_levels, rescaled, with_zeros
+from ._factor_levels import as_levels
 from ._layers import Normalization, normalization_layer
 
 if TYPE_CHECKING:
@@ -154,26 +154,21 @@ class BatchEffects(nn.Module):
         if levels is None:
             return h
         levels = as_levels(levels, len(self.slopes))
-        rows = [_rows(*of_factor) for of_factor in zip(levels.T, self.trained, strict=True)]
-        slopes, shifts = (self._of(tables, rows) for tables in (self.slopes, self.shifts))
-        return rescaled(h, slopes, shifts)
+        return h * (1 + self._of(self.slopes, levels)) + self._of(self.shifts, levels)
 
-    def _of(self, tables: Iterable[Tensor], rows: Iterable[Tensor]) -> Tensor:
+    def _of(self, tables: Iterable[Tensor], levels: Tensor) -> Tensor:
         """Effects of the levels of each cell, summed over factors."""
-        return reduce(add, map(_effects_of_factor, tables, rows, self.trained))
+        return reduce(add, map(_effects_of_factor, tables, levels.T, self.trained))
 
 
-def _rows(level: Tensor, trained: Tensor) -> Tensor:
-    """Row in which each cell looks its effects up; those without effects the one after all."""
-    known = F.pad(trained, (0, 1))[level.clamp(-1, len(trained))]
-    return torch.where(known, level, len(trained))
-
-
-def _effects_of_factor(table: Tensor, rows: Tensor, trained: Tensor) -> Tensor:
+def _effects_of_factor(table: Tensor, level: Tensor, trained: Tensor) -> Tensor:
     """Effects of each cell's level, which sum to zero over the levels that are trained."""
+    in_table = (level >= 0) & (level < len(table))
+    level = level.clamp(0, len(table) - 1)
+    known = in_table & trained[level]
     # Not table[trained].mean(0): a mask as an index makes a GPU wait.
     average = (trained / trained.sum()) @ table
-    return F.embedding(rows, with_zeros(table - average))
+    return F.embedding(level, table - average) * known[:, None]
 
 
 def _linear_layers(widths: Sequence[int]) -> Sequence[nn.Linear]:

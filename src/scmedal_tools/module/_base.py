@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, auto_move_data
-from torch.nn import functional as F
 
 from ._factor_levels import levels_of
 from ._likelihood import reconstruction_term
@@ -127,7 +126,7 @@ class MedalModule(BaseModuleClass):
         """Per-cell reconstruction term, and the mean squared error in squared input units."""
         x, x_hat = inference_outputs["x_scaled"], generative_outputs["x_hat"]
         per_cell = self.reconstruction(x, x_hat)
-        mse = F.mse_loss(x_hat.detach(), x) * self.scaler.scale.square()
+        mse = (x.detach() - x_hat.detach()).square().mean() * self.scaler.scale.square()
         return per_cell, {"mse": mse}
 
     @staticmethod

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from scvi import REGISTRY_KEYS
-from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,14 +44,3 @@ def as_levels(levels: Tensor, n_factors: int) -> Tensor:
             f"(n_cells, {n_factors}); {POPULATION_LEVEL} is the population."
         )
     return levels
-
-
-def with_zeros(table: Tensor) -> Tensor:
-    """Table with a last row of zeros, for levels that it does not have."""
-    return F.pad(table, (0, 0, 0, 1))
-
-
-def rescaled(h: Tensor, slopes: Tensor, shifts: Tensor) -> Tensor:
-    """``h * (1 + slopes) + shifts``, of which the slopes are overwritten."""
-    # In place: making new arrays of cells x genes takes longer than the sums.
-    return (h * slopes.add_(1)).add_(shifts)

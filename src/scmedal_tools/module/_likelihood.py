@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +21,7 @@ class MeanSquaredError(nn.Module):
 
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Return a value for each cell, of shape ``(n_cells,)``."""
-        return squared_errors(x, x_hat).mean(1)
+        return (x - x_hat).square().mean(1)
 
 
 class GaussianNoise(nn.Module):
@@ -46,15 +45,7 @@ class GaussianNoise(nn.Module):
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Return a value for each cell, of shape ``(n_cells,)``."""
         log_sd = self.log_sd.clamp_min(MIN_LOG_SD)
-        squares, weight = squared_errors(x, x_hat), 0.5 * torch.exp(-2 * log_sd)
-        if len(log_sd) == 1:
-            return squares.sum(1) * weight + x.shape[1] * log_sd
-        return (squares * weight).sum(1) + log_sd.sum()
-
-
-def squared_errors(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Squared errors of each cell and gene; its derivative is in one pass over them."""
-    return F.mse_loss(x_hat, x, reduction="none")
+        return ((x - x_hat).square() * (0.5 * torch.exp(-2 * log_sd)) + log_sd).sum(1)
 
 
 def reconstruction_term(likelihood: Likelihood, n_genes: int) -> nn.Module:

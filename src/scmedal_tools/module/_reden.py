@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from scmedal_tools._gene_model import effects_of
 
-from ._factor_levels import as_levels, rescaled, with_zeros
+from ._factor_levels import as_levels
 from ._layers import Normalization, normalization_layer
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class RandomEffects(nn.Module):
     @torch.no_grad()
     def set_posterior_sd(self, sd: Tensor, batches: slice = slice(None)) -> None:
         """Give the posteriors of some batches these standard deviations."""
-        above = (sd - MIN_POSTERIOR_SD).clamp_min_(MIN_POSTERIOR_SD)
-        self.rho[batches] = above.expm1_().log_()
+        self.rho[batches] = (sd - MIN_POSTERIOR_SD).clamp_min(MIN_POSTERIOR_SD).expm1().log()
 
     @property
     def prior_sd(self) -> Tensor:
@@ -141,17 +140,14 @@ class RandomEffects(nn.Module):
             table = self.draw() if sample else self.loc
         if units is not None:
             return effects_of(table, level, units=units)
-        # Levels without effects look up a last row.
-        level = torch.where((level >= 0) & (level < len(table)), level, len(table))
-        effects = F.embedding(level, with_zeros(table))
+        effects = F.embedding(level.clamp(0, len(table) - 1), table)
         if self.averages_squares and effects.requires_grad:
             effects.register_hook(self._average_squares)
-        return effects
+        return effects * ((level >= 0) & (level < len(table)))[:, None]
 
     def _average_squares(self, gradient: Tensor) -> None:
         # The loss is a mean over the minibatch's cells.
-        norm = len(gradient) * torch.linalg.vector_norm(gradient)
-        self.mean_square = norm.square() / gradient.numel()
+        self.mean_square = (len(gradient) * gradient).square().mean()
 
     @torch.no_grad()
     def centre(self) -> Tensor:
@@ -162,20 +158,18 @@ class RandomEffects(nn.Module):
         :math:`\sum_k m_k / \sum_k \gamma_k`, of which each mean contains the share
         :math:`\gamma_k`. The means left sum to zero.
         """
-        of_prior = self.posterior_sd.div_(self.prior_sd).square_()
-        of_data = of_prior.neg_().add_(1).clamp_min_(0)
+        of_data = (1 - (self.posterior_sd / self.prior_sd).square()).clamp_min(0)
         # The means of a batch without training cells have never moved.
-        of_data.mul_(self.loc.abs().amax(1, keepdim=True) > 0)
+        of_data = of_data * self.loc.any(1, keepdim=True)
         common = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
         common = common.clamp(-MAX_CENTRING, MAX_CENTRING)
-        self.loc.sub_(of_data.mul_(common))
+        self.loc.sub_(of_data * common)
         return common
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""
-        prior_sd, ratio = self.prior_sd, self.posterior_sd / self.prior_sd
-        squares = ratio.square().sum() + self.loc.square().sum() / prior_sd.square()
-        return 0.5 * (squares - ratio.numel()) - ratio.log().sum()
+        ratio = self.posterior_sd / self.prior_sd
+        return (0.5 * (ratio**2 + (self.loc / self.prior_sd) ** 2 - 1) - ratio.log()).sum()
 
     def kl_of_draw(self, noise: Tensor | None = None) -> Tensor:
         """Estimate of :meth:`kl` from a single draw, as the paper's preset uses it."""
@@ -306,7 +300,7 @@ class RedenBlock(nn.Module):
                 for factor, pair in enumerate(pairs)
             ]
             slope, bias = (reduce(add, of_kind) for of_kind in zip(*effects, strict=True))
-            h = rescaled(h, slope, bias)
+            h = h * (1 + slope) + bias
         return self.activation(h)
 
     @property

@@ -49,7 +49,7 @@ class ExpressionScaler(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale ``(n_cells, n_genes)`` expression, which may arrive sparse."""
         x = x if x.layout == torch.strided else x.to_dense()
-        return (x - self.shift).div_(self.scale)
+        return (x - self.shift) / self.scale
 
     def inverse(self, scaled: Tensor, genes: Tensor | None = None) -> Tensor:
         """Return scaled expression, of some genes or all, to the units of the input."""

@@ -94,23 +94,20 @@ class NaturalGradient(torch.optim.Optimizer):
         for table in self.tables:
             by_loc, by_rho = table.loc.grad, table.rho.grad
             if by_loc is not None and by_rho is not None:
-                sd = self._move_posterior(table, by_loc, by_rho)
+                self._move_posterior(table, by_loc, by_rho)
                 self._follow_squares(table)
                 if table.log_prior_sd.requires_grad:
-                    sd = self._move_prior(table, sd)
-                table.set_posterior_sd(sd, table.learned)
+                    self._move_prior(table)
         return loss
 
-    # With many batches the tables are as large as a minibatch: in place, and no passes in vain.
-    def _move_posterior(self, table: RandomEffects, by_loc: Tensor, by_rho: Tensor) -> Tensor:
-        """Move the means, and give the standard deviations to which the posteriors move."""
-        learned, rate = table.learned, self.param_groups[0]["lr"] * self.n_obs
-        sd, rho = table.posterior_sd[learned], table.rho[learned]
-        change = sd.square().mul_(by_loc[learned]).mul_(rate)
-        table.loc[learned].sub_(change.clamp_(-sd, sd))
-        by_log_sd = (by_rho[learned] * sd).div_(torch.sigmoid(rho))
-        change = by_log_sd.mul_(-0.5 * rate).clamp_(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
-        return sd.mul_(change.exp_())
+    def _move_posterior(self, table: RandomEffects, by_loc: Tensor, by_rho: Tensor) -> None:
+        rate, learned = self.param_groups[0]["lr"], table.learned
+        sd = table.posterior_sd[learned]
+        change = rate * sd.square() * self.n_obs * by_loc[learned]
+        table.loc[learned] -= change.clamp(-sd, sd)
+        by_log_sd = self.n_obs * by_rho[learned] * sd / torch.sigmoid(table.rho[learned])
+        change = (0.5 * rate * by_log_sd).clamp(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
+        table.set_posterior_sd(sd * torch.exp(-change), learned)
 
     def _follow_squares(self, table: RandomEffects) -> None:
         if table.averages_squares and table.mean_square is not None:
@@ -120,14 +117,13 @@ class NaturalGradient(torch.optim.Optimizer):
             state["weight"] = state.get("weight", 0.0) * (1 - NEW) + NEW
             state["square"] = state.get("square", 0.0) * (1 - NEW) + NEW * square
 
-    def _move_prior(self, table: RandomEffects, sd: Tensor) -> Tensor:
-        """Move the scale of the prior, and give the standard deviations of the posteriors."""
+    def _move_prior(self, table: RandomEffects) -> None:
         if self.n_steps <= self.settle_after() or len(table.loc) < ENOUGH_BATCHES:
-            table.log_prior_sd.copy_(0.5 * best_prior_variance(table, sd).log())
-            return sd
+            table.log_prior_sd.copy_(0.5 * best_prior_variance(table).log())
+            return
         prior_precision = table.prior_sd.square().reciprocal()
-        precision = sd.square().reciprocal_()
-        of_data = (precision - prior_precision).clamp_min_(0)
+        precision = table.posterior_sd.square().reciprocal()
+        of_data = (precision - prior_precision).clamp_min(0)
         natural_mean = precision * table.loc
         state = self.state[table.loc]
         noise: Tensor | float = 1.0
@@ -140,21 +136,20 @@ class NaturalGradient(torch.optim.Optimizer):
         variance = variance.clamp_min(MIN_PRIOR_SD**2)
         table.log_prior_sd.copy_(0.5 * variance.log())
         # The data's part of the posteriors stays.
-        precision = of_data.add_(variance.reciprocal())
-        table.loc.copy_(natural_mean.div_(precision))
-        return precision.rsqrt_()
+        precision = of_data + variance.reciprocal()
+        table.set_posterior_sd(precision.rsqrt())
+        table.loc.copy_(natural_mean / precision)
 
 
-def best_prior_variance(table: RandomEffects, sd: Tensor) -> Tensor:
+def best_prior_variance(table: RandomEffects) -> Tensor:
     """Prior variance that minimises the divergence of the posterior from it.
 
-    ``sd`` are the standard deviations of the posterior.
     With fewer than five batches the missing ones count as if their effects had the starting scale:
     an inverse gamma prior on the variance, which holds it near the start.
     """
     n_batch = table.loc.shape[0]
     missing = max(0, ENOUGH_BATCHES - n_batch)
-    seen = (_sum_of_squares(table.loc) + _sum_of_squares(sd)) / sd.numel()
+    seen = (table.loc.square() + table.posterior_sd.square()).mean()
     return (n_batch * seen + missing * table.start.prior_sd**2) / (n_batch + missing)
 
 
@@ -180,13 +175,8 @@ def marginal_change(
     -------
     The change; not below that to a hundred-millionth of the variance.
     """
-    squared = precision.square()
-    marginal = (squared * variance).add_(noise * precision).clamp_min_(1e-12)
-    weight = (precision / marginal).square_()
-    information = squared.mul_(weight).sum().clamp_min(1e-12)
-    step = natural_mean.square().sub_(marginal).mul_(weight).sum() / information
+    marginal = (precision.square() * variance + noise * precision).clamp_min(1e-12)
+    weight = (precision / marginal).square()
+    information = (precision.square() * weight).sum().clamp_min(1e-12)
+    step = (weight * (natural_mean.square() - marginal)).sum() / information
     return torch.log((1 + step / variance).clamp_min(1e-8))
-
-
-def _sum_of_squares(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values).square()

@@ -155,9 +155,14 @@ class MedalTrainingPlan(TrainingPlan):
         """Optimisers of the autoencoder and, if there is one, Adam for the adversary."""
         optimizers = self._autoencoder_optimizers()
         if self.adversary is not None:
-            parameters = list(self.adversary.parameters())
-            adam = self._optimizer_creator_fn(torch.optim.Adam)
-            optimizers.append(adam([{"params": parameters, "lr": self.adversary_lr}]))
+            optimizers.append(
+                torch.optim.Adam(
+                    self.adversary.parameters(),
+                    lr=self.adversary_lr,
+                    eps=self.eps,
+                    weight_decay=self.weight_decay,
+                )
+            )
         return optimizers
 
     def _autoencoder_optimizers(self) -> list[torch.optim.Optimizer]:
