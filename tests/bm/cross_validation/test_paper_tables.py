@@ -166,9 +166,12 @@ class TestFiles:
     def test_latex_escapes_what_is_not_text(self, tables, tmp_path):
         write_tables(tables, tmp_path)
         text = (tmp_path / "classification_sex.tex").read_text()
-        assert r"50\%\_of" in text
-        assert r"\textbackslash new \& \{*a*\} \#1 \textasciitilde " in text
-        assert r"\$x\textasciicircum 2\$" in text
+        expected = (
+            r"50\%\_of\textbar{}\_C:\textbackslash{}new \& \{*a*\} \#1 \textasciitilde{}\$x"
+            r"\textasciicircum{}2\$ \textless{}b\textgreater{} `c` [d] \_\_init\_\_ \&amp;"
+        )
+        assert f"embedding & {expected} & " in text
+        assert r"95\% CI" in text
 
     @pytest.mark.parametrize("name", ["clustering", "classification_sex"])
     def test_every_latex_line_has_all_columns(self, tables, tmp_path, name):
@@ -178,15 +181,19 @@ class TestFiles:
         n_columns = 2 + tables[name].shape[1]
         assert lines[1] == rf"\begin{{tabular}}{{ll{'r' * (n_columns - 2)}}}"
         rows = [line for line in lines if line.endswith(r"\\")]
+        assert len(rows) == len(tables[name]) + tables[name].columns.nlevels
         for row in rows:
             cells = row.replace(r"\&", "").removesuffix(r"\\").split(" & ")
             assert sum(width(cell) for cell in cells) == n_columns
+        assert rows[0].count("multicolumn") == 2
+        assert sum(line == r"\midrule" for line in lines) == (3 if name != "clustering" else 2)
 
     def test_latex_numbers_are_under_their_heads(self, tables, tmp_path):
         write_tables(tables, tmp_path)
         text = (tmp_path / "clustering.tex").read_text()
         heads = [line for line in text.splitlines() if "multicolumn" in line]
         assert heads[0].index("{batch}") < heads[0].index("{cell type}")
+        assert r"\cmidrule(lr){3-11}\cmidrule(lr){12-20}" in text
         values = [float(cell.replace("$-$", "-")) for cell in body(text)[1][2:]]
         np.testing.assert_allclose(values, tables["clustering"].iloc[1], atol=0.00501)
 

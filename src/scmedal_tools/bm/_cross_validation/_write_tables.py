@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 
 # The paper's two, but silhouettes near 0 differ in the third.
 DIGITS: Final = {"ASW": 3}
+IN_LATEX: Final = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+    }
+)
 # Underscores within a word mean nothing in Markdown, and are more easily read as they are.
 OF_MARKDOWN: Final = re.compile(r"[\\`*|<\[\]~&]|(?<![^\W_])_|_(?![^\W_])")
 
@@ -87,23 +99,48 @@ def text_rows(table: pd.DataFrame) -> list[list[str]]:
 
 def latex(table: pd.DataFrame) -> str:
     """LaTeX tabular of booktabs, with the mean and the limits in columns of their own."""
-    styler = table.style.format_index(escape="latex").format_index(escape="latex", axis=1)
-    for digits, columns in _columns_by_digits(table).items():
-        show = partial(_number, digits=digits)
-        styler = styler.format(lambda v, show=show: show(v).replace("-", "$-$"), subset=columns)
-    tabular = styler.to_latex(hrules=True, multicol_align="c", sparse_index=False)
-    return f"% {' '.join(table.attrs['caption'].split())}\n{tabular}"
+    n_names, groups = table.index.nlevels, _groups(table)
+    lines = [
+        f"% {' '.join(table.attrs['caption'].split())}",
+        rf"\begin{{tabular}}{{{'l' * n_names}{'rrr' * len(groups)}}}",
+        r"\toprule",
+        *_latex_header(table),
+    ]
+    kind_before = None
+    for names, row in table.iterrows():
+        # A line above the controls, and above chance; not between joint and other embeddings.
+        section = names[0] if names[0] in ("control", "chance") else ""
+        if section != kind_before:
+            lines.append(r"\midrule")
+        kind_before = section
+        numbers = [text.replace("-", "$-$") for texts in _numbers(row, groups) for text in texts]
+        lines.append(_latex_row([*map(in_latex, names), *numbers]))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _columns_by_digits(table: pd.DataFrame) -> dict[int, list[tuple[str, ...]]]:
-    columns: dict[int, list[tuple[str, ...]]] = {}
-    for column in table.columns:
-        columns.setdefault(DIGITS.get(column[-2], 2), []).append(column)
-    return columns
+def in_latex(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return " ".join(str(text).translate(IN_LATEX).split())
 
 
 def _in_markdown(text: str) -> str:
     return OF_MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
+
+
+def _latex_header(table: pd.DataFrame) -> list[str]:
+    columns, n_names = list(table.columns), table.index.nlevels
+    lines = []
+    for level in range(1, table.columns.nlevels):
+        spans = [
+            (key[-1], len([*group]))
+            for key, group in groupby(columns, key=lambda column: column[:level])
+        ]
+        titles = [rf"\multicolumn{{{n}}}{{c}}{{{in_latex(name)}}}" for name, n in spans]
+        bounds = pairwise(accumulate((n for _, n in spans), initial=n_names))
+        rules = [rf"\cmidrule(lr){{{start + 1}-{end}}}" for start, end in bounds]
+        lines += [_latex_row([""] * n_names + titles), "".join(rules)]
+    titles = ["mean", r"\multicolumn{2}{c}{95\% CI}"] * len(_groups(table))
+    return [*lines, _latex_row([*map(in_latex, table.index.names), *titles])]
 
 
 def _groups(table: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -114,12 +151,9 @@ def _groups(table: pd.DataFrame) -> list[tuple[str, ...]]:
 def _numbers(row: pd.Series, groups: list[tuple[str, ...]]) -> Iterator[list[str]]:
     """Mean and limits of each group, as text."""
     for group, values in zip(groups, row.to_numpy().reshape(-1, 3), strict=True):
-        yield [_number(value, DIGITS.get(group[-1], 2)) for value in values]
-
-
-def _number(value: float, digits: int) -> str:
-    # Adding 0 takes the sign from a zero.
-    return "" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
+        digits = DIGITS.get(group[-1], 2)
+        # Adding 0 takes the sign from a zero.
+        yield ["" if np.isnan(v) else f"{round(v, digits) + 0.0:.{digits}f}" for v in values]
 
 
 def _with_limits(mean: str, lower: str, upper: str) -> str:
@@ -128,3 +162,7 @@ def _with_limits(mean: str, lower: str, upper: str) -> str:
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _latex_row(cells: list[str]) -> str:
+    return rf"{' & '.join(cells)} \\"
