@@ -99,6 +99,12 @@ class TestGenes:
     def test_their_columns_agree(self, table):
         assert_consistent(table)
 
+    def test_the_sign_of_a_large_effect_is_sure(self, table):
+        sure = table["z"].abs() > 3
+        assert sure.any()
+        assert (table.loc[sure, "lfsr"] < 0.02).all()
+        assert (table.loc[sure, "p_nonzero"] > 0.98).all()
+
     def test_of_some_cells(self, re, table):
         some = re.get_batch_effects(n_samples=2, n_cells=30)
         other = re.get_batch_effects(n_samples=2, n_cells=30, seed=1)

@@ -106,10 +106,8 @@ class TestPrior:
         first, second, other = (
             x.ravel() for x in (of_donors[0][:, 0], of_donors[0][:, 1], of_donors[1][:, 0])
         )
-        alike = np.corrcoef(first, second)[0, 1]
-        assert alike > 0.4
-        # What they share are the fixed effects, drawn once for all batches.
-        assert abs(np.corrcoef(first, other)[0, 1]) < alike / 2
+        assert np.corrcoef(first, second)[0, 1] > 0.4
+        assert abs(np.corrcoef(first, other)[0, 1]) < 0.2
 
     def test_draws_of_a_table_have_the_priors_scale(self, re):
         table = re.module.effect_tables["bottleneck.bias"]
