@@ -9,6 +9,9 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from scmedal_tools._data import random_cells, slots
+from scmedal_tools.model import COLLAPSED
+from scmedal_tools.tl import held_back_cells
+from scmedal_tools.train import ENOUGH_BATCHES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +24,9 @@ if TYPE_CHECKING:
     from ._job import Job
 
 N_CELLS, N_NEIGHBOURS = 3_000, 15
-# A wrong batch that raises the error by less than this makes no difference to RE.
-ALIVE = 1.002
 LEVEL = 0.05
 N_STRONGEST = 3
 Z_90 = 1.645
-FEW_BATCHES = 5
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,17 @@ def _chance(batch: np.ndarray, types: np.ndarray) -> float:
 
 
 def _use_of_the_batch(run: Trained) -> str:
-    name, gap = run.job.batch_key, run.models["re"].get_swap_gap()
-    if gap < ALIVE:
+    """Of cells that RE was not fitted to."""
+    name, re = run.job.batch_key, run.models["re"]
+    gap = re.get_swap_gap(indices=held_back_cells(re))
+    if gap < COLLAPSED:
         return (
             f"Random effects: decoding cells as of another {name} makes no difference. Either a "
             f"{name} changes nothing, or training was too short: do not interpret the effects."
         )
     return (
-        f"Random effects: decoding cells as of another {name} raises the reconstruction error by "
-        f"{gap - 1:.1%}, so RE uses the {name}."
+        f"Random effects: decoding held-out cells as of another {name} raises the "
+        f"reconstruction error by {gap - 1:.1%}, so RE uses the {name}."
     )
 
 
@@ -135,7 +137,7 @@ def _strongest(run: Trained) -> Iterator[str]:
 def _limits(run: Trained) -> Iterator[str]:
     """What the design of the study leaves open."""
     name, n = run.job.batch_key, len(run.models["re"].batch_names)
-    if n < FEW_BATCHES:
+    if n < ENOUGH_BATCHES:
         yield (
             f"There are only {n} batches: the effects describe these, and say little about how "
             "much batches vary in general."

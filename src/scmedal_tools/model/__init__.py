@@ -12,6 +12,7 @@ from ._counterfactual import summarise as summarise
 from ._fe import SCMEDAL_FE
 from ._fec import SCMEDAL_FEC
 from ._inference import UNTRAINED as UNTRAINED
+from ._re import COLLAPSED as COLLAPSED
 from ._re import SCMEDAL_RE
 from ._swap import ExpressionBlock as ExpressionBlock
 from ._swap import Swap as Swap
