@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _assign_adata_uuid, _check_if_view
+from scvi.model._utils import parse_device_args
 
 if TYPE_CHECKING:
+    import torch
     from anndata import AnnData
     from mudata import MuData
     from scvi.data import AnnDataManager
     from scvi.model.base import BaseModelClass
 
-__all__ = ["copy_if_view", "given_settings", "registered_manager", "renew_identifier"]
+__all__ = [
+    "copy_if_view",
+    "device_of",
+    "given_settings",
+    "registered_manager",
+    "renew_identifier",
+]
 
 
 def given_settings(config: Any) -> dict[str, Any]:
@@ -43,3 +51,10 @@ def registered_manager(model: BaseModelClass, adata: AnnData | MuData) -> AnnDat
     """Registration with a model of the data that have this identifier, if there is one."""
     managers: dict[Any, AnnDataManager] = type(model)._per_instance_manager_store.get(model.id, {})
     return managers.get(adata.uns.get(_SCVI_UUID_KEY))
+
+
+def device_of(accelerator: str, device: int | str) -> torch.device:
+    """Single device that scvi-tools means by its arguments."""
+    return parse_device_args(
+        accelerator, device, return_device="torch", validate_single_device=True
+    )[2]

@@ -1,5 +1,8 @@
 """Solution for known variances, against the model of all groups at once in dense matrices."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +136,32 @@ def test_draws_have_the_same_moments(solved):
     tolerance = 0.03 * max(largest, 1e-9) ** 0.5
     np.testing.assert_allclose(draws.mean(1), dense.loc, atol=tolerance)
     np.testing.assert_allclose(np.cov(draws), dense.covariance, atol=0.04 * largest + 1e-12)
+
+
+def test_is_the_mixed_model_of_lme4():
+    """At its variances, with empty groups and a batch without cells: see tests/lme4/fit.R."""
+    fits = json.loads((Path(__file__).parents[1] / "lme4" / "fits.json").read_text())["crossed"]
+    j = np.arange(200)
+    batch = j % 7
+    state = (j // 7 + (j % 3) * batch) % 3
+    x = state + 0.8 * sines(batch + 5, 1) + 0.6 * sines(batch + 7 * state + 5, 2)
+    x = x + 0.9 * sines(j + 5, 3)
+    kept = ~((batch == 2) & (state == 1))
+    sizes, sums = np.zeros((2, 7, 3))
+    np.add.at(sizes, (batch[kept], state[kept]), 1)
+    np.add.at(sums, (batch[kept], state[kept]), x[kept])
+    of_batch, of_state, residual = fits["variances"]
+    means = torch.from_numpy(sums / np.maximum(sizes, 1) / np.sqrt(residual))[:, :, None]
+    covariance = (of_batch + of_state * torch.eye(3, dtype=torch.double)) / residual
+    equations = MixedEquations(torch.from_numpy(sizes), covariance)
+    fixed = equations.fixed(means)
+    root = np.sqrt(residual)
+    np.testing.assert_allclose(root * fixed[:, 0], fits["coefficients"], rtol=1e-5)
+    se = equations.fixed_covariance.diagonal().sqrt()
+    np.testing.assert_allclose(root * se, fits["se"], rtol=1e-5)
+    effects = equations.effects(means, fixed)[:, :, 0].reshape(-1)
+    np.testing.assert_allclose(root * effects, fits["effects"], atol=1e-6)
+
+
+def sines(i, k):
+    return np.sin(91.7 * i + 13.1 * k * i**1.3)

@@ -35,6 +35,15 @@ def test_sums(cells, given, monkeypatch):
     assert sums.n_cells[3] == 0
 
 
+def test_cells_of_no_group_are_left_out(cells):
+    counts, group = cells
+    some = np.where(group == 1, -1, group)
+    found, expected = sum_counts(counts, some, 3), sum_counts(counts, group, 3)
+    for name in ("counts", "totals", "n_cells", "squares"):
+        np.testing.assert_allclose(getattr(found, name)[[0, 2]], getattr(expected, name)[[0, 2]])
+        assert not getattr(found, name)[1].any()
+
+
 def test_totals_that_are_given(cells):
     counts, group = cells
     totals = 3 * counts.sum(1)

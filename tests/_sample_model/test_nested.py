@@ -1,6 +1,9 @@
-"""The solution for known variances, against dense matrices and against statsmodels."""
+"""The solution for known variances, against dense matrices, statsmodels and lme4."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -71,3 +74,28 @@ def test_is_the_mixed_model_of_statsmodels(data):
     np.testing.assert_allclose(donors, expected, rtol=1e-3)
     for factor in (0.8, 1.25):
         assert model.solve((0.6 * residual, factor * of_donor)).evidence < solved.evidence
+
+
+def test_is_the_mixed_model_of_lme4():
+    """At its variances, with rows in samples in donors, as tests/lme4/fit.R fitted it."""
+    fits = json.loads((Path(__file__).parents[1] / "lme4" / "fits.json").read_text())["nested"]
+    i = np.arange(60.0)
+    sample = i // 3
+    donor = sample // 2
+    treated, age = sample % 2, sines(donor + 1, 1)
+    response = 0.6 * treated + 0.3 * age + 0.9 * sines(donor + 2, 2)
+    response += 0.7 * sines(sample + 2, 3) + 0.8 * sines(i + 3, 4)
+    of_sample, of_donor, residual = fits["variances"]
+    noise = residual / (1 + i[:, None] % 4)
+    design = np.column_stack([np.ones(60), treated, age])
+    model = NestedModel(response[:, None], noise, design, [sample, donor])
+    variances = (0.0, of_sample, of_donor)
+    solved = model.solve(variances)
+    np.testing.assert_allclose(solved.coefficients[0], fits["coefficients"], rtol=1e-5)
+    np.testing.assert_allclose(np.sqrt(np.diag(solved.covariance[0])), fits["se"], rtol=1e-6)
+    effects = model.effects(variances, solved.coefficients)[:, 0]
+    np.testing.assert_allclose(effects, fits["effects"], atol=1e-6)
+
+
+def sines(i, k):
+    return np.sin(91.7 * i + 13.1 * k * i**1.3)

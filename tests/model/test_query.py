@@ -225,3 +225,11 @@ class TestDefaultPreset:
         query = SCMEDAL_RE.load_query_data(new_cells, reference)
         with pytest.raises(ValueError, match="weight_decay would move"):
             query.train(plan_kwargs={"weight_decay": 1e-3}, **QUICK)
+
+
+def test_the_device_is_that_of_scvi_tools(both, new_cells):
+    reference = both("default").reference
+    query = SCMEDAL_RE.load_query_data(new_cells, reference, accelerator="cpu", device=1)
+    assert query.device == torch.device("cpu")
+    with pytest.raises(ValueError, match="Only a single device"):
+        SCMEDAL_RE.load_query_data(new_cells, reference, accelerator="cpu", device="0,1")

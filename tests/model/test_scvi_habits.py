@@ -5,9 +5,11 @@ from inspect import signature
 import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from lightning.pytorch.callbacks import EarlyStopping
+from scvi.hub import HubMetadata, HubModel
 from scvi.model.base import UnsupervisedTrainingMixin
-from scvi.train import TrainerConfig, TrainingPlanConfig
+from scvi.train import ScibCallback, TrainerConfig, TrainingPlanConfig
 
 from scmedal_tools.model import SCMEDAL_RE
 
@@ -81,3 +83,29 @@ class TestTrain:
         assert model.trainer.max_epochs == 2
         assert model.trainer.lightning_module.lr == 5e-4
         assert model.trainer.lightning_module.eps == 1e-5
+
+    def test_tuning_by_scib_metrics_finds_latents_batches_and_types(self, build, labelled):
+        model = build("SCMEDAL_FE", labelled.copy(), {"labels_key": "partly_labelled"})
+        callback = ScibCallback()
+        model.train(1, "cpu", callbacks=[callback], batch_size=64, enable_progress_bar=False)
+        kept = callback.pl_module._validation_epoch_outputs
+        held_back = model.validation_indices
+        latent = model.get_latent_representation(indices=held_back)
+        np.testing.assert_allclose(kept["z"], latent, atol=1e-5)
+        codes = {
+            "batch": labelled.obs["donor"].astype("category").cat.codes,
+            "labels": model.adata.obs["_scvi_labels"],
+        }
+        for name, expected in codes.items():
+            np.testing.assert_array_equal(kept[name], expected.to_numpy()[held_back])
+
+
+def test_a_model_for_the_hub_of_scvi_tools(re, tmp_path, fresh):
+    folder = str(tmp_path / "model")
+    re.save(folder)
+    metadata = HubMetadata.from_dir(folder, "0.12", model_parent_module="scmedal_tools.model")
+    hub = HubModel(folder, metadata=metadata, model_card=ModelCard("A model."))
+    hub.load_model(fresh, accelerator="cpu")
+    np.testing.assert_array_equal(
+        hub.model.get_latent_representation(), re.get_latent_representation(fresh)
+    )

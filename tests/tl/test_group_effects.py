@@ -210,6 +210,45 @@ class TestStates:
         assert "rare" not in set(table["state"])
         assert of(table, UP, "T")["n_donors"] == 8
 
+    @pytest.fixture(scope="class")
+    def doses(self):
+        """Three doses; donors with the highest have no T cells."""
+        adata = study(n_donors=12)
+        dose = np.array(["none", "low", "high"])[adata.obs["donor"].str[1:].astype(int) % 3]
+        adata.obs["dose"] = pd.Categorical(dose, ["none", "low", "high"])
+        return adata[(dose != "high") | (adata.obs["cell_type"] == "B")].copy()
+
+    def test_without_a_group_tell_of_the_others(self, doses):
+        with pytest.warns(UserWarning, match=r"in T \(dose\[T.high\]\): nothing is tested"):
+            table = effects(doses, "~ dose", labels_key="cell_type").table
+        tested = table.groupby("state")["contrast"].unique().map(set)
+        assert tested["T"] == {"dose[T.low]"}
+        assert tested["B"] == tested["overall"] == {"dose[T.low]", "dose[T.high]"}
+        of_t = table[table["state"] == "T"]
+        alone = doses[(doses.obs["cell_type"] == "T") & (doses.obs["dose"] != "high")].copy()
+        expected = effects(alone, "~ dose").table
+        for column in ("log_fc", "se", "p_value", "n_donors", "depth_ratio"):
+            np.testing.assert_allclose(of_t[column], expected[column], rtol=1e-6)
+
+    def test_without_a_group_tell_of_the_others_in_pydeseq2_too(self, doses):
+        pytest.importorskip("pydeseq2")
+        some = doses[:, :40].copy()
+        with pytest.warns(UserWarning, match="nothing is tested"):
+            table = smt.tl.pseudobulk_de(some, "~ dose", "donor", labels_key="cell_type")
+        alone = some[(some.obs["cell_type"] == "T") & (some.obs["dose"] != "high")].copy()
+        expected = smt.tl.pseudobulk_de(alone, "~ dose", "donor")
+        of_t = table[table["state"] == "T"]
+        np.testing.assert_allclose(of_t["log_fc"], expected["log_fc"], rtol=1e-4)
+
+    def test_overall_counts_those_in_which_a_gene_is_measured(self):
+        adata = study()
+        of_t = (adata.obs["cell_type"] == "T").to_numpy()
+        adata.X[of_t, 5] = 0
+        overall = effects(adata, labels_key="cell_type").table.query("state == 'overall'")
+        n_cells = overall.set_index("variable")["n_cells"]
+        assert n_cells["g005"] == (~of_t).sum()
+        assert n_cells["g000"] == adata.n_obs
+
     def test_of_a_model(self, cells, fit):
         model = fit("SCMEDAL_RE", cells.copy(), model={"n_states": 3})
         found = effects(cells.copy(), layer="counts", model=model, min_cells=3, min_counts=0.5)

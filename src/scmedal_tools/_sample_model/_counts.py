@@ -103,7 +103,7 @@ def sum_counts(
     counts
         Cells x genes, dense, sparse or backed.
     group
-        Group of each cell.
+        Group of each cell, -1 for none.
     n_groups
         Number of groups, with those without cells.
     totals
@@ -115,14 +115,16 @@ def sum_counts(
         cells = slice(start, start + CELLS_AT_ONCE)
         x = sparse.csr_array(counts[cells], dtype=float)
         total = x.sum(1) if totals is None else totals[cells]
-        n = len(total)
-        membership = sparse.csr_array((np.ones(n), (group[cells], np.arange(n))), (n_groups, n))
+        member = np.flatnonzero(group[cells] >= 0)
+        membership = sparse.csr_array(
+            (np.ones(len(member)), (group[cells][member], member)), (n_groups, len(total))
+        )
         y += membership @ x
         y_squared += membership @ x.power(2)
         y_total += membership @ (sparse.diags_array(total) @ x)
         of_groups += membership @ total
         squares_of_totals += membership @ total**2
-    n_cells = np.bincount(group, minlength=n_groups)
+    n_cells = np.bincount(group[group >= 0], minlength=n_groups)
     share = y / np.maximum(of_groups, 1)[:, None]
     squares = y_squared - 2 * share * y_total + share**2 * squares_of_totals[:, None]
     squares *= (n_cells / np.maximum(n_cells - 1, 1))[:, None]

@@ -11,6 +11,7 @@ from scipy import stats
 
 from scmedal_tools._gene_model import posterior_over_genes
 
+from ._full_rank import full_rank
 from ._nested import NestedModel
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Estimates:
     """Genes x points x rows of the contrast."""
     covariances: np.ndarray
     """Genes x points x rows x rows."""
+
+    def of_genes(self, genes: np.ndarray) -> Estimates:
+        """Those of some genes."""
+        return Estimates(self.probabilities[genes], self.values[genes], self.covariances[genes])
 
     @property
     def mean(self) -> np.ndarray:
@@ -128,17 +133,19 @@ def fit_samples(
     response
         Values and their sampling variances, rows x genes.
     design
-        Rows x coefficients, of full rank.
+        Rows x coefficients. Some of them may be the same in all rows, or a combination of others.
     levels
         For each level of nesting, the finest first, the unit of every row.
     contrasts
-        Each rows of the contrast x coefficients.
+        Each rows of the contrast x coefficients; estimable.
 
     References
     ----------
     Patterson and Thompson, Biometrika 1971; Kiefer and Wolfowitz, Annals of Mathematical
     Statistics 1956; Smyth, Statistical Applications in Genetics 2004 (what the prior is for).
     """
+    columns, of_all = full_rank(design)
+    design, contrasts = design[:, columns], [weights @ of_all for weights in contrasts]
     grid = variances(1 + len(levels))
     n_genes = response.values.shape[1]
     blocks = [slice(i, i + GENES_AT_ONCE) for i in range(0, n_genes, GENES_AT_ONCE)]

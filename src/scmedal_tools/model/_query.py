@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from scmedal_tools._compat import device_of
 from scmedal_tools.train import QueryTrainingPlan, RETrainingPlan
 
 from ._base import MedalModel
@@ -83,7 +84,14 @@ class QueryMixin(MedalModel):
         return None
 
     @classmethod
-    def load_query_data(cls, adata: AnnData, reference_model: str | Path | Self) -> Self:
+    def load_query_data(
+        cls,
+        adata: AnnData,
+        reference_model: str | Path | Self,
+        *,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+    ) -> Self:
         """Add the new batches of some cells to a trained model.
 
         Training the result learns the random effects of the new batches, and nothing else: all
@@ -97,6 +105,9 @@ class QueryMixin(MedalModel):
             levels of further factors). Registered as :meth:`setup_anndata` does.
         reference_model
             Trained model, or the folder that it was saved in.
+        accelerator, device
+            Where the result lives, as in :meth:`scvi.model.SCVI.load_query_data`: a GPU if there
+            is one.
 
         Returns
         -------
@@ -148,7 +159,7 @@ class QueryMixin(MedalModel):
         model = cls(adata, n_new=n_new, **arguments)
         _copy_state(reference.module, model.module)
         model.module.start_new_levels()
-        model.to_device(reference.device)
+        model.to_device(device_of(accelerator, device))
         model.module.eval()
         return model
 

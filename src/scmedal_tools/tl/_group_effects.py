@@ -20,7 +20,7 @@ from ._sample_sums import labels_of, merge_states, sample_sums
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scmedal_tools._sample_model import SampleFit
+    from scmedal_tools._sample_model import Estimates, SampleFit
     from scmedal_tools.model import SCMEDAL_RE
 
     from ._sample_design import Contrast, SampleDesign
@@ -122,7 +122,8 @@ def group_effects(
           genes of a state.
         - ``lfsr``: local false sign rate, the probability that the effect has not the sign that it
           seems to have.
-        - ``n_donors``, ``n_samples`` and ``n_cells`` it rests on.
+        - ``n_donors``, ``n_samples`` and ``n_cells`` it rests on: those of the state, and
+          *overall* those of all states in which the gene is measured.
         - ``depth_ratio``: factor by which the counts of a cell differ with the contrast; for a
           number, over its range.
 
@@ -142,8 +143,8 @@ def group_effects(
     Warns
     -----
     UserWarning
-        For states that have too few samples, and where cells differ in depth more than twofold
-        with the contrast.
+        For states that have too few samples, or none of something that a contrast compares, which
+        is left out there; and where cells differ in depth more than twofold with the contrast.
 
     Notes
     -----
@@ -184,7 +185,7 @@ def group_effects(
     labels = labels_of(adata, labels_key, model)
     states = sample_sums(adata, design, labels, layer, size_factor_key, min_cells, min_counts)
     fitted = [_fitted(state, design) for state in states]
-    tables = [table for state in fitted for table in _tables(design, *state)]
+    tables = [table for part in fitted for table in _tables(part, design)]
     if len(states) > 1:
         tables += _overall(fitted, design)
     table = pd.concat(tables, ignore_index=True)
@@ -202,8 +203,17 @@ def _fitted(state: StateSums, design: SampleDesign) -> _Fitted:
     response = state.sums.response(state.sums.sizes())
     matrix = design.matrix.to_numpy()[state.sample]
     levels = [design.donor[state.sample]] if design.has_repeats(state.sample) else []
-    contrasts = list(design.contrasts.values())
+    contrasts = list(state.contrasts.values())
     return _Fitted(state, response, fit_samples(response, matrix, levels, contrasts))
+
+
+def _tables(part: _Fitted, design: SampleDesign) -> list[pd.DataFrame]:
+    """A table for each contrast in a state."""
+    state = part.state
+    return [
+        _table(state.name, name, state.genes, found, design, state.numbers(design, weights))
+        for (name, weights), found in zip(state.contrasts.items(), part.fit.contrasts, strict=True)
+    ]
 
 
 def _overall(fitted: list[_Fitted], design: SampleDesign) -> list[pd.DataFrame]:
@@ -226,42 +236,60 @@ def _overall(fitted: list[_Fitted], design: SampleDesign) -> list[pd.DataFrame]:
     # Intercepts of all states but the first, which has that of the formula.
     intercepts = np.eye(len(fitted))[of_state][:, 1:]
     matrix = np.hstack([intercepts, design.matrix.to_numpy()[sample]])
-    contrasts = [
-        np.hstack([np.zeros((len(weights), intercepts.shape[1])), weights])
-        for weights in design.contrasts.values()
-    ]
+    names = [c for c in design.contrasts if any(c in part.state.contrasts for part in fitted)]
+    before = intercepts.shape[1]
+    contrasts = [np.pad(design.contrasts[name], ((0, 0), (before, 0))) for name in names]
     levels = [design.donor[sample]]
     if design.has_repeats(np.unique(sample)):
         levels.insert(0, sample)
     fit = fit_samples(response, matrix, levels, contrasts)
-    merged = merge_states([part.state for part in fitted], OVERALL, genes)
-    return _tables(design, merged, response, fit)
-
-
-def _tables(
-    design: SampleDesign, state: StateSums, response: Response, fit: SampleFit
-) -> list[pd.DataFrame]:
-    """A table for each contrast."""
-    tables, matrix = [], design.matrix.to_numpy()
-    for (name, weights), found in zip(design.contrasts.items(), fit.contrasts, strict=True):
-        single = len(weights) == 1
-        p_values = found.p_values()
-        tables.append(
-            pd.DataFrame(
-                {
-                    "variable": state.genes,
-                    "state": state.name,
-                    "contrast": name,
-                    "log_fc": found.mean / np.log(2) if single else np.nan,
-                    "se": found.sd / np.log(2) if single else np.nan,
-                    "p_value": p_values,
-                    "adj_p_value": stats.false_discovery_control(p_values),
-                    "lfsr": found.lfsr(extent(matrix, weights)[0]) if single else np.nan,
-                    **state.numbers(design, weights),
-                }
-            )
-        )
+    measured = np.array([genes.isin(part.state.genes) for part in fitted])
+    tables = []
+    for name, found in zip(names, fit.contrasts, strict=True):
+        in_state = np.array([name in part.state.contrasts for part in fitted])
+        tested = measured[in_state].any(0)
+        numbers = _numbers([part.state for part in fitted], measured[:, tested], design, name)
+        found = found.of_genes(tested)
+        tables.append(_table(OVERALL, name, genes[tested], found, design, numbers))
     return tables
+
+
+def _numbers(
+    states: list[StateSums], measured: np.ndarray, design: SampleDesign, contrast: str
+) -> dict[str, np.ndarray]:
+    """What a contrast of each gene rests on, by the states (rows) in which it is measured."""
+    kinds, of_genes = np.unique(measured, axis=1, return_inverse=True)
+    merged = [merge_states([s for s, there in zip(states, kind, strict=True) if there], OVERALL)
+              for kind in kinds.T]  # fmt: skip
+    table = pd.DataFrame([of.numbers(design, design.contrasts[contrast]) for of in merged])
+    return {name: table[name].to_numpy()[of_genes] for name in table}
+
+
+def _table(
+    state: str,
+    contrast: str,
+    genes: pd.Index,
+    found: Estimates,
+    design: SampleDesign,
+    numbers: Mapping[str, float | np.ndarray],
+) -> pd.DataFrame:
+    """Rows of the genes in a state."""
+    weights = design.contrasts[contrast]
+    single = len(weights) == 1
+    p_values = found.p_values()
+    return pd.DataFrame(
+        {
+            "variable": genes,
+            "state": state,
+            "contrast": contrast,
+            "log_fc": found.mean / np.log(2) if single else np.nan,
+            "se": found.sd / np.log(2) if single else np.nan,
+            "p_value": p_values,
+            "adj_p_value": stats.false_discovery_control(p_values),
+            "lfsr": found.lfsr(extent(design.matrix.to_numpy(), weights)[0]) if single else np.nan,
+            **numbers,
+        }
+    )
 
 
 def _samples(adata: AnnData, design: SampleDesign, fitted: list[_Fitted]) -> AnnData:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scmedal_tools._sample_model import full_rank
+
 from ._sample_design import sample_design
 from ._sample_sums import labels_of, sample_sums
 
@@ -113,11 +115,14 @@ def _tables(state: StateSums, design: SampleDesign) -> list[pd.DataFrame]:
     samples = design.samples.iloc[state.sample]
     counts = pd.DataFrame(state.sums.counts.astype(int), samples.index, state.genes)
     matrix = design.matrix.iloc[state.sample]
+    columns, of_all = full_rank(matrix.to_numpy())
+    matrix = matrix.iloc[:, columns]
     fitted = DeseqDataSet(counts=counts, metadata=samples, design=matrix, quiet=True, n_cpus=1)
     fitted.deseq2()
     tables = []
-    for name, weights in design.contrasts.items():
-        tested = DeseqStats(fitted, contrast=weights[0], independent_filter=False, quiet=True)
+    for name, weights in state.contrasts.items():
+        contrast = weights[0] @ of_all
+        tested = DeseqStats(fitted, contrast=contrast, independent_filter=False, quiet=True)
         tested.summary()
         found = tested.results_df
         p_values = found["pvalue"].to_numpy()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools._data import check_obs
+from scmedal_tools._sample_model import is_estimable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,19 +40,23 @@ class SampleDesign:
     has_donors: bool
     """Whether donors are in the formula."""
 
-    def supports(self, samples: np.ndarray) -> bool:
-        """Whether some of the samples suffice to estimate the coefficients and test the contrasts.
+    def testable(self, samples: np.ndarray) -> dict[str, np.ndarray]:
+        """Contrasts that some of the samples suffice to estimate and test.
 
-        What does not vary within donors has to leave a degree of freedom between them.
+        They need samples of all that is compared, and what does not vary within donors has to
+        leave a degree of freedom between them.
         """
         x, donor = self.matrix.to_numpy()[samples], self.donor[samples]
-        if len(x) - x.shape[1] < MIN_FREEDOM or np.linalg.matrix_rank(x) < x.shape[1]:
-            return False
+        if len(x) - np.linalg.matrix_rank(x) < MIN_FREEDOM:
+            return {}
         means = pd.DataFrame(x).groupby(donor).transform("mean").to_numpy()
         between = np.isclose(x, means).all(0)
-        if len(np.unique(donor)) > np.linalg.matrix_rank(x[:, between]):
-            return True
-        return not any(weights[:, between].any() for weights in self.contrasts.values())
+        has_freedom = len(np.unique(donor)) > np.linalg.matrix_rank(x[:, between])
+        return {
+            name: weights
+            for name, weights in self.contrasts.items()
+            if is_estimable(x, weights) and (has_freedom or not weights[:, between].any())
+        }
 
     def has_repeats(self, samples: np.ndarray) -> bool:
         """Whether a donor has several of these samples."""
@@ -119,7 +124,7 @@ def sample_design(
     donor = pd.factorize(samples[donor_key])[0]
     contrasts = _named(parsed, matrix, donor_key, contrast)
     design = SampleDesign(samples, matrix, of_cells, contrasts, donor, donor_key in variables)
-    if not design.supports(np.arange(len(samples))):
+    if len(design.testable(np.arange(len(samples)))) < len(contrasts):
         raise ValueError(
             f"{len(samples)} samples of {donor.max() + 1} donors are too few for the "
             f"{matrix.shape[1]} coefficients of {formula!r}: the donors of a group have to be "

@@ -46,6 +46,8 @@ class StateSums:
     """Of the genes that are tested."""
     genes: pd.Index
     """Their names."""
+    contrasts: dict[str, np.ndarray]
+    """Those that the samples suffice to test."""
 
     @property
     def depth(self) -> np.ndarray:
@@ -93,29 +95,35 @@ def sample_sums(
         totals = adata.obs[size_factor_key].to_numpy(dtype=float)
     n_samples = len(design.samples)
     of_groups = of_cells * n_samples + design.of_cells
-    counts = expression_of(adata, layer)
-    everything = sum_counts(counts, of_groups, len(names) * n_samples, totals)
-    enough = (everything.n_cells >= min_cells) & (everything.totals > 0)
+    n_cells = np.bincount(of_groups, minlength=len(names) * n_samples)
+    # Sums of all genes take memory: only those that may be needed.
+    large = np.flatnonzero(n_cells >= min_cells)
+    row = np.full(len(n_cells), -1)
+    row[large] = np.arange(len(large))
+    sums_of = sum_counts(expression_of(adata, layer), row[of_groups], len(large), totals)
+    row[large[sums_of.totals <= 0]] = -1
     states, few = [], []
     for i, name in enumerate(names):
-        group = i * n_samples + np.arange(n_samples)
-        sample = np.flatnonzero(enough[group])
-        if not design.supports(sample):
-            few.append(name)
+        rows = row[i * n_samples : (i + 1) * n_samples]
+        sample = np.flatnonzero(rows >= 0)
+        contrasts = design.testable(sample)
+        few += [_in(name, c, design) for c in design.contrasts if c not in contrasts]
+        if not contrasts:
             continue
-        sums = everything.of_groups(group[sample])
+        sums = sums_of.of_groups(rows[sample])
         tested = sums.counts.mean(0) >= max(min_counts, 1e-9)
         if tested.any():
-            states.append(StateSums(name, sample, sums.of_genes(tested), adata.var_names[tested]))
+            genes = adata.var_names[tested]
+            states.append(StateSums(name, sample, sums.of_genes(tested), genes, contrasts))
     if not states:
         raise ValueError(
             f"No state has enough samples of min_cells={min_cells} cells, and genes of "
             f"min_counts={min_counts:g} counts in their mean: lower them, or take broader cell "
             "types."
         )
-    if few:
+    if few := list(dict.fromkeys(few)):
         warnings.warn(
-            f"Too few samples with min_cells={min_cells} cells for the coefficients in "
+            f"Too few samples with min_cells={min_cells} cells for what is compared in "
             f"{', '.join(few[:10])}{', ...' if len(few) > 10 else ''}: nothing is tested there.",
             UserWarning,
             stacklevel=3,
@@ -144,7 +152,7 @@ def labels_of(
     return pd.Series(ALL_CELLS, adata.obs_names, dtype="category")
 
 
-def merge_states(states: Sequence[StateSums], name: str, genes: pd.Index) -> StateSums:
+def merge_states(states: Sequence[StateSums], name: str) -> StateSums:
     """All states in one, of which only the numbers of cells and the totals are meant."""
     sample = np.unique(np.concatenate([state.sample for state in states]))
     n_cells, totals = np.zeros((2, len(sample)))
@@ -153,7 +161,11 @@ def merge_states(states: Sequence[StateSums], name: str, genes: pd.Index) -> Sta
         n_cells[at] += state.sums.n_cells
         totals[at] += state.sums.totals
     nothing = np.empty((len(sample), 0))
-    return StateSums(name, sample, CountSums(nothing, totals, n_cells, nothing), genes)
+    return StateSums(name, sample, CountSums(nothing, totals, n_cells, nothing), pd.Index([]), {})
+
+
+def _in(state: str, contrast: str, design: SampleDesign) -> str:
+    return state if len(design.contrasts) == 1 else f"{state} ({contrast})"
 
 
 def _check_counts(adata: AnnData, layer: str | None) -> None:

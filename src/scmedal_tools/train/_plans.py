@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from scvi import REGISTRY_KEYS
 from scvi.train import TrainingPlan
 
 from scmedal_tools.module import RandomEffects
@@ -122,7 +123,24 @@ class MedalTrainingPlan(TrainingPlan):
             self._step(optimizers, output.loss)
         self.log("train_loss", output.loss, on_step=False, on_epoch=True, prog_bar=True)
         self.compute_and_log_metrics(output, self.train_metrics, "train")
+        self._keep_for_scib(inference, batch, "training")
         return output.loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log the loss of some validation cells and its terms."""
+        inference, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        options = {name: getattr(self, name) for name in ("on_step", "on_epoch")}
+        self.log("validation_loss", output.loss, sync_dist=self.use_sync_dist, **options)
+        self.compute_and_log_metrics(output, self.val_metrics, "validation")
+        self._keep_for_scib(inference, batch, "validation")
+
+    def _keep_for_scib(
+        self, inference: dict[str, Tensor], batch: dict[str, Tensor], stage: str
+    ) -> None:
+        """Keep what the callbacks that tune by scib-metrics look for, if there are any."""
+        levels = batch[REGISTRY_KEYS.BATCH_KEY]
+        labels = batch.get(REGISTRY_KEYS.LABELS_KEY, torch.zeros_like(levels))
+        self.prepare_scib_autotune({"z": inference["z"], "batch": levels, "labels": labels}, stage)
 
     def on_train_epoch_end(self) -> None:
         """Stop a training that has diverged.
