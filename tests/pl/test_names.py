@@ -59,7 +59,7 @@ def drawers(named, models):
     features = pd.DataFrame({"features": ["$a_$b", TYPES[0]], "metric": "$a_$b", "value": 0.4})
     prediction = features.assign(method="ridge", chance=0.1, p_value=0.5, n_donors=4)
     groups = named.obs.groupby("donor", observed=True)["condition"].first().map("$a_$b {}".format)
-    found = tl.differential_abundance(re, "condition", n_neighbors=20, n_centres=5)
+    found = tl.differential_abundance(re, group_key="condition", n_neighbors=20, n_centres=5)
     tested = tl.group_effects(
         named, "~ condition", "donor", labels_key="cell_type", layer="counts",
         min_cells=3, min_counts=0.1,

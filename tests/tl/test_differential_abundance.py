@@ -96,7 +96,7 @@ class TestOfAModel:
 
     def test_shares_are_of_the_cells_of_each_donor(self, trained, cells):
         everything = tl.differential_abundance(
-            trained, "condition", n_neighbors=cells.n_obs, n_centres=3
+            trained, group_key="condition", n_neighbors=cells.n_obs, n_centres=3
         )
         assert (everything["share_group"] == 1).all()
         assert (everything["log2_ratio"] == 0).all()
@@ -106,7 +106,7 @@ class TestOfAModel:
     def test_reference_turns_the_signs(self, trained):
         options = {"n_neighbors": 30, "n_centres": 20}
         found, turned = (
-            tl.differential_abundance(trained, "condition", reference=name, **options)
+            tl.differential_abundance(trained, group_key="condition", reference=name, **options)
             for name in ("control", "disease")
         )
         np.testing.assert_allclose(found["statistic"], -turned["statistic"])
@@ -115,16 +115,16 @@ class TestOfAModel:
 
     def test_errors(self, trained, build, adata):
         with pytest.raises(ValueError, match="3 groups"):
-            tl.differential_abundance(trained, "cell_type")
+            tl.differential_abundance(trained, group_key="cell_type")
         with pytest.raises(ValueError, match="reference='sick'"):
-            tl.differential_abundance(trained, "condition", reference="sick")
+            tl.differential_abundance(trained, group_key="condition", reference="sick")
         with pytest.raises(ValueError, match="no number of 240 cells"):
-            tl.differential_abundance(trained, "condition", n_neighbors=241)
+            tl.differential_abundance(trained, group_key="condition", n_neighbors=241)
         adata.obs["half"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
         with pytest.raises(ValueError, match="in both groups"):
-            tl.differential_abundance(trained, "half", adata)
+            tl.differential_abundance(trained, adata, group_key="half")
         adata.obs["one"] = np.where(adata.obs["donor"] == "donor_01", "a", "b")
         with pytest.raises(ValueError, match="two donors or more"):
-            tl.differential_abundance(trained, "one", adata)
+            tl.differential_abundance(trained, adata, group_key="one")
         with pytest.raises(TypeError, match="no random effects"):
-            tl.differential_abundance(build("SCMEDAL_FE", adata), "condition")
+            tl.differential_abundance(build("SCMEDAL_FE", adata), group_key="condition")

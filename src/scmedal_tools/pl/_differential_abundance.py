@@ -58,7 +58,9 @@ def differential_abundance(
     --------
     >>> import scmedal_tools as smt
     >>> adata.obsm["X_content"] = model.get_latent_representation(kind="content")
-    >>> found = smt.tl.differential_abundance(model, "condition", n_neighbors=20, n_centres=50)
+    >>> found = smt.tl.differential_abundance(
+    ...     model, group_key="condition", n_neighbors=20, n_centres=50
+    ... )
     >>> ax = smt.pl.differential_abundance(found, adata, "X_content")
     >>> ax.get_title()
     '0 of 50 neighbourhoods differ'

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 def differential_abundance(
     model: SCMEDAL_RE,
-    group_key: str,
     adata: AnnData | MuData | None = None,
     *,
+    group_key: str,
     reference: str | None = None,
     n_neighbors: int = 100,
     n_centres: int = 300,
@@ -44,10 +44,10 @@ def differential_abundance(
     ----------
     model
         Trained :class:`~scmedal_tools.model.SCMEDAL_RE`.
-    group_key
-        Column of ``obs`` with two groups of donors; every donor is in one.
     adata
         Cells; ``None`` for those of the model.
+    group_key
+        Column of ``obs`` with two groups of donors; every donor is in one.
     reference
         Group that the other is compared with; ``None`` for the first in alphabetical order.
     n_neighbors
@@ -95,7 +95,9 @@ def differential_abundance(
     Examples
     --------
     >>> import scmedal_tools as smt
-    >>> found = smt.tl.differential_abundance(model, "condition", n_neighbors=20, n_centres=50)
+    >>> found = smt.tl.differential_abundance(
+    ...     model, group_key="condition", n_neighbors=20, n_centres=50
+    ... )
     >>> found.shape
     (50, 7)
     >>> bool(found["adj_p_value"].min() >= 1 / 6)  # two of four donors

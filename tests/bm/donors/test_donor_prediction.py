@@ -280,6 +280,13 @@ class TestTable:
         assert ((of_blup["score"] > 0) == (of_blup["truth"] == "well")).all()
         assert (table["n_relabellings"] == 6).all()
 
+    def test_two_numbers_are_labels(self):
+        adata = simulate(effect=0.8)
+        named = predict(adata, n_permutations=5).table
+        adata.obs["group"] = (adata.obs["group"] == "well").astype(int)
+        coded = predict(adata, n_permutations=5).table
+        pd.testing.assert_frame_equal(coded, named)
+
 
 class TestErrors:
     def test_too_few_donors_of_a_label(self):

@@ -91,8 +91,8 @@ def donor_prediction(
     donor_key
         Column of ``adata.obs`` with the donors.
     target_key
-        Column to predict, of which every donor has one value. A column of numbers is predicted as
-        numbers, anything else as labels.
+        Column to predict, of which every donor has one value. A column of three numbers or more
+        is predicted as numbers, anything else as labels.
     labels_key
         Column with the cell types, or states.
     layer
@@ -178,6 +178,7 @@ def donor_prediction(
     check_log_normalised(adata, layer)
     truth = _donor_values(adata.obs, donor_key, target_key)
     is_number = is_numeric_dtype(truth.dtype) and not is_bool_dtype(truth.dtype)
+    is_number &= truth.nunique() > 2  # two numbers stand for two groups
     totals = _totals(adata.obs, total_counts_key)
     donors, labels = (adata.obs[key] for key in (donor_key, labels_key))
     sums = DonorSums.of(expression_of(adata, layer), donors, labels, totals)
