@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client import KernelManager
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
@@ -22,22 +23,40 @@ def _code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+@pytest.fixture(scope="module")
+def run_tutorials():
+    spec = importlib.util.spec_from_file_location("run_tutorials", TUTORIALS / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One for all, which imports and compiles once, and the folder that it is in."""
+    folder = tmp_path_factory.mktemp("kernel")
+    # One thread: tiny networks are fastest so.
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    unset = ("SCMEDAL_DATA", "MPLBACKEND")
+    variables = {name: value for name, value in os.environ.items() if name not in unset}
+    variables = dict.fromkeys(threads, "1") | variables | {"SCMEDAL_QUICK": "1"}
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=str(folder), env=variables)
+    yield manager, folder
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path, tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("run_tutorials", TUTORIALS / "run.py")
-    run_tutorials = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run_tutorials)
-    monkeypatch.delenv("SCMEDAL_DATA", raising=False)
-    monkeypatch.delenv("MPLBACKEND")
-    monkeypatch.setenv("SCMEDAL_QUICK", "1")
-    # One thread: tiny networks are fastest so.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        monkeypatch.setenv(name, os.environ.get(name, "1"))
+def test_it_runs(path, run_tutorials, kernel):
+    manager, folder = kernel
     notebook = nbformat.read(path, as_version=4)
-    run_tutorials.run(notebook, tmp_path, timeout=300)
+    forget = nbformat.v4.new_code_cell("%reset -f")
+    notebook.cells.insert(0, forget)
+    run_tutorials.run(notebook, folder, timeout=300, kernel=manager)
+    notebook.cells.remove(forget)
     _check_outputs(notebook)
-    assert not list(tmp_path.iterdir())  # nothing is left behind
+    assert not list(folder.iterdir())  # nothing is left behind
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -12,19 +12,31 @@ import base64
 import io
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
+if TYPE_CHECKING:
+    from jupyter_client import KernelManager
+
 FOLDER = Path(__file__).resolve().parent
 
 
-def run(notebook: nbformat.NotebookNode, folder: Path, timeout: int = 3600) -> None:
-    """Execute a notebook in a folder, and keep of it what the next run would give again."""
+def run(
+    notebook: nbformat.NotebookNode,
+    folder: Path,
+    timeout: int = 3600,
+    kernel: KernelManager | None = None,
+) -> None:
+    """Execute a notebook in a folder, and keep of it what the next run would give again.
+
+    A kernel that is given goes on running.
+    """
     resources = {"metadata": {"path": str(folder)}}
     options = {"timeout": timeout, "startup_timeout": 600, "resources": resources}
-    NotebookClient(notebook, **options).execute()
+    NotebookClient(notebook, km=kernel, **options).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scanpy as sc
 from anndata import AnnData, read_h5ad
 
 from scmedal_tools.tl._umap import umap
@@ -117,15 +116,6 @@ def test_missing_values_are_refused():
     with pytest.raises(ValueError, match=r"X_scmedal_fe.*missing or infinite"):
         umap(adata, "X_scmedal_fe")
     assert "X_umap_scmedal_fe" not in adata.obsm
-
-
-@pytest.mark.slow
-def test_more_cells_than_scanpy_searches_exactly():
-    """From 8,192 cells on, scanpy asks pynndescent, whose sparse format has to suit it."""
-    latent = np.random.default_rng(0).normal(size=(8_200, 2)).astype("float32")
-    adata = AnnData(obsm={"X_pca": latent})
-    sc.pp.neighbors(adata, use_rep="X_pca", n_neighbors=5)
-    assert (adata.obsp["connectivities"].sum(axis=1) > 0).all()
 
 
 def test_two_embeddings_never_share_one_umap():

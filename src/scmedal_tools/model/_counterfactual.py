@@ -12,6 +12,7 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 
+from ._support import warn_of_extrapolation
 from ._swap import SwapMixin
 from ._targets import is_one_target
 
@@ -116,10 +117,17 @@ class CounterfactualMixin(SwapMixin):
             If a target is unknown or missing, the network has no content to hold, or an interval
             is asked for without draws.
 
+        Warns
+        -----
+        UserWarning
+            If most of the cells are in states of which a target batch had fewer than 5 training
+            cells: there the counterfactual is an extrapolation.
+
         See Also
         --------
         scmedal_tools.tl.write_counterfactuals : The same in a file, for more than fits in memory.
         scmedal_tools.tl.counterfactual_means : Shifts of groups of cells, with intervals.
+        scmedal_tools.tl.admissibility : Which cells the data support in which batch.
 
         Examples
         --------
@@ -185,7 +193,11 @@ class CounterfactualMixin(SwapMixin):
             ],
             axis=-3,  # draws or summaries before the targets
         )
-        names = None if dataloader is not None else self._cell_names(adata, indices)
+        names = None
+        if dataloader is None:
+            names = self._cell_names(adata, indices)
+            cells = self._minibatches(adata, indices, batch_size, None, unseen_batch)
+            warn_of_extrapolation(self, targets, cells)
 
         def result(i: int) -> Expression:
             of_target = values[..., i, :, :]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 from scipy import sparse, stats
 
@@ -43,6 +44,10 @@ def draw(noise=0.5, n_genes=40, n_cells=24, effect_sd=0.5, interaction_sd=0.3, s
         keys=keys,
         parts={"train": cells[::2], "test": cells[1::2]},
     )
+
+
+def block_of(values):
+    return SimpleNamespace(values=torch.as_tensor(values))
 
 
 def oracle(world, factor=1.0):
@@ -295,7 +300,7 @@ class TestCells:
         with pytest.raises(ValueError, match=f"models have different {part} cells"):
             measure(world, {"one": one, "two": two}, train=None, test=None)
         for model in (one, two):
-            model.get_counterfactual_expression = lambda adata, indices, **_: adata.X[indices]
+            model.iter_expression = lambda adata, indices, _: [block_of(adata.X[indices])]
             model.batch_names = BATCHES
         measure(world, {"one": one, "two": two})  # the cells are given
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -188,7 +188,7 @@ def per_combination(shifts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_model(method: SCMEDAL_RE | Counterfactual) -> TypeIs[SCMEDAL_RE]:
-    return hasattr(method, "get_counterfactual_expression")
+    return hasattr(method, "iter_expression")
 
 
 def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Counterfactual:
@@ -199,10 +199,8 @@ def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Cou
     names = {str(name): name for name in model.batch_names}
 
     def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
-        swapped = model.get_counterfactual_expression(
-            adata, indices=cells, transform_batch=names[target], return_numpy=True
-        )
-        return cast("np.ndarray", swapped)
+        blocks = model.iter_expression(adata, cells, [names[target]])
+        return np.concatenate([block.values.cpu().numpy() for block in blocks])
 
     return counterfactual
 

@@ -1,0 +1,46 @@
+"""Whether training cells of the target batch support a counterfactual."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._inference import Minibatches
+    from ._re import SCMEDAL_RE
+    from ._targets import Levels
+
+# Training cells of a batch in a state, with fewer of which its effects there are guessed.
+FEWEST_CELLS = 5
+# Share of the cells above which the counterfactual is mostly a guess.
+MOST = 0.5
+
+
+@torch.inference_mode()
+def warn_of_extrapolation(
+    model: SCMEDAL_RE, targets: Mapping[str, Levels], minibatches: Minibatches
+) -> None:
+    """Warn if most cells are in states in which a target batch has next to no training cells."""
+    if not model.module.has_gene_effects:
+        return
+    n_cells = model.module.gene_effects.factors[0].sizes  # batches x states
+    levels = {name: level for name, of in targets.items() if (level := of.get(0, -1)) >= 0}
+    if not levels:
+        return
+    state = torch.cat([model._state_of(tensors) for tensors in minibatches])
+    few = n_cells[:, state] < FEWEST_CELLS
+    guessed = [name for name, level in levels.items() if few[level].float().mean() > MOST]
+    if guessed:
+        shown = ", ".join(map(str, guessed[:5])) + (", ..." if len(guessed) > 5 else "")
+        warnings.warn(
+            "Most of these cells are in states of which the model has seen fewer than "
+            f"{FEWEST_CELLS} training cells in the target batch: {shown}. Their counterfactual "
+            "there is an extrapolation from the batch's other cells and from other batches. "
+            "scmedal_tools.tl.admissibility says which cells are supported.",
+            UserWarning,
+            stacklevel=3,
+        )
