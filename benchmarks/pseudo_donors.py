@@ -3,6 +3,8 @@
 python benchmarks/pseudo_donors.py run null planted
 python benchmarks/pseudo_donors.py                     # prints the tables
 
+Designs that are saved are not run again.
+
 Cells of OneK1K are dealt to twelve donors. *null*: nothing else is done, or half of the donors
 have their counts thinned to three quarters; every effect that is found is false. *planted*: each
 gene of one half has a log-fold change of its own in every donor, and in every type of a donor, by
@@ -183,19 +185,24 @@ def mixed_model_limits(adata: ad.AnnData, source, target, kind) -> tuple[np.ndar
 
 
 def run(kinds: list[str]) -> None:
-    results = [row for row in saved("pseudo_donors") if row["kind"] not in kinds]
+    results = saved("pseudo_donors")
     made_by = {"commit": SOURCE["commit"]}
     if "null" in kinds:
         for (composition, depth), seeds in NULL_DESIGNS.items():
             for seed in seeds:
+                design = {"kind": "null", "composition": composition, "depth": depth, "seed": seed}
+                if any(design.items() <= row.items() for row in results):
+                    continue
                 row = null_design(composition, depth, seed)
-                results.append({"kind": "null"} | made_by | row)
+                results.append(design | made_by | row)
                 save("pseudo_donors", results, data=FILE)
                 print(row, flush=True)
     if "planted" in kinds:
         for seed in PLANTED_SEEDS:
-            rows = planted_design(seed)
-            results += [{"kind": "planted"} | made_by | row for row in rows]
+            design = {"kind": "planted", "seed": seed}
+            if any(design.items() <= row.items() for row in results):
+                continue
+            results += [design | made_by | row for row in planted_design(seed)]
             save("pseudo_donors", results, data=FILE)
             print(pd.DataFrame(rows).to_string(), flush=True)
 

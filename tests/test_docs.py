@@ -27,3 +27,20 @@ def test_reference_lists_every_public_name(module):
 @pytest.mark.parametrize("command", ["uv run scmedal demo", "uv run pytest"])
 def test_readme_has_the_two_commands(command):
     assert f"\npip install uv && {command}\n" in (ROOT / "README.md").read_text()
+
+
+class TestGallery:
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    names = re.findall(r"<scmedal_tools\.pl\.(\w+)>", page)
+
+    def test_has_every_figure_and_its_picture(self):
+        assert sorted(self.names) == sorted(smt.pl.__all__)
+        pictures = {path.stem for path in (ROOT / "docs" / "_static" / "gallery").glob("*.png")}
+        assert pictures == set(self.names)
+
+    def test_code_is_python_that_draws_the_figure(self):
+        first, *cards = self.page.split("{grid-item-card}")
+        for name, card in zip([None, *self.names], [first, *cards], strict=True):
+            (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+            compile(code, str(name), "exec")
+            assert name is None or f"\nsmt.pl.{name}(" in f"\n{code}"
