@@ -202,7 +202,8 @@ def run(kinds: list[str]) -> None:
             design = {"kind": "planted", "seed": seed}
             if any(design.items() <= row.items() for row in results):
                 continue
-            results += [design | made_by | row for row in planted_design(seed)]
+            rows = planted_design(seed)
+            results += [design | made_by | row for row in rows]
             save("pseudo_donors", results, data=FILE)
             print(pd.DataFrame(rows).to_string(), flush=True)
 
