@@ -39,6 +39,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
+    "sphinx-mathjax-offline",
     "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
