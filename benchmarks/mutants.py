@@ -1,0 +1,174 @@
+"""Mutation check: do tests fail when the code is wrong?
+
+python benchmarks/mutants.py            # all, half an hour on one core
+python benchmarks/mutants.py 0 20       # those from the first to the 20th
+
+Each mutant is one change in a copy of the source tree. The tests that should notice it run in a
+process that has the heavy libraries already. Results go to ``results/mutants.json``; those that
+survive are printed, and explained in ``EQUIVALENT`` if no test can notice them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from _record import ROOT, save, saved
+
+PACKAGE = "src/scmedal_tools"
+
+
+class Mutant(NamedTuple):
+    file: str
+    before: str
+    after: str
+    tests: str
+    """Files or folders in ``tests``, separated by spaces."""
+
+
+EQUIVALENT: dict[tuple[str, str], str] = {}
+"""By file and changed text, why no test can fail."""
+
+MODULE, TRAIN, MODEL = "tests/module", "tests/train", "tests/model"
+GENES, SAMPLES = "tests/_gene_model", "tests/_sample_model"
+MUTANTS = [
+    # Networks.
+    Mutant("module/_base.py", "return -self.adversary_weight * cross_entropy", "return self.adversary_weight * cross_entropy", MODULE),
+    Mutant("module/_base.py", "torch.relu(self.batch_entropy - cross_entropy)", "torch.relu(cross_entropy - self.batch_entropy)", MODULE),
+    Mutant("module/_base.py", "* self.scaler.scale.square()", "* self.scaler.scale", f"{MODULE} {MODEL}/test_base.py"),
+    Mutant("module/_likelihood.py", "0.5 * torch.exp(-2 * log_sd)", "0.5 * torch.exp(-log_sd)", f"{MODULE}/test_likelihood.py"),
+    Mutant("module/_likelihood.py", "return (x - x_hat).square().mean(1)", "return (x - x_hat).square().sum(1)", f"{MODULE}/test_likelihood.py {MODULE}/test_parity.py"),
+    Mutant("module/_layers.py", "momentum=BATCH_NORM_MOMENTUM", "momentum=0.1", f"{MODULE}/test_layers.py {MODULE}/test_parity.py"),
+    Mutant("module/_scaler.py", "statistics.variance.mean() ** 0.5", "statistics.variance.mean()", f"{MODULE}/test_scaler.py"),
+    Mutant("module/_scaler.py", "self.shift if genes is None else self.shift[genes]", "self.shift if genes is None else self.shift[: len(genes)]", f"{MODULE}/test_scaler.py tests/test_properties.py"),
+    Mutant("module/_autoencoders.py", "table - average) * known[:, None]", "table) * known[:, None]", f"{MODULE}/test_autoencoders.py"),
+    Mutant("module/_autoencoders.py", "known = in_table & trained[level]", "known = in_table", f"{MODULE}/test_autoencoders.py"),
+    Mutant("module/_autoencoders.py", "h * (1 + self._of(self.slopes, levels))", "h * self._of(self.slopes, levels)", f"{MODULE}/test_autoencoders.py"),
+    Mutant("module/_reden.py", "h = h * (1 + slope) + bias", "h = h * slope + bias", f"{MODULE}/test_reden.py"),
+    Mutant("module/_reden.py", "(self.loc / self.prior_sd) ** 2 - 1", "(self.loc / self.prior_sd) ** 2", f"{MODULE}/test_reden.py"),
+    Mutant("module/_reden.py", "- 0.5 * noise**2", "+ 0.5 * noise**2", f"{MODULE}/test_reden.py"),
+    Mutant("module/_reden.py", "return effects * ((level >= 0) & (level < len(table)))[:, None]", "return effects", f"{MODULE}/test_reden.py"),
+    Mutant("module/_reden.py", "self.prior_sd * noise(n_unseen)", "noise(n_unseen)", f"{MODULE}/test_reden.py"),
+    Mutant("module/_reden.py", "self.loc.sub_(of_data * common)", "self.loc.sub_(common)", f"{MODULE}/test_reden.py"),
+    Mutant("module/_reden.py", "own_bias.loc.sub_(common * own_slope.loc)", "pass", f"{MODULE}/test_reden.py"),
+    Mutant("module/_reden.py", "(len(gradient) * gradient).square().mean()", "gradient.square().mean()", f"{MODULE} {TRAIN}/test_natural_gradient.py"),
+    Mutant("module/_reden.py", "len(self.loc) - self.n_new if self.n_new else 0", "0", f"{MODULE} {MODEL}/test_query.py"),
+    Mutant("module/_re.py", "kl_term = kl / n_obs", "kl_term = kl", f"{MODULE}/test_re.py"),
+    Mutant("module/_re.py", "return inference_outputs[\"content\"]", "return inference_outputs[\"z\"]", f"{MODULE}/test_re.py"),
+    Mutant("module/_re.py", "table.loc.requires_grad_(bool(table.n_new))", "table.loc.requires_grad_(True)", f"{MODULE} {MODEL}/test_query.py"),
+    Mutant("module/_re.py", "name.startswith(\"encoder\")", "name.startswith(\"decoder\")", f"{MODULE}"),
+    Mutant("module/_re.py", "n_unseen[factor_of(name)]", "n_unseen[0]", f"{MODEL}/test_unseen.py {MODEL}/test_factors.py"),
+    # Training.
+    Mutant("train/_natural_gradient.py", "by_log_sd = self.n_obs * by_rho", "by_log_sd = by_rho", f"{TRAIN}/test_natural_gradient.py"),
+    Mutant("train/_natural_gradient.py", "change.clamp(-sd, sd)", "change", f"{TRAIN}/test_natural_gradient.py"),
+    Mutant("train/_natural_gradient.py", "precision = of_data + variance.reciprocal()", "precision = of_data", f"{TRAIN}/test_natural_gradient.py"),
+    Mutant("train/_natural_gradient.py", "* self.n_obs / len(table.loc)", "* self.n_obs", f"{TRAIN}/test_natural_gradient.py"),
+    Mutant("train/_natural_gradient.py", "missing * table.start.prior_sd**2", "0", f"{TRAIN}/test_natural_gradient.py"),
+    Mutant("train/_natural_gradient.py", "precision.square() * variance + noise * precision", "precision.square() * variance + precision", f"{TRAIN}/test_natural_gradient.py"),
+    Mutant("train/_best_weights.py", "loss < self._best", "loss > self._best", f"{TRAIN}/test_best_weights.py"),
+    Mutant("train/_best_weights.py", "trainer.current_epoch < self.warmup_epochs", "False", f"{TRAIN}/test_best_weights.py"),
+    Mutant("train/_plans.py", "readable.clamp_min(0)", "readable", f"{TRAIN}/test_plans.py"),
+    Mutant("train/_plans.py", "features = self.module.adversary_features(inference).detach()", "features = self.module.adversary_features(inference)", f"{TRAIN}/test_plans.py"),
+    Mutant("train/_plans.py", "(n_steps - done) / (self.lr_decay * n_steps)", "(n_steps - done) / n_steps", f"{TRAIN}/test_plans.py"),
+    Mutant("train/_statistics.py", "indices=np.sort(datamodule.train_idx)", "indices=np.sort(np.concatenate([datamodule.train_idx, datamodule.val_idx]))", f"{TRAIN}"),
+    Mutant("train/_statistics.py", "squares / n - offset.square()", "squares / n", f"{TRAIN} {MODULE}"),
+    Mutant("train/_folds.py", "held_out = np.isin(batches, names[tested])", "held_out = np.isin(batches, names[tested[1:]])", f"{TRAIN}/test_folds.py"),
+    Mutant("train/_folds.py", "np.concatenate([test, validation])", "test", f"{TRAIN}/test_folds.py"),
+    Mutant("train/_splits.py", "side=\"right\"", "side=\"left\"", f"{TRAIN}/test_splits.py tests/test_properties.py"),
+    # Mixed models of genes.
+    Mutant("_gene_model/_equations.py", "squares -= (score * (self.fixed_covariance @ score)).sum(0)", "pass", f"{GENES}/test_equations.py"),
+    Mutant("_gene_model/_equations.py", "torch.logdet(self._scaled).sum() + torch.logdet(self._of_fixed)", "torch.logdet(self._scaled).sum()", f"{GENES}/test_equations.py"),
+    Mutant("_gene_model/_equations.py", "self.covariance - self.gain @ self.covariance", "self.covariance", f"{GENES}/test_equations.py"),
+    Mutant("_gene_model/_equations.py", "self.given_fixed + self.gain @ self.fixed_covariance @ self.gain.mT", "self.given_fixed", f"{GENES}/test_equations.py"),
+    Mutant("_gene_model/_equations.py", "self.information[self.fitted].sum(0) + empty", "self.information.sum(0) + empty", f"{GENES}"),
+    Mutant("_gene_model/_equations.py", "correlation if correlated else own", "own", f"{GENES}/test_fit.py"),
+    Mutant("_gene_model/_fit.py", "posterior = likelihood * frequencies", "posterior = likelihood / 1.0", f"{GENES}/test_fit.py"),
+    Mutant("_gene_model/_fit.py", "left = left.without(model.loc[levels[:, other]])", "pass", f"{GENES}/test_fit.py"),
+    Mutant("_gene_model/_fit.py", "(c + effects).square() + of_sum", "(c + effects).square()", f"{GENES}"),
+    Mutant("_gene_model/_groups.py", "freedom = self.sizes.sum(0) - (self.sizes > 0).sum(0)", "freedom = self.sizes.sum(0)", f"{GENES}/test_groups.py"),
+    Mutant("_gene_model/_content.py", "alike[:, None] + share * rest", "alike[:, None] + rest", f"{GENES}/test_content.py"),
+    Mutant("_gene_model/_guess.py", "expected[1] + NETWORK_SHARE * guess.means", "expected[1] + guess.means", f"{GENES}"),
+    Mutant("_gene_model/_states.py", "(sums + PRIOR_CELLS * overall)", "sums", f"{GENES}/test_states.py"),
+    Mutant("_gene_model/_effects.py", "return values + follows * guessed - content", "return values + follows * guessed", f"{GENES}/test_effects.py"),
+    Mutant("_gene_model/_effects.py", "guessed = NETWORK_SHARE * (network - population)", "guessed = network - population", f"{GENES}/test_effects.py"),
+    Mutant("_gene_model/_posterior.py", "variance = SPREAD**2 *", "variance =", f"{GENES}/test_posterior.py {GENES}/test_effects.py"),
+    Mutant("_gene_model/_posterior.py", "(of_point * follows, mean + beyond[rows], True)", "(of_point * follows, mean, True)", f"{GENES}/test_posterior.py {GENES}/test_effects.py"),
+    Mutant("_gene_model/_look_up.py", "((level >= 0) & (level < len(table)))[:, None]", "(level >= 0)[:, None]", f"{GENES} {MODULE} {MODEL}/test_unseen.py"),
+    # Models of samples.
+    Mutant("_sample_model/_fit.py", "np.minimum(2 * np.minimum(below, above), 1.0)", "np.minimum(below, above)", f"{SAMPLES}"),
+    Mutant("_sample_model/_fit.py", "(self.probabilities * squares).sum(1) - self.mean**2", "(self.probabilities * squares).sum(1)", f"{SAMPLES}"),
+    Mutant("_sample_model/_fit.py", "prior = (EFFECTS / extent) ** 2", "prior = EFFECTS**2", "tests/tl/test_group_effects.py"),
+    Mutant("_sample_model/_counts.py", "share**2 * squares_of_totals[:, None]", "squares_of_totals[:, None]", f"{SAMPLES}/test_counts.py"),
+    Mutant("_sample_model/_counts.py", "self.counts + overdispersion / 2", "self.counts + overdispersion", f"{SAMPLES}/test_counts.py"),
+    Mutant("_sample_model/_full_rank.py", "np.linalg.pinv(of_kept)", "of_kept.T", f"{SAMPLES}/test_full_rank.py"),
+    # What users call.
+    Mutant("model/_swap.py", "z = found[\"z\"] if swap != \"content\" else None", "z = found[\"z\"]", f"{MODEL}/test_re.py"),
+    Mutant("model/_targets.py", "rows[:, factor] = level", "rows[:, 0] = level", f"{MODEL}/test_factors.py"),
+    Mutant("model/_counterfactual.py", "outside = (1 - interval) / 2", "outside = 1 - interval", f"{MODEL}/test_draws.py"),
+    Mutant("model/_support.py", "few[level].float().mean() > MOST", "few[level].float().mean() < MOST", f"{MODEL}/test_support.py"),
+    Mutant("model/_fit_gene_effects.py", "explained = sums.residual.without(-of_batch)", "explained = sums.residual", f"{MODEL}/test_fit_gene_effects.py"),
+    Mutant("tl/_group_tests.py", "(1 + 1 / len(draws)) * effects.var(0, ddof=1)", "effects.var(0, ddof=1)", "tests/tl/test_counterfactual_de.py"),
+    Mutant("tl/_group_tests.py", "return squares / (len(means) - 2)", "return squares / (len(means) - 1)", "tests/tl/test_counterfactual_de.py"),
+    Mutant("tl/_group_tests.py", "2 * statistic / n_pairs - 1", "statistic / n_pairs", "tests/tl/test_counterfactual_de.py"),
+    Mutant("tl/_differential_abundance.py", "raised = error + np.median(error)", "raised = error", "tests/tl/test_differential_abundance.py"),
+]  # fmt: skip
+
+
+def run(number: int, mutant: Mutant) -> str:
+    """What became of a mutant: ``killed``, ``survived`` or why it says nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "src")
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        file = source / "scmedal_tools" / mutant.file
+        code = file.read_text(encoding="utf-8")
+        if code.count(mutant.before) != 1:
+            return f"{code.count(mutant.before)} places"
+        file.write_text(code.replace(mutant.before, mutant.after), encoding="utf-8")
+        process = os.fork()
+        if not process:
+            _test(source, mutant.tests.split())
+        _, status = os.waitpid(process, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return {0: "survived", 1: "killed"}.get(code, f"exit code {code}")
+
+
+def _test(source: Path, tests: list[str]) -> None:
+    """Run tests on a source tree, and end the process with their exit code."""
+    import pytest
+
+    sys.path.insert(0, str(source))
+    os.chdir(ROOT)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+    options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not real"]
+    os._exit(int(pytest.main([*options, *tests])))
+
+
+def main(first: int = 0, last: int = len(MUTANTS)) -> None:
+    # Not the package itself: each process imports the one that it tests.
+    import scanpy  # noqa: F401
+    import scvi  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    results = {(row["file"], row["before"]): row for row in saved("mutants")}
+    for number, mutant in list(enumerate(MUTANTS))[first:last]:
+        start = time.perf_counter()
+        found = run(number, mutant)
+        seconds = round(time.perf_counter() - start)
+        key = (mutant.file, mutant.before)
+        results[key] = mutant._asdict() | {"result": found, "why": EQUIVALENT.get(key)}
+        save("mutants", list(results.values()))
+        print(number, found, f"{seconds} s", mutant.file, mutant.after, flush=True)
+    killed = sum(row["result"] == "killed" for row in results.values())
+    print(f"{killed} of {len(results)} killed")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
