@@ -4,13 +4,14 @@ python benchmarks/group_effects.py run null     # writes results/group_effects_n
 python benchmarks/group_effects.py run planted  # writes results/group_effects_planted.json
 python benchmarks/group_effects.py run depth    # writes results/group_effects_depth.json
 python benchmarks/group_effects.py run real     # writes results/group_effects_real.json
+python benchmarks/group_effects.py run interferon  # results/group_effects_interferon.json
 python benchmarks/group_effects.py run times    # writes results/group_effects_times.json
 python benchmarks/group_effects.py              # prints the tables
 
 Donors of OneK1K, who differ as donors do, are put into two groups at random, so that nothing
 differs but what a design makes differ: numbers of cells, depth (by thinning the counts), mixture
-of types. Monocytes of AML are dealt to donors that are made up, with log-fold changes of their
-own. *planted*: half of the genes have an effect, half of these in either direction, by thinning
+of types. Cells of one type of AML, pig airway and Kang's controls are dealt to donors that are
+made up, with log-fold changes of their own. Designs that are saved are not run again. *planted*: half of the genes have an effect, half of these in either direction, by thinning
 the counts of one group. *depth*: cells are dealt to donors who do not differ, and a network is
 trained, for ``tl.counterfactual_de``.
 """
@@ -22,6 +23,7 @@ import sys
 import time
 import warnings
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import groupby
 
 import anndata as ad
@@ -30,7 +32,7 @@ import pandas as pd
 import scvi
 import torch
 from _pseudobulk_tests import log_cpm, moderated_t, voom_weights
-from _record import data_folder, load, markdown, save
+from _record import SOURCE, data_folder, load, markdown, save, saved
 from pseudo_donors import thin
 from scipy import stats
 
@@ -39,6 +41,20 @@ from scmedal_tools._sample_model import sum_counts
 
 ONEK1K, AML = "onek1k_pbmc_40donors_1000genes.h5ad", "aml_vangalen2019_d0_hvg3000.h5ad"
 WHOLE_AML, GLIOBLASTOMA = "aml_vangalen2019_d0.h5ad", "glioblastoma_zhao2021.h5ad"
+PIG, KANG = "cf_pig_airway_aggregatebiovar.h5ad", "kang2018_pbmc_ctrl_stim_2000cells.h5ad"
+# Cells that are dealt to donors that are made up: file, and values of columns.
+DEALT = {
+    "aml": (AML, {"cell_type": ["Mono", "ProMono"]}),
+    "pig": (PIG, {"cell_type": ["Secretory cell"], "genotype": ["WT"]}),
+    "kang": (KANG, {"cell_type": ["CD4 T cells"], "condition": ["ctrl"]}),
+}
+# Genes that interferon is known to induce (Schoggins et al., Nature 2011, and textbooks).
+INDUCED = """
+    ADAR BST2 CMPK2 CXCL10 CXCL11 DDX58 EIF2AK2 EPSTI1 GBP1 HERC5 IDO1 IFI16 IFI27 IFI35 IFI44
+    IFI44L IFI6 IFIH1 IFIT1 IFIT2 IFIT3 IFIT5 IFITM1 IFITM2 IFITM3 IRF7 IRF9 ISG15 ISG20 LY6E MT2A
+    MX1 MX2 OAS1 OAS2 OAS3 OASL PARP9 PLSCR1 RSAD2 SAMD9L SP110 STAT1 STAT2 TNFSF10 TRIM22 UBE2L6
+    USP18 XAF1 ZBP1
+""".split()
 PAIR = ["patient", "condition"]
 T_CELLS = "CD4 naive/central memory T"
 LEVEL = 0.05
@@ -65,7 +81,7 @@ class Design:
     n_cells: tuple[int, int] = (40, 40)
     depth: float = 1.0
     pairs: bool = False
-    aml: bool = False
+    dealt: str = ""  # from which cells donors are made up
     of_types: bool = False
     effect: float = 0.0  # mean size of the log-fold changes
     share: float = 1.0  # of the cells that have them
@@ -82,9 +98,12 @@ NULL = [
     Design("3 of depth .5 and 9", (3, 9), depth=0.5),
     Design("6 pairs", n_cells=(30, 30), pairs=True),
     Design("6 pairs, depth .5 in one of each", n_cells=(30, 30), pairs=True, depth=0.5),
-    Design("AML monocytes, 6 and 6", aml=True),
-    Design("AML monocytes, 6 and 6, depth .5", aml=True, depth=0.5),
+    Design("AML monocytes, 6 and 6", dealt="aml"),
+    Design("AML monocytes, 6 and 6, depth .5", dealt="aml", depth=0.5),
     Design("all types, in other shares in one group", of_types=True),
+    Design("pig secretory cells, 6 and 6", dealt="pig"),
+    Design("pig secretory cells, 6 and 6, depth .5", dealt="pig", depth=0.5),
+    Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang"),
 ]
 PLANTED = [
     Design("6 and 6 donors", effect=0.5),
@@ -95,15 +114,17 @@ PLANTED = [
     Design("6 and 6, depth .5 in one group", effect=0.5, depth=0.5),
     Design("3 with 60 cells each, 9 with 15", (3, 9), (60, 15), effect=0.7),
     Design("6 pairs", n_cells=(30, 30), pairs=True, effect=0.5),
-    Design("AML monocytes, 6 and 6", aml=True, effect=0.7),
+    Design("AML monocytes, 6 and 6", dealt="aml", effect=0.7),
     Design("all types, in other shares in one group", of_types=True, effect=0.5),
+    Design("pig secretory cells, 6 and 6", dealt="pig", effect=0.7),
+    Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang", effect=0.7),
 ]
 
 
 def cells_of(design: Design, rng: np.random.Generator) -> ad.AnnData:
     """Raw counts of the cells, each with a donor and a condition."""
-    if design.aml:
-        return aml_cells(design, rng)
+    if design.dealt:
+        return dealt_cells(design, rng)
     pool = POOL if design.of_types else POOL[POOL.obs["cell_type"] == T_CELLS]
     needed = sum(design.n_cells) if design.pairs else max(design.n_cells)
     n_donors = design.n_donors[0] if design.pairs else sum(design.n_donors)
@@ -132,11 +153,19 @@ def cells_of(design: Design, rng: np.random.Generator) -> ad.AnnData:
     return adata
 
 
-def aml_cells(design: Design, rng: np.random.Generator) -> ad.AnnData:
-    """Monocytes dealt to donors with log-fold changes of their own."""
-    n_donors = sum(design.n_donors)
-    cells = rng.permutation(MONOCYTES_OF_AML.n_obs)[: n_donors * design.n_cells[0]]
-    adata = MONOCYTES_OF_AML[cells].copy()
+@cache
+def pool_of(name: str) -> ad.AnnData:
+    """Cells that are dealt."""
+    file, chosen = DEALT[name]
+    adata = ad.read_h5ad(data_folder() / file)
+    return adata[np.all([adata.obs[key].isin(of) for key, of in chosen.items()], axis=0)].copy()
+
+
+def dealt_cells(design: Design, rng: np.random.Generator) -> ad.AnnData:
+    """Cells of a type dealt to donors with log-fold changes of their own."""
+    pool, n_donors = pool_of(design.dealt), sum(design.n_donors)
+    cells = rng.permutation(pool.n_obs)[: n_donors * design.n_cells[0]]
+    adata = pool[cells].copy()
     donor = np.arange(len(cells)) % n_donors
     change = rng.normal(0, DONOR_SD, (n_donors, adata.n_vars))
     adata.X = thin(adata.X, np.exp(change - change.max(0))[donor], rng)
@@ -219,19 +248,20 @@ def simulate(design: Design, seed: int, deseq: bool) -> list[dict]:
 
 
 def run(part: str) -> None:
-    global POOL, MONOCYTES_OF_AML
+    global POOL
     POOL = ad.read_h5ad(data_folder() / ONEK1K)
-    MONOCYTES_OF_AML = ad.read_h5ad(data_folder() / AML)
-    labels = MONOCYTES_OF_AML.obs["cell_type"]
-    MONOCYTES_OF_AML = MONOCYTES_OF_AML[labels.isin(["Mono", "ProMono"])].copy()
     if part in ALONE:
         return ALONE[part]()
-    designs, results = {"null": NULL, "planted": PLANTED}[part], []
+    designs, results = {"null": NULL, "planted": PLANTED}[part], saved(f"group_effects_{part}")
+    done = {row["design"] for row in results}
     for design in designs:
+        if design.name in done:
+            continue
         start = time.perf_counter()
         for number in range(SEEDS[part]):
             deseq = number < SEEDS_DESEQ[part]
-            results += simulate(design, FIRST_SEED + number, deseq)
+            rows = simulate(design, FIRST_SEED + number, deseq)
+            results += [row | {"commit": SOURCE["commit"]} for row in rows]
         save(f"group_effects_{part}", results, designs=[asdict(d) for d in designs])
         print(part, design.name, f"{time.perf_counter() - start:.0f} s", flush=True)
 
@@ -314,7 +344,30 @@ def real() -> None:
     save("group_effects_real", results, data=[GLIOBLASTOMA, WHOLE_AML])
 
 
-ALONE = {"depth": depth, "real": real, "times": times}
+def interferon() -> None:
+    """Kang's cells of known donors, most of them controls: two of eight have stimulated cells."""
+    adata = ad.read_h5ad(data_folder() / KANG)
+    adata = adata[adata.obs["donor"] != "unknown"].copy()
+    options = {"labels_key": "cell_type", "min_cells": 5}
+    table = smt.tl.group_effects(adata, "~ condition", "donor", **options).table
+    results = []
+    for state, of_state in table.groupby("state"):
+        ordered = of_state.sort_values("p_value")
+        known = ordered["variable"].isin(INDUCED)
+        found = ordered["adj_p_value"] < LEVEL
+        row = ordered.iloc[0][["n_donors", "n_samples", "n_cells"]].to_dict()
+        row |= {"state": state, "genes": len(ordered), "found": int(found.sum())}
+        row |= {"first": ", ".join(ordered["variable"].head(5))}
+        row |= {
+            "known_of_20": int(known.head(20).sum()),
+            "known_found": int((known & found).sum()),
+        }
+        results.append(row | {"known": int(known.sum())})
+    print(pd.DataFrame(results))
+    save("group_effects_interferon", results, data=KANG)
+
+
+ALONE = {"depth": depth, "real": real, "times": times, "interferon": interferon}
 
 
 def tables() -> dict[str, str]:
@@ -354,6 +407,19 @@ def tables() -> dict[str, str]:
                 "adjusted p": "{adj_p_value:.4f}",
                 "lfsr": "{lfsr:.4f}",
                 "patients of 5 with this sign": "{agree}",
+            },
+        ),
+        "interferon": markdown(
+            load("group_effects_interferon")["results"],
+            {
+                "cells": "{state}",
+                "donors": "{n_donors}",
+                "cells of them": "{n_cells}",
+                "genes": "{genes:,}",
+                "adjusted p < .05": "{found}",
+                "known ones among these": "{known_found} of {known}",
+                "known ones among the first 20": "{known_of_20}",
+                "first five": "{first}",
             },
         ),
         "aml": markdown(
