@@ -11,9 +11,10 @@ python benchmarks/group_effects.py              # prints the tables
 Donors of OneK1K, who differ as donors do, are put into two groups at random, so that nothing
 differs but what a design makes differ: numbers of cells, depth (by thinning the counts), mixture
 of types. Cells of one type of AML, pig airway and Kang's controls are dealt to donors that are
-made up, with log-fold changes of their own. Designs that are saved are not run again. *planted*: half of the genes have an effect, half of these in either direction, by thinning
-the counts of one group. *depth*: cells are dealt to donors who do not differ, and a network is
-trained, for ``tl.counterfactual_de``.
+made up, with log-fold changes of their own. Designs that are saved are not run again. *planted*:
+half of the genes have an effect, half of these in either direction, by thinning the counts of one
+group. *depth*: cells are dealt to donors who do not differ, and a network is trained, for
+``tl.counterfactual_de``.
 """
 
 from __future__ import annotations
@@ -49,12 +50,13 @@ DEALT = {
     "kang": (KANG, {"cell_type": ["CD4 T cells"], "condition": ["ctrl"]}),
 }
 # Genes that interferon is known to induce (Schoggins et al., Nature 2011, and textbooks).
-INDUCED = """
-    ADAR BST2 CMPK2 CXCL10 CXCL11 DDX58 EIF2AK2 EPSTI1 GBP1 HERC5 IDO1 IFI16 IFI27 IFI35 IFI44
-    IFI44L IFI6 IFIH1 IFIT1 IFIT2 IFIT3 IFIT5 IFITM1 IFITM2 IFITM3 IRF7 IRF9 ISG15 ISG20 LY6E MT2A
-    MX1 MX2 OAS1 OAS2 OAS3 OASL PARP9 PLSCR1 RSAD2 SAMD9L SP110 STAT1 STAT2 TNFSF10 TRIM22 UBE2L6
-    USP18 XAF1 ZBP1
-""".split()
+INDUCED = [
+    "ADAR", "BST2", "CMPK2", "CXCL10", "CXCL11", "DDX58", "EIF2AK2", "EPSTI1", "GBP1", "HERC5",
+    "IDO1", "IFI16", "IFI27", "IFI35", "IFI44", "IFI44L", "IFI6", "IFIH1", "IFIT1", "IFIT2",
+    "IFIT3", "IFIT5", "IFITM1", "IFITM2", "IFITM3", "IRF7", "IRF9", "ISG15", "ISG20", "LY6E",
+    "MT2A", "MX1", "MX2", "OAS1", "OAS2", "OAS3", "OASL", "PARP9", "PLSCR1", "RSAD2", "SAMD9L",
+    "SP110", "STAT1", "STAT2", "TNFSF10", "TRIM22", "UBE2L6", "USP18", "XAF1", "ZBP1",
+]  # fmt: skip
 PAIR = ["patient", "condition"]
 T_CELLS = "CD4 naive/central memory T"
 LEVEL = 0.05
