@@ -122,6 +122,36 @@ def test_axes_are_saved_and_start_empty():
     assert not any("axes" in name for name, _ in make_module().named_parameters())
 
 
+class TestLoss:
+    def test_divergence_is_shared_by_the_training_cells(self, tensors):
+        module = make_module().eval()
+        inference = infer(module, tensors)
+        generative = module.generative(**module._get_generative_input(tensors, inference))
+        losses = {n: module.loss(tensors, inference, generative, n_obs=n).loss for n in (10, 40)}
+        expected = module.kl_weight * module.kl() * (1 / 10 - 1 / 40)
+        torch.testing.assert_close(losses[10] - losses[40], expected, rtol=1e-3, atol=1e-4)
+
+    def test_the_adversary_reads_the_content(self, tensors):
+        module = make_module().eval()
+        for table in module.bottleneck.slope, module.bottleneck.bias:
+            table.loc.data.normal_()
+        inference = infer(module, tensors)
+        assert not torch.allclose(inference["content"], inference["z"])
+        assert torch.equal(module.adversary_features(inference), inference["content"])
+
+
+def test_unseen_levels_of_each_factor_are_drawn_from_its_own_prior():
+    module = make_module(sizes={"n_crossed": (3,)})
+    for name, table in module.effect_tables.items():
+        table.log_prior_sd.data.fill_(-9.0 if "crossed" in name else -2.0)
+    drawn = module.draw_effects(torch.Generator().manual_seed(0), n_unseen=[30, 50])
+    for name, table in module.effect_tables.items():
+        n_unseen, sd = (50, 2.718**-9) if "crossed" in name else (30, 2.718**-2)
+        unseen = drawn[name][len(table.loc) :]
+        assert len(unseen) == n_unseen
+        assert unseen.std().item() == pytest.approx(sd, rel=0.2)
+
+
 class TestWhereEffectsAre:
     def test_next_to_the_latent_and_at_the_genes(self):
         module = make_module(sizes={"n_hidden": (9, 8, 7)})

@@ -291,6 +291,10 @@ class TestMarginalLikelihood:
         table, _ = self.trained(0.0, n_batch=4)
         assert table.prior_sd > 0.1
 
+    def test_keeps_effects_on_genes_whose_noise_is_measured(self):
+        table, effects = self.trained(0.3, of_genes=True)
+        assert table.prior_sd.item() == pytest.approx(effects.std(), rel=0.1)
+
     def test_noise_beyond_the_likelihoods_is_no_effect(self):
         """Three times the s.d. that the likelihood assumes."""
         plain, _ = self.trained(0.0, noise_sd=3 * NOISE)

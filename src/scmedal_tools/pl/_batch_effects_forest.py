@@ -128,7 +128,7 @@ def draw_forest(
         _draw_gene(ax, effects[gene], half_widths[gene], point_colors)
     axes[0].set_yticks(np.arange(len(effects)), map(plain, effects.index))
     axes[0].set_ylim(len(effects) - 0.4, -0.6)
-    figure.supxlabel(f"effect, {100 * interval:g} % interval (units of the input)", fontsize=9)
+    figure.supxlabel(f"effect on log-expression, {100 * interval:g} % interval", fontsize=9)
 
 
 def _panels(figure: FigureBase, n_genes: int) -> list[Axes]:

@@ -108,5 +108,5 @@ def draw_heatmap(ax: Axes, effects: pd.DataFrame) -> None:
     )
     bar.ax.xaxis.set_ticks_position("top")
     bar.ax.tick_params(labelsize=7)
-    bar.ax.set_title("effect (units of the input)", fontsize=8, loc="left")
+    bar.ax.set_title("effect on log-expression", fontsize=8, loc="left")
     bar.outline.set_visible(False)

@@ -147,7 +147,7 @@ def _effects(run: Run) -> Section:
     alt = f"Forest plot, tree and heat map of the effects of {run.job.batch_key} on genes."
     picture = Picture(run.figures / "batch_effects.png", alt, READING_EFFECTS)
     text = (
-        "What each batch does to gene expression, in the units of the input, estimated by RE. "
+        "What each batch does to log-expression, estimated by RE. "
         "Intervals come from few posterior draws, for a first look: pl.batch_effects uses more "
         "draws of the saved model."
     )
