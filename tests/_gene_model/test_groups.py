@@ -57,3 +57,12 @@ def test_sums_over_levels_and_of_the_last(draw_cells, groups_of):
     np.testing.assert_array_equal(ours.sizes, halves.sizes[:2])
     np.testing.assert_allclose(ours.sums, halves.sums[:2], atol=1e-4)
     np.testing.assert_array_equal(groups.last(3).means, groups.means[5:])
+
+
+def test_noise_is_unbiased_where_groups_are_small():
+    """Two cells in each group, whose mean takes half of their variance."""
+    rng = np.random.default_rng(0)
+    groups = GroupSums(400, 1, 3)
+    batch = np.repeat(np.arange(400), 2)
+    groups.add(rng.normal(batch[:, None], 1.0, (800, 3)), batch, np.zeros(800, dtype=int))
+    np.testing.assert_allclose(groups.noise(), 1, atol=0.15)
