@@ -111,7 +111,7 @@ MUTANTS = [
     # What users call.
     Mutant("model/_swap.py", "z = found[\"z\"] if swap != \"content\" else None", "z = found[\"z\"]", f"{MODEL}/test_re.py"),
     Mutant("model/_targets.py", "rows[:, factor] = level", "rows[:, 0] = level", f"{MODEL}/test_factors.py"),
-    Mutant("model/_counterfactual.py", "outside = (1 - interval) / 2", "outside = 1 - interval", f"{MODEL}/test_draws.py"),
+    Mutant("model/_counterfactual.py", "outside = (1 - interval) / 2", "outside = 1 - interval", f"{MODEL}/test_re.py"),
     Mutant("model/_support.py", "few[level].float().mean() > MOST", "few[level].float().mean() < MOST", f"{MODEL}/test_support.py"),
     Mutant("model/_fit_gene_effects.py", "explained = sums.residual.without(-of_batch)", "explained = sums.residual", f"{MODEL}/test_fit_gene_effects.py"),
     Mutant("tl/_group_tests.py", "(1 + 1 / len(draws)) * effects.var(0, ddof=1)", "effects.var(0, ddof=1)", "tests/tl/test_counterfactual_de.py"),

@@ -9,7 +9,6 @@ import torch
 
 from scmedal_tools._gene_model import GeneEffectsDraw
 from scmedal_tools.model import _draws
-from scmedal_tools.model._counterfactual import summarise
 from scmedal_tools.model._draws import Draws
 
 N_SAMPLES = 5
@@ -88,11 +87,3 @@ def test_another_thread_does_not_see_them(re):
     for values_beside in beside:
         np.testing.assert_array_equal(values_beside, plain)
     assert np.abs(drawn - plain).max() > 1e-3
-
-
-def test_an_interval_holds_its_share_of_the_draws():
-    """Of 99 draws in order, 10 lie below and 10 above an interval of 0.8, at its ends included."""
-    draws = torch.arange(1.0, 100.0)[torch.randperm(99)].reshape(99, 1, 1)
-    mean, sd, lower, upper = summarise(draws, 0.8).flatten().tolist()
-    assert (mean, lower, upper) == pytest.approx((50, 10, 90))
-    assert sd == pytest.approx(draws.std().item())
