@@ -184,27 +184,20 @@ def run(kinds: list[str]) -> None:
 def tables() -> dict[str, str]:
     """Mean over the combinations of the difference from the default, by data set."""
     rows = pd.DataFrame(load("ablations")["results"])
-    rows = rows.assign(
-        correlation=rows["correlations"].map(np.mean), error=rows["errors"].map(np.mean)
-    )
-    full = rows[rows["variant"] == FULL].set_index(["data", "draw"])
+    # All combinations of a data set count alike.
+    rows = rows.groupby(["variant", "data"], sort=False)[["correlations", "errors"]].sum()
     lines = []
-    for variant in dict.fromkeys(rows["variant"]):
-        of = rows[rows["variant"] == variant].set_index(["data", "draw"])
+    for variant in rows.index.unique("variant"):
         line = {"variant": variant}
         for name in DESIGN:
-            if name not in of.index:
-                line |= {f"{name}_c": "", f"{name}_e": ""}
-                continue
-            of_data = of.loc[[name]]
-            reference = full.loc[of_data.index]
-            if variant == FULL:
-                line[f"{name}_c"] = f"{of_data['correlation'].mean():.3f}"
-                line[f"{name}_e"] = f"{of_data['error'].mean():.3f}"
-            else:
-                for key in ("correlation", "error"):
-                    difference = (of_data[key] - reference[key]).mean()
-                    line[f"{name}_{key[0]}"] = f"{difference:+.3f}"
+            known = (variant, name) in rows.index
+            for key in ("correlations", "errors"):
+                value = ""
+                if known:
+                    of = np.array(rows.loc[(variant, name), key])
+                    full = np.array(rows.loc[(FULL, name), key])
+                    value = f"{of.mean():.3f}" if variant == FULL else f"{(of - full).mean():+.3f}"
+                line[f"{name}_{key[0]}"] = value
         lines.append(line)
     columns = {"": "{variant}"}
     for name in DESIGN:

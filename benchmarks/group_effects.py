@@ -103,8 +103,8 @@ NULL = [
     Design("AML monocytes, 6 and 6", dealt="aml"),
     Design("AML monocytes, 6 and 6, depth .5", dealt="aml", depth=0.5),
     Design("all types, in other shares in one group", of_types=True),
-    Design("pig secretory cells, 6 and 6", dealt="pig"),
-    Design("pig secretory cells, 6 and 6, depth .5", dealt="pig", depth=0.5),
+    Design("pig secretory cells, 6 and 6", n_cells=(30, 30), dealt="pig"),
+    Design("pig secretory cells, 6 and 6, depth .5", n_cells=(30, 30), dealt="pig", depth=0.5),
     Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang"),
 ]
 PLANTED = [
@@ -118,7 +118,7 @@ PLANTED = [
     Design("6 pairs", n_cells=(30, 30), pairs=True, effect=0.5),
     Design("AML monocytes, 6 and 6", dealt="aml", effect=0.7),
     Design("all types, in other shares in one group", of_types=True, effect=0.5),
-    Design("pig secretory cells, 6 and 6", dealt="pig", effect=0.7),
+    Design("pig secretory cells, 6 and 6", n_cells=(30, 30), dealt="pig", effect=0.7),
     Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang", effect=0.7),
 ]
 
@@ -166,7 +166,10 @@ def pool_of(name: str) -> ad.AnnData:
 def dealt_cells(design: Design, rng: np.random.Generator) -> ad.AnnData:
     """Cells of a type dealt to donors with log-fold changes of their own."""
     pool, n_donors = pool_of(design.dealt), sum(design.n_donors)
-    cells = rng.permutation(pool.n_obs)[: n_donors * design.n_cells[0]]
+    n_cells = n_donors * design.n_cells[0]
+    if n_cells > pool.n_obs:
+        raise ValueError(f"{design.name}: {n_cells} cells of {pool.n_obs}.")
+    cells = rng.permutation(pool.n_obs)[:n_cells]
     adata = pool[cells].copy()
     donor = np.arange(len(cells)) % n_donors
     change = rng.normal(0, DONOR_SD, (n_donors, adata.n_vars))
@@ -339,7 +342,8 @@ def real() -> None:
         aml, "~ patient_group", "donor", labels_key="cell_type", contrast=contrast
     ).table
     for state, of_state in table.groupby("state"):
-        row = of_state.iloc[0][["n_donors", "n_cells", "depth_ratio"]].to_dict()
+        row = of_state[["n_donors", "n_cells"]].max().to_dict()
+        row |= {"depth_ratio": float(of_state["depth_ratio"].median())}
         row |= {"below_05": float((of_state["p_value"] < LEVEL).mean()), "genes": len(of_state)}
         row["found"] = int((of_state["adj_p_value"] < LEVEL).sum())
         results.append({"data": "aml", "state": state} | row)
@@ -351,14 +355,22 @@ def interferon() -> None:
     adata = ad.read_h5ad(data_folder() / KANG)
     adata = adata[adata.obs["donor"] != "unknown"].copy()
     options = {"labels_key": "cell_type", "min_cells": 5}
-    table = smt.tl.group_effects(adata, "~ condition", "donor", **options).table
+    effects = smt.tl.group_effects(adata, "~ condition", "donor", **options)
+    table, obs = effects.table, effects.samples.obs
+    stimulated = obs[obs["condition"] == "stim"].groupby("state")["donor"].nunique()
+    stimulated["overall"] = obs.loc[obs["condition"] == "stim", "donor"].nunique()
     results = []
     for state, of_state in table.groupby("state"):
         ordered = of_state.sort_values("p_value")
         known = ordered["variable"].isin(INDUCED)
         found = ordered["adj_p_value"] < LEVEL
-        row = ordered.iloc[0][["n_donors", "n_samples", "n_cells"]].to_dict()
-        row |= {"state": state, "genes": len(ordered), "found": int(found.sum())}
+        row = ordered[["n_donors", "n_samples", "n_cells"]].max().to_dict()
+        row |= {
+            "stimulated": int(stimulated[state]),
+            "state": state,
+            "genes": len(ordered),
+            "found": int(found.sum()),
+        }
         row |= {"first": ", ".join(ordered["variable"].head(5))}
         row |= {
             "known_of_20": int(known.head(20).sum()),
@@ -414,9 +426,10 @@ def tables() -> dict[str, str]:
         "interferon": markdown(
             load("group_effects_interferon")["results"],
             {
-                "cells": "{state}",
+                "type": "{state}",
                 "donors": "{n_donors}",
-                "cells of them": "{n_cells}",
+                "with stimulated cells": "{stimulated}",
+                "cells": "{n_cells}",
                 "genes": "{genes:,}",
                 "adjusted p < .05": "{found}",
                 "known ones among these": "{known_found} of {known}",

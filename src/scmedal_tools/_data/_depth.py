@@ -49,8 +49,14 @@ def extent(design: np.ndarray, contrast: np.ndarray) -> np.ndarray:
 
 
 def warn_of_depth(table: pd.DataFrame, bound: float, consequence: str) -> None:
-    """Warn where the depth ratio of a state and contrast, or its inverse, is beyond a bound."""
-    ratios = table.groupby(["state", "contrast"], sort=False)["depth_ratio"].first()
+    """Warn where the depth ratio of a state and contrast, or its inverse, is beyond a bound.
+
+    Of genes that rest on different cells the ratio that is furthest from 1 counts.
+    """
+    size = np.log(table["depth_ratio"]).abs().rename("size").reset_index(drop=True)
+    table = table.reset_index(drop=True).join(size)
+    furthest = table.groupby(["state", "contrast"], sort=False)["size"].idxmax()
+    ratios = table.loc[furthest].set_index(["state", "contrast"])["depth_ratio"]
     beyond = ratios[np.maximum(ratios, 1 / ratios) > bound]
     if beyond.empty:
         return

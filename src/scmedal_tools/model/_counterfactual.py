@@ -160,6 +160,9 @@ class CounterfactualMixin(SwapMixin):
         targets = self._targets(transform_batch)
         swap = self._check_swap(swap)
         genes = self._gene_positions(gene_list)
+        if dataloader is None:
+            cells = self._minibatches(adata, indices, batch_size, None, unseen_batch)
+            warn_of_extrapolation(self, targets, cells)
         decoded = None if gene_list is None else torch.as_tensor(genes, device=self.module.device)
 
         def compute(
@@ -193,11 +196,7 @@ class CounterfactualMixin(SwapMixin):
             ],
             axis=-3,  # draws or summaries before the targets
         )
-        names = None
-        if dataloader is None:
-            names = self._cell_names(adata, indices)
-            cells = self._minibatches(adata, indices, batch_size, None, unseen_batch)
-            warn_of_extrapolation(self, targets, cells)
+        names = None if dataloader is not None else self._cell_names(adata, indices)
 
         def result(i: int) -> Expression:
             of_target = values[..., i, :, :]

@@ -96,7 +96,7 @@ class QueryMixin(MedalModel):
 
         Training the result learns the random effects of the new batches, and nothing else: all
         parameters and buffers of the reference, the effects of its batches, and its predictions
-        for its own cells stay identical to the byte.
+        for its own cells stay identical to the byte (predictions on the same device).
 
         Parameters
         ----------

@@ -20,7 +20,6 @@ FEWEST_CELLS = 5
 MOST = 0.5
 
 
-@torch.inference_mode()
 def warn_of_extrapolation(
     model: SCMEDAL_RE, targets: Mapping[str, Levels], minibatches: Minibatches
 ) -> None:
@@ -31,9 +30,11 @@ def warn_of_extrapolation(
     levels = {name: level for name, of in targets.items() if (level := of.get(0, -1)) >= 0}
     if not levels:
         return
-    state = torch.cat([model._state_of(tensors) for tensors in minibatches])
-    few = n_cells[:, state] < FEWEST_CELLS
-    guessed = [name for name, level in levels.items() if few[level].float().mean() > MOST]
+    cells = torch.zeros(n_cells.shape[1])
+    for tensors in minibatches:
+        cells += torch.bincount(model._state_of(tensors).cpu(), minlength=len(cells))
+    guessed_share = (n_cells.cpu() < FEWEST_CELLS).float() @ (cells / cells.sum())
+    guessed = [name for name, level in levels.items() if guessed_share[level] > MOST]
     if guessed:
         shown = ", ".join(map(str, guessed[:5])) + (", ..." if len(guessed) > 5 else "")
         warnings.warn(
@@ -42,5 +43,5 @@ def warn_of_extrapolation(
             "there is an extrapolation from the batch's other cells and from other batches. "
             "scmedal_tools.tl.admissibility says which cells are supported.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,  # beyond the caller, and torch's wrapper of it
         )

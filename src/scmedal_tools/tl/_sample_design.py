@@ -47,7 +47,7 @@ class SampleDesign:
         leave a degree of freedom between them.
         """
         x, donor = self.matrix.to_numpy()[samples], self.donor[samples]
-        if len(x) - np.linalg.matrix_rank(x) < MIN_FREEDOM:
+        if not len(x) or len(x) - np.linalg.matrix_rank(x) < MIN_FREEDOM:
             return {}
         means = pd.DataFrame(x).groupby(donor).transform("mean").to_numpy()
         between = np.isclose(x, means).all(0)
