@@ -3,8 +3,8 @@
 python benchmarks/mutants.py            # all, half an hour on one core
 python benchmarks/mutants.py 0 20       # those from the first to the 20th
 
-Each mutant is one change in a copy of the source tree. The tests that should notice it run in a
-process that has the heavy libraries already. Results go to ``results/mutants.json``; those that
+Each mutant is one change in a copy of the source tree. The tests that should notice it, and pass
+without it, run in a process that has the heavy libraries already. Results go to ``results/mutants.json``; those that
 survive are printed, and explained in ``EQUIVALENT`` if no test can notice them.
 """
 
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from _record import ROOT, save, saved
+from _record import ROOT, SOURCE, save, saved
 
 PACKAGE = "src/scmedal_tools"
 
@@ -121,7 +121,7 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-def run(number: int, mutant: Mutant) -> str:
+def run(mutant: Mutant) -> str:
     """What became of a mutant: ``killed``, ``survived`` or why it says nothing."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "src")
@@ -159,14 +159,21 @@ def main(first: int = 0, last: int = len(MUTANTS)) -> None:
     import torch
 
     torch.set_num_threads(1)
-    results = {(row["file"], row["before"]): row for row in saved("mutants")}
+    # Verdicts of changed and removed mutants are dropped.
+    known = {tuple(row[name] for name in Mutant._fields): row for row in saved("mutants")}
+    results = {mutant: known[mutant] for mutant in MUTANTS if mutant in known}
+    pass_unchanged = set()
     for number, mutant in list(enumerate(MUTANTS))[first:last]:
         start = time.perf_counter()
-        found = run(number, mutant)
-        seconds = round(time.perf_counter() - start)
-        key = (mutant.file, mutant.before)
-        results[key] = mutant._asdict() | {"result": found, "why": EQUIVALENT.get(key)}
+        if mutant.tests not in pass_unchanged:
+            if (found := run(mutant._replace(after=mutant.before))) != "survived":
+                raise SystemExit(f"{mutant.tests}: {found} without a change.")
+            pass_unchanged.add(mutant.tests)
+        found = run(mutant)
+        row = {"result": found, "why": EQUIVALENT.get(mutant[:2]), "commit": SOURCE["commit"]}
+        results[mutant] = mutant._asdict() | row
         save("mutants", list(results.values()))
+        seconds = round(time.perf_counter() - start)
         print(number, found, f"{seconds} s", mutant.file, mutant.after, flush=True)
     killed = sum(row["result"] == "killed" for row in results.values())
     explained = sum(row["result"] != "killed" and bool(row["why"]) for row in results.values())

@@ -5,6 +5,7 @@ from inspect import signature
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from lightning.pytorch.callbacks import EarlyStopping
 from scvi.hub import HubMetadata, HubModel
@@ -84,20 +85,27 @@ class TestTrain:
         assert model.trainer.lightning_module.lr == 5e-4
         assert model.trainer.lightning_module.eps == 1e-5
 
-    def test_tuning_by_scib_metrics_finds_latents_batches_and_types(self, build, labelled):
-        model = build("SCMEDAL_FE", labelled.copy(), {"labels_key": "partly_labelled"})
+    @pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
+    def test_tuning_by_scib_metrics_finds_latents_batches_and_types(self, build, labelled, name):
+        model = build(name, labelled.copy(), {"labels_key": "partly_labelled"})
         callback = ScibCallback()
         model.train(1, "cpu", callbacks=[callback], batch_size=64, enable_progress_bar=False)
         kept = callback.pl_module._validation_epoch_outputs
         held_back = model.validation_indices
-        latent = model.get_latent_representation(indices=held_back)
+        with torch.inference_mode():  # RE's latent is returned in other axes
+            minibatches = model._minibatches(None, held_back, None, None)
+            latent = torch.cat([model._infer(tensors)["z"] for tensors in minibatches])
         np.testing.assert_allclose(kept["z"], latent, atol=1e-5)
         codes = {
             "batch": labelled.obs["donor"].astype("category").cat.codes,
             "labels": model.adata.obs["_scvi_labels"],
         }
-        for name, expected in codes.items():
-            np.testing.assert_array_equal(kept[name], expected.to_numpy()[held_back])
+        for key, expected in codes.items():
+            np.testing.assert_array_equal(kept[key], expected.to_numpy()[held_back])
+            of_training = callback.pl_module._training_epoch_outputs
+            trained_on = expected.to_numpy()[model.train_indices]
+            np.testing.assert_array_equal(np.sort(of_training[key]), np.sort(trained_on))
+        assert of_training["z"].shape == (len(model.train_indices), latent.shape[1])
 
 
 def test_a_model_for_the_hub_of_scvi_tools(re, tmp_path, fresh):

@@ -172,6 +172,17 @@ class TestDepth:
         with pytest.warns(UserWarning, match=r"condition\[T.treated\] in all cells 0\.[23]"):
             effects(study(depth=0.25))
 
+    def test_of_any_gene_counts_overall(self):
+        """Only one gene is measured in the cells that differ in depth."""
+        adata = study()
+        treated = (adata.obs["condition"] == "treated").to_numpy()
+        of_t = (adata.obs["cell_type"] == "T").to_numpy()
+        adata.obs["total"] = adata.X.sum(1) * np.where(treated & of_t, 8.0, 1.0)
+        adata.X[of_t] *= np.arange(N_GENES) == 7
+        for some in (adata, adata[:, ::-1].copy()):
+            with pytest.warns(UserWarning, match="treated.* in overall"):
+                effects(some, labels_key="cell_type", size_factor_key="total")
+
     def test_none_is_not(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
@@ -248,6 +259,13 @@ class TestStates:
         n_cells = overall.set_index("variable")["n_cells"]
         assert n_cells["g005"] == (~of_t).sum()
         assert n_cells["g000"] == adata.n_obs
+
+    def test_a_type_without_enough_cells_anywhere(self):
+        adata = study()
+        adata.obs["cell_type"] = np.where(np.arange(adata.n_obs) < 5, "five", "rest")
+        with pytest.warns(UserWarning, match="in five: nothing is tested"):
+            table = effects(adata, labels_key="cell_type").table
+        assert set(table["state"]) == {"rest"}
 
     def test_of_a_model(self, cells, fit):
         model = fit("SCMEDAL_RE", cells.copy(), model={"n_states": 3})
