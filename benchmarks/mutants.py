@@ -62,7 +62,7 @@ MUTANTS = [
     Mutant("module/_reden.py", "len(self.loc) - self.n_new if self.n_new else 0", "0", f"{MODULE} {MODEL}/test_query.py"),
     Mutant("module/_re.py", "kl_term = kl / n_obs", "kl_term = kl", f"{MODULE}/test_re.py"),
     Mutant("module/_re.py", "return inference_outputs[\"content\"]", "return inference_outputs[\"z\"]", f"{MODULE}/test_re.py"),
-    Mutant("module/_re.py", "table.loc.requires_grad_(bool(table.n_new))", "table.loc.requires_grad_(True)", f"{MODEL}/test_factors.py {MODEL}/test_query.py"),
+    Mutant("module/_re.py", "table.loc.requires_grad_(bool(table.n_new))", "table.loc.requires_grad_(True)", f"{MODULE}/test_re.py"),
     Mutant("module/_re.py", "name.startswith(\"encoder\")", "name.startswith(\"decoder\")", f"{MODULE}"),
     Mutant("module/_re.py", "n_unseen[factor_of(name)]", "n_unseen[0]", f"{MODULE}/test_re.py"),
     # Training.
