@@ -153,7 +153,7 @@ def test_unseen_levels_of_each_factor_are_drawn_from_its_own_prior():
 
 
 def test_nothing_learns_in_a_query_but_the_factors_with_new_levels():
-    module = make_module(sizes={"n_crossed": (3,), "n_new": (1, 0)})
+    module = make_module(sizes={"n_crossed": (3,)}, n_new=(1, 0))
     learned = {name for name, p in module.named_parameters() if p.requires_grad}
     tables = [name for name in module.effect_tables if "crossed" not in name]
     assert learned == {f"{table}.{kind}" for table in tables for kind in ("loc", "rho")}
