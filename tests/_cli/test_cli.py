@@ -133,11 +133,13 @@ class TestRun:
         _, output, records = labelled
         assert output.count(f"Epoch {N_EPOCHS}/{N_EPOCHS}: 100%") >= 2
         assert [record.getMessage() for record in records] == []
-        # So short a training leaves the effects where they started, which has to be said.
+        # So short a training leaves the effects where they started, and some of these donors have
+        # next to no cells of some states: both have to be said.
         notes = [line for line in output.splitlines() if "note:" in line]
         few, *others = notes
         assert "4 batches are too few" in few
-        assert all("random effects have collapsed" in note for note in others)
+        expected = ("random effects have collapsed", "fewer than 5 training cells")
+        assert all(any(text in note for text in expected) for note in others)
         assert "Warning" not in output
         steps = (
             "Preprocess",
