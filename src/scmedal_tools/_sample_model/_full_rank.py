@@ -1,4 +1,4 @@
-"""Designs in which some coefficients cannot be told apart."""
+"""Designs in which some coefficients cannot be separated."""
 
 from __future__ import annotations
 

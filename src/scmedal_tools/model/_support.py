@@ -10,8 +10,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ._base import MedalModel
     from ._inference import Minibatches
-    from ._re import SCMEDAL_RE
     from ._targets import Levels
 
 # Training cells of a batch in a state, with fewer of which its effects there are guessed.
@@ -21,7 +21,7 @@ MOST = 0.5
 
 
 def warn_of_extrapolation(
-    model: SCMEDAL_RE, targets: Mapping[str, Levels], minibatches: Minibatches
+    model: MedalModel, targets: Mapping[str, Levels], minibatches: Minibatches
 ) -> None:
     """Warn if most cells are in states in which a target batch has next to no training cells."""
     if not model.module.has_gene_effects:
