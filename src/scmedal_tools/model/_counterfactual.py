@@ -160,7 +160,7 @@ class CounterfactualMixin(SwapMixin):
         targets = self._targets(transform_batch)
         swap = self._check_swap(swap)
         genes = self._gene_positions(gene_list)
-        if dataloader is None:
+        if dataloader is None and not self._in_parts:
             cells = self._minibatches(adata, indices, batch_size, None, unseen_batch)
             warn_of_extrapolation(self, targets, cells)
         decoded = None if gene_list is None else torch.as_tensor(genes, device=self.module.device)

@@ -26,6 +26,7 @@ class UnseenBatchMixin(BaseModelClass):
     """Registration of new cells; subclasses give the model."""
 
     _checked: AnnData | MuData | None = None
+    _in_parts: bool = False
 
     def _validate_anndata(
         self,
@@ -51,12 +52,13 @@ class UnseenBatchMixin(BaseModelClass):
 
     @contextmanager
     def _check_once(self, adata: AnnData | MuData) -> Iterator[None]:
-        """Context in which these cells, which were checked, are not checked again."""
-        before, self._checked = self._checked, adata
+        """Context in which these cells, read in parts, are not checked again for each part."""
+        before = self._checked, self._in_parts
+        self._checked, self._in_parts = adata, True
         try:
             yield
         finally:
-            self._checked = before
+            self._checked, self._in_parts = before
 
     def _tell_from_its_copy(self, adata: AnnData | MuData) -> None:
         """Give cells that are a copy of registered ones an identifier of their own."""
