@@ -34,9 +34,9 @@ def depth_ratio(depth: np.ndarray, design: np.ndarray, contrast: np.ndarray) -> 
     depth
         Mean counts of a cell, by sample.
     design
-        Samples x coefficients, of full rank.
+        Samples x coefficients.
     contrast
-        Rows of the contrast x coefficients; of several the one that differs most.
+        Rows of the contrast x coefficients, estimable; of several the one that differs most.
     """
     coefficients = np.linalg.lstsq(design, np.log(depth), rcond=None)[0]
     logarithms = extent(design, contrast) * (contrast @ coefficients)
@@ -53,10 +53,9 @@ def warn_of_depth(table: pd.DataFrame, bound: float, consequence: str) -> None:
 
     Of genes that rest on different cells the ratio that is furthest from 1 counts.
     """
-    size = np.log(table["depth_ratio"]).abs().rename("size").reset_index(drop=True)
-    table = table.reset_index(drop=True).join(size)
-    furthest = table.groupby(["state", "contrast"], sort=False)["size"].idxmax()
-    ratios = table.loc[furthest].set_index(["state", "contrast"])["depth_ratio"]
+    ratios = table.dropna(subset="depth_ratio").set_index(["state", "contrast"])["depth_ratio"]
+    order = np.log(ratios).abs().to_numpy().argsort()
+    ratios = ratios.iloc[order].groupby(level=[0, 1], sort=False).last()
     beyond = ratios[np.maximum(ratios, 1 / ratios) > bound]
     if beyond.empty:
         return

@@ -213,7 +213,7 @@ class InferenceMixin(BaseModelClass):
 
         Raises
         ------
-        NotImplementedError
+        AttributeError
             Always.
 
         Examples
@@ -221,9 +221,9 @@ class InferenceMixin(BaseModelClass):
         >>> model.get_normalized_expression()
         Traceback (most recent call last):
             ...
-        NotImplementedError: These models take log-normalised expression. ...
+        AttributeError: These models take log-normalised expression. ...
         """
-        raise NotImplementedError(
+        raise AttributeError(
             "These models take log-normalised expression. Use get_reconstruction for each cell in "
             "its own batch, get_corrected_expression for expression without the batch, and, with "
             "SCMEDAL_RE, get_counterfactual_expression(transform_batch=...) for another batch."
