@@ -65,7 +65,7 @@ def run(
     cells = load_cells(data_set)
     default = preset == "default"
     models = (MODELS if default else PRESET_MODELS)[scheme]
-    settings = SETTINGS if default else dict.fromkeys(WITH_PRESET, {"preset": preset})
+    settings = SETTINGS if default else {key: {"preset": preset} for key in WITH_PRESET}
     name = f"evaluation_{scheme}" + ("" if default else f"_{preset}")
     start = time.perf_counter()
     result = smt.bm.cross_validate(
