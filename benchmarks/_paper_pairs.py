@@ -10,7 +10,7 @@ from itertools import combinations, product
 
 import pandas as pd
 from _paper_numbers import COLUMNS, NUMBERS, embeddings
-from _record import load, markdown
+from _record import markdown
 
 SEPARATION = ["S8", "S11", "S8 with S11"]
 VERDICTS = ["agrees", "against", "tie here", "tie in the paper"]
@@ -35,16 +35,18 @@ def kinds() -> list[tuple[str, str, list[tuple[str, str]]]]:
     return found
 
 
-def pairs() -> pd.DataFrame:
-    """A row for each pair and column; ``a`` is the one with more in the paper."""
-    ours = {
-        (row["embedding"], row["metric"], row["of"]): row
-        for row in load("evaluation_cells")["results"]
-    }
+def pairs(results: list[dict], names: set[str] | None = None) -> pd.DataFrame:
+    """A row for each pair and column; ``a`` is the one with more in the paper.
+
+    ``names`` limits them to pairs of these embeddings.
+    """
+    ours = {(row["embedding"], row["metric"], row["of"]): row for row in results}
     rows = []
     for table, kind, of_kind in kinds():
         for column in COLUMNS[table]:
             for pair in of_kind:
+                if names is not None and not names.issuperset(pair):
+                    continue
                 a, b = sorted(pair, key=lambda name: -NUMBERS[(name, *column)].mean)
                 paper = [NUMBERS[(name, *column)] for name in (a, b)]
                 here = [ours[(name, *column)] for name in (a, b)]

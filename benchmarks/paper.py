@@ -1,6 +1,7 @@
-"""Our results on AML beside those that the paper prints: Tables 1, S8, S11 and S12.
+"""The paper's numbers of AML beside ours, with its preset and with the default.
 
-python benchmarks/paper.py    # prints the tables, from the results of evaluation.py
+python benchmarks/paper.py          # prints the tables, from the results of evaluation.py
+python benchmarks/paper.py figure   # draws docs/_static/paper_numbers.png
 
 The paper's numbers are means over five folds of all 38,417 cells, with cell lines as a third
 patient group; ours are of day 0, without cell lines.
@@ -8,8 +9,12 @@ patient group; ours are of day 0, without cell lines.
 
 from __future__ import annotations
 
+import sys
+
+import _paper_pairs
 import pandas as pd
-from _record import load, markdown
+from _paper_numbers import MEANS
+from _record import ROOT, load, markdown
 
 PRINTED = {
     "pca": "PCA",
@@ -24,107 +29,128 @@ PRINTED = {
     "FEC": "FEC",
     "RE": "RE",
 }
-# Balanced accuracy alone, and with RE: Table 1 and Table S12.
-PATIENT_GROUP = {
-    "harmony": (0.38, 1.00),
-    "pca": (0.89, 1.00),
-    "saucie": (0.86, 1.00),
-    "scanorama": (0.67, 1.00),
-    "scanvi": (0.78, 1.00),
-    "FE": (0.83, 1.00),
-    "FEC": (0.57, 1.00),
-    "scvi": (0.76, 1.00),
-}
-CELL_TYPE = {
-    "harmony": (0.49, 0.71),
-    "pca": (0.70, 0.72),
-    "saucie": (0.68, 0.73),
-    "scanorama": (0.61, 0.71),
-    "FE": (0.68, 0.71),
-    "scvi": (0.67, 0.74),
-}
-# 1/DB of the batches and of the cell types: Tables S8 and S11.
-RECIPROCAL_DB = {
-    "pca": (0.20, 0.27),
-    "ae": (0.19, 0.27),
-    "aec": (0.13, 0.33),
-    "harmony": (0.14, 0.21),
-    "scanorama": (0.16, 0.25),
-    "saucie": (0.16, 0.30),
-    "scvi": (0.05, 0.29),
-    "scanvi": (0.12, 0.61),
-    "FE": (0.17, 0.25),
-    "FEC": (0.11, 0.27),
-    "RE": (1.50, 0.18),
-}
-# Silhouette widths that the text names; the others are bars of Fig. 4.
-BATCH_ASW = {"RE": 0.69}
-TYPE_ASW = {"ae": 0.06, "aec": 0.11, "FE": 0.05, "FEC": 0.08, "scvi": 0.03, "scanvi": 0.22}
+RECORDS = {"paper's preset": "evaluation_cells_paper-aml", "default": "evaluation_cells"}
+SOURCES = ("paper", *RECORDS)
+INDICES = ("ASW", "1/DB", "CH")
+SEPARATED = {"batch": "batches", "label": "cell types"}
+TARGETS = {"patient_group": "patient group", "cell_type": "cell type"}
+METRICS = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy"}
+WITH_RE, WITH_LABEL = " + RE", " + batch label"
+FIGURE = ROOT / "docs" / "_static" / "paper_numbers.png"
+
+
+def numbers() -> pd.DataFrame:
+    """Means by embedding, target and metric (index): the paper's, and of each of our records."""
+    found = {"paper": pd.Series(MEANS).reorder_levels([0, 2, 1])}
+    for name, record in RECORDS.items():
+        rows = pd.DataFrame(load(record)["results"])
+        found[name] = rows.set_index(["embedding", "of", "metric"])["mean"]
+    return pd.DataFrame(found).sort_index()
 
 
 def tables() -> dict[str, str]:
-    results = pd.DataFrame(load("evaluation_cells")["results"])
-    means = results.set_index(["of", "metric", "embedding"])["mean"].sort_index()
-    return {
-        "patient_group": classified(means, "patient_group", PATIENT_GROUP),
-        "cell_type": classified(means, "cell_type", CELL_TYPE),
-        "separation": separation(means),
+    means = numbers()
+    made = {f"separation_{of}": separation(means, of) for of in SEPARATED}
+    for target in TARGETS:
+        made |= {f"{target}_{metric}": predicted(means, target, metric) for metric in METRICS}
+    return made | {"presets": orders()}
+
+
+def separation(means: pd.DataFrame, of: str) -> str:
+    """Each index of the separation of batches or cell types."""
+    keys = {f"{index}, {source}": (of, index, source) for index in INDICES for source in SOURCES}
+    return _table(means, {title: ("", *key) for title, key in keys.items()})
+
+
+def predicted(means: pd.DataFrame, target: str, metric: str) -> str:
+    """Prediction from each embedding, alone and with RE or the batch label beside it."""
+    keys = {
+        f"{title}, {source}": (beside, target, metric, source)
+        for beside, title in (("", "alone"), (WITH_RE, "with RE"))
+        for source in SOURCES
     }
+    keys["with the batch label, default"] = (WITH_LABEL, target, metric, "default")
+    return _table(means, keys)
 
 
-def classified(means: pd.Series, target: str, printed: dict[str, tuple]) -> str:
-    ours = means[target, "balanced_accuracy"]
-    rows = [
-        {
-            "embedding": PRINTED[name],
-            "alone": ours[name],
-            "with_re": ours[f"{name} + RE"],
-            "with_label": ours[f"{name} + batch label"],
-            "paper": [f"{x:.2f}" for x in printed.get(name, ())] or ["", ""],
+def _table(means: pd.DataFrame, keys: dict[str, tuple[str, str, str, str]]) -> str:
+    values = means.stack()
+    rows = []
+    for name, printed in PRINTED.items():
+        row = {
+            title: values.get((name + beside, of, metric, source), float("nan"))
+            for title, (beside, of, metric, source) in keys.items()
         }
-        for name in PRINTED
-        if name in ours and name != "RE"
-    ]
-    columns = {
-        "embedding": "{embedding}",
-        "ours: alone": "{alone:.2f}",
-        "with RE": "{with_re:.2f}",
-        "with the batch label": "{with_label:.2f}",
-        "paper: alone": "{paper[0]}",
-        "with RE ": "{paper[1]}",
-    }
-    return markdown(rows, columns)
+        if not all(pd.isna(value) for value in row.values()):
+            texts = {title: _text(title, value) for title, value in row.items()}
+            rows.append({"embedding": printed} | texts)
+    return markdown(rows, {key: f"{{{key}}}" for key in ("embedding", *keys)})
 
 
-def separation(means: pd.Series) -> str:
+def _text(title: str, value: float) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.0f}" if title.startswith("CH") else f"{value:.2f}"
+
+
+def orders() -> str:
+    """How many pairs of the methods that both records have are in the paper's order."""
+    records = [load(record)["results"] for record in RECORDS.values()]
+    shared = set.intersection(*({row["embedding"] for row in record} for record in records))
+    counts = []
+    for record in records:
+        counts.append(_paper_pairs.in_sum(_paper_pairs.pairs(record, shared)))
     rows = [
-        {
-            "embedding": PRINTED[name],
-            "batch_asw": means["batch", "ASW", name],
-            "type_asw": means["label", "ASW", name],
-            "batch_db": means["batch", "1/DB", name],
-            "type_db": means["label", "1/DB", name],
-            "paper_batch_asw": BATCH_ASW.get(name, ""),
-            "paper_type_asw": TYPE_ASW.get(name, ""),
-            "paper_db": RECIPROCAL_DB[name],
-        }
-        for name in PRINTED
-        if ("batch", "ASW", name) in means
+        {"what": one["what"], "pairs": one["compared"]}
+        | {name: of["agrees"] for name, of in zip(RECORDS, pair, strict=True)}
+        for pair in zip(*counts, strict=True)
+        for one in pair[:1]
     ]
-    columns = {
-        "embedding": "{embedding}",
-        "ASW of batches": "{batch_asw:.2f}",
-        "paper": "{paper_batch_asw}",
-        "ASW of types": "{type_asw:.2f}",
-        "paper ": "{paper_type_asw}",
-        "1/DB of batches": "{batch_db:.2f}",
-        "paper  ": "{paper_db[0]:.2f}",
-        "1/DB of types": "{type_db:.2f}",
-        "paper   ": "{paper_db[1]:.2f}",
-    }
-    return markdown(rows, columns)
+    columns = {"compared": "{what}", "pairs": "{pairs}"}
+    return markdown(rows, columns | {f"agree, {name}": f"{{{name}}}" for name in RECORDS})
+
+
+PANELS = {
+    "1/DB of batches": ("", "batch", "1/DB"),
+    "1/DB of cell types": ("", "label", "1/DB"),
+    "patient group, alone": ("", "patient_group", "balanced_accuracy"),
+    "patient group, with RE": (WITH_RE, "patient_group", "balanced_accuracy"),
+    "cell type, alone": ("", "cell_type", "balanced_accuracy"),
+    "cell type, with RE": (WITH_RE, "cell_type", "balanced_accuracy"),
+}
+MARKERS = {
+    "paper": ("D", "#333333"),
+    "paper's preset": ("o", "#d95f02"),
+    "default": ("s", "#1f78b4"),
+}
+
+
+def figure() -> None:
+    """One panel for each column of the paper's tables, with a row for each embedding."""
+    import matplotlib.pyplot as plt
+
+    values = numbers().stack()
+    fig, axes = plt.subplots(1, len(PANELS), figsize=(14, 3.6), sharey=True, layout="constrained")
+    for ax, (title, (beside, of, metric)) in zip(axes, PANELS.items(), strict=True):
+        for source, (marker, colour) in MARKERS.items():
+            x = [values.get((name + beside, of, metric, source), float("nan")) for name in PRINTED]
+            hollow = colour if source != "paper" else "none"
+            ax.scatter(
+                x, range(len(PRINTED)), marker=marker, edgecolors=colour, facecolors=hollow,
+                s=32, label=source,
+            )  # fmt: skip
+        if metric == "1/DB" and of == "batch":
+            ax.set_xscale("log")
+        ax.set_title(title, fontsize=10)
+        ax.grid(axis="y", linewidth=0.5, alpha=0.5)
+    axes[0].set_yticks(range(len(PRINTED)), PRINTED.values())
+    axes[0].invert_yaxis()
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    fig.savefig(FIGURE, dpi=150)
 
 
 if __name__ == "__main__":
-    for text in tables().values():
-        print(text, end="\n\n")
+    if sys.argv[1:2] == ["figure"]:
+        figure()
+    else:
+        print("\n\n".join(tables().values()))

@@ -15,6 +15,7 @@ import pandas as pd
 from _paper_numbers import MEANS, embeddings
 from _record import load, markdown
 
+RECORD = "evaluation_cells"
 ACCURACIES = ["accuracy", "balanced_accuracy"]
 BASELINES = ["pca", "ae"]
 CORRECTED = ["FE", "scvi", "harmony", "scanorama", "saucie"]
@@ -103,10 +104,7 @@ def directions() -> list[Direction]:
 
 def measured() -> dict[tuple[str, str, str], dict]:
     """Our means and intervals; those of a gain are as wide as both of its parts allow."""
-    ours = {
-        (row["embedding"], row["metric"], row["of"]): row
-        for row in load("evaluation_cells")["results"]
-    }
+    ours = {(row["embedding"], row["metric"], row["of"]): row for row in load(RECORD)["results"]}
     for name in ALONE["S12", "cell_type"]:
         alone = ours[(name, "balanced_accuracy", "cell_type")]
         both = ours[(f"{name} + RE", "balanced_accuracy", "cell_type")]
@@ -145,7 +143,8 @@ def compared() -> pd.DataFrame:
 
 
 def tables() -> dict[str, str]:
-    claims, pairs = compared(), _paper_pairs.pairs()
+    claims = compared()
+    pairs = _paper_pairs.pairs(load(RECORD)["results"])
     return {
         "overall": overall(claims, pairs),
         "aml": by_claim(claims),
