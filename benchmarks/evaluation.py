@@ -3,12 +3,13 @@
 python benchmarks/evaluation.py run FOLDER          # all of it; goes on where it stopped
 python benchmarks/evaluation.py run FOLDER donors   # one of them
 python benchmarks/evaluation.py run FOLDER epochs   # only trains, in the first fold over cells
-python benchmarks/evaluation.py run FOLDER cells --preset paper-aml --folds 0 1
+python benchmarks/evaluation.py run FOLDER cells --preset paper-aml --folds 0 --models RE FE pca
 python benchmarks/evaluation.py                     # prints the tables
 
 Saves ``results/evaluation_<scheme>.json``, with ``_<preset>`` behind if it is not the default, or
 ``_epochs``. The folder keeps the embeddings of every fold. The paper's presets train for 500
-epochs: two hours a fold and core. They leave out what has no preset and takes long.
+epochs: two hours a fold and core. They leave out what has no preset and takes long, and some
+models, named, the controls of RE that are trained too.
 """
 
 from __future__ import annotations
@@ -59,12 +60,14 @@ def run(
     folder: Path,
     preset: str = "default",
     folds: list[int] | None = None,
+    models: list[str] | None = None,
     n_jobs: int = 1,
 ) -> None:
     data_set = DATA_SETS["aml"]
     cells = load_cells(data_set)
     default = preset == "default"
-    models = (MODELS if default else PRESET_MODELS)[scheme]
+    controls = models is None
+    models = models or (MODELS if default else PRESET_MODELS)[scheme]
     settings = SETTINGS if default else {key: {"preset": preset} for key in WITH_PRESET}
     name = f"evaluation_{scheme}" + ("" if default else f"_{preset}")
     start = time.perf_counter()
@@ -79,6 +82,7 @@ def run(
         folds=folds,
         n_top_genes=N_GENES,
         settings={name: settings[name] for name in settings if name in models},
+        controls=controls,
         n_jobs=n_jobs,
         out=folder / name,
     )
@@ -200,6 +204,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("what", nargs="*", help="of cells, donors, epochs; by default all")
     parser.add_argument("--preset", default="default")
     parser.add_argument("--folds", nargs="+", type=int, help="by default all")
+    parser.add_argument("--models", nargs="+", help="by default all, with controls of RE")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="parts side by side")
     asked = parser.parse_args(arguments)
     if asked.do == "print":
@@ -211,7 +216,7 @@ def main(arguments: list[str]) -> None:
             if what == "epochs":
                 run_epochs(asked.folder)
             else:
-                run(what, asked.folder, asked.preset, asked.folds, asked.jobs)
+                run(what, asked.folder, asked.preset, asked.folds, asked.models, asked.jobs)
 
 
 if __name__ == "__main__":
