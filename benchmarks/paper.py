@@ -118,10 +118,11 @@ PANELS = {
     "cell type, alone": ("", "cell_type", "balanced_accuracy"),
     "cell type, with RE": (WITH_RE, "cell_type", "balanced_accuracy"),
 }
+# Marker, colour, and place within the row.
 MARKERS = {
-    "paper": ("D", "#333333"),
-    "paper's preset": ("o", "#d95f02"),
-    "default": ("s", "#1f78b4"),
+    "paper": ("D", "#333333", -0.2),
+    "paper's preset": ("o", "#d95f02", 0.0),
+    "default": ("s", "#1f78b4", 0.2),
 }
 
 
@@ -132,11 +133,11 @@ def figure() -> None:
     values = numbers().stack()
     fig, axes = plt.subplots(1, len(PANELS), figsize=(14, 3.6), sharey=True, layout="constrained")
     for ax, (title, (beside, of, metric)) in zip(axes, PANELS.items(), strict=True):
-        for source, (marker, colour) in MARKERS.items():
+        for source, (marker, colour, offset) in MARKERS.items():
             x = [values.get((name + beside, of, metric, source), float("nan")) for name in PRINTED]
             hollow = colour if source != "paper" else "none"
             ax.scatter(
-                x, range(len(PRINTED)), marker=marker, edgecolors=colour, facecolors=hollow,
+                x, [row + offset for row in range(len(PRINTED))], marker=marker, edgecolors=colour, facecolors=hollow,
                 s=32, label=source,
             )  # fmt: skip
         if metric == "1/DB" and of == "batch":
