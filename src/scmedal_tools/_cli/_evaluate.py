@@ -112,7 +112,7 @@ def evaluate(
             scheme=cast("Scheme", scheme),  # unknown ones are refused with the folds
             stratify_keys=tuple(stratify_key) if stratify_key else None,
             n_folds=n_folds,
-            quick=quick,
+            folds=(0,) if quick else None,
             n_top_genes=n_top_genes,
             layer=layer,
             size_factor_key=size_factor_key,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
@@ -38,7 +38,8 @@ class EvaluationJob:
     scheme: Scheme = "cells"
     stratify_keys: tuple[str, ...] | None = None
     n_folds: int = 5
-    quick: bool = False
+    folds: tuple[int, ...] | None = None
+    """Folds to run; ``None`` for all."""
     n_top_genes: int | None = None
     layer: str | None = None
     size_factor_key: str | None = None
@@ -47,6 +48,9 @@ class EvaluationJob:
     scib: bool = False
     seed: int = 0
     n_jobs: int = 1
+    save_models: bool = False
+    more_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Arguments of single models, beside preset and number of epochs."""
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Arguments of single models: preset and number of epochs, of those that have one."""
@@ -54,6 +58,7 @@ class EvaluationJob:
         given = {key: value for key, value in asked.items() if value is not None}
         taken = {
             name: {key: value for key, value in given.items() if _has(name, key)}
+            | self.more_settings.get(name, {})
             for name in self.models
         }
         return {name: settings for name, settings in taken.items() if settings}
@@ -162,13 +167,14 @@ class Evaluation:
             n_folds=job.n_folds,
             scheme=job.scheme,
             stratify_keys=job.stratify_keys,
-            folds=[0] if job.quick else None,
+            folds=job.folds,
             n_top_genes=n_top_genes,
             settings=job.settings(),
             scib=job.scib,
             n_jobs=job.n_jobs,
             seed=job.seed,
             out=self.out / FOLDS,
+            save_models=job.save_models,
         )
 
     def _draw(self) -> None:
