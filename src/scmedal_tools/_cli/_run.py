@@ -327,4 +327,3 @@ class Run:
         file, parameters = self.out / "run.json", asdict(self.job)
         extra = {"models": models, "findings": self.findings} | extra
         return write_record(file, parameters, self.adata, self.steps, **extra)
-
