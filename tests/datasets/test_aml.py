@@ -10,11 +10,13 @@ import scmedal_tools as smt
 from scmedal_tools.datasets import aml
 from scmedal_tools.datasets._aml import _sample
 
+from ..published import write_sample
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*batches, where the paper has 19")
 
 
 @pytest.fixture
-def folder(tmp_path, write_sample):
+def folder(tmp_path):
     """Two time points of a patient, a sorted and another control, a line, an ambiguous donor."""
     for number, (sample, types) in enumerate(
         {
@@ -65,7 +67,7 @@ def test_days_are_those_of_the_names(folder):
     assert adata.obs.loc[adata.obs["patient_group"] != "AML", "day"].isna().all()
 
 
-def test_counts_and_types_belong_to_their_cells(tmp_path, write_sample):
+def test_counts_and_types_belong_to_their_cells(tmp_path):
     """The annotation is in reverse order."""
     types = ["HSC", "T", "B", "NK"]
     first = write_sample(tmp_path, "AML556-D0", types, 3)
@@ -102,7 +104,7 @@ def test_missing_batches_are_announced(folder):
         aml(folder, progress=False)
 
 
-def test_unpacked_files_are_read(tmp_path, write_sample):
+def test_unpacked_files_are_read(tmp_path):
     write_sample(tmp_path, "BM1", ["HSC", "T"], gz="")
     assert aml(tmp_path, progress=False).n_obs == 2
 
@@ -117,24 +119,24 @@ class TestErrors:
         with pytest.raises(FileNotFoundError, match=r"BM1.dem.txt.gz lacks its .*anno"):
             aml(folder)
 
-    def test_only_donors_that_are_left_out(self, tmp_path, write_sample):
+    def test_only_donors_that_are_left_out(self, tmp_path):
         write_sample(tmp_path, "AML997-D0", ["T"])
         with pytest.raises(FileNotFoundError, match=r"leaves out"):
             aml(tmp_path)
 
     @pytest.mark.parametrize("name", ["patient7", "AML328", "BMX"])
-    def test_other_name(self, tmp_path, write_sample, name):
+    def test_other_name(self, tmp_path, name):
         write_sample(tmp_path, name, ["T"])
         with pytest.raises(ValueError, match=f"{name}.dem.txt.gz is not named"):
             aml(tmp_path)
 
-    def test_other_genes(self, tmp_path, write_sample):
+    def test_other_genes(self, tmp_path):
         write_sample(tmp_path, "BM1", ["T"], 1)
         write_sample(tmp_path, "BM2", ["T"], 2, genes=("A1BG", "A2M", "TP63"))
         with pytest.raises(ValueError, match=r"BM2.*other genes"):
             aml(tmp_path, progress=False)
 
-    def test_annotation_of_other_cells(self, tmp_path, write_sample):
+    def test_annotation_of_other_cells(self, tmp_path):
         write_sample(tmp_path, "BM1", ["T"], 1)
         annotation = next(tmp_path.glob("*anno*"))
         write_sample(tmp_path, "BM2", ["T"], 2)
@@ -143,7 +145,7 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"BM1.anno.txt.gz is not about the cells"):
             aml(tmp_path, progress=False)
 
-    def test_sample_twice(self, tmp_path, write_sample):
+    def test_sample_twice(self, tmp_path):
         write_sample(tmp_path, "BM1", ["T"], 1)
         write_sample(tmp_path, "BM1", ["T"], 2)
         with pytest.raises(ValueError, match="twice"):

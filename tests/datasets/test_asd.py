@@ -8,7 +8,7 @@ import pytest
 
 from scmedal_tools.datasets import asd
 
-from .conftest import write_matrix, write_text
+from ..published import write_autism
 
 GENES = [f"ENSG{i:03d}|G{i // 2}" for i in range(30)]  # symbols are not unique
 CELLS = [f"{base}-1_{sample}" for base in ("AAA", "CCC", "GGG") for sample in ("5419", "1823")]
@@ -22,21 +22,8 @@ def counts():
     return counts
 
 
-def write(folder, x, genes=GENES, table="meta.tsv", digits=6, **columns):
-    write_matrix(folder / "exprMatrix.tsv.gz", x.T, genes, CELLS, "gene", digits)
-    individual = [cell.rpartition("_")[2] for cell in CELLS]
-    meta = pd.DataFrame(
-        {
-            "cell": CELLS,
-            "cluster": "L2/3",
-            "sample": individual,
-            "individual": individual,
-            "diagnosis": ["ASD", "Control"] * 3,
-            "post-mortem interval (hours)": 8,
-        }
-        | columns
-    )
-    write_text(folder / table, meta.iloc[::-1].to_csv(sep="\t", index=False))
+def write(folder, x, genes=GENES, **options):
+    write_autism(folder, x, genes, CELLS, **options)
 
 
 @pytest.mark.parametrize("total", [None, 1e4])

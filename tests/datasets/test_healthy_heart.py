@@ -5,28 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
 from scipy import sparse
 
 from scmedal_tools.datasets import healthy_heart
 
+from ..published import heart_cells
+
 
 @pytest.fixture
 def heart():
-    n = 12
-    obs = pd.DataFrame(
-        {
-            "sample": [f"HCA{i % 3}" for i in range(n)],
-            "donor": [f"D{i % 2}" for i in range(n)],
-            "region": ["LA", "RV"] * 6,
-            "version": ["V2", "V3", "V3"] * 4,
-            "cell_type": ["Myeloid", "NotAssigned"] * 6,
-            "cell_states": "state",
-        },
-        index=[f"c{i}" for i in range(n)],
-    )
-    counts = np.random.default_rng(0).poisson(0.7, (n, 9)).astype("float32")
-    return AnnData(sparse.csr_matrix(counts), obs=obs)
+    return heart_cells()
 
 
 def read(adata, folder, **kwargs):

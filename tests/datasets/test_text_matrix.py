@@ -9,7 +9,7 @@ from scipy import sparse
 
 from scmedal_tools.datasets._text_matrix import read_text_matrix
 
-from .conftest import write_matrix, write_text
+from ..published import write_matrix, write_text
 
 
 @pytest.mark.parametrize("name", ["counts.tsv", "counts.tsv.gz"])

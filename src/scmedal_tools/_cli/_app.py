@@ -23,6 +23,7 @@ from ._console import (
 from ._evaluate import evaluate
 from ._header import check_header
 from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
+from ._reproduce import reproduce
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,6 +140,7 @@ def run(
 
 
 app.command(context_settings={"allow_extra_args": True})(evaluate)
+app.command(context_settings={"allow_extra_args": True})(reproduce)
 
 
 @app.command()

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+FOLDS = "folds"
+"""Folder of what each fold of an evaluation gave, from which it resumes."""
+SETTINGS_OF_FOLDS = "settings.json"
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -37,6 +41,16 @@ def check_folder(out: Path, overwrite: bool) -> None:
         )
     if out.exists() and not out.is_dir():
         fail(f"{out} is a file. Choose another --out.")
+
+
+def check_evaluation_folder(out: Path) -> None:
+    """Refuse a folder in which no evaluation can start, as it has files, nor go on."""
+    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not is_free and not (out / FOLDS / SETTINGS_OF_FOLDS).is_file():
+        fail(
+            f"{out} is a file, or contains files that do not belong to an evaluation. Choose "
+            "another --out."
+        )
 
 
 def read(path: Path) -> AnnData:

@@ -9,9 +9,9 @@ import typer
 
 from ._console import (
     announce,
+    check_evaluation_folder,
     check_file,
     explained,
-    fail,
     fail_if_incomplete,
     list_written,
     quiet,
@@ -92,18 +92,14 @@ def evaluate(
     }
     check_choice("--scheme", scheme, SCHEMES)
     check_header(path, columns, layer, preset, (*(models or ()), *context.args))
+    check_evaluation_folder(out)
     announce(f"Read {path}")
     with quiet(), explained():
         from joblib import parallel_config
 
-        from ._evaluation import DEFAULT_MODELS, Evaluation, EvaluationJob, holds_evaluation
+        from ._evaluation import DEFAULT_MODELS, Evaluation, EvaluationJob
         from ._report import report_evaluation
 
-        if out.exists() and not holds_evaluation(out):
-            fail(
-                f"{out} is a file, or contains files that do not belong to an evaluation. Choose "
-                "another --out."
-            )
         job = EvaluationJob(
             batch_key=batch_key,
             labels_key=labels_key,
@@ -112,7 +108,7 @@ def evaluate(
             scheme=cast("Scheme", scheme),  # unknown ones are refused with the folds
             stratify_keys=tuple(stratify_key) if stratify_key else None,
             n_folds=n_folds,
-            quick=quick,
+            folds=(0,) if quick else None,
             n_top_genes=n_top_genes,
             layer=layer,
             size_factor_key=size_factor_key,

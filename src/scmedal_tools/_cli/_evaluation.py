@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from scmedal_tools import bm, pl
 from scmedal_tools._data import check_names, write_whole
-from scmedal_tools.bm._cross_validation._checkpoints import SETTINGS
-from scmedal_tools.bm._cross_validation._embedders import COMPARATORS, OWN_MODELS
-from scmedal_tools.bm._cross_validation._write_tables import file_stem
+from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS, file_stem
 
+from ._console import FOLDS
 from ._job import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from scmedal_tools.train import Scheme
 
 DEFAULT_MODELS: Final = ("pca", "FE", "RE")
-FOLDS: Final = "folds"  # folder of what each fold gave, from which a run goes on
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,8 @@ class EvaluationJob:
     scheme: Scheme = "cells"
     stratify_keys: tuple[str, ...] | None = None
     n_folds: int = 5
-    quick: bool = False
+    folds: tuple[int, ...] | None = None
+    """Folds to run; ``None`` for all."""
     n_top_genes: int | None = None
     layer: str | None = None
     size_factor_key: str | None = None
@@ -47,6 +46,9 @@ class EvaluationJob:
     scib: bool = False
     seed: int = 0
     n_jobs: int = 1
+    save_models: bool = False
+    more_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Arguments of single models, beside preset and number of epochs."""
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Arguments of single models: preset and number of epochs, of those that have one."""
@@ -54,6 +56,7 @@ class EvaluationJob:
         given = {key: value for key, value in asked.items() if value is not None}
         taken = {
             name: {key: value for key, value in given.items() if _has(name, key)}
+            | self.more_settings.get(name, {})
             for name in self.models
         }
         return {name: settings for name, settings in taken.items() if settings}
@@ -162,13 +165,14 @@ class Evaluation:
             n_folds=job.n_folds,
             scheme=job.scheme,
             stratify_keys=job.stratify_keys,
-            folds=[0] if job.quick else None,
+            folds=job.folds,
             n_top_genes=n_top_genes,
             settings=job.settings(),
             scib=job.scib,
             n_jobs=job.n_jobs,
             seed=job.seed,
             out=self.out / FOLDS,
+            save_models=job.save_models,
         )
 
     def _draw(self) -> None:
@@ -181,24 +185,27 @@ class Evaluation:
             metrics[f"classification_{target}"] = ("balanced_accuracy", target, description)
         for name in self.tables:
             metric, of, description = metrics[name]
-            self._save(name, description, pl.scores, self.result, metric, of)
+            self.save_figure(name, description, pl.scores, self.result, metric, of)
         colors = [self.job.batch_key, *self.claims]
         cells = self.result.test_cells
         self.steps.announce(f"  UMAPs of {cells.n_obs:,} test cells")
         description = "UMAPs of the first fold's test cells"
-        self._save("embeddings", description, pl.embeddings, cells, list(cells.obsm), colors)
+        self.save_figure("embeddings", description, pl.embeddings, cells, list(cells.obsm), colors)
         for name in self.trained:
             description = f"losses of {name}, means over the folds"
             history = self.result.histories[name]
-            self._save(f"training_{name}", description, pl.training, history)
+            self.save_figure(f"training_{name}", description, pl.training, history)
         for target in self.claims:
             description = f"cells of each {self.job.batch_key} and {target}"
             pair = (self.job.batch_key, target)
-            self._save(
+            self.save_figure(
                 f"confounding_{target}", description, pl.confounding, self.confounding, pair
             )
 
-    def _save(self, name: str, description: str, draw: Callable[..., Any], *what: Any) -> None:
+    def save_figure(
+        self, name: str, description: str, draw: Callable[..., Any], *what: Any
+    ) -> None:
+        """Draw a figure by a function with ``save``; if that fails, the rest goes on."""
         file = f"{file_stem(name)}.png"
         with self.steps.attempt(f"figures/{file}"):
             draw(*what, save=self.figures / file)
@@ -223,11 +230,6 @@ class Evaluation:
         for name, (table, description) in others.items():
             write_whole(folder / f"{name}.csv", partial(table.to_csv, index=False))
             self.written[f"tables/{name}.csv"] = description
-
-
-def holds_evaluation(out: Path) -> bool:
-    """Whether an evaluation can go on in this folder, or start there because it is empty."""
-    return out.is_dir() and (not any(out.iterdir()) or (out / FOLDS / SETTINGS).is_file())
 
 
 def _has(method: str, argument: str) -> bool:

@@ -222,7 +222,7 @@ class Run:
         self.embeddings.append(tl.embed(adata, trained))
         # Saved at once: hours of training must not hang on what comes after.
         with self.steps.attempt(f"models/{name}"):
-            write_whole(self.out / "models" / name / "model.pt", partial(_save, trained))
+            model.save_whole(trained, self.out / "models" / name)
         with self.steps.attempt(f"history/{name}.csv"):
             history = pd.concat(trained.history.values(), axis=1)
             write_whole(self.out / "history" / f"{name}.csv", history.to_csv)
@@ -327,7 +327,3 @@ class Run:
         file, parameters = self.out / "run.json", asdict(self.job)
         extra = {"models": models, "findings": self.findings} | extra
         return write_record(file, parameters, self.adata, self.steps, **extra)
-
-
-def _save(model: MedalModel, file: Path) -> None:
-    model.save(file.parent, prefix=file.name.removesuffix("model.pt"), overwrite=True)

@@ -167,7 +167,7 @@ def evaluation(hostile, tmp_path_factory):
 
     targets = (COLUMN, "cell_type")
     models = ("X_mine", "RE")
-    job = EvaluationJob("donor", "cell_type", targets, models, n_folds=3, quick=True, max_epochs=1)
+    job = EvaluationJob("donor", "cell_type", targets, models, n_folds=3, folds=(0,), max_epochs=1)
     out = tmp_path_factory.mktemp("evaluation")
     evaluation = Evaluation(hostile.copy(), job, out, lambda line: None)
     with pytest.MonkeyPatch.context() as patch:

@@ -16,8 +16,10 @@ import pytest
 
 from scmedal_tools import datasets, pl, pp
 from scmedal_tools.bm import cross_validate, scores, summarise_folds
+from scmedal_tools.bm._cross_validation._checkpoints import Checkpoints
 from scmedal_tools.bm._cross_validation._conclusion import conclusion_of_votes
 from scmedal_tools.bm._cross_validation._embedders import PERMUTED, UNSEEN, WRONG, Fold
+from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_RE
 from scmedal_tools.train import cross_validation_folds
 
 QUICK = {"n_trees": 10, "progress": False}
@@ -332,6 +334,27 @@ class TestResumption:
         saved = np.load(tmp_path / "out" / "fold 1" / "embedding RE.npz")
         re = saved["array_" + str(list(saved["names"]).index("RE"))]
         assert np.array_equal(cells.obsm["RE"], re[test])
+
+    def test_models_are_saved_beside_their_embeddings(self, adata, tmp_path):
+        settings = {"FE": RE_QUICK, "RE": RE_QUICK}
+        options = {"n_top_genes": 30, "settings": settings, "folds": [1], "out": tmp_path / "out"}
+        run(adata, ["FE", "RE"], **options, save_models=True)
+        folder = tmp_path / "out" / "fold 1"
+        assert {f.name for f in folder.glob("model *")} == {"model FE", "model RE"}  # no controls
+        for cls, name in ((SCMEDAL_FE, "FE"), (SCMEDAL_RE, "RE")):
+            genes = cls.load(folder / f"model {name}", False).gene_names
+            assert len(genes) == 30
+            model = cls.load(folder / f"model {name}", adata[:, genes].copy())
+            kept = Checkpoints(tmp_path / "out", {}).arrays(f"fold 1/embedding {name}.npz")[name]
+            np.testing.assert_allclose(model.get_latent_representation(), kept, atol=1e-5)
+        run(adata, ["FE", "RE"], **options)  # without them what is there is as good
+
+    def test_models_of_parts_that_are_done_cannot_be_saved_afterwards(self, adata, tmp_path):
+        run(adata, out=tmp_path / "out")
+        with pytest.raises(ValueError, match="save_models"):
+            run(adata, out=tmp_path / "out", save_models=True)
+        with pytest.raises(ValueError, match="pass out"):
+            run(adata, save_models=True)
 
     def test_results_are_written(self, adata, tmp_path):
         result = run(adata, folds=[0, 1], out=tmp_path / "out")

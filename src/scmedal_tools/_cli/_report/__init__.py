@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._of_evaluation import report_evaluation
+from ._of_reproduction import report_reproduction
 from ._of_run import report_run
 
-__all__ = ["report_evaluation", "report_run"]
+__all__ = ["report_evaluation", "report_reproduction", "report_run"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scmedal_tools.bm._cross_validation._write_tables import file_stem, text_rows
+from scmedal_tools.bm._cross_validation import file_stem, text_rows
 
 from ._page import Picture, Section, Table, write_page
 from ._sections import (
@@ -50,25 +50,33 @@ def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None
         f"{size_of(record)} of {record.get('input', 'the data')}: {', '.join(job.models)} tested "
         f"on {'donors' if job.scheme == 'donors' else 'cells'} that they were not fitted to."
     )
-    pictures = {
-        (job.batch_key, claim): evaluation.figures / f"confounding_{file_stem(claim)}.png"
-        for claim in evaluation.claims
-    }
     write_page(
         evaluation.out / "report.html",
         "scMEDAL: embeddings compared by cross-validation",
         lead,
         [
             *failure_sections(record),
-            *doubt_sections(record),
-            confounding_section(evaluation.confounding, pictures),
-            *_training(evaluation),
-            _embeddings(evaluation),
-            *_scores(evaluation),
-            *_votes(evaluation),
+            *evaluation_sections(evaluation, record),
             *parameter_sections(record),
         ],
     )
+
+
+def evaluation_sections(evaluation: Evaluation, record: Mapping[str, Any]) -> list[Section]:
+    """Sections of what an evaluation found."""
+    pictures = {
+        (evaluation.job.batch_key, claim): evaluation.figures
+        / f"confounding_{file_stem(claim)}.png"
+        for claim in evaluation.claims
+    }
+    return [
+        *doubt_sections(record),
+        confounding_section(evaluation.confounding, pictures),
+        *_training(evaluation),
+        _embeddings(evaluation),
+        *_scores(evaluation),
+        *_votes(evaluation),
+    ]
 
 
 def _training(evaluation: Evaluation) -> list[Section]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ._page import Picture, Section, Table, as_text, write_page
 from ._sections import (
     READING_CURVES,
+    READING_GENOMAPS,
     confounding_section,
     doubt_sections,
     failure_sections,
@@ -37,16 +38,6 @@ READING_EFFECTS = (
     "known about it. If batch and condition coincide, an effect contains both. No effect is "
     "causal."
 )
-
-READING_GENOMAPS = (
-    "Each pixel is a gene, and correlated genes are near each other. Each row is a cell: as "
-    "measured, without batch effects (FE), and as RE predicts it in its own batch (framed in red) "
-    "and in others. Compare the others with the frame, not with the measured cell, whose noise no "
-    "reconstruction has. A few cells only suggest where to look: they are no evidence about a "
-    "batch. The position of a gene has no meaning by itself."
-)
-
-
 READING_GROUP_EFFECTS = (
     "Left: the effect on the gene with the smallest p-value, with its 95% interval, black where "
     "it excludes zero. Right: a point for each sample. Do all donors of a group agree, or one? An "

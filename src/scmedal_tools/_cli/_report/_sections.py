@@ -24,6 +24,14 @@ READING_CURVES = (
     "does not show that the batch is removed, nor that the cell types are kept."
 )
 
+READING_GENOMAPS = (
+    "Each pixel is a gene, and correlated genes are near each other. Each row is a cell: as "
+    "measured, without batch effects (FE), and as RE predicts it in its own batch (framed in red) "
+    "and in others. Compare the others with the frame, not with the measured cell, whose noise no "
+    "reconstruction has. A few cells only suggest where to look: they are no evidence about a "
+    "batch. The position of a gene has no meaning by itself."
+)
+
 
 def confounding_section(found: Confounding, pictures: Mapping[tuple[str, str], Path]) -> Section:
     """Which columns are confounded, with a picture for some pairs of columns."""

@@ -6,6 +6,7 @@ from ._cross_validate import CrossValidation, cross_validate
 from ._embedders import COMPARATORS, OWN_MODELS, RE
 from ._mixing_classifier import CHANCE, SEPARATOR, Mixing, mixing_classifier, score_votes
 from ._paper_tables import paper_tables
+from ._parts import model_folder
 from ._summarise_folds import summarise_folds
 from ._write_tables import file_stem, text_rows, write_tables
 
@@ -23,6 +24,7 @@ __all__ = [
     "cross_validate",
     "file_stem",
     "mixing_classifier",
+    "model_folder",
     "paper_tables",
     "score_votes",
     "summarise_folds",

@@ -17,7 +17,7 @@ from ._embedders import RE, RE_CONTROLS
 from ._fingerprint import describe, fingerprint
 from ._input import as_list, check_folds, check_input, layers_used, methods
 from ._mixing_classifier import score_votes
-from ._parts import Parts
+from ._parts import SAVE_MODELS, Parts
 from ._summarise_folds import summarise_folds
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ def cross_validate(
     n_jobs: int = 1,
     seed: int = 0,
     out: str | Path | None = None,
+    save_models: bool = False,
     progress: bool = True,
 ) -> CrossValidation:
     """Evaluate embeddings on cells, or donors, not used to fit them (scMEDAL, section 4.3).
@@ -197,6 +198,10 @@ def cross_validate(
     out
         Folder for the results of the parts. A call that was interrupted goes on from there;
         ``table.csv``, ``votes.csv`` and ``summary.csv`` are written at the end.
+    save_models
+        Save the trained FE, FEC and RE of every fold in ``out``, for example in ``fold 0/model
+        RE``, to be loaded with the genes of the fold: ``SCMEDAL_RE.load(folder, adata[:,
+        genes].copy())``, where ``SCMEDAL_RE.load(folder, False).gene_names`` are the genes.
     progress
         Show a progress bar.
 
@@ -252,6 +257,8 @@ def cross_validate(
         seed=seed,
     )
     chosen = list(range(n_folds)) if folds is None else list(folds)
+    if save_models and out is None:
+        raise ValueError("save_models=True needs a folder to save them in: pass out.")
     if not chosen or not set(chosen) <= set(range(n_folds)):
         raise ValueError(f"folds={chosen}: name some of the folds 0 to {n_folds - 1}.")
     splits = {i: made.splits[i] for i in chosen}
@@ -282,6 +289,8 @@ def cross_validate(
             layers,
         ),
     }
+    if save_models:  # only then: other results are the same with and without
+        about[SAVE_MODELS] = True
     with tempfile.TemporaryDirectory() as scratch:
         store = Checkpoints(Path(out) if out is not None else Path(scratch), about)
         run = Parts(adata, made_of, splits, of_batches, about, store)

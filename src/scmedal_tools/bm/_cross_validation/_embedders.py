@@ -45,6 +45,8 @@ class Embedded(NamedTuple):
     """Epochs of training; ``None`` of what is not trained."""
     history: dict[str, np.ndarray] | None = None
     """Losses by epoch, of the package's own models."""
+    model: MedalModel | None = None
+    """The model, if it is one of the package's own and not a control."""
 
 
 class Fold:
@@ -100,7 +102,8 @@ class Fold:
             model = self._fit(OWN_MODELS[method], self.batches, settings)
             latents = {name: model.get_latent_representation()}
         history = {term: curve.iloc[:, 0].to_numpy(float) for term, curve in model.history.items()}
-        return Embedded(latents, len(history["train_loss"]), history)
+        kept = model if method in OWN_MODELS else None
+        return Embedded(latents, len(history["train_loss"]), history, kept)
 
     def _function(self, name: str, method: Callable, settings: dict[str, Any]) -> np.ndarray:
         cells = self._shared()

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from scmedal_tools import ext
 from scmedal_tools.bm._scores._scores import draw_cells, scores
+from scmedal_tools.model import save_whole
 from scmedal_tools.pp import variable_genes
 
 from ._embedders import PERMUTED, RE, RE_CONTROLS, Fold
@@ -19,11 +20,13 @@ from ._mixing_classifier import BATCH_LABEL, CHANCE, SEPARATOR, classify, featur
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ._checkpoints import Checkpoints
 
 TEST = "test"
 EPOCHS = "epochs"
+SAVE_MODELS = "save_models"
 COLUMNS = ("fold", "split", "embedding", "of", "metric", "value", "control", "joint", "seed")
 
 
@@ -78,6 +81,8 @@ class Parts:
         if made.epochs is not None:
             training = {EPOCHS: np.array(made.epochs), **(made.history or {})}
             self.store.save_arrays(_file(i, f"training {name}", "npz"), training)
+        if made.model is not None and self.about.get(SAVE_MODELS):
+            save_whole(made.model, model_folder(self.store.folder, i, name))
         # Last, as it says that this part is finished.
         self.store.save_arrays(_file(i, f"embedding {name}", "npz"), made.latents)
 
@@ -177,6 +182,11 @@ class Parts:
         for name in self.models:
             latents |= self.store.arrays(_file(i, f"embedding {name}", "npz"))
         return latents
+
+
+def model_folder(out: Path, fold: int, name: str) -> Path:
+    """Folder of a model that was saved with ``save_models``."""
+    return out / f"fold {fold}" / f"model {name}"
 
 
 def _as_curve(term: str, values: np.ndarray) -> pd.DataFrame:

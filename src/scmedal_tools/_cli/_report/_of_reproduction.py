@@ -1,0 +1,71 @@
+"""Report of ``scmedal reproduce``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._of_evaluation import evaluation_sections
+from ._page import Picture, Section, Table, write_page
+from ._sections import READING_GENOMAPS, failure_sections, parameter_sections, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scmedal_tools._cli._reproduction import Reproduction
+
+READING_GENES = (
+    "The paper's test, by which it calls genes at p_value < 0.05; adj_p_value is adjusted by "
+    "Benjamini and Hochberg's procedure. A difference is one between donors as the model "
+    "describes them. It is not causal."
+)
+READING_DIFFERENCES = "Below each cell: what a batch adds to its reconstruction in its own batch."
+N_SHOWN = 15
+
+
+def report_reproduction(reproduction: Reproduction, record: Mapping[str, Any]) -> None:
+    """Write ``report.html``: counterparts, evaluation, genomaps and genes."""
+    lead = (
+        f"{size_of(record)} of {record.get('input', 'the data')}: counterparts of the figures and "
+        "tables of the scMEDAL paper. They are not the paper's numbers: see the page "
+        '"Reproducing the paper" of the documentation.'
+    )
+    write_page(
+        reproduction.out / "report.html",
+        f"scMEDAL: the paper's analyses of {record['data_set']}",
+        lead,
+        [
+            *failure_sections(record),
+            _counterparts(reproduction),
+            *evaluation_sections(reproduction.evaluation, record),
+            _genomaps(reproduction),
+            *_genes(reproduction),
+            *parameter_sections(record),
+        ],
+    )
+
+
+def _counterparts(reproduction: Reproduction) -> Section:
+    rows = [[paper, file] for file, paper in reproduction.counterparts.items()]
+    text = f"UMAPs, genomaps and genes are of fold {reproduction.fold}."
+    table = Table("Which file is the counterpart of what", ["paper", "file"], rows)
+    return Section("Counterparts", [text], tables=[table])
+
+
+def _genomaps(reproduction: Reproduction) -> Section:
+    figures = reproduction.out / "figures"
+    alt = "Genomaps of cells as measured, without batch effects, and in each batch."
+    pictures = [
+        Picture(figures / "genomaps.png", alt, READING_GENOMAPS),
+        Picture(figures / "counterfactuals.png", f"{alt} Differences.", READING_DIFFERENCES),
+    ]
+    return Section("Genomaps", pictures=pictures)
+
+
+def _genes(reproduction: Reproduction) -> list[Section]:
+    genes = reproduction.genes
+    if genes.empty:
+        return []
+    shown = genes.sort_values("p_value").head(N_SHOWN).reset_index(names="gene")
+    columns = ["gene", "group", "reference", "log_fc", "p_value", "adj_p_value"]
+    table = Table.of_frame("Smallest p-values", shown[columns])
+    return [Section("Genes", [reproduction.found, READING_GENES], tables=[table])]

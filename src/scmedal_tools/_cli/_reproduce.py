@@ -1,0 +1,92 @@
+"""The command that writes the counterparts of the paper's figures and tables."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._console import (
+    announce,
+    check_evaluation_folder,
+    explained,
+    fail,
+    fail_if_incomplete,
+    list_written,
+    quiet,
+    quiet_worker,
+)
+from ._header import check_choice
+from ._options import MaxEpochs
+from ._paper_data import N_FOLDS, PAPER_DATA
+from ._published_files import check_published
+
+# What optional packages are needed for; statsmodels only for mixed models.
+NEEDED = {"scanorama": "scanorama", "ot": "POT"}
+
+
+def reproduce(
+    context: typer.Context,
+    data_set: Annotated[str, typer.Argument(metavar="aml|asd|heart", help="Data set.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder with the published files.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder to write to; an interrupted call in it resumes."),
+    ],
+    folds: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="NUMBER ...",
+            help="Which of the five folds to run, counted from 0; after the folder. Default: all.",
+        ),
+    ] = None,
+    max_epochs: MaxEpochs = None,
+    seed: Annotated[int, typer.Option(help="Seed of the folds and of all training.")] = 0,
+    n_jobs: Annotated[int, typer.Option(help="Models to train side by side.")] = 1,
+) -> None:
+    """Run the analyses of the scMEDAL paper on one of its data sets, as published."""
+    check_choice("reproduce", data_set, PAPER_DATA, "data set of the paper")
+    chosen = _chosen_folds(folds, context.args)
+    path = check_published(data_set, folder)
+    check_evaluation_folder(out)
+    paper = PAPER_DATA[data_set]
+    _check_packages(needs_mixed_models=paper.test is not None and paper.test.method == "lme")
+    announce(f"Read {path}")
+    with quiet(), explained():
+        from joblib import parallel_config
+
+        from ._report import report_reproduction
+        from ._reproduction import Reproduction, paper_job, read_published
+
+        job = paper_job(paper, folds=chosen, max_epochs=max_epochs, seed=seed, n_jobs=n_jobs)
+        reproduction = Reproduction(read_published(data_set, path), paper, job, out, announce)
+        with parallel_config(backend="loky", initializer=quiet_worker):
+            reproduction.execute()
+        record = reproduction.conclude(input=str(path), data_set=data_set)
+        report_reproduction(reproduction, record)
+    evaluation = reproduction.evaluation
+    list_written(out, evaluation.written)
+    announce("\nreport.html lists which file is the counterpart of which figure or table.")
+    fail_if_incomplete(evaluation.steps.failures)
+
+
+def _chosen_folds(folds: list[int] | None, more: list[str]) -> tuple[int, ...] | None:
+    """Folds to run: `--folds 0 1` gives the option its first value and leaves the others over."""
+    if more and not folds:
+        raise typer.BadParameter(f"unexpected arguments: {' '.join(more)}")
+    names = [*map(str, folds or ()), *more]
+    for name in names:
+        check_choice("--folds", name, [str(i) for i in range(N_FOLDS)], "fold")
+    return tuple(dict.fromkeys(map(int, names))) or None
+
+
+def _check_packages(*, needs_mixed_models: bool) -> None:
+    """End the command before hours of training if the figures need a package that is missing."""
+    needed = NEEDED | ({"statsmodels": "statsmodels"} if needs_mixed_models else {})
+    missing = [name for module, name in needed.items() if find_spec(module) is None]
+    if missing:
+        fail(f'Not installed: {", ".join(missing)}. Run: pip install "scmedal-tools[all]"')
