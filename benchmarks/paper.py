@@ -134,10 +134,11 @@ def figure() -> None:
     fig, axes = plt.subplots(1, len(PANELS), figsize=(14, 3.6), sharey=True, layout="constrained")
     for ax, (title, (beside, of, metric)) in zip(axes, PANELS.items(), strict=True):
         for source, (marker, colour, offset) in MARKERS.items():
+            y = [row + offset for row in range(len(PRINTED))]
             x = [values.get((name + beside, of, metric, source), float("nan")) for name in PRINTED]
             hollow = colour if source != "paper" else "none"
             ax.scatter(
-                x, [row + offset for row in range(len(PRINTED))], marker=marker, edgecolors=colour, facecolors=hollow,
+                x, y, marker=marker, edgecolors=colour, facecolors=hollow,
                 s=32, label=source,
             )  # fmt: skip
         if metric == "1/DB" and of == "batch":
