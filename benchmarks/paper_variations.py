@@ -44,7 +44,7 @@ VARIATIONS = (
     Variation("RE", "1 epoch", {}, epochs=1),
     Variation("RE", "100 epochs", {}, epochs=100),
     Variation("RE", "no classifier of the batch on the latent", {"batch_weight": 0.0}),
-    Variation("RE", "effects in the layer of the genes only", {"deep_effects": False}),
+    Variation("RE", "no effects in the outer hidden layers", {"deep_effects": False}),
     Variation("RE", "linear latent", {"latent_activation": "linear"}),
     Variation("RE", "layer instead of batch normalisation", {"normalization": "layer"}),
     Variation("FE", "the paper's preset", {}),
