@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    # Or each of some twenty processes compiles torch and scvi-tools anew, two thirds of an import.
+    # What is compiled is kept out of the folders that are not to be written to.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes get in each other's way
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

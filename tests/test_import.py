@@ -23,6 +23,7 @@ def test_nothing_is_loaded_before_it_is_used():
     assert run(code) == []
 
 
+@pytest.mark.slow
 def test_use_loads_a_part_and_only_what_it_needs():
     code = (
         "import sys, scmedal_tools\n"

@@ -166,6 +166,7 @@ def check_all(adata):
     assert expression_kind(adata.X.log1p()[:, variable]) == "log-counts"
 
 
+@pytest.mark.slow
 def test_simulated_data():
     check_all(datasets.simulated())
 

@@ -241,6 +241,7 @@ class TestStates:
         for column in ("log_fc", "se", "p_value", "n_donors", "depth_ratio"):
             np.testing.assert_allclose(of_t[column], expected[column], rtol=1e-6)
 
+    @pytest.mark.slow
     def test_without_a_group_tell_of_the_others_in_pydeseq2_too(self, doses):
         pytest.importorskip("pydeseq2")
         some = doses[:, :40].copy()

@@ -7,6 +7,8 @@ import pytest
 
 import scmedal_tools as smt
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"labels_key": "cell_type", "layer": "counts", "min_cells": 5}
 
 

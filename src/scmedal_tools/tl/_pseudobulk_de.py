@@ -117,12 +117,14 @@ def _tables(state: StateSums, design: SampleDesign) -> list[pd.DataFrame]:
     matrix = design.matrix.iloc[state.sample]
     columns, of_all = full_rank(matrix.to_numpy())
     matrix = matrix.iloc[:, columns]
-    fitted = DeseqDataSet(counts=counts, metadata=samples, design=matrix, quiet=True, n_cpus=1)
+    # Starting processes takes longer than the fits.
+    options = {"quiet": True, "n_cpus": 1}
+    fitted = DeseqDataSet(counts=counts, metadata=samples, design=matrix, **options)
     fitted.deseq2()
     tables = []
     for name, weights in state.contrasts.items():
         contrast = weights[0] @ of_all
-        tested = DeseqStats(fitted, contrast=contrast, independent_filter=False, quiet=True)
+        tested = DeseqStats(fitted, contrast=contrast, independent_filter=False, **options)
         tested.summary()
         found = tested.results_df
         p_values = found["pvalue"].to_numpy()
