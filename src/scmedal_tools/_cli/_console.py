@@ -28,17 +28,6 @@ def check_file(path: Path) -> None:
         raise typer.BadParameter(f"There is no file {path}. Give the .h5ad file first.")
 
 
-def check_folder(out: Path, overwrite: bool) -> None:
-    """Refuse a folder with files, unless the user insists."""
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        fail(
-            f"{out} is not empty. Choose another --out, or pass --overwrite to replace the "
-            "results of an earlier run in it."
-        )
-    if out.exists() and not out.is_dir():
-        fail(f"{out} is a file. Choose another --out.")
-
-
 def read(path: Path) -> AnnData:
     """Read an h5ad file."""
     import anndata

@@ -8,8 +8,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from scmedal_tools import bm, pl
-from scmedal_tools._data import check_names, write_whole
-from scmedal_tools.bm._cross_validation._checkpoints import SETTINGS
+from scmedal_tools._data import SETTINGS, check_names, write_whole
 from scmedal_tools.bm._cross_validation._embedders import COMPARATORS, OWN_MODELS
 from scmedal_tools.bm._cross_validation._write_tables import file_stem
 
