@@ -23,7 +23,7 @@ from _soak import Soak
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-SEQUENCES, STEPS = 6, 25  # of a round
+SEQUENCES, STEPS = 2, 15  # of a round
 SETTINGS = settings(
     max_examples=SEQUENCES,
     stateful_step_count=STEPS,
