@@ -88,6 +88,13 @@ class Soak(RuleBasedStateMachine):
         self.held.append((adata, content(adata)))
         return adata
 
+    def teardown(self):
+        # Of these, scvi-tools keeps all cells that were ever set up or trained on.
+        for name in CLASSES:
+            model_class = getattr(smt.model, name)
+            model_class._setup_adata_manager_store.clear()
+            model_class._per_instance_manager_store.clear()
+
     @initialize(target=data, dense=st.booleans())
     def read(self, dense):
         adata = _base().copy()

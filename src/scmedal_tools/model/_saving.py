@@ -108,10 +108,7 @@ class SavingMixin(BaseModelClass):
             model = super().load(dir_path, adata, accelerator, device, prefix=prefix, **kwargs)
         except Exception as error:
             file = Path(dir_path) / f"{prefix or ''}model.pt"
-            problem = _problem(file, cls.__name__, kwargs.get("allowed_classes_names_list"))
-            if problem is None and isinstance(error, RuntimeError):
-                problem = f"{file} does not fit this version of scmedal-tools, {__version__}: use "
-                problem += "the version that saved it, or train the model again."
+            problem = _problem(file, cls.__name__, kwargs.get("allowed_classes_names_list"), error)
             if problem is None:
                 raise
             raise ValueError(problem) from error
@@ -120,7 +117,7 @@ class SavingMixin(BaseModelClass):
         return model
 
 
-def _problem(file: Path, name: str, others: list[str] | None) -> str | None:
+def _problem(file: Path, name: str, others: list[str] | None, error: Exception) -> str | None:
     """What is wrong with a file, if it is the file."""
     if not file.is_file():
         return f"There is no model in {file.parent}: it has no file {file.name}."
@@ -138,7 +135,16 @@ def _problem(file: Path, name: str, others: list[str] | None) -> str | None:
     of = attributes.get("registry_", {}).get("model_name")
     if of not in (name, *(others or ())):
         return f"{file} is a model of the class {of}, not of {name}: load it by {of}.load."
-    return _newer(file, attributes.get("version_"))
+    version = attributes.get("version_")
+    if newer := _newer(file, version):
+        return newer
+    if isinstance(error, RuntimeError):  # as torch says that weights do not fit a network
+        by = "an earlier version" if version is None else version
+        return (
+            f"{file} was saved by scmedal-tools {by}, and its network does not fit this version, "
+            f"{__version__}: use that one, or train the model again."
+        )
+    return None
 
 
 def _newer(path: str | Path, version: str | None) -> str | None:
