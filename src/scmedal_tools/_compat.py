@@ -72,9 +72,9 @@ def forget_cells(model: BaseModelClass) -> None:
 
 @contextmanager
 def without_trace(model_class: type[BaseModelClass], adata: AnnData | MuData) -> Iterator[None]:
-    """Context in which cells are set up, after which their class holds what it held before.
+    """Context in which cells are set up, but not for models that the user makes later.
 
-    It would keep them until the end of the process, and take this for the user's own setup.
+    Their class would keep them until the end of the process, in place of the user's own setup.
     """
     managers: dict[Any, AnnDataManager] = model_class._setup_adata_manager_store
     before = managers.get(adata.uns.get(_SCVI_UUID_KEY))

@@ -2,6 +2,8 @@
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -186,6 +188,22 @@ def test_cells_of_many_files_do_not_stay_in_memory(trained, fresh, tmp_path, wit
     gc.collect()
     # The last may be read on; a model without cells takes the first as its own.
     assert [cells() is None for cells in held] == [with_cells, True, False]
+
+
+def test_threads_may_ask_for_cells_of_their_own(fe, fresh, monkeypatch):
+    parts = [fresh[:40].copy(), fresh[40:].copy()]
+    expected = [fe.get_latent_representation(part) for part in parts]
+    both, make = Barrier(2, timeout=60), type(fe)._make_data_loader
+
+    def make_when_both_are_registered(model, *args, **kwargs):
+        both.wait()
+        return make(model, *args, **kwargs)
+
+    monkeypatch.setattr(type(fe), "_make_data_loader", make_when_both_are_registered)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(fe.get_latent_representation, parts))
+    for latent, of_one in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(latent, of_one)
 
 
 def test_cells_set_up_for_a_model_to_come_stay_set_up_for_it(trained, fresh, tmp_path):

@@ -26,7 +26,7 @@ class SavingMixin(BaseModelClass):
     version_: str | None = None
     """Version of the package that saved the model."""
 
-    def save(self, dir_path: str, *args: Any, **kwargs: Any) -> None:
+    def save(self, dir_path: str | Path, *args: Any, **kwargs: Any) -> None:
         """Write the model to a folder, as ``model.pt``.
 
         Parameters
@@ -57,7 +57,7 @@ class SavingMixin(BaseModelClass):
     @classmethod
     def load(
         cls,
-        dir_path: str,
+        dir_path: str | Path,
         adata: AnnData | MuData | None = None,
         accelerator: str = "auto",
         device: int | str = "auto",
@@ -126,8 +126,8 @@ def _problem(file: Path, name: str, others: list[str] | None, error: Exception) 
         return f"{file} is not whole, or is no saved model. {again}"
     try:
         saved = torch.load(file, map_location="cpu", weights_only=False)
-    except Exception as error:  # whatever the pickled objects raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as found:  # whatever the pickled objects raise
+        reason = (str(found).splitlines() or [type(found).__name__])[0]
         return f"{file} cannot be read ({reason}). {again}"
     if not isinstance(saved, dict) or not saved.keys() >= PARTS:
         return f"{file} is no model that was saved by `model.save(folder)`. {again}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Literal, get_args
 
 from scvi.model.base import BaseModelClass
@@ -32,7 +33,6 @@ class UnseenBatchMixin(BaseModelClass):
 
     _checked: AnnData | MuData | None = None
     _in_parts: bool = False
-    _last_query: AnnDataManager | None = None
 
     def _validate_anndata(
         self,
@@ -90,10 +90,16 @@ class UnseenBatchMixin(BaseModelClass):
         return self._get_most_recent_anndata_manager(adata, required=True)
 
     def _remember(self, manager: AnnDataManager) -> None:
-        """Register the last new cells only, or the cells of many files would stay in memory."""
-        if self._last_query is not None and self._checked is None:
-            forget_registration(self, self._last_query)
-        self._last_query = manager
+        """Register the last new cells only, or the cells of many files would stay in memory.
+
+        Of each thread, which may be about to read them.
+        """
+        last: dict[int, AnnDataManager] = self.__dict__.setdefault("_last_queries", {})
+        if (before := last.pop(get_ident(), None)) is not None:
+            others = [other.adata for other in list(last.values())]
+            if self._checked is None and all(before.adata is not other for other in others):
+                forget_registration(self, before)
+        last[get_ident()] = manager
         self._register_manager_for_instance(manager)
 
     def _n_to_draw(
