@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scvi.data._constants import _SCVI_UUID_KEY
@@ -10,6 +11,8 @@ from scvi.data._utils import _assign_adata_uuid, _check_if_view
 from scvi.model._utils import parse_device_args
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
     from anndata import AnnData
     from mudata import MuData
@@ -19,9 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "copy_if_view",
     "device_of",
+    "forget_cells",
+    "forget_registration",
     "given_settings",
     "registered_manager",
     "renew_identifier",
+    "without_trace",
 ]
 
 
@@ -51,6 +57,34 @@ def registered_manager(model: BaseModelClass, adata: AnnData | MuData) -> AnnDat
     """Registration with a model of the data that have this identifier, if there is one."""
     managers: dict[Any, AnnDataManager] = type(model)._per_instance_manager_store.get(model.id, {})
     return managers.get(adata.uns.get(_SCVI_UUID_KEY))
+
+
+def forget_registration(model: BaseModelClass, manager: AnnDataManager) -> None:
+    """Let go of cells that were registered with a model, which holds them otherwise."""
+    type(model)._per_instance_manager_store.get(model.id, {}).pop(manager.adata_uuid, None)
+
+
+def forget_cells(model: BaseModelClass) -> None:
+    """Let go of all cells of a model that is not needed any more."""
+    for manager in type(model)._per_instance_manager_store.pop(model.id, {}).values():
+        type(model)._setup_adata_manager_store.pop(manager.adata_uuid, None)
+
+
+@contextmanager
+def without_trace(model_class: type[BaseModelClass], adata: AnnData | MuData) -> Iterator[None]:
+    """Context in which cells are set up, but not for models that the user makes later.
+
+    Their class would keep them until the end of the process, in place of the user's own setup.
+    """
+    managers: dict[Any, AnnDataManager] = model_class._setup_adata_manager_store
+    before = managers.get(adata.uns.get(_SCVI_UUID_KEY))
+    try:
+        yield
+    finally:
+        identifier = adata.uns.get(_SCVI_UUID_KEY)
+        managers.pop(identifier, None)
+        if before is not None:
+            managers[identifier] = before
 
 
 def device_of(accelerator: str, device: int | str) -> torch.device:

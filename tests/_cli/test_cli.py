@@ -115,6 +115,7 @@ class TestRun:
             "counterfactual_means.h5ad",
             "run.json",
             "report.html",
+            "models/settings.json",
         }
         expected |= {f"figures/{name}.png" for name in ("embeddings", "batch_effects", "genomaps")}
         expected.add("figures/confounding.png")

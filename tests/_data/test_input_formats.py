@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import anndata as ad
 import dask.array as da
 import numpy as np
@@ -179,8 +181,17 @@ COLUMNS = {
     "missing": (["a", "b", None] * 20, r"missing in 20 of 60 cells(.|\n)*fillna"),
     "missing integer": (pd.array([1, 2, None] * 20, dtype="Int64"), "missing in 20 of 60 cells"),
     "missing float": ([1.0, 2.0, np.nan] * 20, "missing in 20 of 60 cells"),
+    "missing category": (pd.Categorical(["a", "b", None] * 20), "missing in 20 of 60 cells"),
+    "missing string": (pd.array(["a", "b", None] * 20, dtype="string"), "missing in 20 of 60"),
+    "missing boolean": (pd.array([True, False, None] * 20, dtype="boolean"), "missing in 20 of"),
+    "nullable float": (pd.array([0.5, 1.0, 1.5] * 20, dtype="Float64"), None),
+    "categories that are numbers": (pd.Categorical([3, 1, 2] * 20), None),
+    "numbers as text": (["10", "9", "1"] * 20, None),
+    "blanks and cases": (["a", "A", " a"] * 20, None),
     "one level": (["a"] * 60, r"has 1 level\(s\)"),
 }
+if find_spec("pyarrow"):
+    COLUMNS["arrow"] = (pd.array(LEVELS, dtype="string[pyarrow]"), None)
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -189,7 +200,7 @@ def test_batches_of_any_type(expression, name):
     adata = expression.copy()
     adata.obs["donor"] = values
     if message is not None:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=rf"^batch_key='donor' (.|\n)*{message}"):
             smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="donor")
         return
     smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="donor")
@@ -199,6 +210,49 @@ def test_batches_of_any_type(expression, name):
     n_levels = len(set(values))  # which take turns
     np.testing.assert_array_equal(codes, np.tile(codes[:n_levels], 60 // n_levels))
     assert len(model.batch_names) == n_levels
+
+
+OTHER_ROLES = {"random_effect_keys": ["column"], "states_key": "column", "labels_key": "column"}
+NO_MATTER = {"states_key": "one level"}  # one state is that effects do not differ between states
+
+
+@pytest.mark.parametrize("role", OTHER_ROLES)
+@pytest.mark.parametrize("name", COLUMNS)
+def test_other_columns_of_any_type(expression, name, role):
+    values, message = COLUMNS[name]
+    adata = expression.copy()
+    adata.obs["donor"] = ["x", "x", "y", "y"] * 15
+    adata.obs["column"] = values
+    setup = {"batch_key": "donor", role: OTHER_ROLES[role]}
+    if role == "labels_key" and message is None and not isinstance(values[0], str):
+        message = "has levels that are not text"
+    if message is not None and NO_MATTER.get(role) != name:
+        with pytest.raises(ValueError, match=rf"^{role}='column' (.|\n)*{message}"):
+            smt.model.SCMEDAL_RE.setup_anndata(adata, **setup)
+        return
+    before = adata.obs[["column"]].copy()
+    smt.model.SCMEDAL_RE.setup_anndata(adata, **setup)
+    model = smt.model.SCMEDAL_RE(adata, n_hidden=(8,), n_latent=2)
+    pd.testing.assert_frame_equal(adata.obs[["column"]], before)
+    if role == "random_effect_keys":
+        assert sorted(map(str, model.factors["column"])) == sorted({str(v) for v in values})
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_genes_are_selected_in_batches_of_any_type(counts, name):
+    values, message = COLUMNS[name]
+    adata = counts.copy()
+    adata.obs["donor"] = values
+    options = {"batch_key": "donor", "n_top_genes": 12, "min_genes": 1, "min_cells": 1}
+    if message is not None and name != "one level":
+        with pytest.raises(ValueError, match=rf"^batch_key='donor' (.|\n)*{message}"):
+            smt.pp.preprocess(adata, **options)
+        return
+    made = smt.pp.preprocess(adata, copy=True, **options)
+    n_levels = len(set(values))
+    adata.obs["donor"] = [f"level {i % n_levels}" for i in range(N_CELLS)]
+    expected = smt.pp.preprocess(adata, copy=True, **options)
+    assert list(made.var_names) == list(expected.var_names)
 
 
 SHAPES = {
@@ -231,6 +285,36 @@ def test_odd_shapes(expression, name, shape):
         effects = model.get_batch_effects()
         assert len(effects) == len(model.batch_names) * adata.n_vars
         assert np.isfinite(effects).all(axis=None)
+
+
+@pytest.mark.slow
+def test_a_thousand_batches(expression):
+    rows = np.tile(np.arange(N_CELLS), 50)
+    adata = ad.AnnData(expression.X[rows])
+    adata.obs["donor"] = [f"donor_{i % 1000}" for i in range(adata.n_obs)]
+    smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
+    model = smt.model.SCMEDAL_RE(adata, n_hidden=(8,), n_latent=2)
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False, logger=False)
+    effects = model.get_batch_effects()
+    assert len(effects) == 1000 * adata.n_vars
+    assert np.isfinite(effects).all(axis=None)
+    one = model.get_counterfactual_expression(indices=[0, 1], transform_batch="donor_999")
+    assert np.isfinite(one).all(axis=None)
+
+
+@pytest.mark.parametrize("shape", [(0, 20), (60, 0)])
+def test_counts_of_nothing(counts, shape):
+    with pytest.raises(ValueError, match=f"has {shape[0]} cells and {shape[1]} genes: nothing"):
+        preprocessed(counts[: shape[0], : shape[1]].copy())
+
+
+def test_counts_of_one_cell_or_one_gene(counts):
+    one_cell = preprocessed(counts[:1].copy())
+    assert np.isfinite(one_cell).all(axis=None)
+    options = {"n_top_genes": None, "min_genes": 1, "min_cells": 1}
+    one_gene = smt.pp.preprocess(counts[:, :1].copy(), copy=True, **options)
+    assert one_gene.n_vars == 1
+    assert np.isfinite(one_gene.X).all()
 
 
 def test_one_cell(expression):

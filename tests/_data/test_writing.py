@@ -35,13 +35,12 @@ def quick(monkeypatch):
         monkeypatch.setattr(pl, name, lambda *_, save, **__: save.touch())
 
 
-def run(adata, out, batch_key="donor", monkeypatch=None, overwrite=False):
+def run(adata, out, batch_key="donor", monkeypatch=None):
     """Run the command on cells that lie in no file, as one with slashes cannot be written."""
     file = out.parent / "cells.h5ad"
     file.touch()
     monkeypatch.setattr(ad, "read_h5ad", lambda _: adata)
     arguments = ["run", str(file), "--batch-key", batch_key, "--max-epochs", "1"]
-    arguments += ["--overwrite"] if overwrite else []
     result = CliRunner().invoke(app, [*arguments, "--out", str(out)])
     monkeypatch.undo()
     return result
@@ -185,8 +184,9 @@ def test_a_killed_run_leaves_whole_files_only(cells, tmp_path, monkeypatch):
         assert model.load(out / "models" / name, adata=False, accelerator="cpu").is_trained
         assert len(pd.read_csv(out / "history" / f"{name}.csv")) == 1
     del cells.obs["lane/id"]
-    result = run(cells, out, monkeypatch=monkeypatch, overwrite=True)
+    result = run(cells, out, monkeypatch=monkeypatch)
     assert result.exit_code == 0, result.output
+    assert result.output.count("trained before: loaded") == 2
     assert not list(out.rglob("unfinished-*"))
     assert ad.read_h5ad(out / "adata.h5ad").n_obs == 120
 

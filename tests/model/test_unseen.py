@@ -1,5 +1,10 @@
 """Cells of batches that the model was not trained on."""
 
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 import torch
@@ -167,3 +172,46 @@ def test_batches_that_are_renamed_between_two_calls(re, fresh):
     again = re.get_latent_representation(fresh, unseen_batch="population")
     np.testing.assert_array_equal(again, latent)
     assert not np.allclose(latent, known, atol=1e-3)
+
+
+@pytest.mark.parametrize("with_cells", [True, False])
+def test_cells_of_many_files_do_not_stay_in_memory(trained, fresh, tmp_path, with_cells):
+    trained.save(tmp_path / "model")
+    given = trained.adata.copy() if with_cells else False
+    model = type(trained).load(tmp_path / "model", given, accelerator="cpu")
+    held = []
+    for _ in range(3):
+        cells = fresh.copy()
+        model.get_latent_representation(cells)
+        held.append(weakref.ref(cells))
+        del cells
+    gc.collect()
+    # The last may be read on; a model without cells takes the first as its own.
+    assert [cells() is None for cells in held] == [with_cells, True, False]
+
+
+def test_threads_may_ask_for_cells_of_their_own(fe, fresh, monkeypatch):
+    parts = [fresh[:40].copy(), fresh[40:].copy()]
+    expected = [fe.get_latent_representation(part) for part in parts]
+    both, make = Barrier(2, timeout=60), type(fe)._make_data_loader
+
+    def make_when_both_are_registered(model, *args, **kwargs):
+        both.wait()
+        return make(model, *args, **kwargs)
+
+    monkeypatch.setattr(type(fe), "_make_data_loader", make_when_both_are_registered)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(fe.get_latent_representation, parts))
+    for latent, of_one in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(latent, of_one)
+
+
+def test_cells_set_up_for_a_model_to_come_stay_set_up_for_it(trained, fresh, tmp_path):
+    trained.save(tmp_path / "model")
+    loaded = type(trained).load(tmp_path / "model", adata=False, accelerator="cpu")
+    cells = fresh[fresh.obs["donor"] != "donor_01"].copy()
+    setup = trained.registry["setup_args"] | {"batch_key": "donor"}
+    type(trained).setup_anndata(cells, **setup)
+    loaded.get_latent_representation(cells)
+    own = type(trained)(cells, n_hidden=(8,), n_latent=2)
+    assert list(own.batch_names) == ["donor_02", "donor_03", "donor_04"]

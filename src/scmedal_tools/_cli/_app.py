@@ -11,7 +11,6 @@ import typer
 from ._console import (
     announce,
     check_file,
-    check_folder,
     console,
     explained,
     fail,
@@ -21,6 +20,7 @@ from ._console import (
     read,
 )
 from ._evaluate import evaluate
+from ._folder import OUTPUTS, check_folder
 from ._header import check_header
 from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
 from ._reproduce import reproduce
@@ -35,9 +35,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Out = Annotated[Path, typer.Option(help="Folder to write the results to.")]
+Out = Annotated[
+    Path, typer.Option(help="Folder to write the results to; an interrupted run in it resumes.")
+]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the results of an earlier run in that folder.")
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace the results of an earlier run in that folder; train again."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the training.")]
 
@@ -132,7 +137,7 @@ def run(
             max_epochs=max_epochs,
             seed=seed,
         )
-        job_run = Run(read(path), job, out, announce=announce)
+        job_run = Run(read(path), job, out, announce, overwrite)
         job_run.execute()
         report_run(job_run, job_run.conclude(input=str(path)))
     _conclude(out)
@@ -163,7 +168,7 @@ def demo(
         job = Job(
             "donor", "cell_type", transform_batch=("donor_01",), max_epochs=max_epochs, seed=seed
         )
-        job_run = Run(datasets.simulated(seed=seed), job, out, announce=announce)
+        job_run = Run(datasets.simulated(seed=seed), job, out, announce, overwrite)
         job_run.execute()
         announce("Compare with the truth")
         recovery = bm.effect_recovery(job_run.models["re"], job_run.adata)
@@ -177,8 +182,6 @@ def demo(
 
 
 def _conclude(out: Path) -> None:
-    from ._run import OUTPUTS
-
     written = {name: text for name, text in OUTPUTS.items() if (out / name).exists()}
     list_written(out, written)
     announce(

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-FOLDS = "folds"
-"""Folder of what each fold of an evaluation gave, from which it resumes."""
-SETTINGS_OF_FOLDS = "settings.json"
-
 console = Console()
 errors = Console(stderr=True)
 
@@ -30,27 +26,6 @@ def check_file(path: Path) -> None:
     """Refuse a file that is not there."""
     if not path.is_file():
         raise typer.BadParameter(f"There is no file {path}. Give the .h5ad file first.")
-
-
-def check_folder(out: Path, overwrite: bool) -> None:
-    """Refuse a folder with files, unless the user insists."""
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        fail(
-            f"{out} is not empty. Choose another --out, or pass --overwrite to replace the "
-            "results of an earlier run in it."
-        )
-    if out.exists() and not out.is_dir():
-        fail(f"{out} is a file. Choose another --out.")
-
-
-def check_evaluation_folder(out: Path) -> None:
-    """Refuse a folder in which no evaluation can start, as it has files, nor go on."""
-    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    if not is_free and not (out / FOLDS / SETTINGS_OF_FOLDS).is_file():
-        fail(
-            f"{out} is a file, or contains files that do not belong to an evaluation. Choose "
-            "another --out."
-        )
 
 
 def read(path: Path) -> AnnData:

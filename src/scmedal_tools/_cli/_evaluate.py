@@ -9,7 +9,6 @@ import typer
 
 from ._console import (
     announce,
-    check_evaluation_folder,
     check_file,
     explained,
     fail_if_incomplete,
@@ -18,6 +17,7 @@ from ._console import (
     quiet_worker,
     read,
 )
+from ._folder import check_evaluation_folder
 from ._header import SCHEMES, check_choice, check_header
 from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
 

@@ -11,7 +11,7 @@ from scmedal_tools import bm, pl
 from scmedal_tools._data import check_names, write_whole
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS, file_stem
 
-from ._console import FOLDS
+from ._folder import FOLDS
 from ._job import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
 
 if TYPE_CHECKING:

@@ -145,6 +145,11 @@ def announce_size(
     announce(f"  {cells} cells x {genes} genes, {n_batches:,} batches")
 
 
+def versions() -> dict[str, str]:
+    """Versions of the packages that the results depend on."""
+    return {name: version(name) for name in REPORTED_VERSIONS}
+
+
 def write_record(
     file: Path, parameters: dict[str, Any], adata: AnnData, steps: Steps, **extra: Any
 ) -> dict[str, Any]:
@@ -155,8 +160,7 @@ def write_record(
         "cells": adata.n_obs,
         "genes": adata.n_vars,
         "seconds": {step: round(seconds, 1) for step, seconds in steps.timings.items()},
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in REPORTED_VERSIONS},
+        "versions": {"python": platform.python_version()} | versions(),
         "expression": steps.expression,
         "doubt": steps.doubt,
         "failures": steps.failures,

@@ -10,7 +10,6 @@ import typer
 
 from ._console import (
     announce,
-    check_evaluation_folder,
     explained,
     fail,
     fail_if_incomplete,
@@ -18,6 +17,7 @@ from ._console import (
     quiet,
     quiet_worker,
 )
+from ._folder import check_evaluation_folder
 from ._header import check_choice
 from ._options import MaxEpochs
 from ._paper_data import N_FOLDS, PAPER_DATA

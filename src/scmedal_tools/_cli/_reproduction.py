@@ -11,8 +11,8 @@ from scmedal_tools import datasets, pl, tl
 from scmedal_tools._data import write_whole
 from scmedal_tools.bm._cross_validation import OWN_MODELS, model_folder
 
-from ._console import FOLDS
 from ._evaluation import Evaluation, EvaluationJob
+from ._folder import FOLDS
 from ._paper_data import LABELS, MODELS, N_FOLDS, N_PROJECTED
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from scmedal_tools._data import (
     check_names,
     check_obs,
     check_writable,
+    fingerprint,
     make_names_writable,
-    remove_unfinished,
     slots,
     write_whole,
 )
@@ -27,7 +27,16 @@ from scmedal_tools.tl import umap_key
 from scmedal_tools.train import get_preset
 
 from ._findings import Trained, findings
-from ._job import DEFAULT_GENES, Job, Steps, announce_size, prepare_expression, write_record
+from ._folder import prepare_folder
+from ._job import (
+    DEFAULT_GENES,
+    Job,
+    Steps,
+    announce_size,
+    prepare_expression,
+    versions,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,26 +54,6 @@ N_DRAWS, N_CELLS = 20, 1_500
 # Of the genomaps: cells of the layout, and its genes; cells and batches that are drawn.
 N_STACKED, N_MAPPED, N_DRAWN = 60, 900, 3
 
-NETWORKS = ("fe", "fec", "re")
-# Every file that a job may write, in the order in which to look at them.
-OUTPUTS = {
-    "report.html": "everything on one page: open this first",
-    "figures/embeddings.png": "UMAPs of PCA, the fixed and the random effects",
-    **{f"figures/training_{name}.png": "loss curves" for name in NETWORKS},
-    "figures/batch_effects.png": "what each batch does to genes",
-    "figures/genomaps.png": "a few cells, and how they would look in other batches",
-    "figures/confounding.png": "number of cells of each batch and cell type",
-    "figures/confounding_condition.png": "number of cells of each batch and condition",
-    "group_effects.csv": "what the condition changes, with batches as replicates",
-    "figures/group_effects.png": "the gene with the strongest effect of the condition",
-    "effect_recovery.csv": "predicted and true effects compared",
-    "counterfactual_means.h5ad": "mean expression predicted for another batch",
-    "adata.h5ad": "the cells, embeddings in obsm",
-    **{f"models/{name}/model.pt": f"SCMEDAL_{name.upper()}" for name in NETWORKS},
-    **{f"history/{name}.csv": "terms of the loss by epoch" for name in NETWORKS},
-    "run.json": "parameters, seed, versions and timings",
-}
-
 
 class Run:
     """A job under way: its data, models, timings and the files written so far.
@@ -77,17 +66,25 @@ class Run:
         What to do.
     out
         Folder to write to. Once the input has passed all checks, it is made where needed, and
-        what an earlier job wrote there is removed.
+        what an earlier job wrote there is removed, but models of the same job, which are used.
     announce
         Called with one line before each step.
+    overwrite
+        Train again, and remove models of any earlier job.
     """
 
     def __init__(
-        self, adata: AnnData, job: Job, out: Path, announce: Callable[[str], None] = print
+        self,
+        adata: AnnData,
+        job: Job,
+        out: Path,
+        announce: Callable[[str], None] = print,
+        overwrite: bool = False,
     ):
         self.adata = adata
         self.job = job
         self.out = out
+        self.overwrite = overwrite
         self.steps = Steps(announce)
         self.models: dict[str, MedalModel] = {}
         self.embeddings: list[str] = []
@@ -115,17 +112,17 @@ class Run:
 
     def execute(self) -> None:
         """Do the whole job."""
-        scvi.settings.seed = self.job.seed
         self._check()
         with self.steps.step("preprocess", "Preprocess"):
             self._preprocess()
             self._check_targets()  # the filters may have emptied a batch
-        self._clear_outputs()
+        prepare_folder(self.out, self._settings(), self.overwrite)
         fixed = model.SCMEDAL_FEC if self.job.labels_key else model.SCMEDAL_FE
         for cls in (fixed, model.SCMEDAL_RE):
             name = cls.__name__.removeprefix("SCMEDAL_").lower()
             with self.steps.step(f"train_{name}", f"Train {cls.__name__}"):
-                self._train(cls, name)
+                self._add(cls, name)
+        scvi.settings.seed = self.job.seed  # of what follows, whether or not there was training
         if self.job.transform_batch:
             with (
                 self.steps.step("counterfactuals", "Counterfactual means"),
@@ -203,29 +200,40 @@ class Run:
         self.embeddings.append(slots.PCA)
         announce_size(adata, given, job.batch_key, announce)
 
-    def _clear_outputs(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        for path in (self.out / name for name in OUTPUTS):
-            path.unlink(missing_ok=True)
-            remove_unfinished(path)
-            if path.parent != self.out and path.parent.is_dir() and not any(path.parent.iterdir()):
-                path.parent.rmdir()
-
-    def _train(self, cls: type[MedalModel], name: str) -> None:
+    def _settings(self) -> dict[str, Any]:
+        """What the results depend on."""
         job, adata = self.job, self.adata
+        keys = (job.batch_key, job.labels_key, job.condition_key, job.size_factor_key)
+        columns = list(dict.fromkeys(key for key in keys if key))
+        layers = [slots.COUNTS_LAYER] if slots.COUNTS_LAYER in adata.layers else []
+        data = fingerprint(adata, columns, [], layers)
+        return asdict(job) | {"versions": versions(), "data": data}
+
+    def _add(self, cls: type[MedalModel], name: str) -> None:
+        adata, file = self.adata, self.out / "models" / name / "model.pt"
+        if file.exists():
+            self.steps.announce("  trained before: loaded")
+            trained = cls.load(file.parent, adata)
+        else:
+            trained = self._train(cls)
+            # Saved at once: hours of training must not hang on what comes after.
+            with self.steps.attempt(f"models/{name}"):
+                model.save_whole(trained, file.parent)
+        self.models[name] = trained
+        self.embeddings.append(tl.embed(adata, trained))
+        with self.steps.attempt(f"history/{name}.csv"):
+            history = pd.concat(trained.history.values(), axis=1)
+            write_whole(self.out / "history" / f"{name}.csv", history.to_csv)
+
+    def _train(self, cls: type[MedalModel]) -> MedalModel:
+        job, adata = self.job, self.adata
+        scvi.settings.seed = job.seed  # of each network, whether or not one was trained before it
         # Only FEC learns from cell types; the others then need none for new cells.
         labels_key = job.labels_key if cls is model.SCMEDAL_FEC else None
         cls.setup_anndata(adata, batch_key=job.batch_key, labels_key=labels_key)
         trained = cls(adata, preset=job.preset)
         trained.train(max_epochs=job.max_epochs)
-        self.models[name] = trained
-        self.embeddings.append(tl.embed(adata, trained))
-        # Saved at once: hours of training must not hang on what comes after.
-        with self.steps.attempt(f"models/{name}"):
-            model.save_whole(trained, self.out / "models" / name)
-        with self.steps.attempt(f"history/{name}.csv"):
-            history = pd.concat(trained.history.values(), axis=1)
-            write_whole(self.out / "history" / f"{name}.csv", history.to_csv)
+        return trained
 
     def _test_condition(self) -> None:
         job, adata = self.job, self.adata

@@ -16,7 +16,9 @@ from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_dept
 from ._embeddings import check_embeddings, digest_of, embedding_of
 from ._expression_kinds import summarise
 from ._expression_messages import describe, doubt, layers_at_hand, where
+from ._fingerprint import fingerprint
 from ._indexing import positions_of, random_cells, rows_of
+from ._kept_settings import SETTINGS, keep_settings, other_settings
 from ._modalities import (
     BATCH,
     CELL_STATES,
@@ -45,6 +47,7 @@ __all__ = [
     "FACTORS",
     "LABELS",
     "LOGARITHMS",
+    "SETTINGS",
     "STATES",
     "UNEQUAL_DEPTH",
     "ExpressionError",
@@ -69,9 +72,12 @@ __all__ = [
     "embedding_of",
     "expression_of",
     "extent",
+    "fingerprint",
+    "keep_settings",
     "layer_of",
     "layers_at_hand",
     "make_names_writable",
+    "other_settings",
     "part_of",
     "positions_of",
     "random_cells",

@@ -26,6 +26,7 @@ from scmedal_tools.train import (
 
 from ._inference import InferenceMixin
 from ._registration import RegistrationMixin
+from ._saving import SavingMixin
 from ._training_cells import TrainingCellsMixin
 from ._unseen import UnseenBatchMixin
 
@@ -45,6 +46,7 @@ DEFAULT_TRAIN_SIZE = 0.9
 
 
 class MedalModel(
+    SavingMixin,
     RegistrationMixin,
     TrainingCellsMixin,
     InferenceMixin,

@@ -1,23 +1,162 @@
-"""Models in files that are complete or not there."""
+"""Saved models: the version that wrote them, and what is wrong with a file that cannot be read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
-from scmedal_tools._data import write_whole
+import torch
+from scvi.model.base import BaseModelClass
+
+from scmedal_tools import __version__
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from typing import Self
 
-    from ._base import MedalModel
+    from anndata import AnnData
+    from mudata import MuData
 
-FILE = "model.pt"  # as scvi-tools names it
+PARTS = {"model_state_dict", "var_names", "attr_dict"}
 
 
-def save_whole(model: MedalModel, folder: Path) -> None:
-    """Save a model without its cells; one that is there is replaced."""
+class SavingMixin(BaseModelClass):
+    """Saving and loading; subclasses give the model."""
 
-    def save(file: Path) -> None:
-        model.save(file.parent, prefix=file.name.removesuffix(FILE), overwrite=True)
+    version_: str | None = None
+    """Version of the package that saved the model."""
 
-    write_whole(folder / FILE, save)
+    def save(self, dir_path: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Write the model to a folder, as ``model.pt``.
+
+        Parameters
+        ----------
+        dir_path
+            The folder, which must not exist, unless ``overwrite=True``.
+        *args, **kwargs
+            ``prefix``, ``overwrite``, ``save_anndata`` and others, as in
+            :meth:`scvi.model.SCVI.save`.
+
+        Raises
+        ------
+        ValueError
+            If the folder exists.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp()) / "model"
+        >>> model.save(folder)
+        >>> [file.name for file in folder.iterdir()]
+        ['model.pt']
+        """
+        self.version_ = __version__
+        super().save(dir_path, *args, **kwargs)
+
+    @classmethod
+    def load(
+        cls,
+        dir_path: str | Path,
+        adata: AnnData | MuData | None = None,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+        prefix: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Read a model from a folder.
+
+        The file contains Python objects, which can run code: load only files that you trust.
+
+        Parameters
+        ----------
+        dir_path
+            Folder to which the model was saved.
+        adata
+            The cells that the model was trained on, or others of its genes and batches. ``None``
+            for those that were saved with the model, ``False`` for none.
+        accelerator, device
+            Where the model is to be, as in scvi-tools.
+        prefix
+            What the names of the files begin with.
+        **kwargs
+            Others of :meth:`scvi.model.SCVI.load`.
+
+        Returns
+        -------
+        SCMEDAL_FE, SCMEDAL_FEC or SCMEDAL_RE
+            The trained model.
+
+        Raises
+        ------
+        ValueError
+            If the file is not there, not whole, of something else or of a newer version of the
+            package, or the cells do not fit the model.
+
+        Examples
+        --------
+        >>> import scmedal_tools as smt
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp()) / "model"
+        >>> model.save(folder)
+        >>> loaded = smt.model.SCMEDAL_RE.load(folder, adata)
+        >>> loaded.get_latent_representation().shape
+        (240, 4)
+        """
+        try:
+            model = super().load(dir_path, adata, accelerator, device, prefix=prefix, **kwargs)
+        except Exception as error:
+            file = Path(dir_path) / f"{prefix or ''}model.pt"
+            problem = _problem(file, cls.__name__, kwargs.get("allowed_classes_names_list"), error)
+            if problem is None:
+                raise
+            raise ValueError(problem) from error
+        if newer := _newer(dir_path, model.version_):
+            raise ValueError(newer)
+        return model
+
+
+def _problem(file: Path, name: str, others: list[str] | None, error: Exception) -> str | None:
+    """What is wrong with a file, if it is the file."""
+    if not file.is_file():
+        return f"There is no model in {file.parent}: it has no file {file.name}."
+    again = "Copy it again from where it was saved, or train the model again."
+    if not is_zipfile(file):  # as torch saves; its list of contents stands at the end
+        return f"{file} is not whole, or is no saved model. {again}"
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=False)
+    except Exception as found:  # whatever the pickled objects raise
+        reason = (str(found).splitlines() or [type(found).__name__])[0]
+        return f"{file} cannot be read ({reason}). {again}"
+    if not isinstance(saved, dict) or not saved.keys() >= PARTS:
+        return f"{file} is no model that was saved by `model.save(folder)`. {again}"
+    attributes = saved["attr_dict"]
+    of = attributes.get("registry_", {}).get("model_name")
+    if of not in (name, *(others or ())):
+        return f"{file} is a model of the class {of}, not of {name}: load it by {of}.load."
+    version = attributes.get("version_")
+    if newer := _newer(file, version):
+        return newer
+    if isinstance(error, RuntimeError):  # as torch says that weights do not fit a network
+        by = "an earlier version" if version is None else version
+        return (
+            f"{file} was saved by scmedal-tools {by}, and its network does not fit this version, "
+            f"{__version__}: use that one, or train the model again."
+        )
+    return None
+
+
+def _newer(path: str | Path, version: str | None) -> str | None:
+    """Say that a model is of a newer version than this, if it is."""
+    if version is None or _series(version) <= _series(__version__):
+        return None
+    return (
+        f"The model in {path} was saved by scmedal-tools {version}, and this is {__version__}, "
+        f"which may compute something else from it: install version {version} or a newer one."
+    )
+
+
+def _series(version: str) -> tuple[int, ...]:
+    """Major and minor version, within which models stay what they are."""
+    return tuple(map(int, version.split(".")[:2]))

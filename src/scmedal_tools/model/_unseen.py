@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Literal, get_args
 
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools._compat import copy_if_view as own_data
-from scmedal_tools._compat import registered_manager, renew_identifier
+from scmedal_tools._compat import (
+    forget_registration,
+    registered_manager,
+    renew_identifier,
+    without_trace,
+)
 
 from ._query_checks import check_query, levels_of_factors
 
@@ -38,14 +44,22 @@ class UnseenBatchMixin(BaseModelClass):
             raise ValueError(
                 f"unseen_batch={unseen_batch!r} is not one of {get_args(UnseenBatch)}."
             )
+        if adata is not None and self.adata is None:
+            # Which is set up from the model's registry, and not to be trained on.
+            with without_trace(type(self), adata):
+                return self._registered(adata, copy_if_view, unseen_batch != "error")
+        return self._registered(adata, copy_if_view, unseen_batch != "error")
+
+    def _registered(
+        self, adata: AnnData | None, copy_if_view: bool, unseen_allowed: bool
+    ) -> AnnData:
         if adata is not None and adata is not self.adata and adata is not self._checked:
-            allowed = unseen_batch != "error"
-            check_query(adata, self.registry, unseen=allowed)
-            if allowed or self.adata is not None:
+            check_query(adata, self.registry, unseen=unseen_allowed)
+            if unseen_allowed or self.adata is not None:
                 own_data(adata, copy_if_view)
                 self._tell_from_its_copy(adata)
                 # Anew, as they may have had other batches when they were registered before.
-                self._register_manager_for_instance(self._manager_of_query(adata))
+                self._remember(self._manager_of_query(adata))
         elif adata is None or adata is self.adata:
             self._check_genes_unchanged()
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
@@ -74,6 +88,19 @@ class UnseenBatchMixin(BaseModelClass):
         arguments = self.registry["setup_args"]
         setup(adata, source_registry=self.registry, extend_categories=True, **arguments)
         return self._get_most_recent_anndata_manager(adata, required=True)
+
+    def _remember(self, manager: AnnDataManager) -> None:
+        """Register the last new cells only, or the cells of many files would stay in memory.
+
+        Of each thread, which may be about to read them.
+        """
+        last: dict[int, AnnDataManager] = self.__dict__.setdefault("_last_queries", {})
+        if (before := last.pop(get_ident(), None)) is not None:
+            others = [other.adata for other in list(last.values())]
+            if self._checked is None and all(before.adata is not other for other in others):
+                forget_registration(self, before)
+        last[get_ident()] = manager
+        self._register_manager_for_instance(manager)
 
     def _n_to_draw(
         self, adata: AnnData | None, unseen_batch: UnseenBatch, n_samples: int | None

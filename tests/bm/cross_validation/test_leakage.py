@@ -1,5 +1,7 @@
 """Nothing that is fitted in a fold sees the expression or the types of its test cells."""
 
+import gc
+
 import numpy as np
 import pytest
 from anndata import AnnData
@@ -60,3 +62,15 @@ def test_training_latents_do_not_depend_on_the_test_cells(adata, method, setting
     before, after = before.latents[method], after.latents[method]
     np.testing.assert_array_equal(before[train], after[train])
     assert not np.array_equal(before[test], after[test])
+
+
+@pytest.mark.parametrize("name", ["FE", "RE"])
+def test_cells_of_a_fold_do_not_stay_in_memory(adata, name):
+    def n_held():
+        gc.collect()
+        return sum(type(thing) is AnnData for thing in gc.get_objects())
+
+    split = cross_validation_folds(adata, "donor", "cell_type", n_folds=3).splits[0]
+    before = n_held()
+    Fold(adata, "donor", "cell_type", split, seed=0).embed(name, name, OWN)
+    assert n_held() == before

@@ -1,7 +1,6 @@
 """Cross-validation of embeddings: folds, scores, predictions, controls, tables."""
 
 from ._balance_weights import BalancedWeights, balance_weights
-from ._checkpoints import SETTINGS
 from ._cross_validate import CrossValidation, cross_validate
 from ._embedders import COMPARATORS, OWN_MODELS, RE
 from ._mixing_classifier import CHANCE, SEPARATOR, Mixing, mixing_classifier, score_votes
@@ -16,7 +15,6 @@ __all__ = [
     "OWN_MODELS",
     "RE",
     "SEPARATOR",
-    "SETTINGS",
     "BalancedWeights",
     "CrossValidation",
     "Mixing",

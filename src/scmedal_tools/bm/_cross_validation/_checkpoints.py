@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scmedal_tools._data import write_whole
+from scmedal_tools._data import SETTINGS, keep_settings, other_settings, write_whole
 
-SETTINGS = "settings.json"
 TEXT = ("embedding", "of", "metric", "batch", "truth", "vote")
 
 
@@ -30,10 +28,8 @@ class Checkpoints:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / SETTINGS
-        settings = json.loads(json.dumps(settings, default=str))
         if file.exists():
-            before = json.loads(file.read_text())
-            other = [key for key in settings if before.get(key) != settings[key]]
+            other = other_settings(file, settings)
             if other:
                 raise ValueError(
                     f"{self.folder} has results of a run with other settings "
@@ -42,7 +38,7 @@ class Checkpoints:
         elif any(self.folder.iterdir()):
             raise ValueError(f"{self.folder} has files of something else: name another folder.")
         else:
-            write_whole(file, lambda f: f.write_text(json.dumps(settings, indent=1)))
+            keep_settings(file, settings)
 
     def has(self, name: str) -> bool:
         """Whether this part is finished."""

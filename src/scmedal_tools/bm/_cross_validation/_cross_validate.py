@@ -8,14 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from scmedal_tools._data import fingerprint
 from scmedal_tools.bm._scores._scores import draw_cells
 from scmedal_tools.train import cross_validation_folds
 
 from ._checkpoints import Checkpoints
 from ._conclusion import conclusion, conclusion_of_votes
 from ._embedders import RE, RE_CONTROLS
-from ._fingerprint import describe, fingerprint
-from ._input import as_list, check_folds, check_input, layers_used, methods
+from ._input import as_list, check_folds, check_input, describe, layers_used, methods
 from ._mixing_classifier import score_votes
 from ._parts import SAVE_MODELS, Parts
 from ._summarise_folds import summarise_folds

@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scmedal_tools import ext
+from scmedal_tools._compat import forget_cells
 from scmedal_tools._data import embedding_of, slots
 from scmedal_tools._quiet import without_chatter
 from scmedal_tools.ext import random_state, train
@@ -101,6 +102,7 @@ class Fold:
         else:
             model = self._fit(OWN_MODELS[method], self.batches, settings)
             latents = {name: model.get_latent_representation()}
+        forget_cells(model)  # or those of every fold would stay in memory
         history = {term: curve.iloc[:, 0].to_numpy(float) for term, curve in model.history.items()}
         kept = model if method in OWN_MODELS else None
         return Embedded(latents, len(history["train_loss"]), history, kept)

@@ -139,3 +139,26 @@ def methods(
     if controls and RE in made_of:
         made_of |= {PERMUTED: PERMUTED, ONE_EPOCH: ONE_EPOCH}
     return made_of
+
+
+def describe(name: str, method: str | Callable, *, kept: bool) -> str:
+    """Name of a method; of a function, its version.
+
+    Parameters
+    ----------
+    name
+        Name that the method has in the results.
+    method
+        Name of a model, comparator or embedding, or a function.
+    kept
+        Whether its results are kept for a later call, which has to know what they are of.
+    """
+    if not callable(method):
+        return method
+    version = getattr(method, "version", None)
+    if kept and version is None:
+        raise ValueError(
+            f"models: {name!r} is a function, and `out` keeps results to resume from. Give it a "
+            "version, and change that with the function: function.version = '1'"
+        )
+    return f"{name} {version}"

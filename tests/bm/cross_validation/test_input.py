@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from scmedal_tools.bm._cross_validation._fingerprint import describe
+from scmedal_tools.bm._cross_validation._input import describe
 
 
 def method(adata, *, column=0, **_):

@@ -1,0 +1,139 @@
+"""A run that was interrupted goes on in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmedal_tools import datasets, pl
+from scmedal_tools._cli import _run
+from scmedal_tools._cli._job import Job
+from scmedal_tools._cli._run import Run
+from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_RE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+JOB = Job("donor", transform_batch=("donor_01",), max_epochs=1)
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr(_run.Run, "_draw_genomaps", lambda _: None)
+    for name in ("embeddings", "batch_effects"):
+        monkeypatch.setattr(pl, name, lambda *_, save, **__: save.touch())
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return datasets.simulated(n_donors=4, n_genes=60, n_cell_types=2, seed=1)[:120].copy()
+
+
+def execute(cells, out, job=JOB, overwrite=False):
+    """Do the job; return what it announced."""
+    said: list[str] = []
+    done = Run(cells.copy(), job, out, said.append, overwrite)
+    done.execute()
+    done.conclude()
+    return said
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupted(cells, tmp_path):
+    """Folder of a run that ended between the two networks."""
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SCMEDAL_RE, "train", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            execute(cells, out)
+    return out
+
+
+def test_what_was_trained_is_loaded_and_the_results_are_the_same(
+    cells, interrupted, tmp_path, monkeypatch
+):
+    trained = (interrupted / "models" / "fe" / "model.pt").stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(SCMEDAL_FE, "train", interrupt)
+        said = execute(cells, interrupted)
+    assert said.count("  trained before: loaded") == 1
+    assert (interrupted / "models" / "fe" / "model.pt").stat().st_mtime_ns == trained
+    execute(cells, tmp_path / "whole")
+    ours, expected = (
+        ad.read_h5ad(folder / "adata.h5ad") for folder in (interrupted, tmp_path / "whole")
+    )
+    assert set(ours.obsm) == set(expected.obsm) >= {"X_scmedal_fe", "X_scmedal_re"}
+    for key in expected.obsm:
+        np.testing.assert_array_equal(ours.obsm[key], expected.obsm[key])
+    for name in ("fe", "re"):
+        table, other = (
+            pd.read_csv(folder / "history" / f"{name}.csv")
+            for folder in (interrupted, tmp_path / "whole")
+        )
+        pd.testing.assert_frame_equal(table, other)
+    means, other = (
+        ad.read_h5ad(folder / "counterfactual_means.h5ad").layers["counterfactual"]
+        for folder in (interrupted, tmp_path / "whole")
+    )
+    np.testing.assert_array_equal(means, other)
+    record, other = (
+        json.loads((folder / "run.json").read_text())
+        for folder in (interrupted, tmp_path / "whole")
+    )
+    assert record["findings"] == other["findings"]
+    assert record["models"] == other["models"]
+
+
+def without_a_gene(cells):
+    return cells[:, 1:].copy()
+
+
+def with_another_donor(cells):
+    moved = cells.copy()
+    moved.obs["donor"] = moved.obs["donor"].cat.codes.astype(str).to_numpy()[::-1]
+    return moved
+
+
+def same(cells):
+    return cells
+
+
+@pytest.mark.parametrize(
+    ("job", "change", "named"),
+    [
+        (replace(JOB, seed=1), same, "seed"),
+        (replace(JOB, max_epochs=2), same, "max_epochs"),
+        (replace(JOB, transform_batch=()), same, "transform_batch"),
+        (replace(JOB, transform_batch=()), without_a_gene, "transform_batch, data"),
+        (replace(JOB, transform_batch=("0",)), with_another_donor, "transform_batch, data"),
+    ],
+    ids=["seed", "epochs", "targets", "genes", "donors"],
+)
+def test_other_settings_are_refused(cells, interrupted, job, change, named):
+    before = {path: path.stat().st_mtime_ns for path in interrupted.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=rf"with other settings \({named}\)\. .*--overwrite"):
+        execute(change(cells), interrupted, job)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_other_versions_are_refused(cells, interrupted, monkeypatch):
+    monkeypatch.setattr(_run, "versions", lambda: {"scmedal-tools": "99"})
+    with pytest.raises(ValueError, match=r"with other settings \(versions\)"):
+        execute(cells, interrupted)
+
+
+def test_overwriting_trains_again(cells, interrupted):
+    trained = (interrupted / "models" / "fe" / "model.pt").stat().st_mtime_ns
+    said = execute(cells, interrupted, replace(JOB, seed=1), overwrite=True)
+    assert "  trained before: loaded" not in said
+    assert (interrupted / "models" / "fe" / "model.pt").stat().st_mtime_ns > trained
+    said = execute(cells, interrupted, replace(JOB, seed=1))
+    assert said.count("  trained before: loaded") == 2
