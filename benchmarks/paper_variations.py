@@ -91,7 +91,9 @@ def tables() -> dict[str, str]:
         "patient group": "{patient_group:.2f}",
         "cell type": "{cell_type:.2f}",
     }
-    return {"variations": markdown(load("paper_variations")["results"], columns)}
+    found = {(row["model"], row["title"]): row for row in load("paper_variations")["results"]}
+    rows = [found[variation.model, variation.title] for variation in VARIATIONS]
+    return {"variations": markdown(rows, columns)}
 
 
 if __name__ == "__main__":
