@@ -100,7 +100,7 @@ class SavingMixin(BaseModelClass):
         >>> from tempfile import mkdtemp
         >>> folder = Path(mkdtemp()) / "model"
         >>> model.save(folder)
-        >>> loaded = smt.model.SCMEDAL_RE.load(folder, adata)
+        >>> loaded = smt.model.SCMEDAL_FE.load(folder, adata)
         >>> loaded.get_latent_representation().shape
         (240, 4)
         """
