@@ -9,9 +9,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 
 from scmedal_tools import datasets, pl
 from scmedal_tools._cli import _run
+from scmedal_tools._cli._folder import KEPT, REPORT, check_folder
 from scmedal_tools._cli._job import Job
 from scmedal_tools._cli._run import Run
 from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_RE
@@ -111,11 +113,11 @@ def same(cells):
     [
         (replace(JOB, seed=1), same, "seed"),
         (replace(JOB, max_epochs=2), same, "max_epochs"),
-        (replace(JOB, transform_batch=()), same, "transform_batch"),
-        (replace(JOB, transform_batch=()), without_a_gene, "transform_batch, data"),
-        (replace(JOB, transform_batch=("0",)), with_another_donor, "transform_batch, data"),
+        (replace(JOB, preset="paper"), same, "preset"),
+        (JOB, without_a_gene, "data"),
+        (replace(JOB, transform_batch=("0",)), with_another_donor, "data"),
     ],
-    ids=["seed", "epochs", "targets", "genes", "donors"],
+    ids=["seed", "epochs", "preset", "genes", "donors"],
 )
 def test_other_settings_are_refused(cells, interrupted, job, change, named):
     before = {path: path.stat().st_mtime_ns for path in interrupted.rglob("*") if path.is_file()}
@@ -128,6 +130,43 @@ def test_other_versions_are_refused(cells, interrupted, monkeypatch):
     monkeypatch.setattr(_run, "versions", lambda: {"scmedal-tools": "99"})
     with pytest.raises(ValueError, match=r"with other settings \(versions\)"):
         execute(cells, interrupted)
+
+
+def test_other_targets_need_no_other_models(cells, interrupted):
+    execute(cells, interrupted, replace(JOB, transform_batch=("donor_02",)))
+    means = ad.read_h5ad(interrupted / "counterfactual_means.h5ad")
+    assert set(means.obs["target"]) == {"donor_02"}
+
+
+class TestCheck:
+    """Whether a command may write to a folder."""
+
+    @pytest.fixture
+    def out(self, tmp_path):
+        (tmp_path / "models").mkdir()
+        return tmp_path
+
+    def test_an_interrupted_run_resumes(self, out):
+        (out / KEPT).touch()
+        check_folder(out, overwrite=False)
+
+    @pytest.mark.parametrize(
+        ("files", "reason"),
+        [
+            ([KEPT, REPORT], "a run that is complete"),
+            (["notes.txt"], "no run that can be resumed"),
+        ],
+        ids=["complete", "other"],
+    )
+    def test_anything_else_is_kept_unless_the_user_insists(self, out, files, reason, capsys):
+        for name in files:
+            (out / name).touch()
+        with pytest.raises(typer.Exit):
+            check_folder(out, overwrite=False)
+        said = capsys.readouterr().err
+        assert reason in said
+        assert "--overwrite" in said
+        check_folder(out, overwrite=True)
 
 
 def test_overwriting_trains_again(cells, interrupted):

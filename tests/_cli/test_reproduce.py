@@ -17,12 +17,13 @@ import torch
 from typer.testing import CliRunner
 
 from scmedal_tools import datasets, pl
-from scmedal_tools._cli import _console, _paper_data, _published_files, _reproduction
+from scmedal_tools._cli import _folder, _paper_data, _published_files, _reproduction
 from scmedal_tools._cli._app import app
 from scmedal_tools._cli._paper_data import PAPER_DATA
 from scmedal_tools._cli._published_files import check_published
-from scmedal_tools._cli._reproduction import shown_batches
-from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS, SETTINGS
+from scmedal_tools._cli._reproduction import paper_job, shown_batches
+from scmedal_tools._data import SETTINGS
+from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
 from scmedal_tools.bm._cross_validation._embedders import Fold
 from scmedal_tools.train import PRESETS
 
@@ -292,8 +293,18 @@ class TestFacts:
         assert set(_paper_data.MODELS) <= {*OWN_MODELS, *COMPARATORS}
         assert set(_reproduction.READERS) == set(PAPER_DATA) == set(_published_files.MISSING)
         assert all(paper.preset in PRESETS["SCMEDAL_RE"] for paper in PAPER_DATA.values())
-        assert _console.SETTINGS_OF_FOLDS == SETTINGS
+        assert f"{_folder.FOLDS}/{SETTINGS}" == _folder.KEPT_OF_FOLDS
+        assert _folder.KEPT.endswith(f"/{SETTINGS}")
         assert set(_published_files.HEART_COLUMNS) == set(datasets._healthy_heart.COLUMNS.values())
+
+    def test_settings_are_those_of_the_supplement(self, monkeypatch):
+        monkeypatch.setattr(_reproduction, "MODELS", _paper_data.MODELS)
+        job = paper_job(PAPER_DATA["heart"])
+        assert set(job.models) == set(_paper_data.MODELS)
+        settings = job.settings()
+        assert settings["saucie"]["mmd_weight"] == 0.0005
+        assert settings["RE"]["preset"] == settings["ae"]["preset"] == "paper-heart"
+        assert "scvi" not in settings
 
     def test_batches_are_the_named_ones_then_the_largest(self):
         obs = pd.DataFrame(
@@ -304,6 +315,19 @@ class TestFacts:
             }
         ).replace({"donor": {"c": "5242"}})
         assert list(shown_batches(obs, PAPER_DATA["asd"])) == ["5242", "b", "a"]
+
+    def test_batches_of_the_heart_are_of_one_protocol(self):
+        rows = [
+            ("SP", "v2", "a", 3),
+            ("SP", "v3", "b", 9),
+            ("LV", "v2", "c", 8),
+            ("LV", "v2", "d", 1),
+        ]
+        obs = pd.DataFrame(
+            [row[:3] for row in rows for _ in range(row[3])],
+            columns=["tissue", "protocol", "batch"],
+        ).assign(cell_type="Myeloid")
+        assert list(shown_batches(obs, PAPER_DATA["heart"])) == ["a", "c", "d"]
 
     @pytest.mark.parametrize("name", list(PAPER_DATA))
     def test_sizes_are_in_the_documentation(self, name):

@@ -9,12 +9,13 @@ from ._console import fail
 
 NETWORKS = ("fe", "fec", "re")
 KEPT = "models/settings.json"
+REPORT = "report.html"  # written last
 FOLDS = "folds"
 """Folder of what each fold of an evaluation gave, from which it resumes."""
 KEPT_OF_FOLDS = f"{FOLDS}/settings.json"
 # Every file that a job may write, in the order in which to look at them.
 OUTPUTS = {
-    "report.html": "everything on one page: open this first",
+    REPORT: "everything on one page: open this first",
     "figures/embeddings.png": "UMAPs of PCA, the fixed and the random effects",
     **{f"figures/training_{name}.png": "loss curves" for name in NETWORKS},
     "figures/batch_effects.png": "what each batch does to genes",
@@ -26,7 +27,7 @@ OUTPUTS = {
     "effect_recovery.csv": "predicted and true effects compared",
     "counterfactual_means.h5ad": "mean expression predicted for another batch",
     "adata.h5ad": "the cells, embeddings in obsm",
-    KEPT: "what the models depend on: the same command goes on with them",
+    KEPT: "what the models depend on, to resume an interrupted run",
     **{f"models/{name}/model.pt": f"SCMEDAL_{name.upper()}" for name in NETWORKS},
     **{f"history/{name}.csv": "terms of the loss by epoch" for name in NETWORKS},
     "run.json": "parameters, seed, versions and timings",
@@ -34,18 +35,20 @@ OUTPUTS = {
 
 
 def check_folder(out: Path, overwrite: bool) -> None:
-    """Refuse a folder with files of something else, unless the user insists."""
+    """Refuse a folder with files, but those of a run that was interrupted."""
     if out.exists() and not out.is_dir():
         fail(f"{out} is a file. Choose another --out.")
-    if out.is_dir() and any(out.iterdir()) and not (overwrite or (out / KEPT).is_file()):
-        fail(
-            f"{out} is not empty, and holds no run to go on with. Choose another --out, or pass "
-            "--overwrite to replace the results of an earlier run in it."
-        )
+    if overwrite or not out.is_dir() or not any(out.iterdir()):
+        return
+    replaces = "Choose another --out, or pass --overwrite to replace its results."
+    if (out / REPORT).is_file():
+        fail(f"{out} has the results of a run that is complete. {replaces}")
+    if not (out / KEPT).is_file():
+        fail(f"{out} is not empty, and has no run that can be resumed. {replaces}")
 
 
 def check_evaluation_folder(out: Path) -> None:
-    """Refuse a folder in which no evaluation can start, as it has files, nor go on."""
+    """Refuse a folder with files, but those of an evaluation, which resumes."""
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if not is_free and not (out / KEPT_OF_FOLDS).is_file():
         fail(

@@ -42,6 +42,8 @@ class PaperData:
     """Figures and tables of the paper by the file that is their counterpart."""
     colors: tuple[str, ...] = ()
     """Columns by which UMAPs are coloured, beside batch, cell type and target."""
+    shared: str | None = None
+    """Column with one value in all batches of the genomaps, the one with the most cells."""
     test: GeneTest | None = None
     settings: dict[str, dict[str, Any]] | None = None
     """Arguments of single comparators (supplement 2.3.3)."""
@@ -134,6 +136,7 @@ PAPER_DATA: Final = {
             "figures/counterfactuals.png": "Fig. 5, as differences from the own batch",
         },
         colors=("protocol", "donor"),
+        shared="protocol",
         settings={"saucie": {"mmd_weight": 0.0005}},
     ),
 }

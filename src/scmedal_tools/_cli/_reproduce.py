@@ -23,7 +23,7 @@ from ._options import MaxEpochs
 from ._paper_data import N_FOLDS, PAPER_DATA
 from ._published_files import check_published
 
-# What optional packages are needed for; statsmodels only for mixed models.
+# Optional packages by their modules; statsmodels only for mixed models.
 NEEDED = {"scanorama": "scanorama", "ot": "POT"}
 
 

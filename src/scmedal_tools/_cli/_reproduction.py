@@ -206,6 +206,8 @@ class Reproduction:
 def shown_batches(obs: pd.DataFrame, paper: PaperData) -> Iterator[str]:
     """Batches of the genomaps: those the paper names, then those with the most such cells."""
     of_types = obs[obs[LABELS].isin(paper.cell_types)]
+    if paper.shared is not None:
+        of_types = of_types[of_types[paper.shared] == of_types[paper.shared].mode()[0]]
     for value, named in paper.batches.items():
         of_value = of_types.loc[of_types[paper.target] == value, paper.batch_key].astype(str)
         by_size = list(of_value.value_counts(sort=False).sort_index().sort_values(

@@ -201,13 +201,13 @@ class Run:
         announce_size(adata, given, job.batch_key, announce)
 
     def _settings(self) -> dict[str, Any]:
-        """What the results depend on."""
+        """What the models depend on: all but the targets and the condition."""
         job, adata = self.job, self.adata
-        keys = (job.batch_key, job.labels_key, job.condition_key, job.size_factor_key)
-        columns = list(dict.fromkeys(key for key in keys if key))
+        columns = [key for key in (job.batch_key, job.labels_key) if key]
         layers = [slots.COUNTS_LAYER] if slots.COUNTS_LAYER in adata.layers else []
+        asked = asdict(replace(job, transform_batch=(), condition_key=None))
         data = fingerprint(adata, columns, [], layers)
-        return asdict(job) | {"versions": versions(), "data": data}
+        return asked | {"versions": versions(), "data": data}
 
     def _add(self, cls: type[MedalModel], name: str) -> None:
         adata, file = self.adata, self.out / "models" / name / "model.pt"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from zipfile import is_zipfile
 
 import torch
+from packaging.version import Version
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools import __version__
@@ -26,16 +27,28 @@ class SavingMixin(BaseModelClass):
     version_: str | None = None
     """Version of the package that saved the model."""
 
-    def save(self, dir_path: str | Path, *args: Any, **kwargs: Any) -> None:
+    def save(
+        self,
+        dir_path: str | Path,
+        prefix: str | None = None,
+        overwrite: bool = False,
+        save_anndata: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """Write the model to a folder, as ``model.pt``.
 
         Parameters
         ----------
         dir_path
             The folder, which must not exist, unless ``overwrite=True``.
-        *args, **kwargs
-            ``prefix``, ``overwrite``, ``save_anndata`` and others, as in
-            :meth:`scvi.model.SCVI.save`.
+        prefix
+            What the names of the files begin with.
+        overwrite
+            Replace a model that is there.
+        save_anndata
+            Save the cells too.
+        **kwargs
+            Others of :meth:`scvi.model.SCVI.save`.
 
         Raises
         ------
@@ -52,13 +65,13 @@ class SavingMixin(BaseModelClass):
         ['model.pt']
         """
         self.version_ = __version__
-        super().save(dir_path, *args, **kwargs)
+        super().save(dir_path, prefix, overwrite, save_anndata, **kwargs)
 
     @classmethod
     def load(
         cls,
         dir_path: str | Path,
-        adata: AnnData | MuData | None = None,
+        adata: AnnData | MuData | Literal[False] | None = None,
         accelerator: str = "auto",
         device: int | str = "auto",
         prefix: str | None = None,
@@ -138,7 +151,7 @@ def _problem(file: Path, name: str, others: list[str] | None, error: Exception) 
     version = attributes.get("version_")
     if newer := _newer(file, version):
         return newer
-    if isinstance(error, RuntimeError):  # as torch says that weights do not fit a network
+    if isinstance(error, RuntimeError) and "loading state_dict" in str(error):
         by = "an earlier version" if version is None else version
         return (
             f"{file} was saved by scmedal-tools {by}, and its network does not fit this version, "
@@ -159,4 +172,4 @@ def _newer(path: str | Path, version: str | None) -> str | None:
 
 def _series(version: str) -> tuple[int, ...]:
     """Major and minor version, within which models stay what they are."""
-    return tuple(map(int, version.split(".")[:2]))
+    return Version(version).release[:2]

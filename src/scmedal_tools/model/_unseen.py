@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
-from threading import get_ident
 from typing import TYPE_CHECKING, Literal, get_args
+from weakref import WeakKeyDictionary
 
 from scvi.model.base import BaseModelClass
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
 UnseenBatch = Literal["error", "population", "prior"]
+
+# Of each model, by thread. Not in the model, whose copies and files would have the cells.
+_LAST_QUERIES: WeakKeyDictionary[BaseModelClass, dict[int, AnnDataManager]] = WeakKeyDictionary()
 
 
 class UnseenBatchMixin(BaseModelClass):
@@ -92,14 +96,16 @@ class UnseenBatchMixin(BaseModelClass):
     def _remember(self, manager: AnnDataManager) -> None:
         """Register the last new cells only, or the cells of many files would stay in memory.
 
-        Of each thread, which may be about to read them.
+        Of each running thread, which may be about to read them.
         """
-        last: dict[int, AnnDataManager] = self.__dict__.setdefault("_last_queries", {})
-        if (before := last.pop(get_ident(), None)) is not None:
-            others = [other.adata for other in list(last.values())]
-            if self._checked is None and all(before.adata is not other for other in others):
+        last = _LAST_QUERIES.setdefault(self, {})
+        others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        for thread in [thread for thread in last if thread not in others]:
+            before = last.pop(thread)
+            in_use = [other.adata for other in list(last.values())]
+            if self._checked is None and all(before.adata is not adata for adata in in_use):
                 forget_registration(self, before)
-        last[get_ident()] = manager
+        last[threading.get_ident()] = manager
         self._register_manager_for_instance(manager)
 
     def _n_to_draw(
