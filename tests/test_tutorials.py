@@ -17,6 +17,23 @@ NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 ACCESSION = re.compile(r"\bGSE\d{5,6}\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|mnt|var)/")
 MAX_BYTES = 600_000
+# Two epochs on few cells and genes, whatever a notebook asks for.
+FEW = """
+import warnings
+from lightning.pytorch import Trainer
+import scmedal_tools as smt
+
+def fit(trainer, *args, _fit=Trainer.fit, **kwargs):
+    trainer.fit_loop.max_epochs = 2
+    _fit(trainer, *args, **kwargs)
+
+def simulated(n_donors=8, n_genes=300, *, _simulated=smt.datasets.simulated, **kwargs):
+    return _simulated(n_donors, n_genes, **kwargs)
+
+Trainer.fit = fit
+smt.datasets.simulated = simulated
+warnings.filterwarnings("ignore", message="n_top_genes")
+"""
 
 
 def _code(notebook):
@@ -32,16 +49,18 @@ def run_tutorials():
 
 
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
+def kernel(run_tutorials, tmp_path_factory):
     """One for all, which imports and compiles once, and the folder that it is in."""
     folder = tmp_path_factory.mktemp("kernel")
     # One thread: tiny networks are fastest so.
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     unset = ("SCMEDAL_DATA", "MPLBACKEND")
     variables = {name: value for name, value in os.environ.items() if name not in unset}
-    variables = dict.fromkeys(threads, "1") | variables | {"SCMEDAL_QUICK": "1"}
+    variables = dict.fromkeys(threads, "1") | variables
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(cwd=str(folder), env=variables)
+    few = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FEW)])
+    run_tutorials.run(few, folder, kernel=manager)
     yield manager, folder
     manager.shutdown_kernel(now=True)
 

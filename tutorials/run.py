@@ -2,8 +2,7 @@
 
     SCMEDAL_DATA=folder python tutorials/run.py 1_quickstart
 
-Without names all are run; without ``SCMEDAL_DATA``, on simulated cells. ``SCMEDAL_QUICK=1`` trains
-on few cells for two epochs, which is for tests: do not keep such outputs.
+Without names all are run; without ``SCMEDAL_DATA``, on simulated cells.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class BatchEffectsMixin(BaseModelClass):
             below, above = torch.special.ndtr(-ratio), torch.special.ndtr(ratio)
         z = torch.where(sd > 0, mean / sd, 0.0)
         nonzero = (below + above).clamp(0, 1)
-        lfsr = 1 - torch.maximum(below, above)
+        lfsr = (1 - torch.maximum(below, above)).clamp(min=0)
         columns = {"effect": mean, "sd": sd, "z": z, "lfsr": lfsr, "p_nonzero": nonzero}
         return columns, self.gene_names
 
