@@ -1,15 +1,16 @@
-"""What embeddings of AML cells tell, with the batch label and other controls beside them.
+r"""What embeddings of AML cells tell, with the batch label and other controls beside them.
 
 python benchmarks/evaluation.py run FOLDER          # all of it; goes on where it stopped
 python benchmarks/evaluation.py run FOLDER donors   # one of them
 python benchmarks/evaluation.py run FOLDER epochs   # only trains, in the first fold over cells
-python benchmarks/evaluation.py run FOLDER cells --preset paper-aml --folds 0 --models RE FE pca
+python benchmarks/evaluation.py run FOLDER cells --preset paper-aml --folds 0 \
+    --models pca harmony scanorama FE RE
 python benchmarks/evaluation.py                     # prints the tables
 
 Saves ``results/evaluation_<scheme>.json``, with ``_<preset>`` behind if it is not the default, or
-``_epochs``. The folder keeps the embeddings of every fold. The paper's presets train for 500
-epochs: two hours a fold and core. They leave out what has no preset and takes long, and some
-models, named, the controls of RE that are trained too.
+``_epochs``. The folder keeps the embeddings of every fold; a record has the commit and the seconds
+of the last call. The paper's presets train for 500 epochs. With them, what has no preset and takes
+long is left out, and if models are named, the controls of RE that are trained too.
 """
 
 from __future__ import annotations

@@ -82,15 +82,13 @@ def fitted(variation: Variation, fold: Fold) -> np.ndarray:
 
 
 def tables() -> dict[str, str]:
-    columns = {
-        "model": "{model}",
-        "settings": "{title}",
-        "ASW of batches": "{ASW batch:.2f}",
-        "1/DB of batches": "{1/DB batch:.2f}",
-        "1/DB of types": "{1/DB label:.2f}",
-        "patient group": "{patient_group:.2f}",
-        "cell type": "{cell_type:.2f}",
+    columns = {"model": "{model}", "settings": "{title}"}
+    columns |= {
+        f"{index}, {name}": f"{{{index} {of}:{digits}}}"
+        for of, name in (("batch", "batches"), ("label", "types"))
+        for index, digits in (("ASW", ".2f"), ("1/DB", ".2f"), ("CH", ".0f"))
     }
+    columns |= {"patient group": "{patient_group:.2f}", "cell type": "{cell_type:.2f}"}
     found = {(row["model"], row["title"]): row for row in load("paper_variations")["results"]}
     rows = [found[variation.model, variation.title] for variation in VARIATIONS]
     return {"variations": markdown(rows, columns)}

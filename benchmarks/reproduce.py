@@ -188,8 +188,11 @@ def growth(points: list[dict], key: str) -> float:
 def row_of(title: str, points: list[dict], key: str, digits: int) -> dict:
     intercept, slope = line(points, key)
     values = {f"at {p['cells']}": f"{p[key]:,.{digits}f}" for p in points}
+    power, last = growth(points, key), points[-1]
     heart = intercept + slope * HEART["cells"]
-    return values | {"what": title, "growth": growth(points, key), "heart": heart}
+    if power > 1:  # a line through the sizes would be too low
+        heart = last[key] * (HEART["cells"] / last["cells"]) ** power
+    return values | {"what": title, "growth": power, "heart": heart}
 
 
 def tables() -> dict[str, str]:

@@ -143,8 +143,7 @@ def saucie(
     SAUCIE has no maintained package. What its publication leaves open, or what the trunk brings,
     is ours: SELU with batch normalisation, tied weights, min-max scaling, minibatches of 512, a
     kernel of five widths, the unbiased estimate of the discrepancy. That errors are summed over
-    the genes, and not averaged, was chosen because only then is the weight as mild as the scMEDAL
-    paper says and shows.
+    the genes, and not averaged, was chosen as it is nearer to what the scMEDAL paper prints.
 
     Examples
     --------
