@@ -333,7 +333,7 @@ class TestOptions:
 
         monkeypatch.setattr(_run, "DEFAULT_GENES", 150)
         monkeypatch.setattr(_run, "PAPER_GENES", {"paper": 40, "paper-heart": 50})
-        monkeypatch.setattr(_run.Run, "_train", lambda *_: None)
+        monkeypatch.setattr(_run.Run, "_add", lambda *_: None)
         monkeypatch.setattr(_run.Run, "_draw", lambda *_: None)
         monkeypatch.setattr(_run, "findings", lambda _: [])
         monkeypatch.setattr(_report, "report_run", lambda *_: None)
