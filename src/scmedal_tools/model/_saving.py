@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
 import torch
@@ -71,7 +71,7 @@ class SavingMixin(BaseModelClass):
     def load(
         cls,
         dir_path: str | Path,
-        adata: AnnData | MuData | Literal[False] | None = None,
+        adata: AnnData | MuData | None = None,
         accelerator: str = "auto",
         device: int | str = "auto",
         prefix: str | None = None,
