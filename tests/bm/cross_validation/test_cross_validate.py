@@ -16,6 +16,7 @@ import pytest
 
 from scmedal_tools import datasets, pl, pp
 from scmedal_tools.bm import cross_validate, scores, summarise_folds
+from scmedal_tools.bm._cross_validation import _embedders
 from scmedal_tools.bm._cross_validation._checkpoints import Checkpoints
 from scmedal_tools.bm._cross_validation._conclusion import conclusion_of_votes
 from scmedal_tools.bm._cross_validation._embedders import PERMUTED, UNSEEN, WRONG, Fold
@@ -219,6 +220,7 @@ class TestRandomEffects:
             Fold, "_fit", lambda self, cls, batches, settings: seen.append(batches) or fitted
         )
         monkeypatch.setattr(Fold, "_as_judged", lambda *_: np.zeros((adata.n_obs, 1)))
+        monkeypatch.setattr(_embedders, "forget_cells", lambda _: None)
         fold.embed(PERMUTED, PERMUTED, {})
         known = fold.known
         assert (seen[0][~known] == fold.batches[~known]).all()
