@@ -124,6 +124,13 @@ def reproduced(request, published, tmp_path_factory, quick):
     return request.param, out, output
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Leave out the figures that another test looks for."""
+    for figure in ("scores", "training", "confounding", "genomap_panel"):
+        monkeypatch.setattr(pl, figure, lambda *_, **__: None)
+
+
 class TestReproduction:
     def test_every_counterpart_is_there_and_named(self, reproduced):
         name, out, output = reproduced
@@ -168,6 +175,7 @@ class TestReproduction:
         model = OWN_MODELS["RE"].load(out / "folds" / "fold 1" / "model RE", False)
         assert set(stack.obs["cell"]) <= set(cells[model.train_indices_])
 
+    @pytest.mark.usefixtures("no_figures")
     def test_a_second_call_trains_nothing(self, reproduced, published, monkeypatch):
         name, out, _ = reproduced
 
@@ -177,8 +185,6 @@ class TestReproduction:
         monkeypatch.setattr(Fold, "embed", train)
         for model in OWN_MODELS.values():
             monkeypatch.setattr(model, "train", train)
-        for figure in ("scores", "training", "confounding", "genomap_panel"):  # drawn before
-            monkeypatch.setattr(pl, figure, lambda *_, **__: None)
         before = ad.read_h5ad(out / "genomaps.h5ad")
         succeed(name, published[name], "--out", out, *OPTIONS)
         again = ad.read_h5ad(out / "genomaps.h5ad")
@@ -202,7 +208,7 @@ class TestReproduction:
         assert test.found in output
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "no_figures")
 def test_numbers_are_those_of_python(published, tmp_path):
     from scmedal_tools import bm, pp
 
