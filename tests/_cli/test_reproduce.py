@@ -302,14 +302,13 @@ class TestFacts:
         assert set(_published_files.HEART_COLUMNS) == set(datasets._healthy_heart.COLUMNS.values())
 
     def test_batches_are_the_named_ones_then_the_largest(self):
-        obs = pd.DataFrame(
-            {
-                "donor": list("aaabbbbccd"),
-                "cell_type": ["L2/3"] * 9 + ["L4"],
-                "diagnosis": ["ASD"] * 7 + ["Control"] * 3,
-            }
-        ).replace({"donor": {"c": "5242"}})
-        assert list(shown_batches(obs, PAPER_DATA["asd"])) == ["5242", "b", "a"]
+        donors = {"b": 4, "a": 3, "c": 2, "5419": 1, "5242": 1}
+        obs = pd.DataFrame({"donor": np.repeat(list(donors), list(donors.values()))})
+        obs["diagnosis"] = np.where(obs["donor"] == "5242", "Control", "ASD")
+        obs["cell_type"] = "L2/3"
+        others = pd.DataFrame({"donor": ["z"] * 9, "diagnosis": "ASD", "cell_type": "L4"})
+        obs = pd.concat([obs, others])
+        assert list(shown_batches(obs, PAPER_DATA["asd"])) == ["5242", "5419", "b", "a"]
 
     @pytest.mark.parametrize("name", list(PAPER_DATA))
     def test_sizes_are_in_the_documentation(self, name):
