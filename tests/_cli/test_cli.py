@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import torch
-from typer.testing import CliRunner
 
 from scmedal_tools import bm, datasets, pl, pp, tl
-from scmedal_tools._cli._app import app
 from scmedal_tools.bm._cross_validation._embedders import Fold
 from scmedal_tools.model import SCMEDAL_FEC, SCMEDAL_RE
+
+from ..shell import refuse, succeed
 
 # Numba raises the number of threads for a UMAP.
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
@@ -27,26 +27,6 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 BATCH, LABELS = ["--batch-key", "donor"], ["--labels-key", "cell_type"]
 N_CELLS, N_EPOCHS = 250, 7
 CHATTY = ("lightning.pytorch", "lightning.fabric", "scvi")
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def succeed(*arguments):
-    result = invoke(*arguments)
-    if result.exception is not None:
-        raise AssertionError(result.output) from result.exception
-    return result.output
-
-
-def refuse(*arguments):
-    """Output of a command that must end with a message and an exit code."""
-    result = invoke(*arguments)
-    assert isinstance(result.exception, SystemExit)
-    assert result.exit_code != 0
-    assert "Traceback" not in result.output
-    return " ".join(result.output.replace("│", " ").split())
 
 
 def files_in(folder):

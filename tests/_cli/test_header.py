@@ -1,8 +1,6 @@
 """What a file does not have is refused from its header."""
 
 import re
-import subprocess
-import sys
 
 import anndata as ad
 import numpy as np
@@ -13,6 +11,8 @@ from scmedal_tools import train
 from scmedal_tools._cli import _header
 from scmedal_tools._cli._header import Header, check_header
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
+
+from ..shell import refuse_at_once
 
 
 @pytest.fixture
@@ -61,17 +61,5 @@ def test_choices_are_those_of_the_package():
 
 
 def test_nothing_large_is_imported_for_a_refusal(file):
-    code = (
-        "import sys\n"
-        "from scmedal_tools._cli import app\n"
-        "try:\n"
-        f"    app(['run', {str(file)!r}, '--batch-key', 'donors', '--out', 'out'])\n"
-        "except SystemExit as end:\n"
-        "    assert end.code == 1, end.code\n"
-        "assert not {'torch', 'scvi', 'scanpy', 'anndata'} & set(sys.modules)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Did you mean donor?" in done.stderr
+    error = refuse_at_once("run", file, "--batch-key", "donors", "--out", "out")
+    assert "Did you mean donor?" in error

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -14,11 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from scmedal_tools import datasets, pl
 from scmedal_tools._cli import _folder, _paper_data, _published_files, _reproduction
-from scmedal_tools._cli._app import app
 from scmedal_tools._cli._paper_data import PAPER_DATA
 from scmedal_tools._cli._published_files import check_published
 from scmedal_tools._cli._reproduction import paper_job, shown_batches
@@ -27,6 +24,7 @@ from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
 from scmedal_tools.bm._cross_validation._embedders import Fold
 from scmedal_tools.train import PRESETS
 
+from .. import shell
 from ..published import heart_cells, write_autism, write_sample
 
 pytestmark = [
@@ -37,26 +35,9 @@ pytestmark = [
 
 N_GENES = 64
 OPTIONS = ["--folds", 1, "--max-epochs", 2]
+succeed = partial(shell.succeed, "reproduce")
+refuse = partial(shell.refuse, "reproduce")
 AML = ("MUTZ3", "AML420B-D0", "AML328-D0", "AML556-D0", "BM1", "BM5-34p", "BM3")
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
-
-
-def succeed(*arguments):
-    result = invoke(*arguments)
-    if result.exception is not None:
-        raise AssertionError(result.output) from result.exception
-    return result.output
-
-
-def refuse(*arguments):
-    """Output of a command that must end with a message and an exit code."""
-    result = invoke(*arguments)
-    assert isinstance(result.exception, SystemExit)
-    assert result.exit_code != 0
-    return " ".join(result.output.replace("│", " ").split())
 
 
 def write_aml(folder):
@@ -278,20 +259,8 @@ class TestRefusals:
         assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
     def test_nothing_large_is_imported_for_a_refusal(self, tmp_path):
-        code = (
-            "import sys\n"
-            "from scmedal_tools._cli import app\n"
-            "try:\n"
-            f"    app(['reproduce', 'asd', {str(tmp_path)!r}, '--out', 'out'])\n"
-            "except SystemExit as end:\n"
-            "    assert end.code == 1, end.code\n"
-            "assert not {'torch', 'scvi', 'scanpy', 'anndata'} & set(sys.modules)\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert "lacks exprMatrix.tsv.gz" in done.stderr
+        error = shell.refuse_at_once("reproduce", "asd", tmp_path, "--out", "out")
+        assert "lacks exprMatrix.tsv.gz" in error
 
 
 class TestFacts:

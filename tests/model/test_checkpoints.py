@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scvi.model.base import BaseModelClass
 
 import scmedal_tools as smt
 from scmedal_tools.model import _saving
@@ -103,7 +104,7 @@ def test_a_model_of_another_class():
 
 
 @needs_newer_pandas
-@pytest.mark.parametrize("saved_by", ["0.2.0", "0.10.0", "99.0.dev1"])
+@pytest.mark.parametrize("saved_by", ["0.2.0", "0.2rc1", "0.10.0", "99.0.dev1"])
 def test_a_model_of_a_newer_version(tmp_path, monkeypatch, saved_by):
     model = load("fe")
     monkeypatch.setattr(_saving, "__version__", saved_by)
@@ -139,6 +140,16 @@ def test_a_network_that_does_not_fit_this_version(folder):
         ValueError, match=r"saved by scmedal-tools 0\.1\.0, .* not fit this version"
     ):
         smt.model.SCMEDAL_RE.load(folder, adata=False)
+
+
+@needs_newer_pandas
+def test_what_is_not_the_files_fault_is_not_blamed_on_it(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(BaseModelClass, "load", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        smt.model.SCMEDAL_RE.load(HERE / "re", adata=False)
 
 
 @needs_newer_pandas

@@ -206,6 +206,19 @@ def test_threads_may_ask_for_cells_of_their_own(fe, fresh, monkeypatch):
         np.testing.assert_array_equal(latent, of_one)
 
 
+def test_cells_of_threads_that_ended_do_not_stay_in_memory(fe, fresh):
+    held = []
+    for _ in range(2):
+        cells = fresh.copy()
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(fe.get_latent_representation, cells).result()
+        held.append(weakref.ref(cells))
+        del cells
+    fe.get_latent_representation(fresh.copy())
+    gc.collect()
+    assert [cells() for cells in held] == [None, None]
+
+
 def test_cells_set_up_for_a_model_to_come_stay_set_up_for_it(trained, fresh, tmp_path):
     trained.save(tmp_path / "model")
     loaded = type(trained).load(tmp_path / "model", adata=False, accelerator="cpu")
