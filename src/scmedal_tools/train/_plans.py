@@ -12,18 +12,22 @@ from scvi.train import TrainingPlan
 
 from scmedal_tools.module import RandomEffects
 
+from ._epoch_means import EpochMeans
 from ._natural_gradient import NaturalGradient
 from ._statistics import check_statistics, training_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from scvi.module.base import LossOutput
     from torch import Tensor, nn
 
     from scmedal_tools.module import Classifier, MedalModule
 
 # Share of the steps after which the scales of random effects settle.
 SETTLE_AFTER = 0.5
+
+Stage = Literal["train", "validation"]
 
 SELECTION = "selection_validation"
 """Logged quantity by which an epoch is selected."""
@@ -86,6 +90,7 @@ class MedalTrainingPlan(TrainingPlan):
         self.adversary_lr = adversary_lr
         self.adversary_steps = adversary_steps
         self.lr_decay = lr_decay
+        self._means: dict[Stage, EpochMeans] = {"train": EpochMeans(), "validation": EpochMeans()}
         self.batch_names = batch_names or [str(k) for k in range(module.n_batch)]
 
     @property
@@ -121,18 +126,45 @@ class MedalTrainingPlan(TrainingPlan):
         with _frozen(self.adversary):
             output = self.module.loss(batch, inference, generative, **self.loss_kwargs)
             self._step(optimizers, output.loss)
-        self.log("train_loss", output.loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.compute_and_log_metrics(output, self.train_metrics, "train")
+        self._count_in(output, "train")
+        if self.trainer.is_last_batch:
+            self._log_means("train")
         self._keep_for_scib(inference, batch, "training")
         return output.loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log the loss of some validation cells and its terms."""
+        """Count in the loss of some validation cells and its terms."""
         inference, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
-        options = {name: getattr(self, name) for name in ("on_step", "on_epoch")}
-        self.log("validation_loss", output.loss, sync_dist=self.use_sync_dist, **options)
-        self.compute_and_log_metrics(output, self.val_metrics, "validation")
+        self._count_in(output, "validation")
         self._keep_for_scib(inference, batch, "validation")
+
+    def _count_in(self, output: LossOutput, stage: Stage) -> None:
+        n_cells = output.n_obs_minibatch
+        # The terms that scvi-tools logs; those of the networks follow.
+        terms = {
+            "loss": output.loss,
+            "reconstruction_loss": output.reconstruction_loss_sum / n_cells,
+            "kl_local": output.kl_local_sum / n_cells,
+            "kl_global": output.kl_global_sum,
+        }
+        n_obs = self.n_obs_training if stage == "train" else self.n_obs_validation
+        kl = terms["kl_local"] + terms["kl_global"] / max(n_obs or 1, 1)
+        terms["elbo"] = terms["reconstruction_loss"] + kl
+        self._means[stage].add(terms | output.extra_metrics, n_cells)
+
+    def _log_means(self, stage: Stage) -> None:
+        n_cells = self._means[stage].n_cells
+        for term, mean in self._means[stage].take().items():
+            loss = term == "loss"
+            self.log(
+                f"{stage}_loss" if loss else f"{term}_{stage}",
+                mean,
+                prog_bar=loss and stage == "train",
+                on_step=False,
+                on_epoch=True,
+                batch_size=n_cells,
+                sync_dist=self.use_sync_dist,
+            )
 
     def _keep_for_scib(
         self, inference: dict[str, Tensor], batch: dict[str, Tensor], stage: str
@@ -143,13 +175,14 @@ class MedalTrainingPlan(TrainingPlan):
         self.prepare_scib_autotune({"z": inference["z"], "batch": levels, "labels": labels}, stage)
 
     def on_train_epoch_end(self) -> None:
-        """Stop a training that has diverged.
+        """Log what is left of an epoch that ended before its last minibatch.
 
         Raises
         ------
         ValueError
-            If the loss is no longer a finite number.
+            If the loss is no longer a finite number: the training has diverged.
         """
+        self._log_means("train")
         if not self.trainer.callback_metrics["train_loss"].isfinite():
             raise ValueError(
                 f"The loss of epoch {self.current_epoch} is not a finite number: the training has "
@@ -162,6 +195,7 @@ class MedalTrainingPlan(TrainingPlan):
 
         The total loss is not used to select: it rewards a weak adversary.
         """
+        self._log_means("validation")
         metrics = self.trainer.callback_metrics
         selection = metrics["reconstruction_loss_validation"] * self.module.reconstruction_weight
         if "adversary_ce_validation" in metrics:
