@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import scvi
 import torch
 from _networks import weights_of
 from _record import SOURCE, load, markdown, save, saved
@@ -52,6 +53,8 @@ DESIGN = {
     ),
 }
 FULL = "default"
+SEED_ALONE = "nothing but the seed"
+MEASURES = ("correlations", "errors")
 RIVAL = "mixed model (Harmony clusters)"
 OF_TYPES = "mixed model (given cell types)"
 
@@ -107,6 +110,7 @@ NETWORK = {
     "effects by Adam": ({}, {"effects_optimizer": "adam", "effects_lr": 1e-3}),
     "no decay of the learning rate": ({}, {"lr_decay": 0.0}),
     "scales by expectation-maximisation alone": ({}, {"settle": False}),
+    SEED_ALONE: ({}, {}),
 }
 OF_NETWORK = {"onek1k": (0,), "kang": (10, 12), "pig": (0,)}
 
@@ -124,7 +128,9 @@ def scores(judge: Judge, model) -> dict:
     }
 
 
-def run_gene_model(name: str, judge: Judge) -> list[dict]:
+def run_gene_model(judge: Judge, done: set[str]) -> list[dict]:
+    if done:
+        return []
     model, _ = trained_re(judge, 0)
     weights = weights_of(model)
     rows = []
@@ -143,9 +149,12 @@ def run_gene_model(name: str, judge: Judge) -> list[dict]:
     return rows
 
 
-def run_network(name: str, judge: Judge) -> list[dict]:
+def run_network(judge: Judge, done: set[str]) -> list[dict]:
     rows = []
     for variant, (settings, plan) in NETWORK.items():
+        if variant in done:
+            continue
+        scvi.settings.seed = 1
         plan = dict(plan)
         share = _plans.SETTLE_AFTER if plan.pop("settle", True) else math.inf
         with patch.object(_plans, "SETTLE_AFTER", share):
@@ -171,38 +180,60 @@ def run(kinds: list[str]) -> None:
                 if draws is not None and draw not in draws:
                     continue
                 key = {"kind": kind, "data": name, "draw": draw}
-                if any(key.items() <= row.items() for row in results):
-                    continue
+                done = {row["variant"] for row in results if key.items() <= row.items()}
                 judge = Judge(cells, data_set, draw, combinations)
                 judge.name = f"design_{name}_{draw}"
-                made = {"gene_model": run_gene_model, "network": run_network}[kind](name, judge)
+                made = {"gene_model": run_gene_model, "network": run_network}[kind](judge, done)
                 results += [key | made_by | row for row in made]
                 save("ablations", results)
                 print(key, flush=True)
 
 
 def tables() -> dict[str, str]:
-    """Mean over the combinations of the difference from the default, by data set."""
-    rows = pd.DataFrame(load("ablations")["results"])
-    # All combinations of a data set count alike.
-    rows = rows.groupby(["variant", "data"], sort=False)[["correlations", "errors"]].sum()
-    lines = []
-    for variant in rows.index.unique("variant"):
-        line = {"variant": variant}
-        for name in DESIGN:
-            known = (variant, name) in rows.index
-            for key in ("correlations", "errors"):
-                value = ""
-                if known:
-                    of = np.array(rows.loc[(variant, name), key])
-                    full = np.array(rows.loc[(FULL, name), key])
-                    value = f"{of.mean():.3f}" if variant == FULL else f"{(of - full).mean():+.3f}"
-                line[f"{name}_{key[0]}"] = value
-        lines.append(line)
-    columns = {"": "{variant}"}
-    for name in DESIGN:
-        columns |= {f"{name}: correlation": f"{{{name}_c}}", f"{name}: error": f"{{{name}_e}}"}
-    return {"ablations": markdown(lines, columns)}
+    results = load("ablations")["results"]
+    full = {(row["data"], row["draw"]): row for row in results if row["variant"] == FULL}
+    tables = {}
+    for kind in ("gene_model", "network"):
+        of_kind = [row for row in results if row["kind"] == kind]
+        names = [name for name in DESIGN if any(row["data"] == name for row in of_kind)]
+        lines = [full_row(list(full.values()), names)] if kind == "gene_model" else []
+        for variant in dict.fromkeys(row["variant"] for row in of_kind):
+            if variant != FULL:
+                pairs = [
+                    (row, full[row["data"], row["draw"]])
+                    for row in of_kind
+                    if row["variant"] == variant
+                ]
+                lines.append(changes(variant, pairs, names))
+        columns = {"": "{variant}"}
+        for name in names:
+            columns |= {f"{name}: {key[:-1]}": f"{{{name}_{key}}}" for key in MEASURES}
+        tables[kind] = markdown(lines, columns)
+    return tables
+
+
+def full_row(rows: list[dict], names: list[str]) -> dict:
+    """Means over all combinations of a data set, which count alike."""
+    line = {"variant": FULL}
+    for name in names:
+        for key in MEASURES:
+            values = [value for row in rows if row["data"] == name for value in row[key]]
+            line[f"{name}_{key}"] = f"{np.mean(values):.3f}"
+    return line
+
+
+def changes(variant: str, pairs: list[tuple[dict, dict]], names: list[str]) -> dict:
+    """Mean change of a variant from the default on the same draws."""
+    line = {"variant": variant}
+    for name in names:
+        for key in MEASURES:
+            changed = [
+                np.subtract(row[key], default[key])
+                for row, default in pairs
+                if row["data"] == name
+            ]
+            line[f"{name}_{key}"] = f"{np.concatenate(changed).mean():+.3f}" if changed else ""
+    return line
 
 
 if __name__ == "__main__":
@@ -212,4 +243,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["run"]:
         run(sys.argv[2:] or ["gene_model", "network"])
     else:
-        print(tables()["ablations"])
+        for title, table in tables().items():
+            print(f"{title}\n{table}\n")

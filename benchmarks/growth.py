@@ -112,7 +112,7 @@ def measure(path: Path, network: str) -> dict:
     }
 
 
-def run(cases: list[tuple[int, int]]) -> None:
+def run() -> None:
     results = saved("growth")
     context = get_context("forkserver")  # fresh processes that need not import all again
     context.set_forkserver_preload(["scmedal_tools"])
@@ -121,22 +121,55 @@ def run(cases: list[tuple[int, int]]) -> None:
         ProcessPoolExecutor(1, context, max_tasks_per_child=1) as fresh,
     ):
         path = Path(folder) / "cells.h5ad"
-        for n_cells, n_batch in cases:
-            missing = [
-                network
-                for network in NETWORKS
-                if not any((row["cells"], row["batches"], row["network"]) == (n_cells, n_batch, network) for row in results)
-            ]
-            if not missing:
-                continue
-            about = fresh.submit(write, path, n_cells, n_batch).result()
-            for network in missing:
-                key = {"cells": n_cells, "batches": n_batch, "network": network}
-                results.append(key | about | fresh.submit(measure, path, network).result())
+        for n_cells, n_batch in dict.fromkeys(BY_BATCHES + BY_CELLS):
+            keys = [{"cells": n_cells, "batches": n_batch, "network": name} for name in NETWORKS]
+            missing = [key for key in keys if not any(key.items() <= r.items() for r in results)]
+            if missing:
+                about = fresh.submit(write, path, n_cells, n_batch).result()
+            for key in missing:
+                measured = fresh.submit(measure, path, key["network"]).result()
+                results.append(key | about | measured)
                 save("growth", results)
                 print(results[-1], flush=True)
 
 
+def tables() -> dict[str, str]:
+    results = load("growth")["results"]
+
+    def table(cases: list[tuple[int, int]], varied: str) -> str:
+        rows = []
+        for network in NETWORKS:
+            of = [
+                row
+                for case in cases
+                for row in results
+                if (row["cells"], row["batches"], row["network"]) == (*case, network)
+            ]
+            for row in of:
+                seconds = row["seconds"]
+                cells = {
+                    phase: f"{seconds[phase]:,.1f}" if phase in seconds else "" for phase in PHASES
+                }
+                memory = row["peak_mib"]["all"] - row["matrix_mib"]
+                rows.append({"case": f"{network}, {row[varied]:,} {varied}", **cells})
+                rows[-1] |= {"matrix": f"{row['matrix_mib']:,}", "memory": f"{memory:,}"}
+            first, last = of[0], of[-1]
+            factor = np.log(last[varied] / first[varied])
+            powers = {
+                phase: f"{np.log(last['seconds'][phase] / first['seconds'][phase]) / factor:.2f}"
+                for phase in PHASES
+                if phase in first["seconds"]
+            }
+            blank = dict.fromkeys((*PHASES, "matrix", "memory"), "")
+            rows.append(blank | {"case": f"{network}, power of the {varied}"} | powers)
+        columns = {"": "{case}"} | {phase: f"{{{phase}}}" for phase in PHASES}
+        return markdown(rows, columns | {"matrix, MiB": "{matrix}", "all else, MiB": "{memory}"})
+
+    return {"cells": table(BY_CELLS, "cells"), "batches": table(BY_BATCHES, "batches")}
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["run"]:
-        run([*dict.fromkeys(BY_BATCHES + BY_CELLS)])
+        run()
+    for title, text in tables().items():
+        print(f"{title}\n{text}\n")

@@ -1,0 +1,107 @@
+"""Predicted shifts and their intervals on fifty simulated data sets, and of five seeds on one.
+
+python benchmarks/simulated_sets.py run   # writes results/simulated_sets.json
+python benchmarks/simulated_sets.py       # prints the tables
+
+Each set has donors, cells and effects of its own; RE is trained once, with its default preset.
+Scores are of the mean shifts of cell types from every donor to every other. Sets that are saved
+are not run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import scvi
+import torch
+from _intervals import mixed_model_intervals, of_strata, predicted_shifts
+from _record import load, markdown, save, saved
+
+import scmedal_tools as smt
+
+SIMULATED = {"n_donors": 6, "n_genes": 300, "cell_scale": 0.5}
+SETS = [(i, 0) for i in range(50)]
+SEEDS = [(0, seed) for seed in range(5)]
+METHODS = {"RE": "SCMEDAL_RE", "mixed model": "mixed model (given cell types)"}
+STRATA = ("all", "smallest third", "middle third", "largest third")
+
+
+def measure(data: int, seed: int) -> dict:
+    adata = smt.datasets.simulated(**SIMULATED, seed=data)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    scvi.settings.seed = seed
+    smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
+    model = smt.model.SCMEDAL_RE(adata)
+    model.train(enable_progress_bar=False)
+    shifts = predicted_shifts(model, adata)
+    truth = np.stack(
+        [
+            smt.datasets.true_shift(adata, row.cell_type, row.source, row.target)
+            for row in shifts.obs.itertuples()
+        ]
+    )
+    limits = {
+        "RE": (shifts.layers["lower"], shifts.layers["upper"]),
+        "mixed model": mixed_model_intervals(adata, shifts.obs),
+    }
+    correlations = [np.corrcoef(*pair)[0, 1] for pair in zip(shifts.X, truth, strict=True)]
+    error = np.square(shifts.X - truth).sum() / np.square(truth).sum()
+    return {
+        "n_cells": adata.n_obs,
+        "correlation": float(np.median(correlations)),
+        "error": float(error),
+        "intervals": [
+            {"method": method} | row
+            for method, of_method in limits.items()
+            for row in of_strata(truth, *of_method)
+        ],
+    }
+
+
+def run() -> None:
+    results = saved("simulated_sets")
+    for data, seed in dict.fromkeys(SETS + SEEDS):
+        key = {"data": data, "seed": seed}
+        if not any(key.items() <= row.items() for row in results):
+            results.append(key | measure(data, seed))
+            save("simulated_sets", results, simulated=SIMULATED)
+            print(key, results[-1]["correlation"], results[-1]["error"], flush=True)
+
+
+def tables() -> dict[str, str]:
+    results = load("simulated_sets")["results"]
+    rows = []
+    for title, cases in ((f"{len(SETS)} sets", SETS), (f"{len(SEEDS)} seeds on one", SEEDS)):
+        of = [row for row in results if (row["data"], row["seed"]) in cases]
+        line = {"case": title}
+        for score in ("correlation", "error"):
+            line[score] = span([row[score] for row in of])
+        intervals = pd.DataFrame([found for row in of for found in row["intervals"]])
+        for method, name in METHODS.items():
+            for stratum in STRATA:
+                chosen = (intervals["method"] == method) & (intervals["stratum"] == stratum)
+                line[stratum] = span(intervals.loc[chosen, "coverage"])
+            rows.append(line | {"method": name})
+            line = {"case": title, "correlation": "", "error": ""}
+    columns = {"": "{case}: {method}", "correlation": "{correlation}", "error": "{error}"}
+    columns |= {f"coverage, {stratum}": f"{{{stratum}}}" for stratum in STRATA}
+    return {"coverage": markdown(rows, columns)}
+
+
+def span(values) -> str:
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["run"]:
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore")
+        torch.set_num_threads(1)
+        run()
+    for title, table in tables().items():
+        print(f"{title}\n{table}\n")
