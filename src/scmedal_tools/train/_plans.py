@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.train import TrainingPlan
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from scmedal_tools.module import RandomEffects
+from scmedal_tools.module import RandomEffects, average_over_processes
 
 from ._natural_gradient import NaturalGradient
 from ._statistics import check_statistics, training_statistics
@@ -121,7 +123,9 @@ class MedalTrainingPlan(TrainingPlan):
         with _frozen(self.adversary):
             output = self.module.loss(batch, inference, generative, **self.loss_kwargs)
             self._step(optimizers, output.loss)
-        self.log("train_loss", output.loss, on_step=False, on_epoch=True, prog_bar=True)
+        self._average_running_statistics()
+        options = {"on_step": False, "on_epoch": True, "prog_bar": True}
+        self.log("train_loss", output.loss, sync_dist=self.use_sync_dist, **options)
         self.compute_and_log_metrics(output, self.train_metrics, "train")
         self._keep_for_scib(inference, batch, "training")
         return output.loss
@@ -133,6 +137,12 @@ class MedalTrainingPlan(TrainingPlan):
         self.log("validation_loss", output.loss, sync_dist=self.use_sync_dist, **options)
         self.compute_and_log_metrics(output, self.val_metrics, "validation")
         self._keep_for_scib(inference, batch, "validation")
+
+    @torch.no_grad()
+    def compute_and_log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        """Log the terms of a loss."""
+        # Without scvi-tools' inference mode: gloo cannot add its tensors over processes.
+        inspect.unwrap(TrainingPlan.compute_and_log_metrics)(self, *args, **kwargs)
 
     def _keep_for_scib(
         self, inference: dict[str, Tensor], batch: dict[str, Tensor], stage: str
@@ -167,7 +177,7 @@ class MedalTrainingPlan(TrainingPlan):
         if "adversary_ce_validation" in metrics:
             readable = self.module.batch_entropy - metrics["adversary_ce_validation"]
             selection = selection + self.module.adversary_weight * readable.clamp_min(0)
-        self.log(SELECTION, selection)
+        self.log(SELECTION, selection, sync_dist=self.use_sync_dist)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Optimisers of the autoencoder and, if there is one, Adam for the adversary."""
@@ -226,9 +236,27 @@ class MedalTrainingPlan(TrainingPlan):
     def _step(self, optimizers: list, loss: Tensor) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad()
-        self.manual_backward(loss)
+        self._backward(loss, optimizers)
         for optimizer in optimizers:
             optimizer.step()
+
+    def _backward(self, loss: Tensor, optimizers: list) -> None:
+        """Gradients of a loss, and their mean over the processes.
+
+        Lightning's own exchange expects one backward pass of all parameters for each forward
+        pass: here the adversary has some of its own.
+        """
+        with getattr(self.trainer.model, "no_sync", nullcontext)():
+            self.manual_backward(loss)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        average_over_processes([p.grad for p in parameters if p.grad is not None])
+
+    def _average_running_statistics(self) -> None:
+        """Give all processes the mean of what batch normalisation keeps of theirs."""
+        layers = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
+        kept = [(layer.running_mean, layer.running_var) for layer in layers]
+        average_over_processes([statistic for pair in kept for statistic in pair])
 
 
 class RETrainingPlan(MedalTrainingPlan):
