@@ -76,10 +76,13 @@ def train(model, rank, n_processes, max_epochs):
 
 
 def outcome(model):
+    optimizers = model.trainer.optimizers
+    of_parameters = [of for optimizer in optimizers for of in optimizer.state.values()]
     return {
         "history": {name: of.to_numpy(dtype=float) for name, of in model.history.items()},
         "best epoch": model.best_epoch_,
         "training cells": model.train_indices,
+        "squares": [float(of["square"]) for of in of_parameters if "square" in of],
         "state": model.module.state_dict(),
         "latent": model.get_latent_representation(),
     }
@@ -159,6 +162,14 @@ def test_the_weights_are_those_of_one_process(one, two, case):
         np.testing.assert_allclose(
             two[0][case]["state"][name], weights, rtol=1e-5, atol=2e-5, err_msg=name
         )
+
+
+def test_derivatives_vary_over_the_cells_of_both_processes(one, two):
+    """This scales the steps of the priors of effects on genes."""
+    expected = one["RE"]["squares"]
+    assert len(expected) == 2  # slopes and biases
+    for of_process in two:
+        np.testing.assert_allclose(of_process["RE"]["squares"], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("case", [*CASES, *NORMALISED, NEW])

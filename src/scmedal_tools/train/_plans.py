@@ -255,8 +255,8 @@ class MedalTrainingPlan(TrainingPlan):
     def _average_running_statistics(self) -> None:
         """Give all processes the mean of what batch normalisation keeps of theirs."""
         layers = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
-        kept = [(layer.running_mean, layer.running_var) for layer in layers]
-        average_over_processes([statistic for pair in kept for statistic in pair])
+        names = ("running_mean", "running_var")
+        average_over_processes([layer.get_buffer(name) for layer in layers for name in names])
 
 
 class RETrainingPlan(MedalTrainingPlan):

@@ -204,6 +204,10 @@ class MedalDataSplitter(DataSplitter):
     144
     """
 
+    train_idx: np.ndarray
+    val_idx: np.ndarray
+    test_idx: np.ndarray
+
     def __init__(
         self,
         adata_manager: AnnDataManager,

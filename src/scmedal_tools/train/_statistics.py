@@ -47,7 +47,10 @@ def pooled(parts: Sequence[ExpressionStatistics]) -> ExpressionStatistics:
         variance=shares @ (variances + (means - mean) ** 2),
         minimum=min(part.minimum for part in parts),
         maximum=max(part.maximum for part in parts),
-        cells_per_level=[sum(of) for of in zip(*(p.cells_per_level for p in parts), strict=True)],
+        cells_per_level=[
+            np.sum(of_factor, axis=0)
+            for of_factor in zip(*(part.cells_per_level for part in parts), strict=True)
+        ],
     )
 
 
