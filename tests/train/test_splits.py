@@ -1,10 +1,17 @@
 """Splits of cells, and the splitter that the models train with."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from scmedal_tools.train import MedalDataSplitter, hold_out_combinations, stratified_split
+from scmedal_tools.train import (
+    MedalDataSplitter,
+    _splits,
+    hold_out_combinations,
+    stratified_split,
+)
 
 SIZES = (0.6, 0.2, 0.2)
 
@@ -215,3 +222,24 @@ class TestSplitter:
     def test_parts_that_do_not_divide_the_cells(self, manager, parts, message):
         with pytest.raises(ValueError, match=message):
             MedalDataSplitter(manager, batch_size=64, external_indexing=parts)
+
+
+class TestSeveralProcesses:
+    @pytest.fixture(autouse=True)
+    def two_processes(self, monkeypatch):
+        monkeypatch.setattr(_splits, "n_processes", lambda: 2)
+
+    @pytest.mark.parametrize(("batch_size", "leaves_out"), [(48, False), (95, True)])
+    def test_a_minibatch_of_one_cell_is_left_out(self, manager, batch_size, leaves_out):
+        splitter = MedalDataSplitter(
+            manager, batch_size=batch_size, train_size=0.8, distributed_sampler=True
+        )
+        splitter.trainer = SimpleNamespace(strategy=SimpleNamespace(broadcast=lambda parts: parts))
+        splitter.setup()
+        assert splitter.n_train == 2 * 96
+        assert splitter.drop_last == leaves_out
+
+    def test_a_strategy_that_gives_all_cells_to_each_is_refused(self, manager):
+        splitter = MedalDataSplitter(manager, batch_size=64)
+        with pytest.raises(ValueError, match="strategy='ddp'"):
+            splitter.setup()

@@ -141,7 +141,8 @@ class MedalModel(
         load_sparse_tensor
             Move minibatches to the device sparse; by default where that is quicker.
         batch_size
-            Cells in a minibatch; by default the preset's (256; the paper's 512).
+            Cells in a minibatch, of each process if there are several; by default the preset's
+            (256; the paper's 512).
         early_stopping
             Stop when the validation loss no longer improves, and restore the weights of the best
             epoch. By default the preset's: on, except for the paper's presets. The epoch is
@@ -161,7 +162,7 @@ class MedalModel(
             default wins over the preset; ``plan_kwargs`` and other arguments win over both.
         **trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`, for example ``early_stopping_patience``,
-            ``precision`` or ``strategy``.
+            ``precision``, ``strategy`` or ``num_nodes``.
 
         Raises
         ------

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 # For other folders of the package.
 from ._base import WEIGHTED as WEIGHTED
 from ._base import MedalModule as MedalModule
+from ._distributed import average_over_processes as average_over_processes
+from ._distributed import mean_over_processes as mean_over_processes
+from ._distributed import n_processes as n_processes
 from ._factor_levels import POPULATION_LEVEL as POPULATION_LEVEL
 from ._factor_levels import as_levels as as_levels
 from ._factor_levels import levels_of as levels_of

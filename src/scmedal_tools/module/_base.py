@@ -10,6 +10,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, auto_move_data
 
+from ._distributed import mean_over_processes
 from ._factor_levels import levels_of
 from ._likelihood import reconstruction_term
 from ._scaler import ExpressionScaler
@@ -113,6 +114,8 @@ class MedalModule(BaseModuleClass):
 
     def adversarial_penalty(self, cross_entropy: Tensor) -> Tensor:
         """Weighted term that the autoencoder pays for a batch that the adversary can read."""
+        if self.training:
+            cross_entropy = mean_over_processes(cross_entropy)
         if self.adversarial_objective == "unbounded":
             return -self.adversary_weight * cross_entropy
         return self.adversary_weight * torch.relu(self.batch_entropy - cross_entropy)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ._autoencoders import BatchAutoencoder, TiedAutoencoder
 from ._base import MedalModule
+from ._distributed import mean_over_processes, n_processes
 from ._factor_levels import levels_of
 from ._layers import Classifier
 from ._settings import Decoder
@@ -174,4 +175,7 @@ class FEModule(MedalModule):
             torch.where(labelled, label, -100),
             reduction="sum",
         )
-        return total / labelled.sum().clamp_min(1)
+        n_labelled = labelled.sum()
+        if self.training:
+            n_labelled = mean_over_processes(n_labelled)
+        return total / n_labelled.clamp_min(1 / n_processes())

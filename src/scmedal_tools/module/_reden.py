@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from scmedal_tools._gene_model import effects_of
 
+from ._distributed import of_first_process
 from ._factor_levels import as_levels
 from ._layers import Normalization, normalization_layer
 
@@ -116,7 +117,7 @@ class RandomEffects(nn.Module):
 
         def noise(n_batch: int) -> Tensor:
             drawn = torch.randn(n_batch, self.loc.shape[1], generator=generator, device=device)
-            return drawn.to(self.loc.device)
+            return self._alike(drawn.to(self.loc.device))
 
         values = self.loc + self.posterior_sd * noise(len(self.loc))
         return torch.cat([values, self.prior_sd * noise(n_unseen)]) if n_unseen else values
@@ -144,6 +145,10 @@ class RandomEffects(nn.Module):
         if self.averages_squares and effects.requires_grad:
             effects.register_hook(self._average_squares)
         return effects * ((level >= 0) & (level < len(table)))[:, None]
+
+    def _alike(self, noise: Tensor) -> Tensor:
+        """In training all processes have the noise of one: a minibatch has one draw."""
+        return of_first_process(noise) if self.training else noise
 
     def _average_squares(self, gradient: Tensor) -> None:
         # The loss is a mean over the minibatch's cells.
@@ -174,7 +179,7 @@ class RandomEffects(nn.Module):
     def kl_of_draw(self, noise: Tensor | None = None) -> Tensor:
         """Estimate of :meth:`kl` from a single draw, as the paper's preset uses it."""
         sd, prior_sd = self.posterior_sd, self.prior_sd
-        noise = torch.randn_like(self.loc) if noise is None else noise
+        noise = self._alike(torch.randn_like(self.loc)) if noise is None else noise
         value = self.loc + sd * noise
         return (0.5 * (value / prior_sd) ** 2 - 0.5 * noise**2 + (prior_sd / sd).log()).sum()
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, overload
 
 import torch
 
+from scmedal_tools.module import mean_over_processes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
@@ -113,7 +115,7 @@ class NaturalGradient(torch.optim.Optimizer):
         if table.averages_squares and table.mean_square is not None:
             state = self.state[table.loc]
             # Of the sum over a batch's cells, in the mean over batches.
-            square = table.mean_square * self.n_obs / len(table.loc)
+            square = mean_over_processes(table.mean_square) * self.n_obs / len(table.loc)
             state["weight"] = state.get("weight", 0.0) * (1 - NEW) + NEW
             state["square"] = state.get("square", 0.0) * (1 - NEW) + NEW * square
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.train import TrainingPlan
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from scmedal_tools.module import RandomEffects
+from scmedal_tools.module import RandomEffects, average_over_processes
 
 from ._epoch_means import EpochMeans
 from ._natural_gradient import NaturalGradient
@@ -126,6 +127,7 @@ class MedalTrainingPlan(TrainingPlan):
         with _frozen(self.adversary):
             output = self.module.loss(batch, inference, generative, **self.loss_kwargs)
             self._step(optimizers, output.loss)
+        self._average_running_statistics()
         self._count_in(output, "train")
         if self.trainer.is_last_batch:
             self._log_means("train")
@@ -201,7 +203,7 @@ class MedalTrainingPlan(TrainingPlan):
         if "adversary_ce_validation" in metrics:
             readable = self.module.batch_entropy - metrics["adversary_ce_validation"]
             selection = selection + self.module.adversary_weight * readable.clamp_min(0)
-        self.log(SELECTION, selection)
+        self.log(SELECTION, selection, sync_dist=self.use_sync_dist)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Optimisers of the autoencoder and, if there is one, Adam for the adversary."""
@@ -260,9 +262,27 @@ class MedalTrainingPlan(TrainingPlan):
     def _step(self, optimizers: list, loss: Tensor) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad()
-        self.manual_backward(loss)
+        self._backward(loss, optimizers)
         for optimizer in optimizers:
             optimizer.step()
+
+    def _backward(self, loss: Tensor, optimizers: list) -> None:
+        """Gradients of a loss, and their mean over the processes.
+
+        Lightning's own exchange expects one backward pass of all parameters for each forward
+        pass: here the adversary has some of its own.
+        """
+        with getattr(self.trainer.model, "no_sync", nullcontext)():
+            self.manual_backward(loss)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        average_over_processes([p.grad for p in parameters if p.grad is not None])
+
+    def _average_running_statistics(self) -> None:
+        """Give all processes the mean of what batch normalisation keeps of theirs."""
+        layers = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
+        names = ("running_mean", "running_var")
+        average_over_processes([layer.get_buffer(name) for layer in layers for name in names])
 
 
 class RETrainingPlan(MedalTrainingPlan):

@@ -68,16 +68,12 @@ class QueryTrainingPlan(RETrainingPlan):
         """Step of the effects of the new batches."""
         return MedalTrainingPlan.training_step(self, batch, batch_idx)
 
-    def _step(self, optimizers: list, loss: Tensor) -> None:
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
+    def _backward(self, loss: Tensor, optimizers: list) -> None:
+        super()._backward(loss, optimizers)
         for table in self._tables():
             trained = slice(table.learned.start)
             table.loc.grad[trained] = 0.0
             table.rho.grad[trained] = 0.0
-        for optimizer in optimizers:
-            optimizer.step()
 
     def _tables(self) -> list:
         return [table for table in self.module.effect_tables.values() if table.n_new]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scvi.dataloaders import DataSplitter
+
+from scmedal_tools.module import n_processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,6 +204,10 @@ class MedalDataSplitter(DataSplitter):
     144
     """
 
+    train_idx: np.ndarray
+    val_idx: np.ndarray
+    test_idx: np.ndarray
+
     def __init__(
         self,
         adata_manager: AnnDataManager,
@@ -215,6 +222,26 @@ class MedalDataSplitter(DataSplitter):
         super().__init__(adata_manager, *args, external_indexing=external_indexing, **kwargs)
         if self.n_train % kwargs["batch_size"] == 1 and self.n_train > 1:
             self.drop_last = True
+
+    def setup(self, stage: str | None = None) -> None:
+        """Split the cells, in the same way in all processes.
+
+        Raises
+        ------
+        ValueError
+            If several processes would each be given all cells.
+        """
+        super().setup(stage)
+        if n_processes() == 1:
+            return
+        if not self.data_loader_kwargs.get("distributed_sampler"):
+            raise ValueError("Name the strategy of several processes: train(strategy='ddp').")
+        assert self.trainer is not None  # it has started the processes
+        # Each has drawn its own, unless there is a seed.
+        parts = (self.train_idx, self.val_idx, self.test_idx)
+        self.train_idx, self.val_idx, self.test_idx = self.trainer.strategy.broadcast(parts)
+        of_process = ceil(self.n_train / n_processes())
+        self.drop_last |= of_process % self.data_loader_kwargs["batch_size"] == 1
 
     def val_dataloader(self) -> DataLoader | list:
         """Minibatches of the validation cells; none if there are no such cells."""

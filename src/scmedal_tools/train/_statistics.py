@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnDataLoader, DataSplitter
+from torch import distributed
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
-from scmedal_tools.module import ExpressionStatistics, as_levels, levels_of
+from scmedal_tools.module import ExpressionStatistics, as_levels, levels_of, n_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +27,31 @@ def training_statistics(
     datamodule: LightningDataModule, n_levels: Sequence[int]
 ) -> ExpressionStatistics:
     """Read the training cells once, minibatch by minibatch, so that sparse data stay sparse."""
-    return _accumulate(_training_minibatches(datamodule), n_levels)
+    minibatches = _training_minibatches(datamodule)
+    statistics = _accumulate(minibatches, n_levels)
+    if n_processes() == 1 or _are_of_all_cells(minibatches):
+        return statistics
+    of_processes = [statistics] * n_processes()
+    distributed.all_gather_object(of_processes, statistics)
+    return pooled(of_processes)
+
+
+def pooled(parts: Sequence[ExpressionStatistics]) -> ExpressionStatistics:
+    """Statistics of all cells from those of parts of them."""
+    shares = np.array([part.n_cells for part in parts]) / sum(part.n_cells for part in parts)
+    means = np.stack([part.mean for part in parts])
+    variances = np.stack([part.variance for part in parts])
+    mean = shares @ means
+    return ExpressionStatistics(
+        mean=mean,
+        variance=shares @ (variances + (means - mean) ** 2),
+        minimum=min(part.minimum for part in parts),
+        maximum=max(part.maximum for part in parts),
+        cells_per_level=[
+            np.sum(of_factor, axis=0)
+            for of_factor in zip(*(part.cells_per_level for part in parts), strict=True)
+        ],
+    )
 
 
 def _training_minibatches(datamodule: LightningDataModule) -> Iterable[dict[str, Tensor]]:
@@ -37,6 +63,14 @@ def _training_minibatches(datamodule: LightningDataModule) -> Iterable[dict[str,
         shuffle=False,
         batch_size=CELLS_PER_CHUNK,
     )
+
+
+def _are_of_all_cells(minibatches: Iterable[dict[str, Tensor]]) -> bool:
+    """Whether a process reads all cells; otherwise it reads its share of them."""
+    if not isinstance(minibatches, DataLoader):
+        return False
+    divides = isinstance(minibatches.sampler, DistributedSampler)
+    return not divides and not isinstance(minibatches.dataset, IterableDataset)
 
 
 def _accumulate(
