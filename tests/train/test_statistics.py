@@ -65,7 +65,11 @@ class TestValues:
 
     def test_minibatches_of_another_data_module(self, adata, datamodule):
         module = datamodule(adata, load_sparse_tensor=True)
-        other = SimpleNamespace(train_dataloader=module.train_dataloader)
+        encoded = module.on_before_batch_transfer
+        other = SimpleNamespace(
+            train_dataloader=lambda: ({"raw": batch} for batch in module.train_dataloader()),
+            on_before_batch_transfer=lambda batch, i: encoded(batch["raw"], i),
+        )
         assert_numpy_agrees(training_statistics(other, [4]), adata)
 
     def test_entropy_without_a_cell_in_a_batch(self):

@@ -222,6 +222,7 @@ class MedalModel(
         given = given_settings(plan_config) | (plan_kwargs or {})
         plan_kwargs = {"batch_names": list(self.batch_names)} | preset.plan | given
         self._before_training(plan_kwargs)
+        self._datamodule = datamodule
         super().train(
             max_epochs=max_epochs or preset_epochs or self._default_epochs(),
             batch_size=batch_size or preset_batch_size,

@@ -12,6 +12,8 @@ from scvi.dataloaders import AnnDataLoader, DataSplitter
 
 from scmedal_tools.module import ExpressionStatistics, as_levels, levels_of
 
+from ._minibatches import minibatches_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -30,7 +32,7 @@ def training_statistics(
 
 def _training_minibatches(datamodule: LightningDataModule) -> Iterable[dict[str, Tensor]]:
     if not isinstance(datamodule, DataSplitter):
-        return datamodule.train_dataloader()
+        return minibatches_of(datamodule, datamodule.train_dataloader())
     return AnnDataLoader(
         datamodule.adata_manager,
         indices=np.sort(datamodule.train_idx),
