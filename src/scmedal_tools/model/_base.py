@@ -158,7 +158,7 @@ class MedalModel(
             ``weight_decay``, ``eps``.
         datamodule
             Data module to train with instead of the registered cells, for example that of
-            :meth:`setup_annbatch`.
+            :meth:`~scmedal_tools.model.SCMEDAL_FE.setup_annbatch`.
         plan_config, trainer_config
             The same as a mapping, or a config of :mod:`scvi.train`, of which what is not its
             default wins over the preset; ``plan_kwargs`` and other arguments win over both.
