@@ -249,6 +249,8 @@ class TestRegistration:
     def test_an_existing_collection_is_checked_too(self, on_disk):
         with pytest.raises(ValueError, match="1 level"):
             on_disk("SCMEDAL_FE", batch_key="src_path")
+        with pytest.raises(ValueError, match=r"lack a column of sample: .*rebuild=True"):
+            on_disk("SCMEDAL_FE", batch_key="sample")
 
     def test_arguments_that_are_not_offered(self, folder):
         with pytest.raises(TypeError, match=r"no states_key.*setup_anndata"):
@@ -320,6 +322,12 @@ class TestTraining:
         loaded = smt.model.SCMEDAL_RE.load(saved, adata.copy(), accelerator="cpu")
         assert loaded.train_indices is None  # which are places in the collection
         assert loaded.get_latent_representation().shape == (240, 4)
+        new = adata[:40].copy()
+        new.obs["donor"] = "donor_05"
+        query = smt.model.SCMEDAL_RE.load_query_data(new, loaded, accelerator="cpu")
+        query.train(**QUICK)
+        assert query.batch_names[-1] == "donor_05"
+        assert query.module.gene_effects.factors[0].sizes[-1].sum() == 40
 
     def test_goes_on_with_its_data_module(self, trained, saved, on_disk):
         model, _ = trained["SCMEDAL_RE"]

@@ -133,22 +133,28 @@ class OnDiskMixin(BaseModelClass):
         else:
             obs = _obs_of_checked(paths or (), columns, layer)
             _check_columns(obs, batch_key, labels_key, factors, unlabeled_category)
-        cells: AnnbatchDataModule = super().setup_annbatch(
-            str(collection_path),
-            None if paths is None else [str(path) for path in paths],
-            batch_key=batch_key,
-            labels_key=labels_key,
-            unlabeled_category=unlabeled_category,
-            layer=layer,
-            categorical_covariate_keys=factors,
-            rebuild=rebuild,
-            batch_size=batch_size,
-            chunk_size=chunk_size,
-            preload_nchunks=preload_nchunks,
-            preload_to_gpu=find_spec("cupy") is not None,
-            dataset_size=dataset_size,
-            shuffle=shuffle,
-        )
+        try:
+            cells: AnnbatchDataModule = super().setup_annbatch(
+                str(collection_path),
+                None if paths is None else [str(path) for path in paths],
+                batch_key=batch_key,
+                labels_key=labels_key,
+                unlabeled_category=unlabeled_category,
+                layer=layer,
+                categorical_covariate_keys=factors,
+                rebuild=rebuild,
+                batch_size=batch_size,
+                chunk_size=chunk_size,
+                preload_nchunks=preload_nchunks,
+                preload_to_gpu=find_spec("cupy") is not None,
+                dataset_size=dataset_size,
+                shuffle=shuffle,
+            )
+        except KeyError as error:
+            raise ValueError(
+                f"The cells in {collection_path} lack a column of {', '.join(columns)}: {error}. "
+                "Build the collection anew, from files that have it, with rebuild=True."
+            ) from error
         if is_there:
             first = next(iter(cells.inference_dataloader()))[REGISTRY_KEYS.X_KEY]
             check_log_normalised(AnnData(first.cpu().numpy()))
@@ -175,8 +181,8 @@ def _obs_of_checked(
                     f"{path} has adata.raw, which scvi-tools would read in place of adata.X. "
                     "Write it without:\ndel adata.raw; adata.write_h5ad(...)"
                 )
-            if layer is not None and layer not in file["layers"]:
-                there = ", ".join(map(repr, file["layers"])) or "no layer"
+            if layer is not None and layer not in file.get("layers", ()):
+                there = ", ".join(map(repr, file.get("layers", ()))) or "no layer"
                 raise ValueError(f"{path}: layer={layer!r} is not there. It has {there}.")
             first = _first_cells(file, layer)
             check_log_normalised(first, layer)
@@ -240,7 +246,8 @@ def as_if_in_memory(registry: dict) -> dict:
     }
     if crossed is not None:
         joint = states[REGISTRY_KEYS.CAT_COVS_KEY]
-        kept[REGISTRY_KEYS.CAT_COVS_KEY] = joint | {"mappings": joint.pop("mapping")}
+        joint["mappings"] = joint.pop("mapping")
+        kept[REGISTRY_KEYS.CAT_COVS_KEY] = joint
     return {
         "scvi_version": registry["scvi_version"],
         "model_name": registry["model_name"],
