@@ -115,6 +115,8 @@ def test_examples(name, namespace, request, tmp_path, monkeypatch):
     if (of_class := name.split(".")[1]) in MODEL_OF:
         namespace["model"] = request.getfixturevalue(MODEL_OF[of_class])
     assert "+SKIP" not in thing.__doc__
+    if name.endswith("setup_annbatch"):
+        pytest.importorskip("annbatch")
     example = doctest.DocTestParser().get_doctest(inspect.getdoc(thing), namespace, name, None, 0)
     monkeypatch.chdir(tmp_path)
     report = []

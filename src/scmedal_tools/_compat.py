@@ -1,4 +1,4 @@
-"""Names of scvi-tools that are private there; tested with the oldest and newest versions."""
+"""Names of other packages that are private there; tested with the oldest and newest versions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _assign_adata_uuid, _check_if_view
 from scvi.model._utils import parse_device_args
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
     from scvi.data import AnnDataManager
+    from scvi.dataloaders import AnnbatchDataModule
     from scvi.model.base import BaseModelClass
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "forget_cells",
     "forget_registration",
     "given_settings",
+    "obs_on_disk",
     "registered_manager",
     "renew_identifier",
     "without_trace",
@@ -85,6 +88,11 @@ def without_trace(model_class: type[BaseModelClass], adata: AnnData | MuData) ->
         managers.pop(identifier, None)
         if before is not None:
             managers[identifier] = before
+
+
+def obs_on_disk(cells: AnnbatchDataModule) -> pd.DataFrame:
+    """Columns of ``obs`` by which cells on disk were registered, of all of them."""
+    return pd.concat(cells.dataset._obs, ignore_index=True).rename(index=str)
 
 
 def device_of(accelerator: str, device: int | str) -> torch.device:

@@ -68,7 +68,11 @@ class TestValues:
 
     def test_minibatches_of_another_data_module(self, adata, datamodule):
         module = datamodule(adata, load_sparse_tensor=True)
-        other = SimpleNamespace(train_dataloader=module.train_dataloader)
+        encoded = module.on_before_batch_transfer
+        other = SimpleNamespace(
+            train_dataloader=lambda: ({"raw": batch} for batch in module.train_dataloader()),
+            on_before_batch_transfer=lambda batch, i: encoded(batch["raw"], i),
+        )
         assert_numpy_agrees(training_statistics(other, [4]), adata)
 
     def test_shares_of_several_processes(self, adata, datamodule):
@@ -93,7 +97,9 @@ class TestValues:
             found[:] = [own, own]
 
         monkeypatch.setattr(_statistics.distributed, "all_gather_object", gather)
-        other = SimpleNamespace(train_dataloader=lambda: loader)
+        other = SimpleNamespace(
+            train_dataloader=lambda: loader, on_before_batch_transfer=lambda batch, _: batch
+        )
         assert training_statistics(other, [4]).n_cells == 150
 
     def test_entropy_without_a_cell_in_a_batch(self):

@@ -18,7 +18,8 @@ class GroupSums:
     Parameters
     ----------
     n_batch, n_states, n_genes
-        Numbers of batches (or of combinations of levels), states and genes.
+        Numbers of batches (or of combinations of levels), states and genes. There is room for
+        further batches, once cells of them are added.
     squared
         Also sum the squares, which :meth:`noise` needs.
     """
@@ -33,12 +34,19 @@ class GroupSums:
         """Count in the values (cells x genes) of some cells."""
         if not len(values):
             return
+        self._make_room(batch.max() + 1)
         n_batch, n_states = self.sizes.shape
         group = batch * n_states + state
         self.sizes += np.bincount(group, minlength=n_batch * n_states).reshape(n_batch, n_states)
         _add_by(group, values, self.sums.reshape(n_batch * n_states, -1))
         if self.squared:
             _add_by(state, np.square(values, dtype=float), self.squares)
+
+    def _make_room(self, n_batch: int) -> None:
+        missing = max(n_batch - len(self.sizes), 0)
+        if missing:
+            self.sizes = np.pad(self.sizes, ((0, missing), (0, 0)))
+            self.sums = np.pad(self.sums, ((0, missing), (0, 0), (0, 0)))
 
     @property
     def means(self) -> np.ndarray:

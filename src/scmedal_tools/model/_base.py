@@ -25,6 +25,7 @@ from scmedal_tools.train import (
 )
 
 from ._inference import InferenceMixin
+from ._on_disk import OnDiskMixin, as_if_in_memory
 from ._registration import RegistrationMixin
 from ._saving import SavingMixin
 from ._training_cells import TrainingCellsMixin
@@ -48,6 +49,7 @@ DEFAULT_TRAIN_SIZE = 0.9
 class MedalModel(
     SavingMixin,
     RegistrationMixin,
+    OnDiskMixin,
     TrainingCellsMixin,
     InferenceMixin,
     UnseenBatchMixin,
@@ -74,7 +76,7 @@ class MedalModel(
                 f"n_hidden={n_hidden} is one number: pass the width of each hidden layer, for "
                 f"example n_hidden=({n_hidden},) for one layer."
             )
-        super().__init__(adata, registry)
+        super().__init__(adata, registry and as_if_in_memory(registry))
         name, settings = type(self).__name__, self._named_preset(preset).module
         unknown = sorted(module_kwargs.keys() - settings.keys())
         if unknown:
@@ -156,7 +158,8 @@ class MedalModel(
             ``lr_decay``, ``effects_optimizer`` and ``effects_lr`` (``SCMEDAL_RE`` only),
             ``weight_decay``, ``eps``.
         datamodule
-            Data module to train with instead of the registered cells.
+            Data module to train with instead of the registered cells, for example that of
+            :meth:`~scmedal_tools.model.SCMEDAL_FE.setup_annbatch`.
         plan_config, trainer_config
             The same as a mapping, or a config of :mod:`scvi.train`, of which what is not its
             default wins over the preset; ``plan_kwargs`` and other arguments win over both.
@@ -223,6 +226,7 @@ class MedalModel(
         given = given_settings(plan_config) | (plan_kwargs or {})
         plan_kwargs = {"batch_names": list(self.batch_names)} | preset.plan | given
         self._before_training(plan_kwargs)
+        self._datamodule = datamodule
         super().train(
             max_epochs=max_epochs or preset_epochs or self._default_epochs(),
             batch_size=batch_size or preset_batch_size,

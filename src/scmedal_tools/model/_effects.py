@@ -5,13 +5,12 @@ from __future__ import annotations
 from itertools import batched
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
+from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch.nn.functional import one_hot
 
-from scmedal_tools._data import random_cells
 from scmedal_tools.module import levels_of
 
 from ._targets import ROWS, target_levels
@@ -19,12 +18,12 @@ from ._targets import ROWS, target_levels
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from anndata import AnnData
-    from mudata import MuData
+    import numpy as np
     from torch import Tensor
 
     from scmedal_tools.module import EffectsDraw
 
+    from ._inference import Minibatches
     from ._targets import Levels
 
 GENES = "genes"
@@ -148,10 +147,10 @@ class BatchEffectsMixin(BaseModelClass):
         """Mean effects on genes and their standard deviations, and the genes."""
         if n_samples < 2:
             raise ValueError(f"n_samples={n_samples} gives no standard deviation: pass 2 or more.")
-        cells = random_cells(self._training_cells(), n_cells, seed)
+        cells = self._some_training_cells(n_cells, seed)
         if self.module.has_gene_effects:
             sizes, of_network = self._network_effects(factor, cells)
-            weights = sizes[0] / len(cells)
+            weights = sizes[0] / sizes[0].sum()
             found = self.module.gene_effects.averages(factor, weights, of_network[0])
             scale = self.module.scaler.scale.cpu()
             mean, sd = scale * found.mean, scale * found.sd
@@ -168,11 +167,15 @@ class BatchEffectsMixin(BaseModelClass):
         columns = {"effect": mean, "sd": sd, "z": z, "lfsr": lfsr, "p_nonzero": nonzero}
         return columns, self.gene_names
 
+    def _some_training_cells(self, n_cells: int, seed: int) -> Minibatches:
+        """Minibatches of some training cells, which can be read again and again."""
+        some = self._training_minibatches(n_cells, seed, batch_size=None)
+        return self._minibatches(None, None, None, some)
+
     def _network_effects(
         self,
         factor: int,
-        cells: np.ndarray,
-        adata: AnnData | MuData | None = None,
+        cells: Minibatches,
         group: np.ndarray | None = None,
         *,
         by_state: bool = False,
@@ -183,8 +186,8 @@ class BatchEffectsMixin(BaseModelClass):
         ----------
         factor
             Position of the factor.
-        cells, adata
-            Positions of the cells, in order, in ``adata`` or among those of the model.
+        cells
+            Minibatches of the cells.
         group
             Group of each of these cells, 0, 1, ...; by default all are one.
         by_state
@@ -197,16 +200,18 @@ class BatchEffectsMixin(BaseModelClass):
         """
         module, targets = self.module, self._levels_alone(factor)
         n_states = module.gene_effects.n_states
-        group = np.zeros(len(cells), dtype=int) if group is None else group
-        n_groups = n_states if by_state else group.max() + 1
+        n_groups = n_states if by_state else 1 if group is None else group.max() + 1
         sizes = torch.zeros(n_groups, n_states, dtype=torch.double)
         total = torch.zeros(1 + len(targets), n_groups, len(self.gene_names), dtype=torch.double)
         start = 0
-        for tensors in self._minibatches(adata, cells, None, None):
+        for tensors in cells:
             content, own = self._infer(tensors)["content"], levels_of(tensors).to(module.device)
             state = self._state_of(tensors, content).cpu()
             stop = start + len(state)
-            of = state if by_state else torch.from_numpy(group[start:stop])
+            if group is None:
+                of = state if by_state else torch.zeros_like(state)
+            else:
+                of = torch.from_numpy(group[start:stop])
             member = one_hot(of, n_groups).double().T
             sizes += member @ one_hot(state, n_states).double()
             sums = [member @ module.decode_in_population(content).double().cpu()]
@@ -220,7 +225,7 @@ class BatchEffectsMixin(BaseModelClass):
         return sizes, ((total[1:] - total[0]) / sizes.sum(1)[:, None]).swapaxes(0, 1)
 
     def _drawn_effects(
-        self, n_samples: int, cells: np.ndarray, factor: int = 0
+        self, n_samples: int, cells: Minibatches, factor: int = 0
     ) -> Iterator[Tensor]:
         """Mean effects over cells in each posterior draw, levels of the factor x genes."""
         for draw in self._draw_effects(n_samples):
@@ -231,7 +236,7 @@ class BatchEffectsMixin(BaseModelClass):
         return [self._population | {factor: k} for k in range(self.module.n_levels[factor])]
 
     def _mean_effects(
-        self, cells: np.ndarray, factor: int = 0, draw: EffectsDraw | None = None
+        self, cells: Minibatches, factor: int = 0, draw: EffectsDraw | None = None
     ) -> Tensor:
         """Mean over cells of [at the level - in the population], levels of the factor x genes.
 
@@ -239,8 +244,9 @@ class BatchEffectsMixin(BaseModelClass):
         """
         swap = self._check_swap(None)
         targets = [*self._levels_alone(factor), self._population]
-        total = torch.zeros(())
-        for tensors in self._minibatches(None, cells, None, None):
+        total, n_cells = torch.zeros(()), 0
+        for tensors in cells:
             swapped = self._swap(tensors, targets, swap, draw=draw)
             total = total + torch.stack([x.sum(0) for x in swapped]).double().cpu()
-        return (total[:-1] - total[-1]) / len(cells)
+            n_cells += len(tensors[REGISTRY_KEYS.X_KEY])
+        return (total[:-1] - total[-1]) / n_cells

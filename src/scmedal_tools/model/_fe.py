@@ -21,7 +21,8 @@ class SCMEDAL_FE(CorrectionMixin, MedalModel):
     adata
         AnnData registered with :meth:`setup_anndata`, or MuData with :meth:`setup_mudata`.
     registry
-        Registry of a model, to build one without data.
+        Registry of a model, or of the data module of :meth:`setup_annbatch`, to build one without
+        data.
     n_hidden
         Widths of the encoder's hidden layers.
     n_latent

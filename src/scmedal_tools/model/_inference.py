@@ -251,11 +251,13 @@ class InferenceMixin(BaseModelClass):
             batch_size=batch_size,
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
-        return _as_asked(minibatches, cells) if adata.isbacked else minibatches
+        return _AsAsked(minibatches, cells) if adata.isbacked else minibatches
 
-    def _own_minibatches(self, cells: np.ndarray) -> Minibatches:
+    def _own_minibatches(
+        self, cells: np.ndarray, batch_size: int | None = CELLS_AT_ONCE
+    ) -> Minibatches:
         """Minibatches of the model's own cells, whether it is finished or not."""
-        return InferenceMixin._minibatches(self, None, cells, CELLS_AT_ONCE, None)
+        return InferenceMixin._minibatches(self, None, cells, batch_size, None)
 
     def _cells(
         self,
@@ -364,11 +366,16 @@ def _to_cpu(values: Tensor) -> Tensor:
     return values.detach().float().cpu()
 
 
-def _as_asked(minibatches: Minibatches, cells: np.ndarray) -> Iterator[dict[str, Tensor]]:
+class _AsAsked:
     """Minibatches in the order of ``cells``: a file gives those of each in its own order."""
-    start = 0
-    for tensors in minibatches:
-        stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
-        place = cells[start:stop].argsort().argsort()
-        yield {name: values[place] for name, values in tensors.items()}
-        start = stop
+
+    def __init__(self, minibatches: Minibatches, cells: np.ndarray):
+        self.minibatches, self.cells = minibatches, cells
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        start = 0
+        for tensors in self.minibatches:
+            stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
+            place = self.cells[start:stop].argsort().argsort()
+            yield {name: values[place] for name, values in tensors.items()}
+            start = stop

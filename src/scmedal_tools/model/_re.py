@@ -127,8 +127,6 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         axes are those of the training cells' reconstructions, the same for both, so that ``r - u``
         is what the batch does to the cell, and distances are differences of expression as far as
         the axes hold them. Effects on single genes, which are not the network's, are left out.
-        After training with a data module of your own there are no axes, and the network's latents
-        are returned.
 
         Examples
         --------
@@ -171,6 +169,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         indices: Indices | None = None,
         batch_size: int | None = None,
         seed: int = 0,
+        dataloader: Minibatches | None = None,
     ) -> float:
         """Squared error of cells reconstructed in a wrong batch, over that in their own.
 
@@ -178,7 +177,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
 
         Parameters
         ----------
-        adata, indices, batch_size
+        adata, indices, batch_size, dataloader
             See :meth:`get_latent_representation`.
         seed
             Seed of the wrong batches, drawn uniformly for each cell.
@@ -200,7 +199,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         """
         generator = torch.Generator().manual_seed(seed)
         n_batch, errors = self.module.n_batch, np.zeros(2)
-        for tensors in self._minibatches(adata, indices, batch_size, None):
+        for tensors in self._minibatches(adata, indices, batch_size, dataloader):
             inference = self._infer(tensors)
             own = levels_of(tensors)
             other, step = own.clone(), torch.randint(1, n_batch, (len(own),), generator=generator)
@@ -214,8 +213,8 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
     def is_finished(self) -> bool:
         """Whether everything is fitted that follows the training of the network.
 
-        A checkpoint of a running training is not, nor is a model that was trained with a data
-        module of its own; :meth:`finish` is for them. The paper's networks have nothing to finish.
+        A checkpoint of a running training is not; :meth:`finish` is for it. The paper's networks
+        have nothing to finish.
         """
         return bool(self.module.is_finished)
 
@@ -224,14 +223,16 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
 
         :meth:`train` does it by itself. Call it for a checkpoint of
         :class:`scvi.train.SaveCheckpoint`, which holds the network as it was in the middle of the
-        training. To do so again changes nothing.
+        training. To do so again changes nothing. Cells of a data module are read once each for
+        the axes, for the states and for the effects; a checkpoint needs it again:
+        ``load(folder, adata=False, datamodule=datamodule)``.
 
         Raises
         ------
         RuntimeError
             If the network is not trained.
         ValueError
-            If the model does not have the cells that it was trained on.
+            If the model has neither the cells that it was trained on nor the data module.
 
         Examples
         --------
@@ -242,7 +243,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         self._check_if_trained(warn=False, message="Call `model.train()` first.")
         if self.module.bottleneck is None:
             return
-        self._training_cells()
+        self._training_minibatches()
         if self.is_query:
             if self.module.gene_effects is not None:
                 learn_new_effects(self)
@@ -270,15 +271,11 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
     def _after_training(self) -> None:
         if self.module.bottleneck is None:
             return
-        if self.adata is None or self.train_indices is None:
-            self._warn_if_unfinished()
-            return
         self.finish()
         if self.is_query:
             return
-        held_back = self.validation_indices
-        held_back = held_back if held_back is not None and len(held_back) else self.train_indices
-        gap = self.get_swap_gap(indices=held_back)
+        held_back = self._validation_minibatches() or self._training_minibatches()
+        gap = self.get_swap_gap(dataloader=held_back)
         if gap < COLLAPSED:
             warnings.warn(
                 f"The random effects have collapsed: a wrong batch changes the reconstruction "
@@ -294,7 +291,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
             warnings.warn(
                 "The effects on single genes and the axes of the latents are not fitted: what "
                 "follows is of the network alone. Call `model.finish()`, on a model that has its "
-                "training cells.",
+                "training cells or their data module.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -320,10 +317,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
     @torch.inference_mode()
     def _fit_axes(self) -> None:
         """Find the axes, of what the network alone reconstructs, in which latents are returned."""
-        rng = np.random.default_rng(0)
-        cells = np.sort(rng.permutation(self._training_cells())[:CELLS_FOR_AXES])
-        minibatches = self._own_minibatches(cells)
-        expression = self._collect(minibatches, self._reconstruct)
+        expression = self._collect(self._training_minibatches(CELLS_FOR_AXES), self._reconstruct)
         axes = self.module.expression_axes
         n_axes = min(axes.shape[1], *expression.shape)
         components = PCA(n_axes, random_state=0).fit(expression)

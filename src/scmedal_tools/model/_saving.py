@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from anndata import AnnData
+    from lightning import LightningDataModule
     from mudata import MuData
 
 PARTS = {"model_state_dict", "var_names", "attr_dict"}
@@ -75,6 +76,7 @@ class SavingMixin(BaseModelClass):
         accelerator: str = "auto",
         device: int | str = "auto",
         prefix: str | None = None,
+        datamodule: LightningDataModule | None = None,
         **kwargs: Any,
     ) -> Self:
         """Read a model from a folder.
@@ -92,6 +94,9 @@ class SavingMixin(BaseModelClass):
             Where the model is to be, as in scvi-tools.
         prefix
             What the names of the files begin with.
+        datamodule
+            Data module that the model was trained with, divided as it was then. It is needed by
+            what is found from training cells.
         **kwargs
             Others of :meth:`scvi.model.SCVI.load`.
 
@@ -127,6 +132,7 @@ class SavingMixin(BaseModelClass):
             raise ValueError(problem) from error
         if newer := _newer(dir_path, model.version_):
             raise ValueError(newer)
+        model._datamodule = datamodule
         return model
 
 

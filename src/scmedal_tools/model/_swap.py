@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from scmedal_tools.module import EffectsDraw
 
-    from ._inference import Indices
+    from ._inference import Indices, Minibatches
     from ._targets import Levels, Target
     from ._unseen import UnseenBatch
 
@@ -54,14 +54,16 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         n_samples: int | None = None,
         swap: Swap | None = None,
         batch_size: int | None = None,
+        dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
     ) -> Iterator[ExpressionBlock]:
         """Predicted expression, one minibatch in one batch after the other: little is in memory.
 
         Parameters
         ----------
-        adata, indices, batch_size, unseen_batch
-            See :meth:`get_latent_representation`.
+        adata, indices, batch_size, dataloader, unseen_batch
+            See :meth:`get_latent_representation`. With ``n_samples``, minibatches that can be
+            read again for each draw.
         transform_batch
             Targets as in :meth:`get_counterfactual_expression`; among them ``None`` stands for
             each cell's own batch, in which it is reconstructed. ``None`` for that alone.
@@ -106,7 +108,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
                 named[None] = {}
             else:
                 named |= self._targets(target)
-        cells = adata, indices, batch_size, None, unseen_batch
+        cells = adata, indices, batch_size, dataloader, unseen_batch
         yield from self._iter_levels(named, self._check_swap(swap), cells, n_samples)
 
     @torch.inference_mode()

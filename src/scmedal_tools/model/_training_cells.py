@@ -1,17 +1,29 @@
-"""Which of the registered cells a model was trained on."""
+"""The cells that a model was trained on: which of the registered, or those of a data module."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
+from scmedal_tools._data import random_cells
+from scmedal_tools.train import minibatches_of
+
+from ._inference import CELLS_AT_ONCE
+
 if TYPE_CHECKING:
     import lightning.pytorch as pl
-    import numpy as np
     import pandas as pd
+    from lightning import LightningDataModule
+    from torch import Tensor
+
+    from ._inference import Minibatches
+
+OF_A_DATA_MODULE = "of a data module"
 
 
 class TrainingCellsMixin(BaseModelClass):
@@ -19,6 +31,8 @@ class TrainingCellsMixin(BaseModelClass):
 
     training_cells_: str | None = None
     """Digest of the names of the cells that were registered in training."""
+    _datamodule: LightningDataModule | None = None
+    """Data module that gave the cells of the training; a saved model is without."""
     _compared: tuple[pd.Index, bool] | None = None
 
     @property
@@ -56,10 +70,16 @@ class TrainingCellsMixin(BaseModelClass):
         if self.adata is not None and self.train_indices is not None:
             return self.train_indices
         name = type(self).__name__
-        if self.train_indices_ is None:
+        if self._datamodule is not None:
             raise ValueError(
-                "This is found from training cells, and the model was trained with a data module "
-                f"of your own: train a {name} on registered cells."
+                "This needs cells that are registered, and the model was trained with a data "
+                f"module: pass `adata` if it can be passed, or train a {name} on registered cells."
+            )
+        if self.training_cells_ == OF_A_DATA_MODULE:
+            raise ValueError(
+                "This is found from the cells that the model was trained on, which a data module "
+                "gave. Load it with that module:\n"
+                f"    model = {name}.load(folder, adata=False, datamodule=datamodule)"
             )
         held = "was loaded without data" if self.adata is None else "holds other cells"
         raise ValueError(
@@ -73,9 +93,43 @@ class TrainingCellsMixin(BaseModelClass):
         for part, of_splitter in (("train", "train"), ("validation", "val"), ("test", "test")):
             cells = getattr(datamodule, f"{of_splitter}_idx", None)
             setattr(self, f"{part}_indices", cells)
-        if self.adata is not None:
+        self._compared = None
+        if self._datamodule is not None:
+            self.training_cells_ = OF_A_DATA_MODULE
+        elif self.adata is not None:
             self.training_cells_ = _digest(self.adata.obs_names)
-            self._compared = None
+
+    def _training_minibatches(
+        self, n_cells: int | None = None, seed: int = 0, batch_size: int | None = CELLS_AT_ONCE
+    ) -> Minibatches:
+        """Read the training cells, or ``n_cells`` of them drawn at random, again."""
+        if self._datamodule is None:
+            cells = self._training_cells()
+            cells = np.sort(cells) if n_cells is None else random_cells(cells, n_cells, seed)
+            return self._own_minibatches(cells, batch_size)
+        self._check_split(self._datamodule)
+        minibatches = _read_training_cells(self._datamodule)
+        if n_cells is None:
+            return minibatches
+        return _drawn(minibatches, _n_training_cells(self._datamodule), n_cells, seed)
+
+    def _validation_minibatches(self) -> Minibatches:
+        """Read the validation cells; nothing if there are none."""
+        if self._datamodule is not None:
+            dataloader = self._datamodule.val_dataloader()
+            return minibatches_of(self._datamodule, dataloader) if dataloader else ()
+        cells = self.validation_indices
+        return () if cells is None or not len(cells) else self._own_minibatches(np.sort(cells))
+
+    def _check_split(self, datamodule: LightningDataModule) -> None:
+        cells = getattr(datamodule, "train_idx", None)
+        if cells is None or self.train_indices_ is None:
+            return
+        if not np.array_equal(cells, self.train_indices_):
+            raise ValueError(
+                "The training cells of this data module are not those of the model's training: "
+                "divide them as then, by default with datamodule.set_split(train_size=0.9)."
+            )
 
     def _has_training_cells(self) -> bool:
         # Cells that were filtered or sorted in place have a new index.
@@ -97,3 +151,30 @@ class TrainingCellsMixin(BaseModelClass):
 
 def _digest(names: pd.Index) -> str:
     return hashlib.sha256("\0".join(map(str, names)).encode()).hexdigest()
+
+
+def _read_training_cells(datamodule: LightningDataModule) -> Minibatches:
+    return minibatches_of(datamodule, datamodule.train_dataloader())
+
+
+def _n_training_cells(datamodule: LightningDataModule) -> int:
+    known: int | None = getattr(datamodule, "n_train", None)
+    if known is not None:
+        return known
+    return sum(len(tensors[REGISTRY_KEYS.X_KEY]) for tensors in _read_training_cells(datamodule))
+
+
+def _drawn(
+    minibatches: Minibatches, n_obs: int, n_cells: int, seed: int
+) -> list[dict[str, Tensor]]:
+    """Minibatches of ``n_cells`` at random of ``n_obs`` cells, in memory."""
+    chosen, start = random_cells(np.arange(n_obs), n_cells, seed), 0
+    found = []
+    for tensors in minibatches:
+        stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
+        rows = chosen[(chosen >= start) & (chosen < stop)] - start
+        if len(rows):
+            found.append({name: values.to_dense()[rows] for name, values in tensors.items()})
+        start = stop
+    parts = {name: torch.cat([x[name] for x in found]).split(CELLS_AT_ONCE) for name in found[0]}
+    return [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]

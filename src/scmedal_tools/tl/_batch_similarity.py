@@ -10,8 +10,6 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 from tqdm.auto import tqdm
 
-from scmedal_tools._data import random_cells
-
 from ._models import check_has_draws
 
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ def batch_similarity(
     (3, 4)
     """
     check_has_draws(model, n_samples)
-    cells = random_cells(model._training_cells(), n_cells, seed)
+    cells = model._some_training_cells(n_cells, seed)
     position = model._position(factor)
     draws = model._drawn_effects(n_samples, cells, position)
     bar = tqdm(draws, total=n_samples, disable=not progress, desc="Draws")

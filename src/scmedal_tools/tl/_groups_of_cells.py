@@ -64,8 +64,9 @@ def groups_of_cells(
     if by == STATE:
         names = _names_of_states(model)
     with torch.inference_mode():
+        minibatches = model._minibatches(adata, cells, None, None)
         sizes, of_network = model._network_effects(
-            factor, cells, adata, group, by_state=by == STATE
+            factor, minibatches, group, by_state=by == STATE
         )
     there = sizes.sum(1) > 0
     names = [name for name, is_there in zip(names, there, strict=True) if is_there]

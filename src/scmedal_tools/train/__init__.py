@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 # For other folders of the package.
 from ._best_weights import BestWeights as BestWeights
 from ._folds import Folds, cross_validation_folds
+from ._minibatches import minibatches_of as minibatches_of
 from ._natural_gradient import ENOUGH_BATCHES as ENOUGH_BATCHES
 from ._plans import SELECTION as SELECTION
 from ._plans import SETTLE_AFTER as SETTLE_AFTER

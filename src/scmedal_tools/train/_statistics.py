@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from scmedal_tools.module import ExpressionStatistics, as_levels, levels_of, n_processes
 
+from ._minibatches import minibatches_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -27,9 +29,11 @@ def training_statistics(
     datamodule: LightningDataModule, n_levels: Sequence[int]
 ) -> ExpressionStatistics:
     """Read the training cells once, minibatch by minibatch, so that sparse data stay sparse."""
-    minibatches = _training_minibatches(datamodule)
-    statistics = _accumulate(minibatches, n_levels)
-    if n_processes() == 1 or _are_of_all_cells(minibatches):
+    if isinstance(datamodule, DataSplitter):
+        return _accumulate(_training_minibatches(datamodule), n_levels)
+    loader = datamodule.train_dataloader()
+    statistics = _accumulate(minibatches_of(datamodule, loader), n_levels)
+    if n_processes() == 1 or _gives_all_cells(loader):
         return statistics
     of_processes = [statistics] * n_processes()
     distributed.all_gather_object(of_processes, statistics)
@@ -54,23 +58,22 @@ def pooled(parts: Sequence[ExpressionStatistics]) -> ExpressionStatistics:
     )
 
 
-def _training_minibatches(datamodule: LightningDataModule) -> Iterable[dict[str, Tensor]]:
-    if not isinstance(datamodule, DataSplitter):
-        return datamodule.train_dataloader()
+def _training_minibatches(splitter: DataSplitter) -> Iterable[dict[str, Tensor]]:
+    """All training cells, also where a process trains on its share of them."""
     return AnnDataLoader(
-        datamodule.adata_manager,
-        indices=np.sort(datamodule.train_idx),
+        splitter.adata_manager,
+        indices=np.sort(splitter.train_idx),
         shuffle=False,
         batch_size=CELLS_PER_CHUNK,
     )
 
 
-def _are_of_all_cells(minibatches: Iterable[dict[str, Tensor]]) -> bool:
-    """Whether a process reads all cells; otherwise it reads its share of them."""
-    if not isinstance(minibatches, DataLoader):
+def _gives_all_cells(loader: Iterable) -> bool:
+    """Whether each process is given all cells, not its share of them."""
+    if not isinstance(loader, DataLoader):
         return False
-    divides = isinstance(minibatches.sampler, DistributedSampler)
-    return not divides and not isinstance(minibatches.dataset, IterableDataset)
+    divides = isinstance(loader.sampler, DistributedSampler)
+    return not divides and not isinstance(loader.dataset, IterableDataset)
 
 
 def _accumulate(
