@@ -227,8 +227,9 @@ def test_settings_without_effect_are_refused(build, adata):
         build("SCMEDAL_FE", adata, label_weight=5.0)
     with pytest.raises(ValueError, match="needs content_code"):
         build("SCMEDAL_RE", adata, preset="paper", adversary_weight=5.0)
-    with pytest.raises(ValueError, match="reduce_lr_on_plateau"):
-        build("SCMEDAL_FE", adata).train(plan_kwargs={"reduce_lr_on_plateau": True})
+    for plan in ({"reduce_lr_on_plateau": True}, {"on_step": True}, {"on_epoch": False}):
+        with pytest.raises(ValueError, match="not offered"):
+            build("SCMEDAL_FE", adata).train(plan_kwargs=plan)
 
 
 def test_counterfactual_without_a_target(fit, adata):

@@ -48,6 +48,14 @@ def test_the_next_epoch_starts_from_nothing():
     assert means.take() == {"loss": torch.tensor(7.0)}
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_sums_fit_in_low_precision(precision):
+    means = EpochMeans()
+    for _ in range(1000):
+        means.add({"loss": torch.tensor(600.0, dtype=precision)}, 256)
+    assert float(means.take()["loss"]) == pytest.approx(600, rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
 def test_an_epoch_whose_last_minibatch_is_small(fit, adata, name):
     watcher = Watcher()

@@ -229,7 +229,8 @@ class TestSeveralProcesses:
     def two_processes(self, monkeypatch):
         monkeypatch.setattr(_splits, "n_processes", lambda: 2)
 
-    @pytest.mark.parametrize(("batch_size", "leaves_out"), [(48, False), (95, True)])
+    # 192 cells, 96 in each process: in one process a minibatch of 191 would leave one cell.
+    @pytest.mark.parametrize(("batch_size", "leaves_out"), [(48, False), (95, True), (191, False)])
     def test_a_minibatch_of_one_cell_is_left_out(self, manager, batch_size, leaves_out):
         splitter = MedalDataSplitter(
             manager, batch_size=batch_size, train_size=0.8, distributed_sampler=True

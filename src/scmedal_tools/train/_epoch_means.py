@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class EpochMeans:
     """Weighted means that are asked for once an epoch.
 
-    To log every minibatch would take a tenth of a training step, and have a GPU wait. Sums stay
-    on the device until the epoch ends.
+    To log every minibatch would take a tenth of a training step. Sums stay on the device until
+    the epoch ends.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,13 @@ class EpochMeans:
     def add(self, means: dict[str, Tensor], n_cells: int) -> None:
         """Count in the means over the cells of a minibatch."""
         for name, mean in means.items():
-            of_cells = n_cells * mean.detach()
+            # A sum of many minibatches does not fit the lower precisions.
+            of_cells = n_cells * mean.detach().float()
             self._sums[name] = self._sums[name] + of_cells if name in self._sums else of_cells
         self.n_cells += n_cells
 
     def take(self) -> dict[str, Tensor]:
         """Means so far; the next epoch starts from nothing."""
         means = {name: total / self.n_cells for name, total in self._sums.items()}
-        self.__init__()
+        self._sums, self.n_cells = {}, 0
         return means

@@ -11,7 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.train import TrainingPlan
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from scmedal_tools.module import RandomEffects, average_over_processes
+from scmedal_tools.module import RandomEffects, average_over_processes, n_processes
 
 from ._epoch_means import EpochMeans
 from ._natural_gradient import NaturalGradient
@@ -86,6 +86,8 @@ class MedalTrainingPlan(TrainingPlan):
     ):
         if kwargs.get("reduce_lr_on_plateau"):
             raise ValueError("reduce_lr_on_plateau is not offered: two optimisers take turns.")
+        if kwargs.get("on_step") or not kwargs.get("on_epoch", True):
+            raise ValueError("on_step and on_epoch are not offered: losses are logged by epoch.")
         super().__init__(module, lr=lr, eps=eps, weight_decay=weight_decay, **kwargs)
         self.automatic_optimization = False
         self.adversary_lr = adversary_lr
@@ -280,6 +282,8 @@ class MedalTrainingPlan(TrainingPlan):
 
     def _average_running_statistics(self) -> None:
         """Give all processes the mean of what batch normalisation keeps of theirs."""
+        if n_processes() == 1:
+            return
         layers = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
         names = ("running_mean", "running_var")
         average_over_processes([layer.get_buffer(name) for layer in layers for name in names])

@@ -215,6 +215,7 @@ class MedalDataSplitter(DataSplitter):
         external_indexing: Sequence[np.ndarray] | None = None,
         **kwargs: Any,
     ):
+        self._asked_to_drop_last: bool = kwargs.get("drop_last", False)
         if external_indexing is not None:
             external_indexing = [np.asarray(cells, dtype=int) for cells in external_indexing]
             check_external_indexing(external_indexing, adata_manager.adata.n_obs)
@@ -241,7 +242,8 @@ class MedalDataSplitter(DataSplitter):
         parts = (self.train_idx, self.val_idx, self.test_idx)
         self.train_idx, self.val_idx, self.test_idx = self.trainer.strategy.broadcast(parts)
         of_process = ceil(self.n_train / n_processes())
-        self.drop_last |= of_process % self.data_loader_kwargs["batch_size"] == 1
+        one_is_left = of_process % self.data_loader_kwargs["batch_size"] == 1
+        self.drop_last = self._asked_to_drop_last or one_is_left
 
     def val_dataloader(self) -> DataLoader | list:
         """Minibatches of the validation cells; none if there are no such cells."""
