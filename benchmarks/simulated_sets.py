@@ -26,7 +26,7 @@ import scmedal_tools as smt
 SIMULATED = {"n_donors": 6, "n_genes": 300, "cell_scale": 0.5}
 SETS = [(i, 0) for i in range(50)]
 SEEDS = [(0, seed) for seed in range(5)]
-METHODS = {"RE": "SCMEDAL_RE", "mixed model": "mixed model (given cell types)"}
+METHODS = {"RE": "RE", "mixed model": "mixed model (given cell types)"}
 STRATA = ("all", "smallest third", "middle third", "largest third")
 
 
