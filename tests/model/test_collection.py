@@ -76,6 +76,15 @@ class TestRegistration:
                 **{"batch_key": "donor"} | READ | setup,
             )
 
+    def test_expression_gene_by_gene_is_refused(self, adata, tmp_path):
+        adata = adata.copy()
+        adata.X = adata.X.tocsc()
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+        with pytest.raises(ValueError, match=r"gene by gene.*tocsr\(\)"):
+            smt.model.SCMEDAL_FE.setup_annbatch(
+                tmp_path / "cells.zarr", [tmp_path / "cells.h5ad"], batch_key="donor"
+            )
+
     def test_files_have_the_same_genes(self, adata, folder, tmp_path):
         adata[:, ::-1].write_h5ad(tmp_path / "turned.h5ad")
         paths = [folder / "cells.h5ad", tmp_path / "turned.h5ad"]

@@ -115,9 +115,9 @@ class OnDiskMixin(BaseModelClass):
         TypeError
             For an argument that is not offered.
         ValueError
-            If the first cells of a file are not log-normalised, the files differ in genes, a
-            column is missing, incomplete or has a single level, or the collection is there and
-            was built from other files or another layer.
+            If the first cells of a file are not log-normalised, the files differ in genes or are
+            stored gene by gene, a column is missing, incomplete or has a single level, or the
+            collection is there and was built from other files or another layer.
 
         Examples
         --------
@@ -193,7 +193,13 @@ def _obs_of_checked(
             if layer is not None and layer not in file.get("layers", ()):
                 there = ", ".join(map(repr, file.get("layers", ()))) or "no layer"
                 raise ValueError(f"{path}: layer={layer!r} is not there. It has {there}.")
-            first = _first_cells(file, layer)
+            stored = file["X" if layer is None else f"layers/{layer}"]
+            if stored.attrs.get("encoding-type") == "csc_matrix":
+                raise ValueError(
+                    f"{path} keeps expression gene by gene, and cells are read one by one: write "
+                    "it as a csr_matrix (`adata.X = adata.X.tocsr()`)."
+                )
+            first = _first_cells(file, stored, layer)
             check_log_normalised(first, layer)
             check_names(first)
             of_file = read_elem(file["obs"])
@@ -213,8 +219,7 @@ def _obs_of_checked(
     return pd.concat(obs, ignore_index=True).rename(index=str)
 
 
-def _first_cells(file: h5py.File, layer: str | None) -> AnnData:
-    stored = file["X" if layer is None else f"layers/{layer}"]
+def _first_cells(file: h5py.File, stored: h5py.Group | h5py.Dataset, layer: str | None) -> AnnData:
     x = (sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored)[:N_FIRST]
     return AnnData(x, var=read_elem(file["var"])[[]], layers={} if layer is None else {layer: x})
 
