@@ -77,7 +77,7 @@ MUTANTS = [
     Mutant("train/_plans.py", "readable.clamp_min(0)", "readable", f"{TRAIN}/test_plans.py"),
     Mutant("train/_plans.py", "features = self.module.adversary_features(inference).detach()", "features = self.module.adversary_features(inference)", f"{TRAIN}/test_plans.py"),
     Mutant("train/_plans.py", "(n_steps - done) / (self.lr_decay * n_steps)", "(n_steps - done) / n_steps", f"{TRAIN}/test_plans.py"),
-    Mutant("train/_statistics.py", "indices=np.sort(datamodule.train_idx)", "indices=np.sort(np.concatenate([datamodule.train_idx, datamodule.val_idx]))", f"{TRAIN}"),
+    Mutant("train/_statistics.py", "indices=np.sort(splitter.train_idx)", "indices=np.sort(np.concatenate([splitter.train_idx, splitter.val_idx]))", f"{TRAIN}"),
     Mutant("train/_statistics.py", "squares / n - offset.square()", "squares / n", f"{TRAIN} {MODULE}"),
     Mutant("train/_folds.py", "held_out = np.isin(batches, names[tested])", "held_out = np.isin(batches, names[tested[1:]])", f"{TRAIN}/test_folds.py"),
     Mutant("train/_folds.py", "np.concatenate([test, validation])", "test", f"{TRAIN}/test_folds.py"),

@@ -12,7 +12,7 @@ from scvi.data._utils import _assign_adata_uuid, _check_if_view
 from scvi.model._utils import parse_device_args
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import torch
     from anndata import AnnData
@@ -30,6 +30,7 @@ __all__ = [
     "obs_on_disk",
     "registered_manager",
     "renew_identifier",
+    "training_loader_in_order",
     "without_trace",
 ]
 
@@ -93,6 +94,11 @@ def without_trace(model_class: type[BaseModelClass], adata: AnnData | MuData) ->
 def obs_on_disk(cells: AnnbatchDataModule) -> pd.DataFrame:
     """Columns of ``obs`` by which cells on disk were registered, of all of them."""
     return pd.concat(cells.dataset._obs, ignore_index=True).rename(index=str)
+
+
+def training_loader_in_order(cells: AnnbatchDataModule) -> Iterable:
+    """Loader of the training cells on disk, which ``train_dataloader()`` gives shuffled."""
+    return cells._loader_with_mask(cells._train_mask, shuffle=False)
 
 
 def device_of(accelerator: str, device: int | str) -> torch.device:

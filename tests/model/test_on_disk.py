@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import scmedal_tools as smt
-from scmedal_tools.model import _fit_gene_effects, _on_disk, _re
+from scmedal_tools.model import _fit_gene_effects, _re
 
-pytest.importorskip("annbatch")
+annbatch = pytest.importorskip("annbatch")
 
 TINY = {"n_hidden": (16, 8), "n_latent": 4, "adversary_hidden": (16,)}
 QUICK = {"max_epochs": 2, "batch_size": 64, "accelerator": "cpu", "enable_progress_bar": False}
@@ -185,90 +185,19 @@ class TestResults:
             np.testing.assert_array_equal(predicted, model.predict())
 
 
-class TestRegistration:
-    @pytest.mark.parametrize("setup", [SETUPS["SCMEDAL_FEC"], TWO_FACTORS])
-    def test_codes_are_those_of_memory(self, twins, setup):
-        model, twin, cells = twins("SCMEDAL_FE", **setup)
-        assert twin.factors.keys() == model.factors.keys()
-        for ours, theirs in zip(model.factors.values(), twin.factors.values(), strict=True):
-            assert list(ours) == list(theirs)
-        assert list(twin.gene_names) == list(model.gene_names)
-        read = list(cells.inference_dataloader())
-        for key in ("X", "batch", "labels", "extra_categorical_covs"):
-            if key in read[0]:
-                ours = model._own_minibatches(np.arange(240))
-                expected = torch.cat([tensors[key] for tensors in ours])
-                assert torch.equal(torch.cat([x[key] for x in read]), expected.to(read[0][key]))
-
-    def test_of_a_layer(self, on_disk, folder, adata):
-        cells = smt.model.SCMEDAL_FE.setup_annbatch(
-            folder / "layer.zarr", [folder / "cells.h5ad"], batch_key="donor", layer="also"
-        )
-        assert cells.registry["setup_args"]["layer"] == "also"
-        other = adata.copy()
-        other.layers["also"] = other.layers["counts"]
-        other.write_h5ad(folder / "counts.h5ad")
-        with pytest.raises(ValueError, match=r"adata\.layers\['also'\] .*counts"):
-            smt.model.SCMEDAL_FE.setup_annbatch(
-                folder / "none.zarr", [folder / "counts.h5ad"], batch_key="donor", layer="also"
-            )
-
-    @pytest.mark.parametrize(
-        ("change", "setup", "message"),
-        [
-            ({}, {"layer": "none"}, "layer='none' is not there. It has 'also', 'counts'"),
-            ({}, {"batch_key": "sample"}, "obs has no column 'sample'. It has 'donor'"),
-            ({"raw": True}, {}, r"del adata\.raw"),
-            ({"donor": "one"}, {}, "1 level"),
-            ({"donor": [None] * 9 + ["a", "b", "c"] * 77}, {}, "missing in 9 of 240 cells"),
-        ],
-    )
-    def test_what_is_refused(self, adata, tmp_path, change, setup, message):
-        adata = adata.copy()
-        if change.pop("raw", False):
-            adata.raw = adata
-        adata.obs = adata.obs.assign(**change)
-        adata.write_h5ad(tmp_path / "cells.h5ad")
-        with pytest.raises(ValueError, match=message):
-            smt.model.SCMEDAL_RE.setup_annbatch(
-                tmp_path / "cells.zarr",
-                [tmp_path / "cells.h5ad"],
-                **{"batch_key": "donor"} | READ | setup,
-            )
-
-    def test_files_have_the_same_genes(self, adata, folder, tmp_path):
-        adata[:, ::-1].write_h5ad(tmp_path / "turned.h5ad")
-        paths = [folder / "cells.h5ad", tmp_path / "turned.h5ad"]
-        with pytest.raises(ValueError, match=r"turned\.h5ad: its genes are not those of"):
-            smt.model.SCMEDAL_RE.setup_annbatch(tmp_path / "x.zarr", paths, batch_key="donor")
-
-    def test_needs_files_or_a_collection(self, tmp_path):
-        with pytest.raises(ValueError, match="pass `paths`"):
-            smt.model.SCMEDAL_FE.setup_annbatch(tmp_path / "none.zarr", batch_key="donor")
-
-    def test_an_existing_collection_is_checked_too(self, on_disk):
-        with pytest.raises(ValueError, match="1 level"):
-            on_disk("SCMEDAL_FE", batch_key="src_path")
-        with pytest.raises(ValueError, match=r"lack a column of sample: .*rebuild=True"):
-            on_disk("SCMEDAL_FE", batch_key="sample")
-
-    def test_arguments_that_are_not_offered(self, folder):
-        with pytest.raises(TypeError, match=r"no states_key.*setup_anndata"):
-            smt.model.SCMEDAL_RE.setup_annbatch(
-                folder / "False.zarr", batch_key="donor", states_key="cell_type"
-            )
-
-    def test_without_annbatch(self, monkeypatch, folder):
-        monkeypatch.setattr(_on_disk, "find_spec", lambda name: None)
-        with pytest.raises(ImportError, match=r'pip install "scmedal-tools\[outofcore\]"'):
-            smt.model.SCMEDAL_RE.setup_annbatch(folder / "False.zarr", batch_key="donor")
-
-    def test_a_collection_is_built_once(self, on_disk, folder):
-        ours = [torch.cat([x["X"] for x in on_disk("SCMEDAL_FE", shuffle=True)
-                           .inference_dataloader()]) for _ in range(2)]  # fmt: skip
-        assert torch.equal(*ours)
-        again = on_disk("SCMEDAL_FE", shuffle=True, rebuild=True).inference_dataloader()
-        assert not torch.equal(ours[0], torch.cat([x["X"] for x in again]))
+@pytest.mark.parametrize("setup", [SETUPS["SCMEDAL_FEC"], TWO_FACTORS])
+def test_codes_are_those_of_memory(twins, setup):
+    model, twin, cells = twins("SCMEDAL_FE", **setup)
+    assert twin.factors.keys() == model.factors.keys()
+    for ours, theirs in zip(model.factors.values(), twin.factors.values(), strict=True):
+        assert list(ours) == list(theirs)
+    assert list(twin.gene_names) == list(model.gene_names)
+    read = list(cells.inference_dataloader())
+    for key in ("X", "batch", "labels", "extra_categorical_covs"):
+        if key in read[0]:
+            ours = model._own_minibatches(np.arange(240))
+            expected = torch.cat([tensors[key] for tensors in ours])
+            assert torch.equal(torch.cat([x[key] for x in read]), expected.to(read[0][key]))
 
 
 class TestTraining:
@@ -315,7 +244,7 @@ class TestTraining:
         assert_same(
             model.get_latent_representation(adata), loaded.get_latent_representation(adata)
         )
-        with pytest.raises(ValueError, match=r"load\(folder, adata=False, datamodule=datamodule"):
+        with pytest.raises(ValueError, match=r"load\(folder, datamodule=datamodule"):
             loaded.get_batch_effects()
 
     def test_takes_cells_in_memory(self, saved, adata):
@@ -332,7 +261,7 @@ class TestTraining:
     def test_goes_on_with_its_data_module(self, trained, saved, on_disk):
         model, _ = trained["SCMEDAL_RE"]
         other = on_disk("SCMEDAL_RE", shuffle=True)
-        loaded = smt.model.SCMEDAL_RE.load(saved, adata=False, datamodule=other, accelerator="cpu")
+        loaded = smt.model.SCMEDAL_RE.load(saved, datamodule=other, accelerator="cpu")
         with pytest.raises(ValueError, match=r"datamodule\.set_split\(train_size=0\.9\)"):
             loaded.get_batch_effects()
         other.set_split(train_size=0.9)
@@ -345,3 +274,93 @@ class TestTraining:
         model, _ = trained["SCMEDAL_RE"]
         with pytest.raises(ValueError, match="needs cells that are registered"):
             smt.tl.admissibility(model)
+
+    @pytest.mark.parametrize("batch_size", [128, 32])
+    def test_size_of_minibatches(self, on_disk, batch_size):
+        cells = on_disk("SCMEDAL_FE")
+        model = smt.model.SCMEDAL_FE(registry=cells.registry, **TINY)
+        model.train(datamodule=cells, **QUICK | {"batch_size": batch_size, "max_epochs": 1})
+        assert model.trainer.num_training_batches == -(-216 // batch_size)
+
+    def test_the_same_cells_are_drawn_again(self, trained, monkeypatch):
+        monkeypatch.setattr(_re, "CELLS_FOR_AXES", 50)
+        monkeypatch.setattr(_fit_gene_effects, "CELLS_FOR_STATES", 100)
+        model, _ = trained["SCMEDAL_RE"]
+        ours, theirs = (model.get_batch_effects(n_cells=60, seed=0) for _ in range(2))
+        pd.testing.assert_frame_equal(ours, theirs)
+        states = []
+        for _ in range(2):
+            model.finish()
+            states.append({k: v.clone() for k, v in model.module.state_dict().items()})
+        for name, values in states[0].items():
+            assert torch.equal(values, states[1][name]), name
+
+    def test_other_donors_are_refused(self, trained, saved, adata, tmp_path):
+        model, cells = trained["SCMEDAL_RE"]
+        other = adata.copy()
+        other.obs["donor"] = other.obs["donor"].astype(str).replace("donor_01", "donor_99")
+        other.write_h5ad(tmp_path / "other.h5ad")
+        other = smt.model.SCMEDAL_RE.setup_annbatch(
+            tmp_path / "other.zarr", [tmp_path / "other.h5ad"], batch_key="donor", **READ
+        )
+        message = r"other batches than the model \(.*donor_99 in place of donor_01, .*`adata`"
+        with pytest.raises(ValueError, match=message):
+            model.train(datamodule=other, **QUICK)
+        assert model._datamodule is cells
+        with pytest.raises(ValueError, match=message):
+            smt.model.SCMEDAL_RE.load(saved, datamodule=other, accelerator="cpu")
+
+    @pytest.mark.parametrize(
+        ("name", "change", "message"),
+        [
+            (
+                "SCMEDAL_FE",
+                {"random_effect_keys": ["protocol"]},
+                "other levels of protocol .*none in",
+            ),
+            ("SCMEDAL_FEC", SETUPS["SCMEDAL_FEC"], "other cell types"),
+        ],
+    )
+    def test_other_codes_are_refused(self, on_disk, name, change, message):
+        model = getattr(smt.model, name)(registry=on_disk(name, **change).registry, **TINY)
+        with pytest.raises(ValueError, match=message):
+            model.train(datamodule=on_disk(name), **QUICK)
+
+    def test_batches_without_validation_cells(self, adata, tmp_path):
+        donors = adata.obs["donor"].astype(str).to_numpy()
+        adata[np.argsort(donors, kind="stable")].write_h5ad(tmp_path / "sorted.h5ad")
+        cells = smt.model.SCMEDAL_FE.setup_annbatch(
+            tmp_path / "x.zarr",
+            [tmp_path / "sorted.h5ad"],
+            batch_key="donor",
+            shuffle=False,
+            **READ,
+        )
+        model = smt.model.SCMEDAL_FE(registry=cells.registry, **TINY)
+        with pytest.warns(UserWarning, match=r"3 of 4 batches have no cells among the 24 for val"):
+            model.train(datamodule=cells, **QUICK | {"max_epochs": 1})
+
+    def test_arguments_of_a_splitter_are_refused(self, trained):
+        model, cells = trained["SCMEDAL_FE"]
+        with pytest.raises(ValueError, match="external_indexing in datasplitter_kwargs"):
+            model.train(datamodule=cells, **IN_MEMORY, **QUICK)
+
+    def test_several_processes_are_refused(self, trained):
+        model, cells = trained["SCMEDAL_FE"]
+        with pytest.raises(ValueError, match=r"in 2 processes is not supported: .*devices=1"):
+            model.train(datamodule=cells, devices=2, strategy="ddp", **QUICK)
+
+    def test_latents_of_a_file_have_its_order(self, trained, folder, adata):
+        model, _ = trained["SCMEDAL_RE"]
+        backed = ad.read_h5ad(folder / "cells.h5ad", backed="r")
+        assert_same(
+            model.get_latent_representation(adata), model.get_latent_representation(backed)
+        )
+
+    def test_cells_in_the_order_of_the_collection(self, trained, folder, adata):
+        model, cells = trained["SCMEDAL_RE"]
+        names = annbatch.DatasetCollection(folder / "True.zarr", mode="r").obs(["donor"]).index
+        assert_same(
+            model.get_latent_representation(adata[names].copy()),
+            model.get_latent_representation(dataloader=cells.inference_dataloader()),
+        )

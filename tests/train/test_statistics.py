@@ -5,14 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy import stats
-from scvi.dataloaders import BatchDistributedSampler
-from torch.utils.data import DataLoader
 
 from scmedal_tools.train import MedalDataSplitter, _statistics
 from scmedal_tools.train._statistics import (
     ExpressionStatistics,
     check_statistics,
-    pooled,
     training_statistics,
 )
 
@@ -74,33 +71,6 @@ class TestValues:
             on_before_batch_transfer=lambda batch, i: encoded(batch["raw"], i),
         )
         assert_numpy_agrees(training_statistics(other, [4]), adata)
-
-    def test_shares_of_several_processes(self, adata, datamodule):
-        module = datamodule(adata)
-        shares = []
-        for cells in (TRAIN[:100], TRAIN[100:]):
-            module.train_idx = cells
-            shares.append(training_statistics(module, [4]))
-        assert_numpy_agrees(pooled(shares), adata)
-
-    @pytest.mark.parametrize("divided", [False, True])
-    def test_own_data_modules_in_several_processes(self, adata, datamodule, monkeypatch, divided):
-        """Each process is given all cells, or a share of them."""
-        loader = datamodule(adata).train_dataloader()
-        if divided:
-            share = {"num_replicas": 2, "rank": 0}
-            sampler = BatchDistributedSampler(loader.dataset, batch_size=32, **share)
-            loader = DataLoader(loader.dataset, batch_size=None, sampler=sampler)
-        monkeypatch.setattr(_statistics, "n_processes", lambda: 2)
-
-        def gather(found, own):
-            found[:] = [own, own]
-
-        monkeypatch.setattr(_statistics.distributed, "all_gather_object", gather)
-        other = SimpleNamespace(
-            train_dataloader=lambda: loader, on_before_batch_transfer=lambda batch, _: batch
-        )
-        assert training_statistics(other, [4]).n_cells == 150
 
     def test_entropy_without_a_cell_in_a_batch(self):
         statistics = ExpressionStatistics(0, 0, 0, 0, cells_per_level=[np.array([5, 0, 5])])

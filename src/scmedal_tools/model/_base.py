@@ -24,6 +24,7 @@ from scmedal_tools.train import (
     get_preset,
 )
 
+from ._datamodules import check_codes, check_early_stopping, set_batch_size
 from ._inference import InferenceMixin
 from ._on_disk import OnDiskMixin, as_if_in_memory
 from ._registration import RegistrationMixin
@@ -159,7 +160,7 @@ class MedalModel(
             ``weight_decay``, ``eps``.
         datamodule
             Data module to train with instead of the registered cells, for example that of
-            :meth:`~scmedal_tools.model.SCMEDAL_FE.setup_annbatch`.
+            :meth:`~scmedal_tools.model.SCMEDAL_FE.setup_annbatch`; in one process only.
         plan_config, trainer_config
             The same as a mapping, or a config of :mod:`scvi.train`, of which what is not its
             default wins over the preset; ``plan_kwargs`` and other arguments win over both.
@@ -171,7 +172,8 @@ class MedalModel(
         ------
         ValueError
             If there would be no epoch or no cell in a minibatch, early stopping has no validation
-            cells to look at, no gene varies, or the training diverges.
+            cells to look at, no gene varies, the data module has other genes or levels than the
+            model, or the training diverges.
         KeyboardInterrupt
             If it was interrupted, once the model is finished.
 
@@ -226,10 +228,22 @@ class MedalModel(
         given = given_settings(plan_config) | (plan_kwargs or {})
         plan_kwargs = {"batch_names": list(self.batch_names)} | preset.plan | given
         self._before_training(plan_kwargs)
+        batch_size = batch_size or preset_batch_size
+        if datamodule is not None:
+            if datasplitter_kwargs:
+                raise ValueError(
+                    f"datamodule divides its cells itself: {', '.join(datasplitter_kwargs)} in "
+                    "datasplitter_kwargs would not be used. Leave them out, or train on "
+                    "registered cells."
+                )
+            if early_stopping:
+                check_early_stopping(datamodule)
+            self._check_codes(datamodule)
+            set_batch_size(datamodule, batch_size)
         self._datamodule = datamodule
         super().train(
             max_epochs=max_epochs or preset_epochs or self._default_epochs(),
-            batch_size=batch_size or preset_batch_size,
+            batch_size=batch_size,
             accelerator=accelerator,
             devices=devices,
             early_stopping=early_stopping,
@@ -274,6 +288,9 @@ class MedalModel(
 
     def _after_training(self) -> None:
         """Whatever a model settles once its weights are final."""
+
+    def _check_codes(self, datamodule: LightningDataModule) -> None:
+        check_codes(self.registry, datamodule, with_labels=hasattr(type(self), "label_names"))
 
     def _default_epochs(self) -> int:
         return int(np.clip(round(CELLS_SEEN / self.summary_stats.n_cells), *EPOCH_RANGE))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 from scvi import REGISTRY_KEYS
@@ -23,12 +24,19 @@ from scmedal_tools._data import (
     check_obs,
 )
 
+from ._collection import build, check_columns_there, check_record, is_complete
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scvi.dataloaders import AnnbatchDataModule
 
 BY_DATA_MODULE = "setup_datamodule"
+INSTEAD = {
+    "states_key": "states that are given need cells in memory (setup_anndata)",
+    "categorical_covariate_keys": "name further factors in random_effect_keys",
+    "adatas": "write the cells to files, and pass their paths",
+}
 # Cells of a file whose expression is looked at before it is copied.
 N_FIRST = 1_000
 
@@ -60,25 +68,34 @@ class OnDiskMixin(BaseModelClass):
         Copies them once into a collection, in random order, from which annbatch reads them in
         training. The model is made without cells, from the registry of the result.
 
+        The order is that of ``scvi.settings.seed``, if there is one. Where the cells fit into
+        ``dataset_size``, it is wholly random. Otherwise runs of 100 neighbouring cells are
+        distributed at random over parts of this size, and mixed within these: of a batch of a few
+        hundred cells, which stand together in their file, none may be among the validation cells,
+        the beginning of the collection. ``train`` warns of such batches.
+
         Parameters
         ----------
         collection_path
-            Folder of the collection. If it is there, it is used as it is.
+            Folder of the collection. If it is there, it is used, and has to be of these ``paths``
+            and ``layer``. What an interrupted call left is built anew.
         paths
-            The ``.h5ad`` files to build it from, with the same genes in the same order.
+            The ``.h5ad`` files to build it from, with the same genes in the same order. Not needed
+            if it is there.
         batch_key, labels_key, unlabeled_category, random_effect_keys
             See :meth:`setup_anndata`. Levels are text in the model, also if they are numbers.
         layer
             Layer with the log-normalised expression; ``None`` for ``X``.
         rebuild
-            Build the collection anew. Its cells are then in another order.
+            Build the collection anew.
         shuffle
-            Bring the cells into random order. Otherwise the first cells are the validation cells,
-            and cells that stand together are read together.
+            Bring the cells into random order. Otherwise the first cells of the first file are the
+            validation cells, and cells that stand together are read together.
         dataset_size
             Cells that are held in memory when the collection is built, or their size.
         batch_size
-            Cells in a minibatch of ``inference_dataloader()``; ``train`` has its own.
+            Cells in a minibatch of ``inference_dataloader()``; ``train`` has its own, which has to
+            divide ``chunk_size * preload_nchunks``.
         chunk_size, preload_nchunks
             Cells that are read together, and how many such chunks are held in memory and mixed.
         **others
@@ -98,8 +115,9 @@ class OnDiskMixin(BaseModelClass):
         TypeError
             For an argument that is not offered.
         ValueError
-            If the first cells of a file are not log-normalised, the files differ in genes or have
-            ``adata.raw``, or a column is missing, incomplete or has a single level.
+            If the first cells of a file are not log-normalised, the files differ in genes or are
+            stored gene by gene, a column is missing, incomplete or has a single level, or the
+            collection is there and was built from other files or another layer.
 
         Examples
         --------
@@ -117,9 +135,10 @@ class OnDiskMixin(BaseModelClass):
         (240, 50)
         """
         if others:
+            hints = "; ".join(INSTEAD[name] for name in others if name in INSTEAD)
             raise TypeError(
-                f"setup_annbatch has no {', '.join(others)}: further factors are named in "
-                "random_effect_keys, and states_key needs cells in memory (setup_anndata)."
+                f"setup_annbatch of scmedal-tools does not take {', '.join(others)}"
+                f"{hints and ': '}{hints}."
             )
         if find_spec("annbatch") is None:
             raise ImportError(
@@ -127,35 +146,30 @@ class OnDiskMixin(BaseModelClass):
             )
         factors = None if random_effect_keys is None else list(random_effect_keys)
         columns = [batch_key, *([labels_key] if labels_key else []), *(factors or [])]
-        is_there = Path(collection_path).exists() and not rebuild
-        if is_there:
-            paths = None
+        place = Path(collection_path)
+        is_used_again = is_complete(place) and not rebuild
+        if is_used_again:
+            check_record(place, paths, layer)
+            check_columns_there(place, columns)
         else:
             obs = _obs_of_checked(paths or (), columns, layer)
             _check_columns(obs, batch_key, labels_key, factors, unlabeled_category)
-        try:
-            cells: AnnbatchDataModule = super().setup_annbatch(
-                str(collection_path),
-                None if paths is None else [str(path) for path in paths],
-                batch_key=batch_key,
-                labels_key=labels_key,
-                unlabeled_category=unlabeled_category,
-                layer=layer,
-                categorical_covariate_keys=factors,
-                rebuild=rebuild,
-                batch_size=batch_size,
-                chunk_size=chunk_size,
-                preload_nchunks=preload_nchunks,
-                preload_to_gpu=find_spec("cupy") is not None,
-                dataset_size=dataset_size,
-                shuffle=shuffle,
-            )
-        except KeyError as error:
-            raise ValueError(
-                f"The cells in {collection_path} lack a column of {', '.join(columns)}: {error}. "
-                "Build the collection anew, from files that have it, with rebuild=True."
-            ) from error
-        if is_there:
+            build(place, paths or (), layer, shuffle, dataset_size)
+        cells: AnnbatchDataModule = super().setup_annbatch(
+            str(place),
+            batch_key=batch_key,
+            labels_key=labels_key,
+            unlabeled_category=unlabeled_category,
+            layer=layer,
+            categorical_covariate_keys=factors,
+            rebuild=False,
+            batch_size=batch_size,
+            chunk_size=chunk_size,
+            preload_nchunks=preload_nchunks,
+            preload_to_gpu=torch.cuda.is_available() and find_spec("cupy") is not None,
+            shuffle=shuffle,
+        )
+        if is_used_again:
             first = next(iter(cells.inference_dataloader()))[REGISTRY_KEYS.X_KEY]
             check_log_normalised(AnnData(first.cpu().numpy()))
             obs = obs_on_disk(cells)
@@ -176,35 +190,36 @@ def _obs_of_checked(
     obs = []
     for path in paths:
         with h5py.File(path) as file:
-            if layer is None and "X" in file.get("raw", ()):
-                raise ValueError(
-                    f"{path} has adata.raw, which scvi-tools would read in place of adata.X. "
-                    "Write it without:\ndel adata.raw; adata.write_h5ad(...)"
-                )
             if layer is not None and layer not in file.get("layers", ()):
                 there = ", ".join(map(repr, file.get("layers", ()))) or "no layer"
                 raise ValueError(f"{path}: layer={layer!r} is not there. It has {there}.")
-            first = _first_cells(file, layer)
+            stored = file["X" if layer is None else f"layers/{layer}"]
+            if stored.attrs.get("encoding-type") == "csc_matrix":
+                raise ValueError(
+                    f"{path} keeps expression gene by gene, and cells are read one by one: write "
+                    "it as a csr_matrix (`adata.X = adata.X.tocsr()`)."
+                )
+            first = _first_cells(file, stored, layer)
             check_log_normalised(first, layer)
             check_names(first)
-            obs.append(read_elem(file["obs"]))
+            of_file = read_elem(file["obs"])
         genes = first.var_names if genes is None else genes
         if not first.var_names.equals(genes):
             raise ValueError(
                 f"{path}: its genes are not those of {paths[0]}, in the same order. Take those "
                 "that all files have, in one order, before they are written."
             )
-        missing = [column for column in columns if column not in obs[-1]]
+        missing = [column for column in columns if column not in of_file]
         if missing:
-            there = ", ".join(map(repr, obs[-1]))
+            there = ", ".join(map(repr, of_file))
             raise ValueError(f"{path}: obs has no column {missing[0]!r}. It has {there}.")
+        obs.append(of_file[columns])
     if not obs:
         raise ValueError("There is no collection yet: pass `paths`, the files to build it from.")
-    return pd.concat([of[columns] for of in obs], ignore_index=True).rename(index=str)
+    return pd.concat(obs, ignore_index=True).rename(index=str)
 
 
-def _first_cells(file: h5py.File, layer: str | None) -> AnnData:
-    stored = file["X" if layer is None else f"layers/{layer}"]
+def _first_cells(file: h5py.File, stored: h5py.Group | h5py.Dataset, layer: str | None) -> AnnData:
     x = (sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored)[:N_FIRST]
     return AnnData(x, var=read_elem(file["var"])[[]], layers={} if layer is None else {layer: x})
 

@@ -225,7 +225,9 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         :class:`scvi.train.SaveCheckpoint`, which holds the network as it was in the middle of the
         training. To do so again changes nothing. Cells of a data module are read once each for
         the axes, for the states and for the effects; a checkpoint needs it again:
-        ``load(folder, adata=False, datamodule=datamodule)``.
+        ``load(folder, datamodule=datamodule)``. If it is your own, its ``train_dataloader()`` is
+        read as it is: with more cells than are looked at for the axes and the states, a loader
+        that shuffles finds slightly different ones each time.
 
         Raises
         ------

@@ -72,7 +72,7 @@ class SavingMixin(BaseModelClass):
     def load(
         cls,
         dir_path: str | Path,
-        adata: AnnData | MuData | None = None,
+        adata: AnnData | MuData | bool | None = None,
         accelerator: str = "auto",
         device: int | str = "auto",
         prefix: str | None = None,
@@ -89,14 +89,15 @@ class SavingMixin(BaseModelClass):
             Folder to which the model was saved.
         adata
             The cells that the model was trained on, or others of its genes and batches. ``None``
-            for those that were saved with the model, ``False`` for none.
+            for those that were saved with the model, or none if there is a ``datamodule``;
+            ``False`` for none.
         accelerator, device
             Where the model is to be, as in scvi-tools.
         prefix
             What the names of the files begin with.
         datamodule
             Data module that the model was trained with, divided as it was then. It is needed by
-            what is found from training cells.
+            what is found from training cells. Its genes and levels are compared with the model's.
         **kwargs
             Others of :meth:`scvi.model.SCVI.load`.
 
@@ -109,7 +110,7 @@ class SavingMixin(BaseModelClass):
         ------
         ValueError
             If the file is not there, not whole, of something else or of a newer version of the
-            package, or the cells do not fit the model.
+            package, or the cells or the data module do not fit the model.
 
         Examples
         --------
@@ -122,6 +123,8 @@ class SavingMixin(BaseModelClass):
         >>> loaded.get_latent_representation().shape
         (240, 4)
         """
+        if adata is None and datamodule is not None:
+            adata = False
         try:
             model = super().load(dir_path, adata, accelerator, device, prefix=prefix, **kwargs)
         except Exception as error:
@@ -132,7 +135,9 @@ class SavingMixin(BaseModelClass):
             raise ValueError(problem) from error
         if newer := _newer(dir_path, model.version_):
             raise ValueError(newer)
-        model._datamodule = datamodule
+        if datamodule is not None:
+            model._check_codes(datamodule)
+            model._datamodule = datamodule
         return model
 
 

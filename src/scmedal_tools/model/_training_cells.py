@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
+from scvi.dataloaders import DataSplitter
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools._data import random_cells
-from scmedal_tools.train import minibatches_of
 
+from ._datamodules import (
+    training_minibatches,
+    validation_minibatches,
+    warn_of_batches_not_validated,
+)
 from ._inference import CELLS_AT_ONCE
 
 if TYPE_CHECKING:
@@ -79,7 +84,7 @@ class TrainingCellsMixin(BaseModelClass):
             raise ValueError(
                 "This is found from the cells that the model was trained on, which a data module "
                 "gave. Load it with that module:\n"
-                f"    model = {name}.load(folder, adata=False, datamodule=datamodule)"
+                f"    model = {name}.load(folder, datamodule=datamodule)"
             )
         held = "was loaded without data" if self.adata is None else "holds other cells"
         raise ValueError(
@@ -90,6 +95,10 @@ class TrainingCellsMixin(BaseModelClass):
     def _remember_training_cells(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         """Take them over before the first step, so that a checkpoint of the training has them."""
         datamodule = getattr(trainer, "datamodule", None)
+        if self._divides_own_cells(datamodule):
+            self._datamodule = None
+        elif datamodule is not None:
+            warn_of_batches_not_validated(datamodule)
         for part, of_splitter in (("train", "train"), ("validation", "val"), ("test", "test")):
             cells = getattr(datamodule, f"{of_splitter}_idx", None)
             setattr(self, f"{part}_indices", cells)
@@ -98,6 +107,12 @@ class TrainingCellsMixin(BaseModelClass):
             self.training_cells_ = OF_A_DATA_MODULE
         elif self.adata is not None:
             self.training_cells_ = _digest(self.adata.obs_names)
+
+    def _divides_own_cells(self, datamodule: LightningDataModule | None) -> bool:
+        """Whether a data module is a splitter of the model's registered cells."""
+        if not isinstance(datamodule, DataSplitter):
+            return False
+        return datamodule.adata_manager is self._adata_manager
 
     def _training_minibatches(
         self, n_cells: int | None = None, seed: int = 0, batch_size: int | None = CELLS_AT_ONCE
@@ -108,7 +123,7 @@ class TrainingCellsMixin(BaseModelClass):
             cells = np.sort(cells) if n_cells is None else random_cells(cells, n_cells, seed)
             return self._own_minibatches(cells, batch_size)
         self._check_split(self._datamodule)
-        minibatches = _read_training_cells(self._datamodule)
+        minibatches = training_minibatches(self._datamodule)
         if n_cells is None:
             return minibatches
         return _drawn(minibatches, _n_training_cells(self._datamodule), n_cells, seed)
@@ -116,8 +131,7 @@ class TrainingCellsMixin(BaseModelClass):
     def _validation_minibatches(self) -> Minibatches:
         """Read the validation cells; nothing if there are none."""
         if self._datamodule is not None:
-            dataloader = self._datamodule.val_dataloader()
-            return minibatches_of(self._datamodule, dataloader) if dataloader else ()
+            return validation_minibatches(self._datamodule)
         cells = self.validation_indices
         return () if cells is None or not len(cells) else self._own_minibatches(np.sort(cells))
 
@@ -153,15 +167,11 @@ def _digest(names: pd.Index) -> str:
     return hashlib.sha256("\0".join(map(str, names)).encode()).hexdigest()
 
 
-def _read_training_cells(datamodule: LightningDataModule) -> Minibatches:
-    return minibatches_of(datamodule, datamodule.train_dataloader())
-
-
 def _n_training_cells(datamodule: LightningDataModule) -> int:
     known: int | None = getattr(datamodule, "n_train", None)
     if known is not None:
         return known
-    return sum(len(tensors[REGISTRY_KEYS.X_KEY]) for tensors in _read_training_cells(datamodule))
+    return sum(len(tensors[REGISTRY_KEYS.X_KEY]) for tensors in training_minibatches(datamodule))
 
 
 def _drawn(

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnDataLoader, DataSplitter
-from torch import distributed
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
-from scmedal_tools.module import ExpressionStatistics, as_levels, levels_of, n_processes
+from scmedal_tools.module import ExpressionStatistics, as_levels, levels_of
 
 from ._minibatches import minibatches_of
 
@@ -31,31 +29,7 @@ def training_statistics(
     """Read the training cells once, minibatch by minibatch, so that sparse data stay sparse."""
     if isinstance(datamodule, DataSplitter):
         return _accumulate(_training_minibatches(datamodule), n_levels)
-    loader = datamodule.train_dataloader()
-    statistics = _accumulate(minibatches_of(datamodule, loader), n_levels)
-    if n_processes() == 1 or _gives_all_cells(loader):
-        return statistics
-    of_processes = [statistics] * n_processes()
-    distributed.all_gather_object(of_processes, statistics)
-    return pooled(of_processes)
-
-
-def pooled(parts: Sequence[ExpressionStatistics]) -> ExpressionStatistics:
-    """Statistics of all cells from those of parts of them."""
-    shares = np.array([part.n_cells for part in parts]) / sum(part.n_cells for part in parts)
-    means = np.stack([part.mean for part in parts])
-    variances = np.stack([part.variance for part in parts])
-    mean = shares @ means
-    return ExpressionStatistics(
-        mean=mean,
-        variance=shares @ (variances + (means - mean) ** 2),
-        minimum=min(part.minimum for part in parts),
-        maximum=max(part.maximum for part in parts),
-        cells_per_level=[
-            np.sum(of_factor, axis=0)
-            for of_factor in zip(*(part.cells_per_level for part in parts), strict=True)
-        ],
-    )
+    return _accumulate(minibatches_of(datamodule, datamodule.train_dataloader()), n_levels)
 
 
 def _training_minibatches(splitter: DataSplitter) -> Iterable[dict[str, Tensor]]:
@@ -66,14 +40,6 @@ def _training_minibatches(splitter: DataSplitter) -> Iterable[dict[str, Tensor]]
         shuffle=False,
         batch_size=CELLS_PER_CHUNK,
     )
-
-
-def _gives_all_cells(loader: Iterable) -> bool:
-    """Whether each process is given all cells, not its share of them."""
-    if not isinstance(loader, DataLoader):
-        return False
-    divides = isinstance(loader.sampler, DistributedSampler)
-    return not divides and not isinstance(loader.dataset, IterableDataset)
 
 
 def _accumulate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scvi.dataloaders import DataSplitter
 from scvi.train import Trainer, TrainRunner
 
 if TYPE_CHECKING:
@@ -43,6 +44,21 @@ class StoppableTrainer(Trainer):
 
 
 class StoppableTrainRunner(TrainRunner):
-    """Runner with a :class:`StoppableTrainer`."""
+    """Runner with a :class:`StoppableTrainer`.
+
+    Raises
+    ------
+    ValueError
+        If several processes are to train with a data module that is no splitter.
+    """
 
     _trainer_cls = StoppableTrainer
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        n_processes = self.trainer.num_devices * self.trainer.num_nodes
+        if n_processes > 1 and not isinstance(self.data_splitter, DataSplitter):
+            raise ValueError(
+                f"A data module in {n_processes} processes is not supported: train with devices=1 "
+                "and num_nodes=1, or on registered cells."
+            )
