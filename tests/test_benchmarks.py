@@ -164,3 +164,16 @@ class TestFill:
     def test_unknown_table_is_an_error(self):
         with pytest.raises(KeyError, match="three"):
             update_tables.fill("<!-- table: aml.three -->\n<!-- end table -->", TABLES.get)
+
+
+def test_every_mutant_changes_one_place_of_the_code():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        mutants = importlib.import_module("mutants")
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+    places = {
+        mutant: (ROOT / mutants.PACKAGE / mutant.file).read_text().count(mutant.before)
+        for mutant in mutants.MUTANTS
+    }
+    assert {mutant.before: n for mutant, n in places.items() if n != 1} == {}
