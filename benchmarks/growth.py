@@ -12,21 +12,15 @@ from __future__ import annotations
 
 import logging
 import sys
-import tempfile
 import time
-import warnings
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scvi
-import torch
+from _processes import fresh_processes, one_thread, peak_memory
 from _record import load, markdown, save, saved
-from large_data import peak_memory
 from lightning.pytorch.callbacks import Callback
 from scipy import sparse
 
@@ -34,6 +28,7 @@ import scmedal_tools as smt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SEED, N_GENES, N_TYPES, COUNTS = 0, 3_000, 12, 350
 CELLS_AT_ONCE, N_TARGETS = 5_000, 3
@@ -85,9 +80,8 @@ class Clock(Callback):
 
 def measure(path: Path, network: str) -> dict:
     """Processor seconds of each phase, and the memory of the process at the highest."""
-    warnings.filterwarnings("ignore")
+    one_thread()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
     scvi.settings.seed = SEED
     adata, clock = ad.read_h5ad(path), Clock()
     seconds, peaks, start = {}, {"data": peak_memory()}, time.process_time()
@@ -116,13 +110,8 @@ def measure(path: Path, network: str) -> dict:
 
 def run() -> None:
     results = saved("growth")
-    context = get_context("forkserver")  # fresh processes that need not import all again
-    context.set_forkserver_preload(["scmedal_tools"])
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(1, context, max_tasks_per_child=1) as fresh,
-    ):
-        path = Path(folder) / "cells.h5ad"
+    with fresh_processes() as (fresh, folder):
+        path = folder / "cells.h5ad"
         for n_cells, n_batch in dict.fromkeys(BY_BATCHES + BY_CELLS):
             keys = [{"cells": n_cells, "batches": n_batch, "network": name} for name in NETWORKS]
             missing = [key for key in keys if not any(key.items() <= r.items() for r in results)]

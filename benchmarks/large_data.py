@@ -10,19 +10,15 @@ that the load of the machine is that of all.
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 import time
-import warnings
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import scvi
-import torch
+from _processes import fresh_processes, one_thread, peak_memory
 from _record import load, markdown, save
 
 import scmedal_tools as smt
@@ -87,26 +83,9 @@ def measure(case: str, folder: Path) -> dict:
     return {"case": case, "cpu_seconds": round(seconds, 2), "peak_mib": round(peak_memory())}
 
 
-def one_thread() -> None:
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
-
-
-def peak_memory() -> float:
-    """In MiB. ``getrusage`` would count the parent's memory too, up to the start."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
-
-
 def run() -> None:
     results = []
-    context = get_context("forkserver")  # fresh processes that need not import all again
-    context.set_forkserver_preload(["scmedal_tools"])
-    with (
-        tempfile.TemporaryDirectory() as name,
-        ProcessPoolExecutor(1, context, max_tasks_per_child=1) as fresh,
-    ):
-        folder = Path(name)
+    with fresh_processes() as (fresh, folder):
         about = fresh.submit(prepare, folder).result()
         for i in range(ROUNDS):
             for case in (*COUNTERFACTUALS, *TRAININGS):

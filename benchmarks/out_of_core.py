@@ -12,21 +12,22 @@ machine is that of all. The first epoch, in which much is set up, is left out of
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
 import scvi
+from _processes import fresh_processes, one_thread, peak_memory
 from _record import load, markdown, save
 from aml import load_cells
-from large_data import one_thread, peak_memory, span
+from large_data import span
 from lightning.pytorch.callbacks import Callback
 
 import scmedal_tools as smt
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROUNDS, EPOCHS, SEED = 3, 4, 0
 N_CELLS, CELLS_IN_FILE = 50_000, 10_000
@@ -100,13 +101,7 @@ def measure(name: str, source: str, folder: Path) -> dict:
 
 def run(n_cells: int) -> None:
     results = []
-    context = get_context("forkserver")  # fresh processes that need not import all again
-    context.set_forkserver_preload(["scmedal_tools"])
-    with (
-        tempfile.TemporaryDirectory() as name,
-        ProcessPoolExecutor(1, context, max_tasks_per_child=1) as fresh,
-    ):
-        folder = Path(name)
+    with fresh_processes() as (fresh, folder):
         about = fresh.submit(prepare, folder, n_cells).result()
         for i in range(ROUNDS):
             for model in MODELS:

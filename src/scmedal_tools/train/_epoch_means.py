@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class EpochMeans:
     """Weighted means that are asked for once an epoch.
 
-    To log every minibatch would take a tenth of a training step. Sums stay on the device until
-    the epoch ends.
+    Lightning's work for every logged value of every minibatch is saved, and sums stay on the
+    device until the epoch ends.
     """
 
     def __init__(self) -> None:
