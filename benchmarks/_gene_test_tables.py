@@ -20,7 +20,9 @@ METHODS = {
     "lme": "`lme`",
     "rubin": "`donor`, Rubin's rules",
     "welch": "Welch's test in place of Student's",
-    "pseudobulk": "Student, means of each donor's own cells",
+    "means_by_type": "means of own cells by type, moderated t",
+    "sums_by_type": "log-CPM of sums by type, moderated t",
+    "group_effects": "`tl.group_effects`",
     "cells": "t-test, own cells as replicates",
 }
 # Donors of the smaller group, and what the groups are.
@@ -31,7 +33,7 @@ DESIGNS = {
     "largest": (3, "3 largest and 9 others"),
     "of_type": (3, "3 with five times the cells of the type, and 9"),
 }
-RECORDS = {"of_type": "gene_tests_null_type"}
+PARTS = {"of_type": "null_type"}
 # Okabe-Ito colours, told apart with every common colour vision deficiency.
 STYLES = {
     "donor": ("#0072B2", "o"),
@@ -43,11 +45,21 @@ STYLES = {
 PANELS = {"random": "6 and 6 donors, at random", "largest": "3 largest and 9 other donors"}
 
 
+# On the same data sets, without a network.
+RIVALS = ("means_by_type", "sums_by_type", "group_effects")
+
+
 def shares_of(design: str, method: str) -> np.ndarray:
     """Share of p-values at or below each level, simulations x levels; none if not measured."""
-    results = load(RECORDS.get(design, "gene_tests_null"))["results"]
-    of_methods = (row["shares"][design] for row in results)
+    part = PARTS.get(design, "null")
+    of_methods = [row["shares"][design] for row in results_of(part, method)]
     return np.array([shares[method] for shares in of_methods if method in shares])
+
+
+def results_of(part: str, method: str) -> list[dict]:
+    if method in RIVALS:
+        return [row for row in load("gene_tests_rivals")["results"] if row["part"] == part]
+    return load(f"gene_tests_{part}")["results"]
 
 
 def at_level(design: str, method: str, level: float = LEVEL) -> np.ndarray:
@@ -103,9 +115,10 @@ def calibration_table() -> str:
 def power_table() -> str:
     of = pd.DataFrame(
         [
-            {"method": method} | values
-            for row in load("gene_tests_power")["results"]
-            for method, values in row["methods"].items()
+            {"method": method} | row["methods"][method]
+            for method in METHODS
+            for row in results_of("power", method)
+            if method in row["methods"]
         ]
     )
     grouped = of.groupby("method")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import special, stats
 from statsmodels.nonparametric.smoothers_lowess import lowess
+
+if TYPE_CHECKING:
+    from scmedal_tools._sample_model import CountSums
 
 NEWTON_STEPS = 50
 
@@ -35,6 +40,39 @@ def voom_weights(values: np.ndarray, sizes: np.ndarray, design: np.ndarray) -> n
     trend = lowess(root_sd, values.mean(0) + to_counts.mean(), frac=0.5)
     trend = trend[np.unique(trend[:, 0], return_index=True)[1]]
     return np.interp(fitted + to_counts[:, None], *trend.T) ** -4
+
+
+def of_donors(
+    values: np.ndarray, weights: np.ndarray, kind: np.ndarray, donor: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values of donors without what cell types differ by, their weights, and their groups.
+
+    Parameters
+    ----------
+    values, weights
+        Of each sample in each type, rows x genes; without weight where a gene is not measured.
+    kind, donor, group
+        Type, donor, and group (0 or 1) of each row; types and donors are numbers from 0.
+    """
+    types = np.eye(kind.max() + 1)[kind]
+    matrix = np.column_stack([types, group])
+    information = np.einsum("ng,np,nq->gpq", weights, matrix, matrix)
+    score = np.einsum("ng,ng,np->gp", weights, values, matrix)
+    coefficients = np.einsum("gpq,gq->gp", np.linalg.pinv(information, hermitian=True), score)
+    without_types = values - types @ coefficients[:, :-1].T
+    own = np.eye(donor.max() + 1)[:, donor]
+    totals = own @ weights
+    _, first = np.unique(donor, return_index=True)
+    means = own @ (weights * without_types) / np.where(totals > 0, totals, 1)
+    return means, totals, group[first]
+
+
+def sizes_by_type(sums: CountSums, kind: np.ndarray) -> np.ndarray:
+    """Sizes of samples in each type, beside those of the same type."""
+    sizes = np.empty(len(kind))
+    for of_type in (kind == k for k in np.unique(kind)):
+        sizes[of_type] = sums.of_groups(of_type).sizes()
+    return sizes
 
 
 def log_cpm(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What donors' cells tell of the donors, one left out at a time, without any network.
+"""What donors' cells tell of the donors, one left out at a time.
 
 python benchmarks/donor_prediction.py run       # writes results/donor_prediction.json
 python benchmarks/donor_prediction.py run age   # what has the word in its name; the rest is kept
@@ -6,11 +6,14 @@ python benchmarks/donor_prediction.py           # prints the tables
 
 Patient group in AML, in all cells and in those that the authors call normal; genotype in pig
 airways; sex and age in OneK1K. All that learns sees the other donors only, see
-``bm.donor_prediction``.
+``bm.donor_prediction``: RE too is trained anew without each donor, who is then mapped. What it
+says of the donors is kept in ``cache``, by commit, so that a run can be interrupted, and questions
+about the same cells share it.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import warnings
@@ -19,11 +22,14 @@ from typing import NamedTuple
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scvi
 import torch
-from _record import SOURCE, data_folder, load, markdown, save, saved
+from _record import ROOT, SOURCE, data_folder, load, markdown, save, saved
 
 import scmedal_tools as smt
 
+CACHE = ROOT / "benchmarks" / "cache" / "donor_prediction" / SOURCE["commit"]
+SEED = 0
 N_PERMUTATIONS = 500  # exact where there are fewer ways to give the labels to the donors
 AML = ("aml_vangalen2019_d0.h5ad", ("AML314", "AML371", "AML722B", "AML997"))  # scMEDAL, 2.2
 # On the X and Y chromosome, of which sex could be read. The file of OneK1K has none of them.
@@ -46,6 +52,47 @@ class Question(NamedTuple):
     drop: tuple[str, ...] = ()
     normal_cells_only: bool = False
     n_genes: int | None = None
+
+    @property
+    def cells(self) -> str:
+        """Name of the cells and genes, which several questions may share."""
+        return f"{self.file}, {'normal' if self.normal_cells_only else 'all'}, {self.n_genes}"
+
+
+class MappedDonors:
+    """Effects of donors in RE, trained without the one that is left out, who is mapped."""
+
+    def __init__(self, question: Question):
+        self.folder, self.n_genes = CACHE / question.cells, question.n_genes
+
+    def __call__(self, adata: ad.AnnData, train: list[str]) -> pd.DataFrame:
+        """Table of donors x genes."""
+        known = adata.obs["donor"].isin(train).to_numpy()
+        (left_out,) = adata.obs["donor"][~known].astype(str).unique()
+        file = self.folder / f"{left_out}.csv"
+        if not file.exists():
+            start = time.process_time()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            table = self.embedded(adata[known].copy(), adata[~known].copy())
+            table.to_csv(file.with_suffix(".part"))
+            file.with_suffix(".part").rename(file)  # whole, or not there
+            print(left_out, f"{time.process_time() - start:.0f} s", flush=True)
+        return pd.read_csv(file, index_col=0, dtype={0: str})
+
+    def embedded(self, known: ad.AnnData, new: ad.AnnData) -> pd.DataFrame:
+        """Genes, network and effects of the known cells; of the new ones effects alone."""
+        known.obs["donor"] = known.obs["donor"].cat.remove_unused_categories()
+        if self.n_genes is not None:
+            genes = smt.pp.variable_genes(known, self.n_genes, batch_key="donor")
+            known, new = known[:, genes].copy(), new[:, genes].copy()
+        scvi.settings.seed = SEED
+        smt.model.SCMEDAL_RE.setup_anndata(known, batch_key="donor")
+        model = smt.model.SCMEDAL_RE(known)
+        model.train(enable_progress_bar=False)
+        query = smt.model.SCMEDAL_RE.load_query_data(new, model)
+        query.train(enable_progress_bar=False)
+        # Averaged over the reference's cells, the known donors are as they were.
+        return smt.tl.donor_embedding(query, known).to_df()
 
 
 QUESTIONS = (
@@ -82,6 +129,7 @@ def run(word: str = "") -> None:
             "cell_type",
             n_top_genes=question.n_genes,
             total_counts_key="total",
+            embeddings={"effects in RE": MappedDonors(question)},
             n_permutations=N_PERMUTATIONS,
             progress=False,
         )
@@ -129,6 +177,8 @@ def tables() -> dict[str, str]:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
+    for logger in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
         run(*sys.argv[2:3])

@@ -3,6 +3,7 @@
 python benchmarks/gene_tests.py run null    # writes results/gene_tests_null.json as it goes
 python benchmarks/gene_tests.py run null_type  # writes results/gene_tests_null_type.json
 python benchmarks/gene_tests.py run power   # writes results/gene_tests_power.json
+python benchmarks/gene_tests.py run rivals  # writes results/gene_tests_rivals.json
 python benchmarks/gene_tests.py run aml     # writes results/gene_tests_aml.json
 python benchmarks/gene_tests.py run times   # writes results/gene_tests_times.json
 python benchmarks/gene_tests.py figure      # draws docs/_static/gene_tests_qq.svg
@@ -14,7 +15,7 @@ at random of unequal size, or by their number of cells. Null of a type: three do
 have five times as many cells of one type as the nine others, all have as many in all, and cells
 of that type are projected. Power: 12 donors, six with a condition. Training is shorter and the
 data are smaller than usual, so that 30 can be run. Mixed models are fitted to a random part of
-the genes.
+the genes. *rivals*: tests that need no network, on the same data sets.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ import sys
 import time
 import warnings
 from functools import partial
+from typing import NamedTuple
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scvi
 import torch
+from _gene_test_rivals import of_own_cells, rivals
 from _gene_test_tables import LEVEL, LEVELS, figure, tables
 from _record import SOURCE, data_folder, save, saved
 from joblib import Parallel, delayed
@@ -84,9 +87,6 @@ def p_values(
 
     means = of_donors(next(of_cells()))
     draws = [of_donors(found) for found in of_cells(n_samples=N_DRAWS)]
-    measured = adata.X.toarray().astype(np.float64)
-    own = adata.obs["donor"].cat.codes.to_numpy()
-    own_means = np.stack([measured[own == k].mean(0) for k in range(len(donors))])
     found = {}
     for name, in_group in designs.items():
         tested = {
@@ -94,8 +94,7 @@ def p_values(
             "welch": stats.ttest_ind(means[in_group], means[~in_group], equal_var=False).pvalue,
             "rubin": _group_tests.rubin(np.array(draws), in_group),
             "mannwhitney": _group_tests.mann_whitney(means, in_group)["p_value"],
-            "pseudobulk": _group_tests.student(own_means, in_group)["p_value"],
-            "cells": stats.ttest_ind(measured[in_group[own]], measured[~in_group[own]]).pvalue,
+            "cells": of_own_cells(adata, in_group),
         }
         found[name] = {k: np.where(np.isnan(p), 1.0, p) for k, p in tested.items()}
     if mixed:
@@ -120,21 +119,26 @@ def controls(seed: int, simulated: dict) -> ad.AnnData:
     return adata
 
 
-def null(seed: int) -> dict:
-    prepare()
+class Simulated(NamedTuple):
+    """A data set, and for each design which donors, in their order, are in the first group."""
+
+    adata: ad.AnnData
+    designs: dict[str, np.ndarray]
+    label: str | None = None
+    """Type of the cells that are tested, if not all."""
+
+
+def null_set(seed: int) -> Simulated:
     adata = controls(seed, SIMULATED)
     smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
-    model = train(adata, seed, N_EPOCHS)
-    sizes = adata.obs["donor"].value_counts()[list(model.batch_names)]
+    sizes = adata.obs["donor"].value_counts()[adata.obs["donor"].cat.categories]
     order = np.random.default_rng(seed).permutation(len(sizes))
     designs = {"random": order < 6, "unequal": order < 3}
     rank = sizes.rank(method="first").to_numpy()
-    designs |= {"by_size": rank <= 6, "largest": rank > 9}
-    return shares(seed, adata, p_values(model, designs))
+    return Simulated(adata, designs | {"by_size": rank <= 6, "largest": rank > 9})
 
 
-def null_type(seed: int) -> dict:
-    prepare()
+def null_type_set(seed: int) -> Simulated:
     adata = controls(seed, MANY)
     donors, types = adata.obs["donor"], adata.obs["cell_type"]
     rng = np.random.default_rng(seed)
@@ -148,10 +152,27 @@ def null_type(seed: int) -> dict:
             taken.append(random_cells(there, n, seed))
     adata = adata[np.sort(np.concatenate(taken))].copy()
     smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None, min_genes=0)
+    return Simulated(adata, {"of_type": in_group}, label)
+
+
+def power_set(seed: int) -> Simulated:
+    adata = smt.datasets.simulated(n_donors=12, seed=seed, **SIMULATED)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
+    condition = adata.obs.groupby("donor", observed=True)["condition"].first()
+    return Simulated(adata, {"condition": (condition == "disease").to_numpy()})
+
+
+def null(seed: int) -> dict:
+    prepare()
+    adata, designs, _ = null_set(seed)
+    return shares(seed, adata, p_values(train(adata, seed, N_EPOCHS), designs))
+
+
+def null_type(seed: int) -> dict:
+    prepare()
+    adata, designs, label = null_type_set(seed)
     model = train(adata, seed, N_EPOCHS)
-    assert list(model.batch_names) == list(donors.cat.categories)
-    tested = p_values(model, {"of_type": in_group}, mixed=False, label=label)
-    return shares(seed, adata, tested)
+    return shares(seed, adata, p_values(model, designs, mixed=False, label=label))
 
 
 def shares(seed: int, adata: ad.AnnData, tested: dict) -> dict:
@@ -168,12 +189,13 @@ def shares(seed: int, adata: ad.AnnData, tested: dict) -> dict:
 
 def power(seed: int) -> dict:
     prepare()
-    adata = smt.datasets.simulated(n_donors=12, seed=seed, **SIMULATED)
-    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
-    model = train(adata, seed, N_EPOCHS)
-    condition = adata.obs.groupby("donor", observed=True)["condition"].first()
-    in_group = (condition[list(model.batch_names)] == "disease").to_numpy()
-    tested = p_values(model, {"condition": in_group}, mixed=False)["condition"]
+    adata, designs, _ = power_set(seed)
+    tested = p_values(train(adata, seed, N_EPOCHS), designs, mixed=False)["condition"]
+    return genes_found(seed, adata, tested)
+
+
+def genes_found(seed: int, adata: ad.AnnData, tested: dict) -> dict:
+    """Shares of small p-values, and genes that pass the adjustment, with and without effect."""
     has_effect = adata.var["has_effect"].to_numpy()
     of_methods = {}
     for method, p in tested.items():
@@ -185,6 +207,29 @@ def power(seed: int) -> dict:
             "false": int(found[~has_effect].sum()),
         }
     return {"seed": seed, "cells": adata.n_obs, "genes": adata.n_vars, "methods": of_methods}
+
+
+def without_network() -> None:
+    """Rivals on the data sets of the other parts, which have to be the same."""
+    prepare()
+    results = saved("gene_tests_rivals")
+    done = {(row["part"], row["seed"]) for row in results}
+    for part, draw, number in SETS:
+        for seed in range(number):
+            if (part, seed) in done:
+                continue
+            drawn = draw(seed)
+            of_designs = {
+                name: rivals(drawn.adata, in_group, drawn.label)
+                for name, in_group in drawn.designs.items()
+            }
+            if part == "power":
+                row = genes_found(seed, drawn.adata, of_designs["condition"])
+            else:
+                row = shares(seed, drawn.adata, of_designs)
+            results.append({"part": part, "commit": SOURCE["commit"]} | row)
+            save("gene_tests_rivals", results, simulated=SIMULATED)
+        print(part, flush=True)
 
 
 def run(part: str) -> None:
@@ -268,7 +313,12 @@ def times() -> None:
         save("gene_tests_times", results, simulated=ASD)
 
 
-ALONE = {"aml": aml, "times": times}
+SETS = (
+    ("null", null_set, N_NULL),
+    ("null_type", null_type_set, N_NULL),
+    ("power", power_set, N_POWER),
+)
+ALONE = {"aml": aml, "times": times, "rivals": without_network}
 
 
 def counts(method: str, p) -> dict:

@@ -6,15 +6,17 @@ python benchmarks/group_effects.py run depth    # writes results/group_effects_d
 python benchmarks/group_effects.py run real     # writes results/group_effects_real.json
 python benchmarks/group_effects.py run interferon  # results/group_effects_interferon.json
 python benchmarks/group_effects.py run times    # writes results/group_effects_times.json
+python benchmarks/group_effects.py run memory   # writes results/group_effects_memory.json
 python benchmarks/group_effects.py              # prints the tables
 
 Donors of OneK1K, who differ as donors do, are put into two groups at random, so that nothing
 differs but what a design makes differ: numbers of cells, depth (by thinning the counts), mixture
 of types. Cells of one type of AML, pig airway and Kang's controls are dealt to donors that are
-made up, with log-fold changes of their own. Designs that are saved are not run again. *planted*:
-half of the genes have an effect, half of these in either direction, by thinning the counts of one
-group. *depth*: cells are dealt to donors who do not differ, and a network is trained, for
-``tl.counterfactual_de``.
+made up, with log-fold changes of their own. What is saved of a method on a data set is not run
+again. *planted*: half of the genes have an effect, half of these in either direction, by thinning
+the counts of one group. *depth*: cells are dealt to donors who do not differ, and a network is
+trained, for ``tl.counterfactual_de``. *memory*: the same numbers of donors, types and genes with
+more and more cells in a file.
 """
 
 from __future__ import annotations
@@ -23,32 +25,28 @@ import logging
 import sys
 import time
 import warnings
-from dataclasses import asdict, dataclass
-from functools import cache
-from itertools import groupby
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _pseudobulk_tests import log_cpm, moderated_t, voom_weights
-from _record import SOURCE, data_folder, load, markdown, save, saved
-from pseudo_donors import thin
-from scipy import stats
+from _group_effects_cells import KANG, NULL, PLANTED, Design, cells_of, onek1k, planted
+from _group_effects_tables import LEVEL, tables
+from _processes import fresh_processes, one_thread, peak_memory
+from _pseudobulk_tests import log_cpm, moderated_t, of_donors, sizes_by_type, voom_weights
+from _record import SOURCE, data_folder, save, saved
+from scipy import sparse, stats
 
 import scmedal_tools as smt
-from scmedal_tools._sample_model import sum_counts
+from scmedal_tools._sample_model import CountSums, sum_counts
 
-ONEK1K, AML = "onek1k_pbmc_40donors_1000genes.h5ad", "aml_vangalen2019_d0_hvg3000.h5ad"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 WHOLE_AML, GLIOBLASTOMA = "aml_vangalen2019_d0.h5ad", "glioblastoma_zhao2021.h5ad"
-PIG, KANG = "cf_pig_airway_aggregatebiovar.h5ad", "kang2018_pbmc_ctrl_stim_2000cells.h5ad"
-# Cells that are dealt to donors that are made up: file, and values of columns.
-DEALT = {
-    "aml": (AML, {"cell_type": ["Mono", "ProMono"]}),
-    "pig": (PIG, {"cell_type": ["Secretory cell"], "genotype": ["WT"]}),
-    "kang": (KANG, {"cell_type": ["CD4 T cells"], "condition": ["ctrl"]}),
-}
 # Genes that interferon is known to induce (Schoggins et al., Nature 2011, and textbooks).
 INDUCED = [
     "ADAR", "BST2", "CMPK2", "CXCL10", "CXCL11", "DDX58", "EIF2AK2", "EPSTI1", "GBP1", "HERC5",
@@ -57,183 +55,114 @@ INDUCED = [
     "MT2A", "MX1", "MX2", "OAS1", "OAS2", "OAS3", "OASL", "PARP9", "PLSCR1", "RSAD2", "SAMD9L",
     "SP110", "STAT1", "STAT2", "TNFSF10", "TRIM22", "UBE2L6", "USP18", "XAF1", "ZBP1",
 ]  # fmt: skip
+# Genes of the 300 in the glioblastoma file that inhibitors of histone deacetylases are reported to
+# induce: metallothioneins (Glaser et al., Mol Cancer Ther 2003), clusterin (Nuutinen et al., Int J
+# Biochem Cell Biol 2010) and GADD45B (Chen et al., Cancer Lett 2002).
+INDUCED_BY_PANOBINOSTAT = ["CLU", "GADD45B", "MT1E", "MT1G", "MT1X", "MT2A"]
 PAIR = ["patient", "condition"]
-T_CELLS = "CD4 naive/central memory T"
-LEVEL = 0.05
-MIN_COUNTS = 3.0
+MIN_CELLS, MIN_COUNTS = 5, 3.0
 FIRST_SEED = 1_000  # those below served the design
 SEEDS = {"null": 30, "planted": 12}
-SEEDS_DESEQ = {"null": 3, "planted": 12}  # it takes ten times as long
-DONOR_SD = 0.3  # of the log-fold changes of donors that are made up
 DEPTHS, DEPTH_SEEDS, DEPTH_EPOCHS = (1.0, 0.9, 0.75, 0.5), 2, 50
 DEPTH_CELLS, DEPTH_GENES = 1_800, 500
-METHODS = {
-    "group_effects": "`tl.group_effects`",
-    "moderated_t": "log-CPM, moderated t",
-    "voom": "log-CPM with precision weights, moderated t",
-    "deseq": "`tl.pseudobulk_de` (PyDESeq2)",
-    "pooled": "log-CPM of all cells, moderated t",
-}
+MEMORY_CELLS = (6_200, 62_000)
 
 
-@dataclass(frozen=True)
-class Design:
-    name: str
-    n_donors: tuple[int, int] = (6, 6)
-    n_cells: tuple[int, int] = (40, 40)
-    depth: float = 1.0
-    pairs: bool = False
-    dealt: str = ""  # from which cells donors are made up
-    of_types: bool = False
-    effect: float = 0.0  # mean size of the log-fold changes
-    share: float = 1.0  # of the cells that have them
+def methods_of(design: Design) -> set[str]:
+    """Methods that a design is for."""
+    if design.of_types:
+        return {"group_effects", "pooled", "types_t", "types_voom"}
+    return {"group_effects", "moderated_t", "voom", "deseq"}
 
 
-NULL = [
-    Design("6 and 6 donors"),
-    Design("3 and 3", (3, 3)),
-    Design("3 and 9", (3, 9)),
-    Design("6 and 6, 10 cells each", n_cells=(10, 10)),
-    Design("3 with 60 cells each, 9 with 15", (3, 9), (60, 15)),
-    Design("6 and 6, depth .75 in one group", depth=0.75),
-    Design("6 and 6, depth .5", depth=0.5),
-    Design("3 of depth .5 and 9", (3, 9), depth=0.5),
-    Design("6 pairs", n_cells=(30, 30), pairs=True),
-    Design("6 pairs, depth .5 in one of each", n_cells=(30, 30), pairs=True, depth=0.5),
-    Design("AML monocytes, 6 and 6", dealt="aml"),
-    Design("AML monocytes, 6 and 6, depth .5", dealt="aml", depth=0.5),
-    Design("all types, in other shares in one group", of_types=True),
-    Design("pig secretory cells, 6 and 6", n_cells=(30, 30), dealt="pig"),
-    Design("pig secretory cells, 6 and 6, depth .5", n_cells=(30, 30), dealt="pig", depth=0.5),
-    Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang"),
-]
-PLANTED = [
-    Design("6 and 6 donors", effect=0.5),
-    Design("3 and 3", (3, 3), effect=0.7),
-    Design("10 and 10", (10, 10), effect=0.5),
-    Design("6 and 6, 10 cells each", n_cells=(10, 10), effect=0.7),
-    Design("6 and 6, in half of the cells", effect=1.0, share=0.5),
-    Design("6 and 6, depth .5 in one group", effect=0.5, depth=0.5),
-    Design("3 with 60 cells each, 9 with 15", (3, 9), (60, 15), effect=0.7),
-    Design("6 pairs", n_cells=(30, 30), pairs=True, effect=0.5),
-    Design("AML monocytes, 6 and 6", dealt="aml", effect=0.7),
-    Design("all types, in other shares in one group", of_types=True, effect=0.5),
-    Design("pig secretory cells, 6 and 6", n_cells=(30, 30), dealt="pig", effect=0.7),
-    Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang", effect=0.7),
-]
-
-
-def cells_of(design: Design, rng: np.random.Generator) -> ad.AnnData:
-    """Raw counts of the cells, each with a donor and a condition."""
-    if design.dealt:
-        return dealt_cells(design, rng)
-    pool = POOL if design.of_types else POOL[POOL.obs["cell_type"] == T_CELLS]
-    needed = sum(design.n_cells) if design.pairs else max(design.n_cells)
-    n_donors = design.n_donors[0] if design.pairs else sum(design.n_donors)
-    sizes = pool.obs["donor"].value_counts()
-    donors = rng.permutation(np.sort(sizes.index[sizes >= needed].astype(str)))[:n_donors]
-    taken, condition = [], []
-    for i, donor in enumerate(donors):
-        cells = rng.permutation(np.flatnonzero(pool.obs["donor"] == donor))
-        group = int(i >= design.n_donors[0])
-        if design.pairs:
-            first, second = design.n_cells
-            taken += [cells[:first], cells[first : first + second]]
-            condition += ["a"] * first + ["b"] * second
-            continue
-        if design.of_types:
-            # A quarter of the monocytes in one group, of the other cells in the other.
-            monocytic = pool.obs["cell_type"].iloc[cells].str.contains("mono").to_numpy()
-            kept = rng.random(len(cells)) < np.where(monocytic == bool(group), 1.0, 0.25)
-            cells = cells[kept]
-        else:
-            cells = cells[: design.n_cells[group]]
-        taken.append(cells)
-        condition += ["ab"[group]] * len(cells)
-    adata = pool[np.concatenate(taken)].copy()
-    adata.obs["condition"] = pd.Categorical(condition)
-    return adata
-
-
-@cache
-def pool_of(name: str) -> ad.AnnData:
-    """Cells that are dealt."""
-    file, chosen = DEALT[name]
-    adata = ad.read_h5ad(data_folder() / file)
-    return adata[np.all([adata.obs[key].isin(of) for key, of in chosen.items()], axis=0)].copy()
-
-
-def dealt_cells(design: Design, rng: np.random.Generator) -> ad.AnnData:
-    """Cells of a type dealt to donors with log-fold changes of their own."""
-    pool, n_donors = pool_of(design.dealt), sum(design.n_donors)
-    n_cells = n_donors * design.n_cells[0]
-    if n_cells > pool.n_obs:
-        raise ValueError(f"{design.name}: {n_cells} cells of {pool.n_obs}.")
-    cells = rng.permutation(pool.n_obs)[:n_cells]
-    adata = pool[cells].copy()
-    donor = np.arange(len(cells)) % n_donors
-    change = rng.normal(0, DONOR_SD, (n_donors, adata.n_vars))
-    adata.X = thin(adata.X, np.exp(change - change.max(0))[donor], rng)
-    adata.obs["donor"] = pd.Categorical([f"D{k:02d}" for k in donor])
-    adata.obs["condition"] = pd.Categorical(np.where(donor < design.n_donors[0], "a", "b"))
-    return adata
-
-
-def planted(adata: ad.AnnData, design: Design, rng: np.random.Generator) -> np.ndarray:
-    """Plant effects and depth; the log-fold change of each gene."""
-    second = (adata.obs["condition"] == "b").to_numpy()
-    effects = np.zeros(adata.n_vars)
-    if design.effect:
-        size = rng.gamma(4, design.effect / 4, adata.n_vars) * rng.choice([-1, 1], adata.n_vars)
-        effects = size * (rng.permutation(adata.n_vars) < adata.n_vars // 2)
-        has = rng.random(adata.n_obs) < design.share
-        lower = np.where(second[:, None], np.minimum(effects, 0), -np.maximum(effects, 0))
-        adata.X = thin(adata.X, np.exp(np.where(has[:, None], lower, 0)), rng)
-    if design.depth < 1:
-        adata.X = thin(adata.X, np.where(second, design.depth, 1.0), rng)
-    return effects
-
-
-def p_values(adata: ad.AnnData, design: Design, deseq: bool) -> dict[str, pd.Series]:
+def p_values(adata: ad.AnnData, design: Design, methods: set[str]) -> dict[str, pd.Series]:
     """P-values of each method, of the genes that ``group_effects`` tests."""
-    labels = "cell_type" if design.of_types else None
-    options = {"min_cells": 5, "min_counts": MIN_COUNTS, "labels_key": labels}
-    table = smt.tl.group_effects(adata, "~ condition", "donor", **options).table
-    table = table[table["state"] == ("overall" if design.of_types else "all cells")]
+    options = {"min_cells": MIN_CELLS, "min_counts": MIN_COUNTS}
+    labels = "cell_type" if design.of_types or design.in_type else None
+    table = smt.tl.group_effects(adata, "~ condition", "donor", labels_key=labels, **options).table
+    table = table[table["state"] == design.judged_in]
+    genes = table["variable"]
     found = {"group_effects": table.set_index("variable")["p_value"]}
-    donor = adata.obs["donor"].cat.remove_unused_categories().cat.codes.to_numpy(int)
-    second = (adata.obs["condition"] == "b").to_numpy()
-    _, group = np.unique(donor * 2 + second, return_inverse=True)
-    sums = sum_counts(adata.X, group, group.max() + 1)
-    sums = sums.of_genes(adata.var_names.get_indexer(table["variable"]))
-    _, first = np.unique(group, return_index=True)
+    if design.in_type:
+        adata = adata[adata.obs["cell_type"] == design.in_type].copy()
+    rivals = of_sums(adata, design, genes)
+    if design.of_types:
+        rivals = {"pooled": rivals["moderated_t"]} | of_types(adata, genes)
+    found |= {name: pd.Series(p, genes) for name, p in rivals.items()}
+    if "deseq" in methods:
+        formula = "~ donor + condition" if design.pairs else "~ condition"
+        other = smt.tl.pseudobulk_de(adata, formula, "donor", **options)
+        found["deseq"] = other.set_index("variable")["p_value"].fillna(1.0)
+    return {name: p for name, p in found.items() if name in methods}
+
+
+def of_sums(adata: ad.AnnData, design: Design, genes: pd.Series) -> dict[str, np.ndarray]:
+    """Moderated t of the logarithms of sums over the cells of each sample."""
+    donor, second = donors_of(adata)
+    sums, first = sums_by(adata, genes, donor * 2 + second)
     matrix = np.column_stack([np.ones(len(first)), second[first]])
     if design.pairs:
         matrix = np.column_stack([second[first], np.eye(donor.max() + 1)[donor[first]]])
     contrast = np.zeros(matrix.shape[1])
     contrast[0 if design.pairs else 1] = 1
     values = log_cpm(sums.counts, sums.sizes())
-    rivals = {"moderated_t": moderated_t(values, matrix, contrast)}
-    if design.of_types:
-        rivals = {"pooled": rivals["moderated_t"]}
-    else:
-        weights = voom_weights(values, sums.sizes(), matrix)
-        rivals["voom"] = moderated_t(values, matrix, contrast, weights)
-    found |= {name: pd.Series(p, table["variable"]) for name, p in rivals.items()}
-    if deseq and not design.of_types:
-        formula = "~ donor + condition" if design.pairs else "~ condition"
-        other = smt.tl.pseudobulk_de(adata, formula, "donor", **options)
-        found["deseq"] = other.set_index("variable")["p_value"].fillna(1.0)
+    weights = voom_weights(values, sums.sizes(), matrix)
+    return {
+        "moderated_t": moderated_t(values, matrix, contrast),
+        "voom": moderated_t(values, matrix, contrast, weights),
+    }
+
+
+def of_types(adata: ad.AnnData, genes: pd.Series) -> dict[str, np.ndarray]:
+    """The same of sums in each cell type, of which each donor's mean is taken, types apart."""
+    donor, second = donors_of(adata)
+    kind = adata.obs["cell_type"].cat.remove_unused_categories().cat.codes.to_numpy(int)
+    group = donor * (kind.max() + 1) + kind
+    enough = np.bincount(group)[group] >= MIN_CELLS
+    adata, donor, second, kind = adata[enough], donor[enough], second[enough], kind[enough]
+    sums, first = sums_by(adata, genes, group[enough])
+    donor, second, kind = donor[first], second[first], kind[first]
+    sizes = sizes_by_type(sums, kind)
+    values = log_cpm(sums.counts, sizes)
+    in_type = np.eye(kind.max() + 1)[kind]
+    design = np.column_stack([in_type, second])
+    # As in group_effects: genes with few counts in a type are not tested there.
+    mean_counts = (in_type.T @ sums.counts) / in_type.sum(0)[:, None]
+    measured = (mean_counts >= MIN_COUNTS)[kind].astype(float)
+    found = {}
+    for name, weights in (
+        ("types_t", measured),
+        ("types_voom", measured * voom_weights(values, sizes, design)),
+    ):
+        means, totals, of_group = of_donors(values, weights, kind, donor, second)
+        matrix = np.column_stack([np.ones(len(means)), of_group])
+        totals = totals if name == "types_voom" else (totals > 0).astype(float)
+        found[name] = moderated_t(means, matrix, np.array([0, 1]), totals)
     return found
 
 
-def simulate(design: Design, seed: int, deseq: bool) -> list[dict]:
+def donors_of(adata: ad.AnnData) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the donor of each cell, and whether it is of the second group."""
+    donor = adata.obs["donor"].cat.remove_unused_categories().cat.codes.to_numpy(int)
+    return donor, (adata.obs["condition"] == "b").to_numpy()
+
+
+def sums_by(
+    adata: ad.AnnData, genes: pd.Series, group: np.ndarray
+) -> tuple[CountSums, np.ndarray]:
+    """Sums of some genes by group, and a cell of each group."""
+    _, first, group = np.unique(group, return_index=True, return_inverse=True)
+    sums = sum_counts(adata.X, group, len(first))
+    return sums.of_genes(adata.var_names.get_indexer(genes)), first
+
+
+def simulate(design: Design, seed: int, methods: set[str]) -> list[dict]:
     rng = np.random.default_rng(seed)
     adata = cells_of(design, rng)
     effects = pd.Series(planted(adata, design, rng), adata.var_names)
     adata = adata[np.asarray(adata.X.sum(1)).ravel() > 0].copy()
     rows = []
-    for method, p in p_values(adata, design, deseq).items():
+    for method, p in p_values(adata, design, methods).items():
         has_effect = effects[p.index].to_numpy() != 0
         significant = stats.false_discovery_control(p) < LEVEL
         rows.append(
@@ -241,6 +170,7 @@ def simulate(design: Design, seed: int, deseq: bool) -> list[dict]:
                 "design": design.name,
                 "seed": seed,
                 "method": method,
+                "commit": SOURCE["commit"],
                 "genes": len(p),
                 "with_effect": int(has_effect.sum()),
                 "below_05": float((p[~has_effect] < LEVEL).mean()),
@@ -253,33 +183,31 @@ def simulate(design: Design, seed: int, deseq: bool) -> list[dict]:
 
 
 def run(part: str) -> None:
-    global POOL
-    POOL = ad.read_h5ad(data_folder() / ONEK1K)
     if part in ALONE:
         return ALONE[part]()
-    designs, results = {"null": NULL, "planted": PLANTED}[part], saved(f"group_effects_{part}")
-    done = {row["design"] for row in results}
+    designs, name = {"null": NULL, "planted": PLANTED}[part], f"group_effects_{part}"
+    results = saved(name)
+    done = {(row["design"], row["seed"], row["method"]) for row in results}
     for design in designs:
-        if design.name in done:
-            continue
         start = time.perf_counter()
         for number in range(SEEDS[part]):
-            deseq = number < SEEDS_DESEQ[part]
-            rows = simulate(design, FIRST_SEED + number, deseq)
-            results += [row | {"commit": SOURCE["commit"]} for row in rows]
-        save(f"group_effects_{part}", results, designs=[asdict(d) for d in designs])
+            seed = FIRST_SEED + number
+            asked = {m for m in methods_of(design) if (design.name, seed, m) not in done}
+            if asked:
+                results += simulate(design, seed, asked)
+                save(name, results, designs=[asdict(d) for d in designs])
         print(part, design.name, f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
 def depth() -> None:
     """Cells dealt to donors at random, of which six have less depth: log-normalised and counts."""
-    results = []
+    pool, results = onek1k(), []
     for depth in DEPTHS:
         for seed in range(DEPTH_SEEDS):
             rng = np.random.default_rng(seed)
-            expressed = np.asarray((POOL.X > 0).mean(0)).ravel()
+            expressed = np.asarray((pool.X > 0).mean(0)).ravel()
             genes = np.sort(expressed.argsort()[-DEPTH_GENES:])
-            adata = POOL[rng.permutation(POOL.n_obs)[:DEPTH_CELLS], genes].copy()
+            adata = pool[rng.permutation(pool.n_obs)[:DEPTH_CELLS], genes].copy()
             donor = np.arange(adata.n_obs) % 12
             adata.obs["donor"] = pd.Categorical([f"D{k:02d}" for k in donor])
             adata.obs["condition"] = pd.Categorical(np.where(donor < 6, "a", "b"))
@@ -306,23 +234,54 @@ def depth() -> None:
             save("group_effects_depth", results, epochs=DEPTH_EPOCHS)
 
 
-def times() -> None:
-    """As many donors and genes as the paper's ASD data have, in ten types, made up."""
+def made_up(n_cells: int) -> ad.AnnData:
+    """As many donors and genes as the paper's ASD data have, in ten types."""
     rng = np.random.default_rng(0)
     means = rng.lognormal(-1, 1, 2_916)
-    obs = pd.DataFrame(index=[f"c{i}" for i in range(31 * 10 * 20)])
-    obs["donor"] = [f"D{k:02d}" for k in np.arange(len(obs)) % 31]
-    obs["cell_type"] = [f"type_{k}" for k in np.arange(len(obs)) // 31 % 10]
+    obs = pd.DataFrame(index=[f"c{i}" for i in range(n_cells)])
+    obs["donor"] = [f"D{k:02d}" for k in np.arange(n_cells) % 31]
+    obs["cell_type"] = [f"type_{k}" for k in np.arange(n_cells) // 31 % 10]
     obs["condition"] = np.where(obs["donor"] < "D15", "a", "b")
-    adata = ad.AnnData(rng.poisson(means, (len(obs), len(means))).astype(np.float32), obs)
+    blocks = [  # a dense one of all would be large
+        sparse.csr_matrix(rng.poisson(means, (len(cells), len(means))).astype(np.float32))
+        for cells in np.array_split(np.arange(n_cells), n_cells // MEMORY_CELLS[0])
+    ]
+    return ad.AnnData(sparse.vstack(blocks).tocsr(), obs)
+
+
+def timed(adata: ad.AnnData) -> dict:
     start = time.perf_counter()
     found = smt.tl.group_effects(
         adata, "~ condition", "donor", labels_key="cell_type", min_counts=0
     )
-    row = {"seconds": time.perf_counter() - start, "cells": adata.n_obs}
-    row |= {"genes": adata.n_vars, "states": found.table["state"].nunique() - 1}
+    seconds = time.perf_counter() - start
+    row = {"seconds": seconds, "cells": adata.n_obs, "genes": adata.n_vars}
+    return row | {"states": found.table["state"].nunique() - 1}
+
+
+def times() -> None:
+    row = timed(made_up(MEMORY_CELLS[0]))
     print(row)
     save("group_effects_times", [row])
+
+
+def memory() -> None:
+    """Cells of a file, each number in a process of its own."""
+    results = []
+    with fresh_processes() as (fresh, folder):
+        for n_cells in MEMORY_CELLS:
+            file = folder / f"{n_cells}.h5ad"
+            made_up(n_cells).write_h5ad(file)
+            results.append(fresh.submit(of_file, file).result())
+            print(results[-1], flush=True)
+            save("group_effects_memory", results)
+
+
+def of_file(file: Path) -> dict:
+    one_thread()
+    adata = ad.read_h5ad(file, backed="r")
+    row = {"file": file.stat().st_size / 2**20, "before": peak_memory()}
+    return row | timed(adata) | {"peak": peak_memory()}
 
 
 def real() -> None:
@@ -333,9 +292,12 @@ def real() -> None:
     shifts = samples.xs("panobinostat", level=1) - samples.xs("ctrl", level=1)
     table = found.table.sort_values("p_value")
     agree = (np.sign(shifts[table["variable"]]) == np.sign(table["log_fc"].to_numpy())).sum()
-    table = table.assign(agree=agree.to_numpy(), data="glioblastoma")
+    table = table.assign(agree=agree.to_numpy(), rank=np.arange(len(table)) + 1)
+    table["symbol"] = slices.var["symbol"].astype(str)[table["variable"]].to_numpy()
     table["found"] = int((table["adj_p_value"] < LEVEL).sum())
-    results = table.head(10).to_dict("records")
+    targets = table[table["symbol"].isin(INDUCED_BY_PANOBINOSTAT)]
+    results = table.head(10).assign(data="glioblastoma").to_dict("records")
+    results += targets.assign(data="targets").to_dict("records")
     aml = ad.read_h5ad(data_folder() / WHOLE_AML)
     contrast = ("patient_group", "AML", "control")
     table = smt.tl.group_effects(
@@ -354,141 +316,53 @@ def interferon() -> None:
     """Kang's cells of known donors, most of them controls: two of eight have stimulated cells."""
     adata = ad.read_h5ad(data_folder() / KANG)
     adata = adata[adata.obs["donor"] != "unknown"].copy()
-    options = {"labels_key": "cell_type", "min_cells": 5}
+    options = {"labels_key": "cell_type", "min_cells": MIN_CELLS}
     effects = smt.tl.group_effects(adata, "~ condition", "donor", **options)
-    table, obs = effects.table, effects.samples.obs
-    stimulated = obs[obs["condition"] == "stim"].groupby("state")["donor"].nunique()
-    stimulated["overall"] = obs.loc[obs["condition"] == "stim", "donor"].nunique()
+    shifts = shifts_of_donors(effects.samples)
     results = []
-    for state, of_state in table.groupby("state"):
-        ordered = of_state.sort_values("p_value")
-        known = ordered["variable"].isin(INDUCED)
-        found = ordered["adj_p_value"] < LEVEL
+    for state, of_state in effects.table.groupby("state"):
+        ordered = of_state.sort_values("p_value").set_index("variable")
+        known = ordered.index.isin(INDUCED)
+        found = (ordered["adj_p_value"] < LEVEL).to_numpy()
+        of_donors_there = shifts[state][ordered.index]
+        agree = np.sign(of_donors_there) == np.sign(ordered["log_fc"])
         row = ordered[["n_donors", "n_samples", "n_cells"]].max().to_dict()
         row |= {
-            "stimulated": int(stimulated[state]),
+            "stimulated": len(of_donors_there),
             "state": state,
             "genes": len(ordered),
             "found": int(found.sum()),
-        }
-        row |= {"first": ", ".join(ordered["variable"].head(5))}
-        row |= {
-            "known_of_20": int(known.head(20).sum()),
+            "agree": int(agree.all()[found].sum()),
+            "first": ", ".join(ordered.index[:5]),
+            "known_of_20": int(known[:20].sum()),
             "known_found": int((known & found).sum()),
+            "known_agree": int(agree.all()[known & found].sum()),
+            "known": int(known.sum()),
         }
-        results.append(row | {"known": int(known.sum())})
+        results.append(row)
     print(pd.DataFrame(results))
     save("group_effects_interferon", results, data=KANG)
 
 
-ALONE = {"depth": depth, "real": real, "times": times, "interferon": interferon}
+def shifts_of_donors(samples: ad.AnnData) -> dict[str, pd.DataFrame]:
+    """Each donor's stimulated cells less the mean of all controls, by type, and over types."""
+    values, obs = samples.to_df(), samples.obs
+    is_stimulated = (obs["condition"] == "stim").to_numpy()
+    controls = values[~is_stimulated].groupby(obs["state"][~is_stimulated].astype(str)).mean()
+    stimulated, obs = values[is_stimulated], obs[is_stimulated]
+    shifts = stimulated - controls.loc[obs["state"]].to_numpy()
+    shifts = shifts.set_index(obs["donor"].astype(str).to_numpy())
+    of_states = {str(state): shifts[(obs["state"] == state).to_numpy()] for state in obs["state"]}
+    return of_states | {"overall": shifts.groupby(level=0).mean()}
 
 
-def tables() -> dict[str, str]:
-    """Tables of the documentation."""
-    null = summary("null")
-    planted_rows = summary("planted")
-    return {
-        "null": markdown(
-            null,
-            {
-                "design": "{design}",
-                "method": "{method}",
-                "p < .05": "{below_05:.3f} ± {below_05_se:.3f}",
-                "p < .01": "{below_01:.4f} ± {below_01_se:.4f}",
-                "genes found per data set": "{false:.2f}",
-                "genes": "{genes:.0f}",
-                "data sets": "{n}",
-            },
-        ),
-        "planted": markdown(
-            planted_rows,
-            {
-                "design": "{design}",
-                "method": "{method}",
-                "genes found, of those with an effect": "{true:.1f} of {with_effect:.0f}",
-                "found without an effect": "{false:.1f}",
-                "share of false discoveries": "{fdr:.3f}",
-                "data sets": "{n}",
-            },
-        ),
-        "depth": depth_table(),
-        "glioblastoma": markdown(
-            of_real("glioblastoma"),
-            {
-                "gene": "{variable}",
-                "log2 fold change": "{log_fc:.2f} ± {se:.2f}",
-                "adjusted p": "{adj_p_value:.4f}",
-                "lfsr": "{lfsr:.4f}",
-                "patients of 5 with this sign": "{agree}",
-            },
-        ),
-        "interferon": markdown(
-            load("group_effects_interferon")["results"],
-            {
-                "type": "{state}",
-                "donors": "{n_donors}",
-                "with stimulated cells": "{stimulated}",
-                "cells": "{n_cells}",
-                "genes": "{genes:,}",
-                "adjusted p < .05": "{found}",
-                "known ones among these": "{known_found} of {known}",
-                "known ones among the first 20": "{known_of_20}",
-                "first five": "{first}",
-            },
-        ),
-        "aml": markdown(
-            of_real("aml"),
-            {
-                "cells": "{state}",
-                "donors": "{n_donors:.0f}",
-                "depth ratio": "{depth_ratio:.2f}",
-                "genes": "{genes:,}",
-                "p < .05": "{below_05:.3f}",
-                "adjusted p < .05": "{found}",
-            },
-        ),
-    }
-
-
-def of_real(data: str) -> list[dict]:
-    return [row for row in load("group_effects_real")["results"] if row["data"] == data]
-
-
-def summary(part: str) -> list[dict]:
-    """Means over data sets, with standard errors, by design and method."""
-    results = load(f"group_effects_{part}")["results"]
-    rows = []
-    for design, of_design in groupby(results, key=lambda row: row["design"]):
-        frame = pd.DataFrame(of_design)
-        for method, name in METHODS.items():
-            of = frame[frame["method"] == method]
-            if of.empty:
-                continue
-            numbers = of[["below_05", "below_01", "true", "false", "genes", "with_effect"]]
-            found = of["true"].sum() + of["false"].sum()
-            rows.append(
-                {"design": design, "method": name, "n": len(of)}
-                | numbers.mean().to_dict()
-                | numbers.sem().add_suffix("_se").to_dict()
-                | {"fdr": of["false"].sum() / max(found, 1)}
-            )
-    return rows
-
-
-def depth_table() -> str:
-    results = pd.DataFrame(load("group_effects_depth")["results"])
-    grouped = results.groupby(["method", "depth"], sort=False)
-    rows = grouped[["below_05", "found", "genes"]].mean().reset_index().to_dict("records")
-    return markdown(
-        rows,
-        {
-            "method": "`tl.{method}`",
-            "depth of one group": "{depth:g}",
-            "p < .05": "{below_05:.3f}",
-            "genes found per data set": "{found:.1f} of {genes:.0f}",
-        },
-    )
+ALONE = {
+    "depth": depth,
+    "real": real,
+    "times": times,
+    "memory": memory,
+    "interferon": interferon,
+}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
+import scmedal_tools as smt
+from scmedal_tools.model._support import N_CELLS
+
 # Training cells of a type in a donor, the others having more.
 FEW = {("donor_02", "type_2"): 0, ("donor_03", "type_2"): 4, ("donor_04", "type_2"): 5}
 
@@ -56,3 +59,56 @@ def test_what_is_supported_is_not_warned_of(model, kind, target):
         warnings.simplefilter("error")
         cells = cells_of(model, **{kind: 10})
         model.get_counterfactual_expression(indices=cells, transform_batch=target)
+
+
+def iterated(model, cells, targets, _):
+    list(model.iter_expression(cells, transform_batch=[None, *targets]))
+
+
+def in_means(model, cells, targets, _):
+    smt.tl.counterfactual_means(
+        model, cells, targets, labels_key="cell_type", n_samples=20, progress=False
+    )
+
+
+def of_groups(method):
+    def tested(model, cells, *_):
+        cells.obs["group"] = np.where(cells.obs["donor"].isin(["donor_01", "donor_02"]), "a", "b")
+        smt.tl.counterfactual_de(
+            model, cells, "group", 10, method, n_samples=2, n_jobs=1, labels_key="cell_type",
+            label=cells.obs["cell_type"].iloc[0], progress=False,
+        )  # fmt: skip
+
+    return tested
+
+
+def written(model, cells, targets, folder):
+    smt.tl.write_counterfactuals(
+        model, cells, targets, folder / "cells.npy", n_samples=2, progress=False
+    )
+
+
+VERBS = [iterated, in_means, of_groups("donor"), of_groups("lme"), written]
+NAMES = ["iter_expression", "means", "de", "de of cells", "write"]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=NAMES)
+@pytest.mark.parametrize(("kind", "is_warned_of"), [("type_1", False), ("type_2", True)])
+def test_every_verb_warns_once(model, verb, kind, is_warned_of, tmp_path):
+    cells = model.adata[model.adata.obs["cell_type"] == kind].copy()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        verb(model, cells, ["donor_02", "donor_03"], tmp_path)
+    of_support = [w for w in caught if "extrapolation" in str(w.message)]
+    assert len(of_support) == is_warned_of
+    assert all(warning.filename == __file__ for warning in of_support)
+
+
+def test_of_many_cells_some_are_looked_at(model, monkeypatch):
+    many = np.resize(cells_of(model, type_2=20), 3 * N_CELLS)
+    seen = []
+    state_of = model._state_of
+    monkeypatch.setattr(model, "_state_of", lambda x: seen.append(state_of(x)) or seen[-1])
+    with pytest.warns(UserWarning, match="extrapolation"):
+        next(model.iter_expression(indices=many, transform_batch="donor_02"))
+    assert sum(map(len, seen)) == N_CELLS

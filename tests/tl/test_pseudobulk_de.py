@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,7 @@ def test_agrees_with_the_mixed_model(counts, table):
     assert both["log_fc_x"].corr(both["log_fc_y"], method="spearman") > 0.9
     for name in ("n_donors", "n_cells", "depth_ratio"):
         assert (both[f"{name}_x"] == both[f"{name}_y"]).all()
+    assert set(other["state"]) - set(table["state"]) == {"overall"}
 
 
 def test_adjusts_within_each_state(table):
@@ -59,3 +62,17 @@ def test_several_coefficients_at_once_are_refused(counts):
             adata, "~ condition + age", "donor", layer="counts",
             contrast=["condition[T.disease]", "age"],
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("share", "is_warned_of"), [(0.7, False), (0.25, True)])
+def test_depth_beyond_what_was_measured_is_warned_of(counts, share, is_warned_of):
+    adata = counts.copy()
+    diseased = (adata.obs["condition"] == "disease").to_numpy()
+    thinned = np.random.default_rng(0).binomial(adata.X.toarray().astype(int), share)
+    adata.X = np.where(diseased[:, None], thinned, adata.X.toarray()).astype(np.float32)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        smt.tl.pseudobulk_de(adata, "~ condition", "donor")
+    of_depth = [w for w in caught if "condition[T.disease] in all cells" in str(w.message)]
+    assert bool(of_depth) == is_warned_of
+    assert all(warning.filename == __file__ for warning in of_depth)

@@ -15,6 +15,7 @@ from ._inference import UNTRAINED as UNTRAINED
 from ._re import COLLAPSED as COLLAPSED
 from ._re import SCMEDAL_RE
 from ._save_whole import save_whole as save_whole
+from ._support import warn_of_extrapolation as warn_of_extrapolation
 from ._swap import ExpressionBlock as ExpressionBlock
 from ._swap import Swap as Swap
 from ._targets import is_one_target as is_one_target

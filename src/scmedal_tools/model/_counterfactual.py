@@ -120,8 +120,8 @@ class CounterfactualMixin(SwapMixin):
         Warns
         -----
         UserWarning
-            If most of the cells are in states of which a target batch had fewer than 5 training
-            cells: there the counterfactual is an extrapolation.
+            If most of the cells (of a sample of 2,000) are in states of which a target batch had
+            fewer than 5 training cells: there the counterfactual is an extrapolation.
 
         See Also
         --------
@@ -161,8 +161,7 @@ class CounterfactualMixin(SwapMixin):
         swap = self._check_swap(swap)
         genes = self._gene_positions(gene_list)
         if dataloader is None and not self._in_parts:
-            cells = self._minibatches(adata, indices, batch_size, None, unseen_batch)
-            warn_of_extrapolation(self, targets, cells)
+            warn_of_extrapolation(self, transform_batch, adata, indices, unseen_batch)
         decoded = None if gene_list is None else torch.as_tensor(genes, device=self.module.device)
 
         def compute(

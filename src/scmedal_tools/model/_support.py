@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from scmedal_tools._data import random_cells
 
-    from ._base import MedalModel
-    from ._inference import Minibatches
-    from ._targets import Levels
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from ._inference import Indices
+    from ._swap import SwapMixin
+    from ._targets import Target
+    from ._unseen import UnseenBatch
 
 # Training cells of a batch in a state, with fewer of which its effects there are guessed.
 FEWEST_CELLS = 5
 # Share of the cells above which the counterfactual is mostly a guess.
 MOST = 0.5
+# Cells whose states are found, as a share needs no more.
+N_CELLS = 2_000
+# The warning is shown at the caller's line, beyond these.
+OURS_AND_TORCH = str(Path(__file__).parents[1]), str(Path(torch.__file__).parent)
 
 
+@torch.inference_mode()
 def warn_of_extrapolation(
-    model: MedalModel, targets: Mapping[str, Levels], minibatches: Minibatches
+    model: SwapMixin,
+    transform_batch: Target | Sequence[Target | None] | None,
+    adata: AnnData | MuData | None,
+    indices: Indices | None = None,
+    unseen_batch: UnseenBatch = "error",
 ) -> None:
     """Warn if most cells are in states in which a target batch has next to no training cells."""
     if not model.module.has_gene_effects:
         return
     n_cells = model.module.gene_effects.factors[0].sizes  # batches x states
+    targets = model._asked(transform_batch)
     levels = {name: level for name, of in targets.items() if (level := of.get(0, -1)) >= 0}
     if not levels:
         return
+    adata, asked = model._cells(adata, indices, unseen_batch)
+    sample = random_cells(asked, N_CELLS, 0)
     cells = torch.zeros(n_cells.shape[1])
-    for tensors in minibatches:
+    for tensors in model._minibatches(adata, sample, None, None, unseen_batch):
         cells += torch.bincount(model._state_of(tensors).cpu(), minlength=len(cells))
     guessed_share = (n_cells.cpu() < FEWEST_CELLS).float() @ (cells / cells.sum())
     guessed = [name for name, level in levels.items() if guessed_share[level] > MOST]
@@ -43,5 +62,5 @@ def warn_of_extrapolation(
             "there is an extrapolation from the batch's other cells and from other batches. "
             "scmedal_tools.tl.admissibility says which cells are supported.",
             UserWarning,
-            stacklevel=4,  # beyond the caller, and torch's wrapper of it
+            skip_file_prefixes=OURS_AND_TORCH,
         )

@@ -14,7 +14,8 @@ from scmedal_tools.module import levels_of
 
 from ._correction import CorrectionMixin
 from ._draws import Draws
-from ._targets import ROWS, TargetsMixin, is_one_target, repeated, target_levels
+from ._support import warn_of_extrapolation
+from ._targets import ROWS, TargetsMixin, repeated, target_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,6 +91,11 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         ValueError
             If a target is unknown, or the cells do not fit the training data.
 
+        Warns
+        -----
+        UserWarning
+            As :meth:`get_counterfactual_expression`, unless there is a ``dataloader``.
+
         Examples
         --------
         >>> total = sum(
@@ -99,17 +105,21 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         >>> total.shape
         torch.Size([60])
         """
-        asked: list[Any] = [transform_batch]
-        if transform_batch is not None and not is_one_target(transform_batch):
-            asked = list(transform_batch)
-        named: dict[Any, Levels] = {}
-        for target in asked:
-            if target is None:
-                named[None] = {}
-            else:
-                named |= self._targets(target)
+        if dataloader is None:
+            warn_of_extrapolation(self, transform_batch, adata, indices, unseen_batch)
         cells = adata, indices, batch_size, dataloader, unseen_batch
-        yield from self._iter_levels(named, self._check_swap(swap), cells, n_samples)
+        yield from self._iter_expression(cells, transform_batch, n_samples, swap)
+
+    def _iter_expression(
+        self,
+        cells: tuple[Any, ...],
+        transform_batch: Target | Sequence[Target | None] | None,
+        n_samples: int | None = None,
+        swap: Swap | None = None,
+    ) -> Iterator[ExpressionBlock]:
+        """Blocks of cells, those of :meth:`_minibatches`, without a word on extrapolation."""
+        named = self._asked(transform_batch)
+        return self._iter_levels(named, self._check_swap(swap), cells, n_samples)
 
     @torch.inference_mode()
     def _iter_levels(

@@ -58,6 +58,21 @@ class TargetsMixin(BaseModelClass):
                 named[target] = self._levels({batch_key: target})
         return named
 
+    def _asked(
+        self, transform_batch: Target | Sequence[Target | None] | None
+    ) -> dict[Any, Levels]:
+        """As :meth:`_targets`, where ``None`` stands for each cell's own batch."""
+        asked: list[Any] = [transform_batch]
+        if transform_batch is not None and not is_one_target(transform_batch):
+            asked = list(transform_batch)
+        named: dict[Any, Levels] = {}
+        for target in asked:
+            if target is None:
+                named[None] = {}
+            else:
+                named |= self._targets(target)
+        return named
+
     def _levels(self, target: dict) -> Levels:
         levels, factors = {}, list(self.factors)
         for factor, name in target.items():

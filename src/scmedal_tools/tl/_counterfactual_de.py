@@ -20,6 +20,7 @@ from scmedal_tools._data import (
     checked_part,
     random_cells,
 )
+from scmedal_tools.model import warn_of_extrapolation
 
 from ._counterfactual_means import check_alike, draws_of, group_means
 from ._gene_test_checks import (
@@ -146,7 +147,8 @@ def counterfactual_de(
         test is below 0.05, with ``"lme"``, or if p-values of any method are too small as the
         smaller group has the donors with more training cells, in all or like those of ``label``,
         or as cells of one group have 1.25 times the counts of those of the other, or more (by
-        ``layers["counts"]``; without, by the number of expressed genes).
+        ``layers["counts"]``; without, by the number of expressed genes); or if most of the
+        projected cells are in states of which a donor had next to no training cells.
 
     Notes
     -----
@@ -207,6 +209,8 @@ def counterfactual_de(
     check_training_cells(models, projected, donors, in_group, label)
     in_memory = projected if adata.isbacked else adata
     check_depth(in_memory, setup, of_donors, group, reference)
+    for of_ensemble in models:
+        warn_of_extrapolation(of_ensemble, donors, projected)
 
     everything = sparse.csc_array(np.full((1, projected.n_obs), 1 / projected.n_obs))
     options: dict[str, Any] = {
@@ -285,9 +289,10 @@ def _projections(
     model: SCMEDAL_RE, cells: AnnData | MuData, donors: list, swap: Swap | None
 ) -> np.ndarray:
     """Every cell projected to each donor, donors x cells x genes."""
-    projected = model.get_counterfactual_expression(
-        cells, transform_batch=donors, swap=swap, return_numpy=True
-    )
+    with model._check_once(cells):  # which are checked, and warned of, before
+        projected = model.get_counterfactual_expression(
+            cells, transform_batch=donors, swap=swap, return_numpy=True
+        )
     projected = cast("dict[str, np.ndarray]", projected)
     return np.stack([projected[donor] for donor in donors])
 

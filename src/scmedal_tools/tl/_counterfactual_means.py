@@ -15,7 +15,13 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from scmedal_tools._data import BATCH, EXPRESSION, as_named, check_obs, checked_part, part_of
-from scmedal_tools.model import SUMMARIES, check_interval, is_one_target, summarise
+from scmedal_tools.model import (
+    SUMMARIES,
+    check_interval,
+    is_one_target,
+    summarise,
+    warn_of_extrapolation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +92,12 @@ def counterfactual_means(
         If a target is not a batch of the model, the column does not exist or has gaps,
         ``interval`` is not a share, or the models of an ensemble differ in genes or batches.
 
+    Warns
+    -----
+    UserWarning
+        If most of the cells are in states of which a target had next to no training cells, as
+        :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
+
     Examples
     --------
     >>> import scmedal_tools as smt
@@ -125,6 +137,8 @@ def counterfactual_means(
         "swap": swap,
         "unseen_batch": unseen_batch,
     }
+    for of_ensemble in models:
+        warn_of_extrapolation(of_ensemble, targets, adata, None, unseen_batch)
     of_models = [next(group_means(m, **options)) for m in models]
     means = {name: np.mean([of[name] for of in of_models], axis=0) for name in of_models[0]}
     result = _as_anndata(means, groups, cells.var_names)
@@ -178,13 +192,8 @@ def group_means(
     n_samples: int | None = None,
 ) -> Iterator[dict[str | None, np.ndarray]]:
     """Means over groups of the reconstruction (``None``) and of each target, in every draw."""
-    blocks = model.iter_expression(
-        adata,
-        transform_batch=[None, *targets],
-        n_samples=n_samples,
-        swap=swap,
-        unseen_batch=unseen_batch,
-    )
+    cells = (adata, None, None, None, unseen_batch)
+    blocks = model._iter_expression(cells, [None, *targets], n_samples, swap)
     shape = (membership.shape[0], len(model.gene_names))
     for _, of_draw in groupby(blocks, key=attrgetter("draw")):
         means: dict[str | None, np.ndarray] = {}

@@ -15,7 +15,13 @@ from scmedal_tools._data import extent, warn_of_depth
 from scmedal_tools._sample_model import Response, fit_samples
 
 from ._sample_design import sample_design
-from ._sample_sums import labels_of, merge_states, sample_sums
+from ._sample_sums import (
+    MEASURED,
+    MEASURED_DEPTH_RATIO,
+    labels_of,
+    merge_states,
+    sample_sums,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,12 +35,6 @@ if TYPE_CHECKING:
 OVERALL = "overall"
 # Of what is not measured, in natural logarithms: nothing that is has a weight near it.
 NOT_MEASURED = 1e4
-# Up to a ratio of one half p-values are right, see benchmarks/group_effects.py.
-MEASURED_DEPTH_RATIO = 2.0
-MEASURED = (
-    "Up to twofold the p-values were right where it was measured. Thin the counts of the deeper "
-    "samples to the depth of the others (scanpy.pp.downsample_counts), and see what remains."
-)
 
 
 @dataclass(frozen=True)

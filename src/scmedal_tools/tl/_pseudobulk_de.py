@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scmedal_tools._data import warn_of_depth
 from scmedal_tools._sample_model import full_rank
 
 from ._sample_design import sample_design
-from ._sample_sums import labels_of, sample_sums
+from ._sample_sums import MEASURED, MEASURED_DEPTH_RATIO, labels_of, sample_sums
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,9 +57,10 @@ def pseudobulk_de(
     Returns
     -------
     pandas.DataFrame
-        The columns of ``table`` of :func:`~scmedal_tools.tl.group_effects` but ``lfsr``. Effects
-        are differences of base 2 logarithms, not shrunken. Genes with an outlier (Cook's distance)
-        have no p-value, and no part in the adjustment.
+        The columns of ``table`` of :func:`~scmedal_tools.tl.group_effects` but ``lfsr``, and no
+        ``"overall"`` rows: each cell type is tested by itself. Effects are differences of base 2
+        logarithms, not shrunken. Genes with an outlier (Cook's distance) have no p-value, and no
+        part in the adjustment.
 
     Raises
     ------
@@ -71,7 +73,8 @@ def pseudobulk_de(
     Warns
     -----
     UserWarning
-        For states that have too few samples.
+        For states that have too few samples, and where cells differ in depth more than twofold
+        with the contrast.
 
     References
     ----------
@@ -104,7 +107,9 @@ def pseudobulk_de(
     labels = labels_of(adata, labels_key)
     states = sample_sums(adata, design, labels, layer, None, min_cells, min_counts)
     tables = [table for state in states for table in _tables(state, design)]
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    warn_of_depth(table, MEASURED_DEPTH_RATIO, MEASURED)
+    return table
 
 
 def _tables(state: StateSums, design: SampleDesign) -> list[pd.DataFrame]:

@@ -12,7 +12,7 @@ from scvi import settings
 from tqdm.auto import tqdm
 
 from scmedal_tools._data import EXPRESSION, part_of
-from scmedal_tools.model import check_interval
+from scmedal_tools.model import check_interval, warn_of_extrapolation
 
 from ._models import check_has_draws
 from ._stores import Contents, store_at
@@ -84,6 +84,11 @@ def write_counterfactuals(
         If the path has another end, or holds anything but the beginning of the same result; and
         as ``get_counterfactual_expression``.
 
+    Warns
+    -----
+    UserWarning
+        As ``get_counterfactual_expression``, once for all cells.
+
     Examples
     --------
     >>> import anndata as ad
@@ -128,6 +133,9 @@ def write_counterfactuals(
     else:
         n_done = 0
         store.create(n_block, {"request": request, "n_done": n_done})
+
+    if n_done < len(cells):
+        warn_of_extrapolation(model, transform_batch, adata, cells, unseen_batch)
 
     def values_of(block: np.ndarray) -> np.ndarray:
         found = model.get_counterfactual_expression(

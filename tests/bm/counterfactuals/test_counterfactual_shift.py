@@ -300,7 +300,8 @@ class TestCells:
         with pytest.raises(ValueError, match=f"models have different {part} cells"):
             measure(world, {"one": one, "two": two}, train=None, test=None)
         for model in (one, two):
-            model.iter_expression = lambda adata, indices, _: [block_of(adata.X[indices])]
+            model.get_counterfactual_expression = None  # it is a model
+            model._iter_expression = lambda cells, _: [block_of(cells[0].X[cells[1]])]
             model.batch_names = BATCHES
         measure(world, {"one": one, "two": two})  # the cells are given
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -34,14 +35,15 @@ class MadeUpModel:
         self.registry = {"setup_args": {"batch_key": "donor", "layer": None}}
         self.batch_names = adata.obs["donor"].cat.categories
         self.gene_names = adata.var_names
+        self.module = SimpleNamespace(has_gene_effects=False)
 
     def get_counterfactual_expression(self):
         """A model with random effects has it."""
 
-    def iter_expression(self, adata, *, transform_batch, **_):
+    def _iter_expression(self, of_cells, transform_batch, *_):
         """Under each of the targets; in their own donor (``None``) cells are reconstructed."""
         groups = self.adata.obs[["cell_type", "donor"]].astype(str)
-        cells = slice(0, adata.n_obs)
+        cells = slice(0, of_cells[0].n_obs)
         for target in transform_batch:
             shifts = np.zeros(self.adata.shape)
             if target is not None:

@@ -188,7 +188,7 @@ def per_combination(shifts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_model(method: SCMEDAL_RE | Counterfactual) -> TypeIs[SCMEDAL_RE]:
-    return hasattr(method, "iter_expression")
+    return hasattr(method, "get_counterfactual_expression")
 
 
 def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Counterfactual:
@@ -199,7 +199,8 @@ def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Cou
     names = {str(name): name for name in model.batch_names}
 
     def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
-        blocks = model.iter_expression(adata, cells, [names[target]])
+        # Types that a donor lacks are asked for on purpose.
+        blocks = model._iter_expression((adata, cells, None, None, "error"), [names[target]])
         return np.concatenate([block.values.cpu().numpy() for block in blocks])
 
     return counterfactual

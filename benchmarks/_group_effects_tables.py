@@ -1,0 +1,151 @@
+"""Tables of the saved results of ``group_effects.py``."""
+
+from __future__ import annotations
+
+import pandas as pd
+from _record import load, markdown
+
+LEVEL = 0.05
+METHODS = {
+    "group_effects": "`tl.group_effects`",
+    "moderated_t": "log-CPM, moderated t",
+    "voom": "log-CPM with precision weights, moderated t",
+    "deseq": "`tl.pseudobulk_de` (PyDESeq2)",
+    "types_t": "log-CPM by type, donors' means, moderated t",
+    "types_voom": "the same with precision weights",
+    "pooled": "log-CPM of all cells, moderated t",
+}
+
+
+def tables() -> dict[str, str]:
+    """Tables of the documentation."""
+    return {
+        "null": markdown(
+            summary("null"),
+            {
+                "design": "{design}",
+                "method": "{method}",
+                "p < .05": "{below_05:.3f} ± {below_05_se:.3f}",
+                "p < .01": "{below_01:.4f} ± {below_01_se:.4f}",
+                "genes found per data set": "{false:.2f}",
+                "genes": "{genes:.0f}",
+                "data sets": "{n}",
+            },
+        ),
+        "planted": markdown(
+            summary("planted"),
+            {
+                "design": "{design}",
+                "method": "{method}",
+                "genes found, of those with an effect": "{true:.1f} of {with_effect:.0f}",
+                "fewer than `tl.group_effects`": "{fewer}",
+                "found without an effect": "{false:.1f}",
+                "share of false discoveries": "{fdr:.3f}",
+                "data sets": "{n}",
+            },
+        ),
+        "depth": depth_table(),
+        "glioblastoma": markdown(
+            of_real("glioblastoma"),
+            {
+                "gene": "{symbol}",
+                "log2 fold change": "{log_fc:.2f} ± {se:.2f}",
+                "adjusted p": "{adj_p_value:.4f}",
+                "lfsr": "{lfsr:.4f}",
+                "patients of 5 with this sign": "{agree}",
+            },
+        ),
+        "targets": markdown(
+            of_real("targets"),
+            {
+                "gene": "{symbol}",
+                "place by p": "{rank}",
+                "log2 fold change": "{log_fc:.2f} ± {se:.2f}",
+                "adjusted p": "{adj_p_value:.4f}",
+                "patients of 5 with this sign": "{agree}",
+            },
+        ),
+        "memory": markdown(
+            load("group_effects_memory")["results"],
+            {
+                "cells": "{cells:,}",
+                "file, MiB": "{file:,.0f}",
+                "memory before, MiB": "{before:,.0f}",
+                "peak, MiB": "{peak:,.0f}",
+                "seconds": "{seconds:.0f}",
+            },
+        ),
+        "interferon": markdown(
+            load("group_effects_interferon")["results"],
+            {
+                "type": "{state}",
+                "donors": "{n_donors}",
+                "with stimulated cells": "{stimulated}",
+                "cells": "{n_cells}",
+                "genes": "{genes:,}",
+                "adjusted p < .05": "{found}",
+                "of these all stimulated donors agree": "{agree}",
+                "known ones among these": "{known_found} of {known}",
+                "known ones among the first 20": "{known_of_20}",
+                "first five": "{first}",
+            },
+        ),
+        "aml": markdown(
+            of_real("aml"),
+            {
+                "cells": "{state}",
+                "donors": "{n_donors:.0f}",
+                "depth ratio": "{depth_ratio:.2f}",
+                "genes": "{genes:,}",
+                "p < .05": "{below_05:.3f}",
+                "adjusted p < .05": "{found}",
+            },
+        ),
+    }
+
+
+def of_real(data: str) -> list[dict]:
+    return [row for row in load("group_effects_real")["results"] if row["data"] == data]
+
+
+def summary(part: str) -> list[dict]:
+    """Means over data sets, with standard errors, by design and method."""
+    record = load(f"group_effects_{part}")
+    results = pd.DataFrame(record["results"]).set_index("seed")
+    rows = []
+    for design in (design["name"] for design in record["designs"]):
+        if design not in set(results["design"]):
+            continue  # yet to run
+        of_design = dict(iter(results[results["design"] == design].groupby("method")))
+        ours = of_design["group_effects"]["true"]
+        for method, name in METHODS.items():
+            if method not in of_design:
+                continue
+            of = of_design[method]
+            numbers = of[["below_05", "below_01", "true", "false", "genes", "with_effect"]]
+            found = of["true"].sum() + of["false"].sum()
+            fewer = (ours - of["true"]).dropna()
+            paired = f"{fewer.mean():.1f} ± {fewer.sem():.1f}"
+            rows.append(
+                {"design": design, "method": name, "n": len(of)}
+                | numbers.mean().to_dict()
+                | numbers.sem().add_suffix("_se").to_dict()
+                | {"fdr": of["false"].sum() / max(found, 1)}
+                | {"fewer": "" if method == "group_effects" else paired}
+            )
+    return rows
+
+
+def depth_table() -> str:
+    results = pd.DataFrame(load("group_effects_depth")["results"])
+    grouped = results.groupby(["method", "depth"], sort=False)
+    rows = grouped[["below_05", "found", "genes"]].mean().reset_index().to_dict("records")
+    return markdown(
+        rows,
+        {
+            "method": "`tl.{method}`",
+            "depth of one group": "{depth:g}",
+            "p < .05": "{below_05:.3f}",
+            "genes found per data set": "{found:.1f} of {genes:.0f}",
+        },
+    )
