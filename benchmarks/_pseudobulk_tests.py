@@ -52,7 +52,7 @@ def of_donors(
     values, weights
         Of each sample in each type, rows x genes; without weight where a gene is not measured.
     kind, donor, group
-        Type, donor, and group (0 or 1) of each row; types and donors are numbers from 0.
+        Type, donor, and group (0 or 1) of each row; types are numbers from 0.
     """
     types = np.eye(kind.max() + 1)[kind]
     matrix = np.column_stack([types, group])
@@ -60,9 +60,9 @@ def of_donors(
     score = np.einsum("ng,ng,np->gp", weights, values, matrix)
     coefficients = np.einsum("gpq,gq->gp", np.linalg.pinv(information, hermitian=True), score)
     without_types = values - types @ coefficients[:, :-1].T
-    own = np.eye(donor.max() + 1)[:, donor]
+    _, first, donor = np.unique(donor, return_index=True, return_inverse=True)
+    own = np.eye(len(first))[:, donor]
     totals = own @ weights
-    _, first = np.unique(donor, return_index=True)
     means = own @ (weights * without_types) / np.where(totals > 0, totals, 1)
     return means, totals, group[first]
 

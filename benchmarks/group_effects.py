@@ -34,7 +34,7 @@ import pandas as pd
 import scvi
 import torch
 from _group_effects_cells import KANG, NULL, PLANTED, Design, cells_of, onek1k, planted
-from _group_effects_tables import LEVEL, tables
+from _group_effects_tables import LEVEL, METHODS, tables
 from _processes import fresh_processes, one_thread, peak_memory
 from _pseudobulk_tests import log_cpm, moderated_t, of_donors, sizes_by_type, voom_weights
 from _record import SOURCE, data_folder, save, saved
@@ -188,15 +188,16 @@ def run(part: str) -> None:
     designs, name = {"null": NULL, "planted": PLANTED}[part], f"group_effects_{part}"
     results = saved(name)
     done = {(row["design"], row["seed"], row["method"]) for row in results}
-    for design in designs:
-        start = time.perf_counter()
-        for number in range(SEEDS[part]):
-            seed = FIRST_SEED + number
-            asked = {m for m in methods_of(design) if (design.name, seed, m) not in done}
-            if asked:
-                results += simulate(design, seed, asked)
-                save(name, results, designs=[asdict(d) for d in designs])
-        print(part, design.name, f"{time.perf_counter() - start:.0f} s", flush=True)
+    for methods in (METHODS.keys() - {"deseq"}, {"deseq"}):  # which takes ten times as long
+        for design in designs:
+            start = time.perf_counter()
+            for seed in range(FIRST_SEED, FIRST_SEED + SEEDS[part]):
+                asked = methods_of(design) & methods
+                asked = {m for m in asked if (design.name, seed, m) not in done}
+                if asked:
+                    results += simulate(design, seed, asked)
+                    save(name, results, designs=[asdict(d) for d in designs])
+            print(part, design.name, f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
 def depth() -> None:
