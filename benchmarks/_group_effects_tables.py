@@ -72,7 +72,7 @@ def tables() -> dict[str, str]:
                 "file, MiB": "{file:,.0f}",
                 "memory before, MiB": "{before:,.0f}",
                 "peak, MiB": "{peak:,.0f}",
-                "seconds": "{seconds:.0f}",
+                "seconds of one core": "{seconds:.0f}",
             },
         ),
         "interferon": markdown(

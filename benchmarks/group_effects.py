@@ -251,11 +251,11 @@ def made_up(n_cells: int) -> ad.AnnData:
 
 
 def timed(adata: ad.AnnData) -> dict:
-    start = time.perf_counter()
+    start = time.process_time()  # of the processor, whatever else it does
     found = smt.tl.group_effects(
         adata, "~ condition", "donor", labels_key="cell_type", min_counts=0
     )
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     row = {"seconds": seconds, "cells": adata.n_obs, "genes": adata.n_vars}
     return row | {"states": found.table["state"].nunique() - 1}
 

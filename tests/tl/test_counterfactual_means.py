@@ -102,7 +102,7 @@ class TestMeans:
         tl.counterfactual_means(
             model, model.adata, TARGETS, n_samples=3, interval=0.4, progress=False
         )
-        assert asked == 2 * TARGETS  # for the means, and for all draws
+        assert asked == 3 * TARGETS  # for the warning, for the means, and for all draws
 
     def test_own_batch_shifts_nothing(self, model):
         means = tl.counterfactual_means(model, model.adata, TARGETS)

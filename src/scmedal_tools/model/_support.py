@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from ._base import MedalModel
     from ._inference import Indices
-    from ._swap import SwapMixin
     from ._targets import Target
     from ._unseen import UnseenBatch
 
@@ -33,7 +33,7 @@ OURS_AND_TORCH = str(Path(__file__).parents[1]), str(Path(torch.__file__).parent
 
 @torch.inference_mode()
 def warn_of_extrapolation(
-    model: SwapMixin,
+    model: MedalModel,
     transform_batch: Target | Sequence[Target | None] | None,
     adata: AnnData | MuData | None,
     indices: Indices | None = None,
