@@ -65,7 +65,7 @@ FIRST_SEED = 1_000  # those below served the design
 SEEDS = {"null": 30, "planted": 12}
 DEPTHS, DEPTH_SEEDS, DEPTH_EPOCHS = (1.0, 0.9, 0.75, 0.5), 2, 50
 DEPTH_CELLS, DEPTH_GENES = 1_800, 500
-MEMORY_CELLS = (6_200, 62_000)
+MEMORY_CELLS = (6_200, 31_000, 62_000)
 
 
 def methods_of(design: Design) -> set[str]:
