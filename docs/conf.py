@@ -75,7 +75,7 @@ _LEFT_OUT = (
 
 
 def _methods(cls: type) -> list[str]:
-    """Methods that the page of a class documents: its own, and those that a model inherits here."""
+    """Methods on the page of a class: its own, and those that a model inherits in this package."""
     bases = cls.__mro__ if cls.__module__.startswith("scmedal_tools.model.") else [cls]
     ours = [base for base in bases if base.__module__.startswith("scmedal_tools.")]
     names = dict.fromkeys(name for base in ours for name in vars(base))

@@ -258,11 +258,9 @@ class TestEffects:
     """What is common to all batches, and when the scales settle."""
 
     @pytest.mark.parametrize(("optimizer", "times"), [("natural", N_STEPS), ("adam", 0)])
-    def test_common_ones_are_absorbed_after_every_step(
-        self, trained, monkeypatch, optimizer, times
-    ):
-        calls, absorb = [], REModule.centre_effects
-        monkeypatch.setattr(REModule, "centre_effects", lambda m: calls.append(absorb(m)))
+    def test_they_are_centred_after_every_step(self, trained, monkeypatch, optimizer, times):
+        calls, centre = [], REModule.centre_effects
+        monkeypatch.setattr(REModule, "centre_effects", lambda m: calls.append(centre(m)))
         trained("SCMEDAL_RE", plan_kwargs={"effects_optimizer": optimizer})
         assert len(calls) == times
 

@@ -27,9 +27,9 @@ def probability_of_following(
 ) -> np.ndarray:
     """Probability of each gene that its effects vary around the network's guess, not around 0.
 
-    The network has seen the training cells, and fits their noise too. So its guess is judged by
-    how well either model predicts the means of groups of validation cells. How many genes follow
-    it is estimated from all of them.
+    The network has seen the training cells, and fits their noise too. So the guess is
+    used where it predicts the means of groups of validation cells better. How many genes follow it
+    is estimated from all of them.
 
     Parameters
     ----------

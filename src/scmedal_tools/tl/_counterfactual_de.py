@@ -123,7 +123,7 @@ def counterfactual_de(
         - ``cohens_d``, the difference in units of the pooled standard deviation between donors, or
           ``rank_biserial`` with ``"mannwhitney"``.
         - ``p_value``, and ``adj_p_value``, adjusted by Benjamini and Hochberg's procedure; 1 where
-          all donors are alike.
+          all donors are equal.
         - ``p_value_rubin`` and ``adj_p_value_rubin`` with ``"donor"``: with the posterior variance
           added to that between donors, see below.
         - ``row`` and ``column`` with ``layout``, NaN for genes without a pixel.
@@ -159,7 +159,7 @@ def counterfactual_de(
 
     with the numbers of donors :math:`K`, the pooled standard deviation :math:`s` between donors of
     a group, and :math:`K_1 + K_0 - 2` degrees of freedom. Welch's test, without the assumption
-    that donors vary alike in both groups, has too small p-values with two or three donors in a
+    that donors vary equally in both groups, has too small p-values with two or three donors in a
     group. A donor's estimation error is part of :math:`m_k`, and so of :math:`s`. Rubin's rules
     add the posterior variance once more, in every draw and between draws, so that
     ``p_value_rubin`` errs on the safe side. It is the only p-value with posterior uncertainty:

@@ -32,7 +32,7 @@ class Contents(NamedTuple):
     var: pd.DataFrame
     targets: list[str]
     settings: dict
-    """What else to tell the reader."""
+    """Further settings, for the reader of the store."""
     has_summaries: bool
     """Whether there are four arrays of a target, or only the expression."""
 

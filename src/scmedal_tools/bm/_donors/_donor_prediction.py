@@ -1,4 +1,4 @@
-"""What donors' cells tell of the donors: a label or a number, one donor left out at a time."""
+"""Predict a donor's label or number from its cells, one donor left out at a time."""
 
 from __future__ import annotations
 
@@ -146,8 +146,8 @@ def donor_prediction(
     -----
     For every relabelling all predictors are fitted again, in all folds: of the features none sees
     the labels. The p-value is right if donors could be exchanged under the null hypothesis. It
-    does not say *why* groups differ: see what composition, depth and the number of cells tell.
-    There is one p-value for each row; the smallest of many is not worth its face value.
+    does not say *why* groups differ: compare with composition, depth and the number of cells.
+    There is one p-value for each row; do not report only the smallest of many.
 
     Features are standardised by the training donors. Posterior means and embeddings are also tried
     as they are (*own scale*): to give all genes the same variance forgets which were shrunk. The
