@@ -45,7 +45,7 @@ def group_rows(obs: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
 def gene_summary(
     counts: np.ndarray, depth: np.ndarray, cell_types: np.ndarray
 ) -> dict[str, float]:
-    """Spread of the genes' abundance and of the types around it; correlation of neighbour types."""
+    """Spread of abundance over genes and of types around it; correlation of neighbour types."""
     abundance = counts.sum(axis=0) / depth.sum()
     common = abundance * np.median(depth) > MIN_MEAN
     halves = []

@@ -50,7 +50,7 @@ WORDS = {
     r"\bis able to\b|\bare able to\b|\bhas the ability to\b": "can",
     r"\b(hence|thereby|therein|thereof|whilst|heretofore|aforementioned)\b": "so, by this, while",
     r"\b(state of the art|cutting edge|novel|seamless(ly)?|robustly)\b": "say what was measured",
-    r"\b(the|a|an|of|to|in|is|are|and|that|for|with) \1\b": "the word stands there twice",
+    r"\b(?-i:(the|a|an|of|to|in|is|are|and|that|for|with) \1)\b": "the word stands there twice",
     r"\bthere (is|are) no (doubt|question)\b": "leave it out",
     r"\band/or\b": "or",
     r"\betc\b": "such as",

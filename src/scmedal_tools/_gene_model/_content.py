@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ._groups import GroupSums
 
-# A group with as many cells weighs half as much as one with very many.
+# A group with as many cells weighs half as much as a large one.
 HALF_WEIGHT = 10
 ROUNDS = 50
 

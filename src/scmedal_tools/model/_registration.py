@@ -209,8 +209,8 @@ class RegistrationMixin(BaseModelClass):
     def adata_manager(self) -> AnnDataManager:
         """Manager of the model's cells, whose codes are in the data; ``None`` without cells.
 
-        Another registration of the same cells, for example for a second model, overwrites them:
-        whoever is about to read codes gets them from here.
+        Another registration of the same cells, for example for a second model, overwrites them,
+        so codes are read through this manager.
         """
         manager = self._adata_manager
         if manager is not None:

@@ -115,7 +115,7 @@ def counterfactual_de(
         - ``log_fc``: difference of the means. Of log-normalised input it is in natural
           logarithms, not the base 2 of scanpy's ``logfoldchanges``.
         - ``posterior_sd``: posterior standard deviation of ``log_fc``, how uncertain the model is
-          about these very donors.
+          about these donors.
         - ``se``: standard error of ``log_fc``, for other donors of the same kind (not of
           ``"mannwhitney"``).
         - ``statistic``: t, U of ``group`` or z, and with ``"donor"`` the degrees of freedom

@@ -47,7 +47,7 @@ def umap(
         Seed of the neighbour search and of the optimisation.
     recompute
         Compute again where the result already exists. A result is reused whatever the other
-        arguments are, hence this is needed after changing one of them.
+        arguments are, so this is needed after changing one of them.
 
     Returns
     -------
