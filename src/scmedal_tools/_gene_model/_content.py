@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._fit import VALUES_AT_ONCE, backfitting_order
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ HALF_WEIGHT = 10
 ROUNDS = 50
 
 
+@with_shared_parts
 def batch_share_of_content(
     expression: GroupSums,
     levels: np.ndarray,
@@ -36,8 +39,7 @@ def batch_share_of_content(
     ----------
     expression
         Sums of :math:`f_0(u)` over the combinations of levels and the states.
-    levels
-        Level of each combination and factor, ``(n_combinations, n_factors)``.
+    %(levels)s
     n_levels
         Number of levels of each factor.
     share

@@ -20,6 +20,7 @@ from scmedal_tools._data import (
     checked_part,
     random_cells,
 )
+from scmedal_tools._docs import with_shared_parts
 
 from ._counterfactual_means import check_alike, draws_of, group_means
 from ._gene_test_checks import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE, Swap
 
 
+@with_shared_parts
 def counterfactual_de(
     model: SCMEDAL_RE | Sequence[SCMEDAL_RE],
     adata: AnnData | MuData,
@@ -93,8 +95,7 @@ def counterfactual_de(
     layout
         Layout of :func:`genomap_layout`, ``stack.uns["genomap"]``, or its table of pixels with
         the columns ``"row"`` and ``"column"`` and genes as the index. It need not have all genes.
-    swap
-        See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
+    %(swap)s
     n_samples
         Number of posterior draws of the random effects, seeded by ``scvi.settings.seed``. An
         ensemble shares them out.

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
 from scmedal_tools._data import STATES, as_named, check_in_memory, check_obs
+from scmedal_tools._docs import with_shared_parts
 
 from ._baselines import AddedEffects, least_squares
 from ._counterfactual_shift import combinations_of, known_cells
@@ -33,6 +34,7 @@ N_COMPONENTS = 50
 MAX_CELLS = 200
 
 
+@with_shared_parts
 def swap_quality(
     model: SCMEDAL_RE,
     adata: AnnData,
@@ -57,8 +59,7 @@ def swap_quality(
     adata
         Preprocessed cells, in memory; the expression is in ``adata.X``, or the layer with which
         the model was registered.
-    batch_key, labels_key
-        Columns with the batches and the cell types.
+    %(columns)s
     train, test
         Positions of the training and the test cells; by default the model's.
     targets

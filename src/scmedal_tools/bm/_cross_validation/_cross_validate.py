@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from scmedal_tools._data import fingerprint
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm._scores._scores import draw_cells
 from scmedal_tools.train import cross_validation_folds
 
@@ -119,6 +120,7 @@ class CrossValidation:
         return said + self.summary()._repr_html_()
 
 
+@with_shared_parts
 def cross_validate(
     adata: AnnData,
     batch_key: str,
@@ -156,8 +158,7 @@ def cross_validate(
         Cells with log-normalised expression of *all* genes that may be selected, and raw counts in
         ``layers["counts"]`` for scVI and scANVI (as ``pp.preprocess(adata, n_top_genes=None)``
         leaves them). Not modified.
-    batch_key, labels_key
-        Columns with the batches and the cell types.
+    %(columns)s
     target_keys
         Columns to predict, for example a diagnosis, or the cell types.
     models
