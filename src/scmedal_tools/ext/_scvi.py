@@ -108,7 +108,7 @@ def scanvi(
     progress: bool = True,
     **settings: Any,
 ) -> str:
-    """Means of scANVI's latent (Xu et al., 2021), trained on from :func:`scvi`'s network.
+    """Means of scANVI's latent (Xu et al., 2021), whose training starts from :func:`scvi`.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
     ) -> Iterator[ExpressionBlock]:
-        """Predicted expression, one minibatch in one batch after the other: little is in memory.
+        """Predicted expression, one minibatch at a time, so that little is in memory.
 
         Parameters
         ----------

@@ -60,7 +60,7 @@ def counterfactual_de(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    r"""Test every gene for a difference between two groups of donors, by counterfactuals.
+    r"""Test differential expression between two groups of donors, by counterfactuals.
 
     The same random cells are projected to every donor (batch), so that the donors' mixtures of
     cells make no difference; then the donors of one group are compared with those of the other.

@@ -47,7 +47,7 @@ def swap_quality(
     min_cells: int = 10,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Evaluate swapped cells one by one, so that a correct mean is not enough.
+    """Evaluate swapped cells one by one, not only their means.
 
     Training cells of batch A are swapped to batch B with their residuals kept
     (``keep_residual=True``) and compared with test cells of the same type in B.

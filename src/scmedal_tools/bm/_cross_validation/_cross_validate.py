@@ -144,7 +144,7 @@ def cross_validate(
     save_models: bool = False,
     progress: bool = True,
 ) -> CrossValidation:
-    """Evaluate embeddings on cells, or donors, not used to fit them (scMEDAL, section 4.3).
+    """Evaluate batch correction on cells, or donors, not used to fit it (scMEDAL, section 4.3).
 
     In every fold genes are selected, expression is scaled and models are fitted on the training
     cells; the test cells are scored by :func:`scores` and, for each target, as in

@@ -36,7 +36,7 @@ OF_MARKDOWN: Final = re.compile(r"[\\`*|<\[\]~&]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: str | Path) -> list[Path]:
-    r"""Write tables for a reader, a document and a program.
+    r"""Write tables as Markdown, LaTeX and CSV.
 
     Parameters
     ----------

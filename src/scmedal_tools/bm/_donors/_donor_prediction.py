@@ -69,7 +69,7 @@ def donor_prediction(
     seed: int = 0,
     progress: bool = True,
 ) -> DonorPrediction:
-    r"""Predict what donors are from what their cells are, with the donor as the unit.
+    r"""Predict labels or numbers of donors from their cells, with the donor as the unit.
 
     One donor is left out at a time, and everything that learns sees the others only: the choice
     of genes, the mixed models, standardisation, and what predicts. So it is with simple features

@@ -36,7 +36,7 @@ def scores(
     scib: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score how far embeddings separate batches and cell types.
+    """Score batch correction: how far embeddings separate batches and cell types.
 
     A corrected embedding should score low for the batch and high for the label; one that models
     the batches (RE) high for the batch. Where batches have different cell types, "batch" scores
