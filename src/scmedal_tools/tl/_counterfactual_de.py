@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse, stats
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import (
     BATCH,
@@ -21,6 +20,7 @@ from scmedal_tools._data import (
     random_cells,
 )
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._progress import tqdm
 
 from ._counterfactual_means import check_alike, draws_of, group_means
 from ._gene_test_checks import (

@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from scipy import sparse
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import BATCH, EXPRESSION, as_named, check_obs, checked_part, part_of
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._progress import tqdm
 from scmedal_tools.model import SUMMARIES, check_interval, is_one_target, summarise
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import as_named, check_in_memory, check_obs
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._progress import tqdm
 
 from ._baselines import baselines as fit_baselines
 from ._effect_recovery import agreement

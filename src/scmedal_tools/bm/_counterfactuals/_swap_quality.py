@@ -14,10 +14,10 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import STATES, as_named, check_in_memory, check_obs
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._progress import tqdm
 
 from ._baselines import AddedEffects, least_squares
 from ._counterfactual_shift import combinations_of, known_cells

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from scmedal_tools._data import fingerprint
+from scmedal_tools._data import fingerprint, write_csv
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm._scores._scores import draw_cells
 from scmedal_tools.train import cross_validation_folds
@@ -303,7 +303,8 @@ def cross_validate(
         result = CrossValidation(table, votes, rare, about, run.test_cells(), *run.trainings())
         if out is not None:
             for name in ("table", "votes"):
-                store.save_table(f"{name}.csv", getattr(result, name))
-            store.save_table("summary.csv", result.summary())
-            store.save_table("rare.csv", rare.rename("n_cells").reset_index())
+                write_csv(store.folder / f"{name}.csv", getattr(result, name), index=False)
+            write_csv(store.folder / "summary.csv", result.summary(), index=False)
+            rare_cells = rare.rename("n_cells").reset_index()
+            write_csv(store.folder / "rare.csv", rare_cells, index=False)
     return result

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import (
     check_in_memory,
@@ -16,6 +15,7 @@ from scmedal_tools._data import (
     expression_of,
 )
 from scmedal_tools._permutations import relabelled
+from scmedal_tools._progress import tqdm
 
 from ._features import OWN_SCALE, Features, features_of, in_both_scales
 from ._learners import RIDGE, class_metrics, class_scores, number_metrics, predicted_numbers
