@@ -26,6 +26,7 @@ def means():
     shift[:, 2] = [4.0, 0.3, 0.2, 9.0, 0.0]
     half = np.full_like(shift, 0.1)
     half[0, 2] = 5.0  # the largest is not sure
+    obs = obs.astype({"source": "category", "target": "category"})  # as after it is written
     layers = {"lower": shift - half, "upper": shift + half}
     var = pd.DataFrame(index=[f"g{i}" for i in range(20)])
     return AnnData(shift, obs=obs, var=var, layers=layers)

@@ -18,7 +18,7 @@ N_SHOWN = 10
 
 def moved_groups(means: AnnData) -> AnnData:
     """Shifts to another batch, of groups of enough cells; see ``tl.counterfactual_means``."""
-    groups = means.obs
+    groups = means.obs.astype({"source": str, "target": str})  # writing makes categories of them
     return means[(groups["source"] != groups["target"]) & (groups["n_cells"] >= FEWEST_CELLS)]
 
 

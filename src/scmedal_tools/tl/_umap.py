@@ -72,6 +72,12 @@ def umap(
     >>> smt.tl.umap(adata, key)
     >>> adata.obsm["X_umap_scmedal_re"].shape
     (240, 2)
+
+    To draw it, one or several side by side:
+
+    >>> import scanpy as sc
+    >>> ax = sc.pl.embedding(adata, "X_umap_scmedal_re", color="donor", show=False)
+    >>> figure = smt.pl.embeddings(adata, [key], ["donor"])
     """
     check_embeddings(adata, [key], "key")
     key_out = umap_key(key)
