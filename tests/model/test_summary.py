@@ -41,8 +41,8 @@ def test_before_and_after_training(build, hostile):
     assert "adversary_hidden (16,)" in facts["network"]
     assert facts["training"] == "not trained: call train()"
     assert before.tags == {"table", "caption", "tr", "th", "td"}
-    model.train(max_epochs=3, batch_size=64, accelerator="cpu", enable_progress_bar=False)
-    expected = f"trained for 3 epochs; weights of epoch {model.best_epoch_}, counted from 0"
+    model.train(max_epochs=7, batch_size=64, accelerator="cpu", enable_progress_bar=False)
+    expected = f"trained for 7 epochs; weights of epoch {model.best_epoch_}, counted from 0"
     assert expected in Cells(model._repr_html_()).texts
 
 

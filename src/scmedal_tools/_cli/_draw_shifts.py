@@ -8,7 +8,7 @@ import numpy as np
 
 from scmedal_tools.pl._common import BLUE, new_figure, plain
 
-from ._strongest_shifts import INTERVAL
+from ._shifts_with_intervals import INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

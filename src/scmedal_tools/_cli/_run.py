@@ -39,7 +39,8 @@ from ._job import (
     write_record,
 )
 from ._save_figure import save_figure
-from ._strongest_shifts import INTERVAL, N_SAMPLES, strongest_shifts
+from ._shifts_with_intervals import shifts_with_intervals
+from ._strongest_shifts import strongest_shifts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,14 +267,7 @@ class Run:
         # The user's names are text, those of the batches may be numbers.
         batches = {str(name): name for name in trained.batch_names}
         targets = [batches[name] for name in job.transform_batch]
-        self.means = tl.counterfactual_means(
-            trained,
-            self.adata,
-            targets,
-            labels_key=job.labels_key,
-            n_samples=N_SAMPLES,
-            interval=INTERVAL,
-        )
+        self.means = shifts_with_intervals(trained, self.adata, targets, job.labels_key, job.seed)
         self._write_cells(self.means, "counterfactual_means.h5ad")
 
     def strongest_shifts(self) -> dict[str, pd.DataFrame]:

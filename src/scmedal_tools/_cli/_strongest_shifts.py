@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ._shifts_with_intervals import FEWEST_CELLS
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
-# Of the counterfactual means of a run: posterior draws, and their share that an interval holds.
-N_SAMPLES, INTERVAL = 50, 0.9
-FEWEST_CELLS = 10
 N_SHOWN = 10
 
 
 def moved_groups(means: AnnData) -> AnnData:
-    """Shifts to another batch, of groups of enough cells; see ``tl.counterfactual_means``."""
+    """Shifts to another batch, of groups of enough cells; see :func:`shifts_with_intervals`."""
     groups = means.obs.astype({"source": str, "target": str})  # writing makes categories of them
     return means[(groups["source"] != groups["target"]) & (groups["n_cells"] >= FEWEST_CELLS)]
 
@@ -28,7 +27,7 @@ def strongest_shifts(means: AnnData, target: str) -> pd.DataFrame:
     Parameters
     ----------
     means
-        What ``tl.counterfactual_means`` gives with ``n_samples``.
+        Shifts with their intervals.
     target
         One of the targets.
 
