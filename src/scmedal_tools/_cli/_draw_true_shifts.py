@@ -45,8 +45,8 @@ def draw_true_shifts(means: AnnData, adata: AnnData) -> Figure:
     for ax, (name, rows) in zip(axes, groups.items(), strict=False):
         ax.hexbin(
             predicted[rows].ravel(), truth[rows].ravel(),
-            gridsize=60, extent=(-limit, limit, -limit, limit), cmap="Blues", norm=LogNorm(),
-            linewidths=0,
+            gridsize=60, extent=(-limit, limit, -limit, limit), linewidths=0, cmap="Blues",
+            norm=LogNorm(vmin=0.1),  # a single gene is seen too
         )  # fmt: skip
         ax.axline((0, 0), slope=1, **IDENTITY)
         correlations = [np.corrcoef(predicted[row], truth[row])[0, 1] for row in rows]
