@@ -202,7 +202,8 @@ class TestRun:
         np.testing.assert_allclose(row.layers["counterfactual"][0], expected.mean(), atol=1e-4)
         lower, upper = means.layers["lower"], means.layers["upper"]
         assert (lower <= upper).all()
-        assert (upper - lower)[means.obs["source"] != means.obs["target"]].mean() > 0.01
+        names = means.obs[["source", "target"]].astype(str)
+        assert (upper - lower)[(names["source"] != names["target"]).to_numpy()].mean() > 0.01
 
     def test_record(self, labelled, files):
         record = json.loads((labelled[0] / "run.json").read_text())
