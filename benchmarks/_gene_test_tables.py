@@ -34,7 +34,7 @@ DESIGNS = {
     "of_type": (3, "3 with five times the cells of the type, and 9"),
 }
 PARTS = {"of_type": "null_type"}
-# Okabe-Ito colours, told apart with every common colour vision deficiency.
+# Okabe-Ito colours, distinct with every common colour vision deficiency.
 STYLES = {
     "donor": ("#0072B2", "o"),
     "mannwhitney": ("#009E73", "s"),

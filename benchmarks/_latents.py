@@ -1,4 +1,4 @@
-"""What a latent tells: of the batch within cell types, and of the cell types."""
+"""What is predicted from a latent: the batch within cell types, and the cell types."""
 
 from __future__ import annotations
 

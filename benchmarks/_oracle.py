@@ -1,4 +1,4 @@
-"""A mixed model that is told everything about simulated data but the effects."""
+"""A mixed model that is given everything about simulated data but the effects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_CELLS = 10
 def oracle_recovery(adata: AnnData) -> list[dict[str, float]]:
     """Agreement with the truth of a BLUP that knows all but the effects.
 
-    It is told the cell types, the conditions, what each group of cells would express in the mean
+    It is given the cell types, the conditions, what each group of cells would express in the mean
     of the donors, each gene's true spread of effects in each type, and how log-fold effects are
     correlated between types and donors: of a real data set one would have to estimate these. Not
     strictly the best linear predictor, as shifts of log-normalised expression are not linear in

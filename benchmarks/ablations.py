@@ -213,7 +213,7 @@ def tables() -> dict[str, str]:
 
 
 def full_row(rows: list[dict], names: list[str]) -> dict:
-    """Means over all combinations of a data set, which count alike."""
+    """Means over all combinations of a data set, with equal weights."""
     line = {"variant": FULL}
     for name in names:
         for key in MEASURES:

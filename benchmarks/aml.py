@@ -1,4 +1,4 @@
-"""FE and RE on the AML data: what they reconstruct, and what their latents tell.
+"""FE and RE on the AML data: what they reconstruct, and what is predicted from their latents.
 
 python benchmarks/aml.py run methods   # FE, FEC and RE: writes results/aml_methods.json
 python benchmarks/aml.py run curve     # FE over adversary_weight: results/aml_curve.json

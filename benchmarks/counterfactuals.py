@@ -47,7 +47,7 @@ SEEDS = (0, 1, 2)
 NETWORKS = Path(os.environ["SCMEDAL_NETWORKS"]) if "SCMEDAL_NETWORKS" in os.environ else None
 CLASSIFIER_WEIGHT = 10.0  # nats per cell
 N_NETWORKS = 5  # of an ensemble
-ORACLE = "oracle (told all but the effects)"
+ORACLE = "oracle (given all but the effects)"
 
 
 class DataSet(NamedTuple):
@@ -157,7 +157,7 @@ class Judge:
         return float(1 - np.square(self.x_test - reconstruction).sum() / np.square(centred).sum())
 
     def latent(self, latent: np.ndarray) -> dict[str, float]:
-        """What a latent tells of batch (within cell type) and cell type, on seen test cells."""
+        """How well a latent predicts batch (within cell type) and type, on seen test cells."""
         of = (latent, self.batches, self.labels, self.train, self.test_seen)
         return {
             "batch_within_type": readable_within(*of),

@@ -1,4 +1,4 @@
-"""What donors' cells tell of the donors, one left out at a time.
+"""Properties of donors predicted from their cells, one left out at a time.
 
 python benchmarks/donor_prediction.py run       # writes results/donor_prediction.json
 python benchmarks/donor_prediction.py run age   # what has the word in its name; the rest is kept

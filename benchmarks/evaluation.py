@@ -1,4 +1,4 @@
-r"""What embeddings of AML cells tell, with the batch label and other controls beside them.
+r"""Predictions from embeddings of AML cells, beside the batch label and other controls.
 
 python benchmarks/evaluation.py run FOLDER          # all of it; goes on where it stopped
 python benchmarks/evaluation.py run FOLDER donors   # one of them

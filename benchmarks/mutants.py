@@ -99,7 +99,7 @@ MUTANTS = [
     Mutant("_gene_model/_fit.py", "left = left.without(model.loc[levels[:, other]])", "pass", f"{GENES}/test_fit.py"),
     Mutant("_gene_model/_fit.py", "(c + effects).square() + of_sum", "(c + effects).square()", f"{GENES}"),
     Mutant("_gene_model/_groups.py", "freedom = self.sizes.sum(0) - (self.sizes > 0).sum(0)", "freedom = self.sizes.sum(0)", f"{GENES}/test_groups.py"),
-    Mutant("_gene_model/_content.py", "alike[:, None] + share * rest", "alike[:, None] + rest", f"{GENES}/test_content.py"),
+    Mutant("_gene_model/_content.py", "shared[:, None] + share * rest", "shared[:, None] + rest", f"{GENES}/test_content.py"),
     Mutant("_gene_model/_guess.py", "expected[1] + NETWORK_SHARE * guess.means", "expected[1] + guess.means", f"{GENES}"),
     Mutant("_gene_model/_states.py", "(sums + PRIOR_CELLS * overall)", "sums", f"{GENES}/test_states.py"),
     Mutant("_gene_model/_effects.py", "return values + follows * guessed - content", "return values + follows * guessed", f"{GENES}/test_effects.py"),

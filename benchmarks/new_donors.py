@@ -31,7 +31,7 @@ SEEDS = (0, 1, 2)
 N_CELLS = (50, 100, None)
 FIGURE = ROOT / "docs" / "_static" / "new_donors.svg"
 PANELS = {"error_of_means": "donor's mean expression", "error_of_cells": "single cells"}
-# Okabe-Ito blue, vermillion and green, told apart with every common colour vision deficiency.
+# Okabe-Ito blue, vermillion and green, distinct with every common colour vision deficiency.
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 MARKERS = ("o", "s", "^")
 

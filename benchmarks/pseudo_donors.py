@@ -34,7 +34,7 @@ from scmedal_tools._gene_model import GroupSums, fit_mixed_model, state_correlat
 FILE = "onek1k_pbmc_40donors_1000genes.h5ad"
 N_DONORS, N_CELLS, N_GENES = 12, 3_000, 500
 THINNED = 0.75
-# Seeds of designs: equal or unequal composition, all donors alike or half of them thinned.
+# Seeds of designs: equal or unequal composition, all donors at one depth or half of them thinned.
 NULL_DESIGNS = {
     ("equal", 1.0): (0, 1, 2),
     ("unequal", 1.0): (0, 1, 2),

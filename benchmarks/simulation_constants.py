@@ -45,7 +45,7 @@ def group_rows(obs: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
 def gene_summary(
     counts: np.ndarray, depth: np.ndarray, cell_types: np.ndarray
 ) -> dict[str, float]:
-    """Spread of the genes' abundance, of the types around it, and likeness of neighbour types."""
+    """Spread of abundance over genes and of types around it; correlation of neighbour types."""
     abundance = counts.sum(axis=0) / depth.sum()
     common = abundance * np.median(depth) > MIN_MEAN
     halves = []
@@ -62,12 +62,12 @@ def gene_summary(
         halves.append(log_rate - log_rate.mean(axis=0))
     product = halves[0] @ halves[1].T / common.sum()  # between types, without sampling noise
     own = np.diag(product)
-    likeness = (product + product.T) / 2 / np.sqrt(np.outer(own, own))
-    np.fill_diagonal(likeness, -1)
+    correlation = (product + product.T) / 2 / np.sqrt(np.outer(own, own))
+    np.fill_diagonal(correlation, -1)
     return {
         "log_abundance_sd": float(np.log(abundance[abundance > 0]).std()),
         "type_sd": float(np.sqrt(own.sum() / (len(own) - 1))),
-        "type_correlation": float(np.median(likeness.max(axis=0))),
+        "type_correlation": float(np.median(correlation.max(axis=0))),
     }
 
 

@@ -4,7 +4,7 @@ python benchmarks/variance_components.py run   # writes results/variance_compone
 python benchmarks/variance_components.py       # prints the tables
 
 Simulated data, one training for each. The mixed model has each gene's expression in the training
-cells, with fixed effects of the cell types, which RE is not told, and random effects of donors
+cells, with fixed effects of the cell types, which RE is not given, and random effects of donors
 and of donors in a type. The truth is what the simulation expects of all cells in every donor.
 """
 

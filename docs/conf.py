@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import scmedal_tools
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -60,6 +63,41 @@ autodoc_member_order = "bysource"
 autosummary_generate = True
 # The public names of a module are those in its __all__.
 autosummary_ignore_module_all = False
+_LEFT_OUT = (
+    "configure_optimizers",
+    "get_extra_state",
+    "on_fit_start",
+    "on_validation_epoch_end",
+    "set_extra_state",
+    "training_step",
+    "val_dataloader",
+)
+
+
+def _methods(cls: type) -> list[str]:
+    """Methods on the page of a class: its own, and those that a model inherits in this package."""
+    bases = cls.__mro__ if cls.__module__.startswith("scmedal_tools.model.") else [cls]
+    ours = [base for base in bases if base.__module__.startswith("scmedal_tools.")]
+    names = dict.fromkeys(name for base in ours for name in vars(base))
+    return [
+        name
+        for name in names
+        if not name.startswith("_")
+        and name not in _LEFT_OUT
+        and inspect.isroutine(method := getattr(cls, name))
+        and inspect.getdoc(method)
+    ]
+
+
+_parts = [getattr(scmedal_tools, name) for name in scmedal_tools.__all__]
+_public = {
+    f"{part.__name__}.{name}": getattr(part, name) for part in _parts for name in part.__all__
+}
+# For the tables of methods in the template of a class.
+autosummary_context = {
+    "left_out": ", ".join(_LEFT_OUT),
+    "methods_of": {name: _methods(cls) for name, cls in _public.items() if inspect.isclass(cls)},
+}
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 typehints_defaults = "braces"

@@ -1,12 +1,26 @@
 """What is private in scvi-tools does what is expected of it."""
 
+import numpy as np
+import pytest
+import torch
+from scvi import REGISTRY_KEYS
 from scvi.train import TrainerConfig, TrainingPlanConfig
 
+import scmedal_tools as smt
 from scmedal_tools._compat import (
     copy_if_view,
+    device_of,
+    forget_cells,
+    forget_registration,
     given_settings,
+    latest_manager,
+    minibatches_of,
+    obs_on_disk,
+    register_with,
     registered_manager,
     renew_identifier,
+    training_loader_in_order,
+    without_trace,
 )
 
 
@@ -25,10 +39,88 @@ def test_views_become_data_of_their_own(adata):
     assert not view.is_view
 
 
-def test_a_registration_is_found_by_the_identifier(fit, adata):
-    model = fit("SCMEDAL_FE", adata)
-    assert registered_manager(model, adata) is model.adata_manager
-    copy = adata.copy()
-    assert registered_manager(model, copy) is model.adata_manager
-    renew_identifier(copy)
-    assert registered_manager(model, copy) is None
+def test_devices_are_named_as_in_training():
+    assert device_of("cpu", "auto") == torch.device("cpu")
+
+
+class TestRegistration:
+    @pytest.fixture(scope="class")
+    def model(self, build, cells):
+        return build("SCMEDAL_FE", cells.copy())
+
+    def test_is_found_by_the_identifier(self, model):
+        assert registered_manager(model, model.adata) is model.adata_manager
+        copy = model.adata.copy()
+        assert registered_manager(model, copy) is model.adata_manager
+        renew_identifier(copy)
+        assert registered_manager(model, copy) is None
+
+    def test_the_latest_is_given(self, adata):
+        for batch_key in ("donor", "cell_type"):
+            smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key=batch_key)
+            manager = latest_manager(smt.model.SCMEDAL_FE, adata)
+            assert manager.registry["setup_args"]["batch_key"] == batch_key
+
+    def test_of_further_cells_lasts_until_it_is_forgotten(self, model):
+        further = model.adata[:20].copy()
+        renew_identifier(further)
+        manager = model.adata_manager.transfer_fields(further)
+        register_with(model, manager)
+        assert registered_manager(model, further) is manager
+        forget_registration(model, manager)
+        assert registered_manager(model, further) is None
+        assert registered_manager(model, model.adata) is model.adata_manager
+
+    def test_all_cells_are_forgotten(self, build, adata):
+        model = build("SCMEDAL_FE", adata)
+        forget_cells(model)
+        assert registered_manager(model, adata) is None
+        with pytest.raises(ValueError, match="setup"):
+            latest_manager(type(model), adata)
+
+    @pytest.mark.parametrize("before", [None, "cell_type"])
+    def test_leaves_no_trace(self, adata, before):
+        model_class = smt.model.SCMEDAL_FE
+        if before:
+            model_class.setup_anndata(adata, batch_key=before)
+        with without_trace(model_class, adata):
+            model_class.setup_anndata(adata, batch_key="donor")
+        if before:
+            manager = latest_manager(model_class, adata)
+            assert manager.registry["setup_args"]["batch_key"] == before
+        else:
+            with pytest.raises(ValueError, match="setup"):
+                latest_manager(model_class, adata)
+
+    def test_minibatches_have_the_cells_in_their_order(self, model):
+        chosen = np.array([7, 3, 200])
+        (minibatch,) = minibatches_of(model, chosen)
+        x = minibatch[REGISTRY_KEYS.X_KEY].numpy()
+        np.testing.assert_array_equal(x, model.adata.X[chosen].toarray())
+
+
+class TestOnDisk:
+    @pytest.fixture(scope="class")
+    def on_disk(self, cells, tmp_path_factory):
+        pytest.importorskip("annbatch")
+        folder = tmp_path_factory.mktemp("cells")
+        cells.write_h5ad(folder / "cells.h5ad")
+        return smt.model.SCMEDAL_FE.setup_annbatch(
+            folder / "cells.zarr",
+            [folder / "cells.h5ad"],
+            batch_key="donor",
+            shuffle=False,
+            batch_size=64,
+            chunk_size=16,
+            preload_nchunks=8,
+        )
+
+    def test_columns_are_those_of_all_cells(self, on_disk, cells):
+        obs = obs_on_disk(on_disk)
+        assert obs["donor"].astype(str).tolist() == cells.obs["donor"].astype(str).tolist()
+
+    def test_training_cells_come_in_order(self, on_disk, cells):
+        on_disk.set_split(train_size=0.9)
+        loader = training_loader_in_order(on_disk)
+        x = np.concatenate([batch[REGISTRY_KEYS.X_KEY].to_dense().numpy() for batch in loader])
+        np.testing.assert_allclose(x, cells.X[24:].toarray(), rtol=1e-6)

@@ -41,6 +41,11 @@ def test_parts_are_listed_and_export_what_they_say(name):
     assert all(hasattr(part, exported) for exported in part.__all__)
 
 
+def test_only_what_is_public_is_listed():
+    public = {"bm", "datasets", "ext", "model", "module", "pl", "pp", "tl", "train"}
+    assert set(dir(scmedal_tools)) == public | {"__version__"}
+
+
 def test_what_is_not_there():
     with pytest.raises(AttributeError, match="no attribute 'models'"):
         _ = scmedal_tools.models

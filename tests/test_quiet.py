@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -68,6 +69,27 @@ def test_nothing_is_printed(train, adata, said, capfd):
 def test_a_comparator_with_progress_is_as_scvi_tools_has_it(adata, said):
     smt.ext.ae(adata, batch_key="donor", max_epochs=1, **NETWORK)
     assert any("GPU available" in line for line in said)
+
+
+def test_of_a_notebook(fit, adata, said):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        smt.train.quiet()
+        fit("SCMEDAL_RE", adata)
+    assert said == []
+    messages = [str(warning.message) for warning in found]
+    assert not any("log_every_n_steps" in message for message in messages)
+    assert any("4 batches are too few" in message for message in messages)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def test_a_logger_that_is_quieter_stays_so(said):
+    logging.getLogger("scvi").setLevel(logging.ERROR)
+    smt.train.quiet()
+    assert [logging.getLogger(name).level for name in LOGGERS] == [30, 30, 40]
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def test_levels_are_restored_after_an_error(said):

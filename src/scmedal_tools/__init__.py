@@ -19,9 +19,11 @@ __all__ = ["bm", "datasets", "ext", "model", "module", "pl", "pp", "tl", "train"
 def __getattr__(name: str) -> ModuleType:
     # Submodules load when they are first used, so that the import stays fast.
     if name in __all__:
+        from . import _progress  # noqa: F401  # before scvi-tools imports bars that warn
+
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*__all__, "__version__"]

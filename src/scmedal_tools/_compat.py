@@ -14,6 +14,7 @@ from scvi.model._utils import parse_device_args
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import numpy as np
     import torch
     from anndata import AnnData
     from mudata import MuData
@@ -27,7 +28,10 @@ __all__ = [
     "forget_cells",
     "forget_registration",
     "given_settings",
+    "latest_manager",
+    "minibatches_of",
     "obs_on_disk",
+    "register_with",
     "registered_manager",
     "renew_identifier",
     "training_loader_in_order",
@@ -61,6 +65,21 @@ def registered_manager(model: BaseModelClass, adata: AnnData | MuData) -> AnnDat
     """Registration with a model of the data that have this identifier, if there is one."""
     managers: dict[Any, AnnDataManager] = type(model)._per_instance_manager_store.get(model.id, {})
     return managers.get(adata.uns.get(_SCVI_UUID_KEY))
+
+
+def latest_manager(model_class: type[BaseModelClass], adata: AnnData | MuData) -> AnnDataManager:
+    """Last registration of these cells by a model's ``setup_anndata`` or ``setup_mudata``."""
+    return model_class._get_most_recent_anndata_manager(adata, required=True)
+
+
+def register_with(model: BaseModelClass, manager: AnnDataManager) -> None:
+    """Make a model find cells again that are registered elsewhere."""
+    model._register_manager_for_instance(manager)
+
+
+def minibatches_of(model: BaseModelClass, cells: np.ndarray) -> Iterable[dict[str, torch.Tensor]]:
+    """Minibatches of some of a model's own cells, in their order."""
+    return model._make_data_loader(adata=model.adata, indices=cells)
 
 
 def forget_registration(model: BaseModelClass, manager: AnnDataManager) -> None:

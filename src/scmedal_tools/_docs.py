@@ -12,6 +12,21 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable")
 
 _parts = DocstringProcessor(
+    columns="""\
+batch_key, labels_key
+    Columns with the batches and the cell types.""",
+    levels="""\
+levels
+    Level of each combination and factor, ``(n_combinations, n_factors)``.""",
+    swap="""\
+swap
+    See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.""",
+    joint="""\
+Joint, as in the paper (supplement 2.3.4): test cells take part in the PCA and in the
+integration.""",
+    network_seed="""\
+seed
+    Random state of the network, its training and, without validation cells, their draw.""",
     ax="""\
 ax
     Axes to draw on, by default those of a new figure.""",

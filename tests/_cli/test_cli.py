@@ -38,9 +38,9 @@ def no_umaps(monkeypatch):
     """Take the time out of the figures, which other tests look at."""
     from scmedal_tools._cli import _run
 
-    monkeypatch.setattr(_run.Run, "_draw_genomaps", lambda _: None)
+    monkeypatch.setattr(_run.Run, "_draw_genomaps", lambda _: plt.figure())
     for slow in ("embeddings", "batch_effects"):
-        monkeypatch.setattr(pl, slow, lambda *_, save, **__: save.touch())
+        monkeypatch.setattr(pl, slow, lambda *_, **__: plt.figure())
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +97,15 @@ class TestRun:
             "report.html",
             "models/settings.json",
         }
-        expected |= {f"figures/{name}.png" for name in ("embeddings", "batch_effects", "genomaps")}
-        expected.add("figures/confounding.png")
+        figures = ["counterfactuals", "embeddings", "batch_effects", "genomaps", "confounding"]
         for name in ("fec", "re"):
-            expected |= {f"figures/training_{name}.png", f"models/{name}/model.pt"}
-            expected |= {f"history/{name}.csv"}
-        assert files_in(out) == expected
+            figures.append(f"training_{name}")
+            expected |= {f"models/{name}/model.pt", f"history/{name}.csv"}
+        files = {f"figures/{name}.{kind}" for name in figures for kind in ("png", "pdf")}
+        assert files_in(out) == expected | files
         listing = output.split("Written to")[1]
         assert str(out) in listing
+        expected |= {f"figures/{name}.png, .pdf" for name in figures}
         assert all(name in listing for name in expected)
         assert "Open report.html first" in listing
         assert "For counterfactuals" not in listing
@@ -182,7 +183,7 @@ class TestRun:
         assert (history[list(columns)].std() > 0).all()
 
     def test_figures_show_something(self, labelled):
-        for path in (labelled[0] / "figures").iterdir():
+        for path in (labelled[0] / "figures").glob("*.png"):
             image = plt.imread(path)
             assert min(image.shape[:2]) > 100
             assert image.std() > 0.05
@@ -199,6 +200,10 @@ class TestRun:
         row = means["donor_01 -> donor_03 (type_3)"]
         assert row.obs["n_cells"].item() == cells.sum()
         np.testing.assert_allclose(row.layers["counterfactual"][0], expected.mean(), atol=1e-4)
+        lower, upper = means.layers["lower"], means.layers["upper"]
+        assert (lower <= upper).all()
+        names = means.obs[["source", "target"]].astype(str)
+        assert (upper - lower)[(names["source"] != names["target"]).to_numpy()].mean() > 0.01
 
     def test_record(self, labelled, files):
         record = json.loads((labelled[0] / "run.json").read_text())
@@ -349,6 +354,7 @@ class TestFolder:
     @pytest.mark.usefixtures("no_umaps")
     def test_overwrite_replaces_its_own_files_and_keeps_others(self, files, tmp_path):
         earlier = {"run.json", "models/fec/model.pt", "history/fec.csv", "effect_recovery.csv"}
+        earlier |= {"figures/true_shifts.png", "figures/true_shifts.pdf"}
         foreign = {"notes.txt", "figures/mine.png", "models/fec/notes.txt"}
         for name in earlier | foreign:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -417,7 +423,7 @@ class TestRefusals:
             ("--batch-key donor --layer x", "--layer x: there is no such layer"),
             (
                 "--batch-key donor --transform-batch donor_01 donor_9",
-                "['donor_9'] are not in adata.obs['donor']. Choose from donor_01, donor_02,",
+                "--transform-batch donor_9: there is no such batch in obs['donor']. Did you mean ",
             ),
             (
                 "--batch-key donor --preset papers",
@@ -493,6 +499,8 @@ def test_demo_compares_with_the_truth(tmp_path, monkeypatch):
     assert sorted(order, key=printed.index) == list(record["effect_recovery"]) == order
     report = (tmp_path / "report.html").read_text()
     assert f'<th scope="row">additive</th><td>{medians["additive"]:.3g}</td>' in report
+    assert plt.imread(tmp_path / "figures" / "true_shifts.png").std() > 0.02
+    assert 'href="figures/true_shifts.pdf"' in report
 
 
 TARGET, THREE_FOLDS = ["--target-key", "condition"], ["--n-folds", 3]
@@ -527,7 +535,7 @@ class TestEvaluate:
         expected = {f"tables/{name}.{ending}" for name in names for ending in ("csv", "md", "tex")}
         names += ["embeddings", *(f"confounding_{name}" for name in ("cell_type", "condition"))]
         names += ["training_FE", "training_RE"]
-        expected |= {f"figures/{name}.png" for name in names}
+        expected |= {f"figures/{name}.{kind}" for name in names for kind in ("png", "pdf")}
         expected |= {f"tables/{name}.csv" for name in ("confounding", "scores", "epochs")}
         expected |= {"run.json", "report.html"}
         assert {name for name in files_in(out) if not name.startswith("folds/")} == expected
@@ -575,7 +583,7 @@ class TestEvaluate:
         assert table["accuracy lower"].isna().all()
 
     def test_figures_show_something(self, judged):
-        for path in (judged[0] / "figures").iterdir():
+        for path in (judged[0] / "figures").glob("*.png"):
             image = plt.imread(path)
             assert min(image.shape[:2]) > 200
             assert image.std() > 0.05

@@ -1,14 +1,19 @@
 """Sentences of a report say what can be computed otherwise."""
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
+from scipy.stats.contingency import association
 from sklearn.metrics import pairwise_distances
 
+from scmedal_tools import bm
 from scmedal_tools._cli import _findings
-from scmedal_tools._cli._findings import findings
+from scmedal_tools._cli._findings import Trained, findings
 from scmedal_tools.model import COLLAPSED
 
 
@@ -25,9 +30,10 @@ def run(fit, cells):
     job = SimpleNamespace(
         batch_key="donor", labels_key="cell_type", condition_key="condition", seed=0
     )
-    return SimpleNamespace(
+    return Trained(
         adata=adata, job=job, models={"fe": None, "re": model},
         embeddings=["X_pca", "X_scmedal_fe"],
+        confounding=bm.confounding(adata, "donor", ["cell_type", "condition"]),
     )  # fmt: skip
 
 
@@ -36,8 +42,41 @@ def said(run):
     return findings(run)
 
 
+def test_there_are_five_sentences_at_most(run, said):
+    assert len(said) == 5
+    unlabelled = SimpleNamespace(**vars(run.job) | {"labels_key": None})
+    assert len(findings(replace(run, job=unlabelled, confounding=None))) == 4
+
+
+def test_confounding_comes_first(run, said):
+    n_cells = pd.crosstab(run.adata.obs["donor"], run.adata.obs["cell_type"]).to_numpy()
+    n_empty = (n_cells == 0).sum()
+    expected = f"{n_empty} of 12 combinations" if n_empty else "every donor has every cell_type"
+    v = association(n_cells, method="cramer")
+    assert said[0].startswith(f"Confounding: {expected}")
+    assert f"(Cramér's V {v:.2f}); every donor has one condition, so" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("batches", "types", "expected"),
+    [
+        ("AABB", "xyzw", "every cell_type is in one donor, so their effects cannot be separated"),
+        ("AABB", "xxyy", "every donor has one cell_type, so"),
+        ("ABCD", "xxyy", "every donor has one cell_type, so"),
+        ("AABB", "xyxy", "every donor has every cell_type (Cramér's V 0.00)"),
+        ("AABB", "xyxx", "1 of 4 combinations of donor and cell_type have no cells"),
+    ],
+)
+def test_each_kind_of_confounding(run, batches, types, expected):
+    columns = {"donor": list(batches * 2), "cell_type": list(types * 2)}
+    adata = AnnData(obs=pd.DataFrame(columns, index=list("abcdefgh")))
+    found = bm.confounding(adata, "donor", ["cell_type"])
+    (sentence,) = _findings._confounded(replace(run, confounding=found))
+    assert expected in sentence
+
+
 def test_mixing(run, said):
-    own, mixed, chance = (int(x) for x in re.findall(r"(\d+)%", said[0]))
+    own, mixed, chance = (int(x) for x in re.findall(r"(\d+)%", said[1])[:3])
     assert own == 100
     distances = pairwise_distances(run.adata.obsm["X_scmedal_fe"])
     np.fill_diagonal(distances, np.inf)
@@ -69,9 +108,7 @@ def test_cell_types(run, said):
         nearest = distances.argsort(1)[:, :15]
         shares.append(np.mean(types[nearest] == types[:, None]))
     before, after = shares
-    expected = (
-        f"{before:.0%} of the neighbours are of the cell's own cell_type in PCA, {after:.0%}"
-    )
+    expected = f"Of its own cell_type are {before:.0%} in PCA and {after:.0%} in FE's latent."
     assert expected in said[1]
 
 
@@ -89,12 +126,11 @@ def test_strongest_effects(run, said):
     assert f"{n} of 60 genes" in said[3]
     donor, gene = certain["effect"].abs().idxmax()
     row = effects.loc[(donor, gene)]
-    assert f"{gene} in {donor}: {row.effect:+.2f} ({row.effect - 1.645 * row.sd:+.2f}" in said[4]
+    assert f"{gene} in {donor}: {row.effect:+.2f} ({row.effect - 1.645 * row.sd:+.2f}" in said[3]
 
 
 def test_limits(said):
-    assert any("only 4 batches" in sentence for sentence in said)
-    assert any("Every donor has one condition" in sentence for sentence in said)
+    assert "only 4 batches" in said[-1]
     assert "not causal" in said[-1]
 
 

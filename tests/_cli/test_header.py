@@ -3,13 +3,14 @@
 import re
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 import typer
 
 from scmedal_tools import train
 from scmedal_tools._cli import _header
-from scmedal_tools._cli._header import Header, check_header
+from scmedal_tools._cli._header import Header, check_batches, check_header
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
 
 from ..shell import refuse_at_once
@@ -52,6 +53,55 @@ def test_what_is_missing_is_named(file, capsys, columns, options, message):
     with pytest.raises(typer.Exit):
         check_header(file, columns, **options)
     assert re.search(message.replace("?", r"\?"), capsys.readouterr().err)
+
+
+class TestBatches:
+    """Targets are compared with the levels in the file, however they are stored."""
+
+    @pytest.fixture
+    def path(self, adata, tmp_path):
+        adata.obs["lane"] = adata.obs["donor"].cat.codes.astype(int)
+        adata.obs["lane_category"] = adata.obs["lane"].astype("category")
+        adata.obs["lane_float"] = adata.obs["lane"].astype(float)
+        adata.obs["lane_nullable"] = adata.obs["lane"].astype("Int64")
+        adata.obs["text"] = adata.obs["donor"].astype("string")
+        adata.obs["object"] = adata.obs["donor"].astype(str).astype(object)
+        adata.obs["late"] = adata.obs["lane"] > 1
+        adata.write_h5ad(tmp_path / "cells.h5ad", convert_strings_to_categoricals=False)
+        return tmp_path / "cells.h5ad"
+
+    COLUMNS = ("donor", "text", "object", "lane", "lane_category", "lane_float", "lane_nullable")
+
+    @pytest.mark.parametrize("column", [*COLUMNS, "late"])
+    def test_levels_are_those_that_anndata_reads(self, path, column):
+        levels = ad.read_h5ad(path).obs[column].astype(str).unique()
+        assert sorted(_header._levels(path, column)) == sorted(levels)
+        check_batches(path, column, list(levels))
+
+    def test_another_name_is_refused(self, path, capsys):
+        with pytest.raises(typer.Exit):
+            check_batches(path, "donor", ["donor_01", "donor_9"])
+        assert "--transform-batch donor_9: there is no such batch" in capsys.readouterr().err
+
+    def test_a_category_without_cells_is_no_batch(self, adata, tmp_path, capsys):
+        adata.obs["donor"] = adata.obs["donor"].cat.add_categories("donor_99")
+        adata.uns.clear()
+        adata.write_h5ad(tmp_path / "a.h5ad")
+        with h5py.File(tmp_path / "a.h5ad") as file:
+            assert len(file["obs/donor/categories"]) == 5
+        with pytest.raises(typer.Exit):
+            check_batches(tmp_path / "a.h5ad", "donor", ["donor_99"])
+
+    @pytest.mark.parametrize("column", ["donors", "old"])
+    def test_what_the_header_does_not_tell_is_left_to_the_reading(self, path, column):
+        with h5py.File(path, "a") as file:
+            file["obs/old"] = np.zeros(3)
+            file["obs/old"].attrs["categories"] = "a reference, as anndata 0.6 wrote it"
+        check_batches(path, column, ["donor_9"])
+
+    def test_nothing_large_is_imported(self, path):
+        options = ["--batch-key", "donor", "--transform-batch", "donor_9", "--out", "out"]
+        assert "no such batch in obs['donor']" in refuse_at_once("run", path, *options)
 
 
 def test_choices_are_those_of_the_package():

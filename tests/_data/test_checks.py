@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -9,7 +11,13 @@ import scipy.sparse as sp
 
 import scmedal_tools._data._expression_kinds as kinds
 import scmedal_tools.pp
-from scmedal_tools._data._checks import check_counts, check_log_normalised, check_names, check_obs
+from scmedal_tools._data._checks import (
+    check_counts,
+    check_log_normalised,
+    check_names,
+    check_obs,
+    warn_of_small_batches,
+)
 
 FORMATS = {"dense": np.asarray, "csr": sp.csr_matrix, "csc": sp.csc_matrix}
 
@@ -218,6 +226,29 @@ class TestObs:
         with pytest.raises(ValueError, match=expected):
             check_obs(grouped, "n_genes")
         check_obs(grouped, "n_genes", what="target_keys")
+
+    def test_a_measurement_is_no_batch(self):
+        # As many as one cell in three has a level of its own.
+        values = np.random.default_rng(0).permutation(np.arange(300) % 100 / 10)
+        adata = ad.AnnData(obs=pd.DataFrame({"pct_mito": values, "plate": np.arange(300) % 4}))
+        with pytest.raises(ValueError, match="90 levels that are numbers with") as error:
+            check_obs(adata, "pct_mito")
+        assert "'plate' (4 levels)" in str(error.value)
+        check_obs(adata, "pct_mito", what="target_keys")
+        exec(str(error.value).splitlines()[-1], {"adata": adata})
+        check_obs(adata, "pct_mito")
+
+    def test_a_few_levels_with_fractions_are_doses(self):
+        adata = ad.AnnData(obs=pd.DataFrame({"dose": [0.5, 1.0, 2.5] * 20}))
+        check_obs(adata, "dose")
+
+    def test_batches_of_few_cells_are_warned_of(self):
+        many, few = (pd.Series(np.arange(300) % n, name="well") for n in (30, 60))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warn_of_small_batches(many, 1)
+        with pytest.warns(UserWarning, match="Half of the 60 levels of 'well' have 5 cells"):
+            warn_of_small_batches(few, 1)
 
     def test_one_level_says_why_two_are_needed(self, grouped):
         with pytest.raises(ValueError, match=r"1 level\(s\) \('one'\) in 8 cells.*random effect"):

@@ -38,6 +38,17 @@ def divided(counts):
     return np.where(np.random.default_rng(2).random(counts.shape) < 0.33, shares * counts, counts)
 
 
+def seurat_scaled(x):
+    """Z-scores, cut off at 10, as ``ScaleData`` keeps them."""
+    return np.minimum((x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6), 10)
+
+
+def sct_corrected(counts):
+    """Counts as of cells of the median depth, as ``SCTransform`` keeps them."""
+    depth = counts.sum(axis=1, keepdims=True)
+    return np.rint(counts / np.maximum(depth, 1) * np.median(depth))
+
+
 def below(limit, values):
     """Only genes without large values, as a selection of them may leave."""
     return values[:, values.max(axis=0) < limit]
@@ -85,6 +96,11 @@ KINDS = {
     "corrected": (lambda c: 5 * corrected(c), "not-logged"),
     "corrected and small": (lambda c: below(20, corrected(c)), "unrecognised"),
     "scaled": (lambda c: c - c.mean(axis=0), "negative"),
+    "scale.data of Seurat": (lambda c: seurat_scaled(log_normalised(c)), "negative"),
+    "SCT-corrected counts": (lambda c: sct_corrected(c), "counts"),
+    "log1p of SCT-corrected counts": (lambda c: np.log1p(sct_corrected(c)), "log-counts"),
+    "CPM": (lambda c: normalised(c, 1e6), "normalised"),
+    "a subset of CPM": (lambda c: normalised(c, 1e6)[:, ::7], "normalised"),
     "NaN": (lambda c: with_value(c, np.nan), "non-finite"),
     "infinity": (lambda c: with_value(c, np.inf), "non-finite"),
     "minus infinity": (lambda c: with_value(c, -np.inf), "non-finite"),

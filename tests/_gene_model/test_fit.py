@@ -187,8 +187,8 @@ class TestFollowing:
 
     def test_right_guesses_are_followed(self, follows):
         right, wrong, nothing = np.split(follows, 3)
-        # The training cells tell of the effects by themselves, and mend a wrong guess, so that
-        # validation cells tell little.
+        # The training cells show the effects by themselves, and correct a wrong guess, so that
+        # validation cells add little.
         assert np.median(right) > 0.5
         assert np.median(wrong) < 0.2
         assert np.median(nothing) < 0.05

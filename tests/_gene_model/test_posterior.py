@@ -148,7 +148,7 @@ class TestKnownVariances:
                 drawn = values[:, level, :, gene]
                 np.testing.assert_allclose(np.cov(drawn.T), prior, atol=0.2 * largest)
                 np.testing.assert_allclose(drawn.mean(0), 0, atol=0.15 * largest**0.5)
-            # One new level tells nothing of another.
+            # One new level is not informative about another.
             between = np.corrcoef(values[:, 0, 0, gene], values[:, 1, 0, gene])[0, 1]
             assert abs(between) < 0.15
 

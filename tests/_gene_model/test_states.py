@@ -54,7 +54,7 @@ class TestCentres:
         content, batch, state, centres = found
         effects = effects_with(centres)
         np.testing.assert_array_equal(states_of(effects, content, batch), state)
-        # The content alone does not tell: the other batch's centres are those of other states.
+        # The content alone does not suffice: the other batch's centres are those of other states.
         assert (states_of(effects, content, 1 - batch) == state).mean() < 0.5
 
     def test_a_batch_that_is_not_known_has_those_over_all(self, found):

@@ -170,7 +170,7 @@ class TestWhereEffectsAre:
         hidden = {f"{side}.{i}" for side in ("encoder", "decoder") for i in (0, 1)}
         assert layers == hidden | {"bottleneck", "output"}
 
-    def test_only_blocks_with_effects_absorb(self):
+    def test_only_blocks_with_effects_are_centred(self):
         module = make_module()
         for table in module.effect_tables.values():
             torch.nn.init.normal_(table.loc, 0.02, 0.01)

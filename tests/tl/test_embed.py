@@ -39,6 +39,8 @@ def test_record(fit, adata):
             "settings": '{"adversary_hidden": [16]}',
             "n_latent": 4,
             "epochs": 3,
+            "taken_as": "log-normalised",
+            "seed": 0,
             "scmedal_tools": smt.__version__,
         },
         "X_mine": {
@@ -49,6 +51,8 @@ def test_record(fit, adata):
             "settings": '{"adversary_hidden": [16]}',
             "n_latent": 4,
             "epochs": 2,
+            "taken_as": "log-normalised",
+            "seed": 0,
             "scmedal_tools": smt.__version__,
         },
     }

@@ -1,6 +1,8 @@
 """Counterfactual expression on disk: the same values, taken up where it stopped."""
 
+import errno
 import json
+import os
 
 import anndata as ad
 import numpy as np
@@ -10,7 +12,7 @@ import scvi
 import zarr
 
 import scmedal_tools as smt
-from scmedal_tools.tl import _write_counterfactuals
+from scmedal_tools.tl import _stores, _write_counterfactuals
 
 SUMMARIES = ["mean", "sd", "lower", "upper"]
 TARGETS = ["donor_03", "population", "donor_01"]
@@ -117,6 +119,55 @@ class TestValues:
         assert not result.flags.writeable
         close(result, list(verb(**options, return_numpy=True).values()))
         np.testing.assert_array_equal(result, np.load(tmp_path / "cells.npy"))
+
+
+class TestFullDisk:
+    """What is finished can be read, and the same call goes on once there is space."""
+
+    @pytest.mark.parametrize("name", ["a.zarr", "a.npy"])
+    def test_while_it_is_written(self, write, computed, tmp_path, monkeypatch, name):
+        store = _stores.STORES[f".{name[2:]}"]
+        write_block = store.write
+
+        def full(self, start, values, record):
+            if start == 100:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write_block(self, start, values, record)
+
+        write(tmp_path / f"whole{name[1:]}")
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "write", full)
+            with pytest.raises(OSError, match=r"disk is full.*make the same call again") as error:
+                write(tmp_path / name)
+        assert str(tmp_path / name) in str(error.value)
+
+        def values(path):
+            return np.load(path) if name == "a.npy" else [*map(layers(path).get, TARGETS)]
+
+        expected, ours = (np.array(values(tmp_path / x)) for x in (f"whole{name[1:]}", name))
+        np.testing.assert_array_equal(ours[:, :100], expected[:, :100])
+        assert not np.array_equal(ours[:, 100:], expected[:, 100:])
+        computed.sizes.clear()
+        write(tmp_path / name)
+        assert sum(computed.sizes) == 140
+        np.testing.assert_array_equal(values(tmp_path / name), expected)
+
+    def test_before_the_first_cell(self, write, computed, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", full)
+            with pytest.raises(OSError, match="disk is full"):
+                write(tmp_path / "a.npy")
+        assert not (tmp_path / "a.npy").exists()
+        assert computed.sizes == []
+        assert write(tmp_path / "a.npy").shape == (3, 240, 60)
+
+    def test_the_space_of_an_array_is_taken_at_the_start(self, write, computed, tmp_path):
+        interrupted(write, computed, tmp_path / "a.npy")
+        held = (tmp_path / "a.npy").stat()
+        assert 512 * held.st_blocks >= held.st_size
 
 
 class TestStore:

@@ -10,7 +10,7 @@ from scvi.dataloaders import AnnDataLoader
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from scmedal_tools.module import REModule
-from scmedal_tools.train import _natural_gradient, get_preset
+from scmedal_tools.train import _natural_gradient, get_preset, quiet
 from scmedal_tools.train._natural_gradient import NaturalGradient
 from scmedal_tools.train._plans import _check_precision, _frozen
 
@@ -216,7 +216,7 @@ class TestFewBatches:
     def test_are_warned_of_under_the_filter_that_the_documentation_advises(self, trained):
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
-            warnings.filterwarnings("ignore", module="lightning")
+            quiet()
             trained("SCMEDAL_RE")
         (few,) = (w for w in found if self.MESSAGE in str(w.message))
         assert "scmedal_tools" in few.filename
@@ -258,11 +258,9 @@ class TestEffects:
     """What is common to all batches, and when the scales settle."""
 
     @pytest.mark.parametrize(("optimizer", "times"), [("natural", N_STEPS), ("adam", 0)])
-    def test_common_ones_are_absorbed_after_every_step(
-        self, trained, monkeypatch, optimizer, times
-    ):
-        calls, absorb = [], REModule.centre_effects
-        monkeypatch.setattr(REModule, "centre_effects", lambda m: calls.append(absorb(m)))
+    def test_they_are_centred_after_every_step(self, trained, monkeypatch, optimizer, times):
+        calls, centre = [], REModule.centre_effects
+        monkeypatch.setattr(REModule, "centre_effects", lambda m: calls.append(centre(m)))
         trained("SCMEDAL_RE", plan_kwargs={"effects_optimizer": optimizer})
         assert len(calls) == times
 

@@ -20,8 +20,8 @@ from ._console import (
     read,
 )
 from ._evaluate import evaluate
-from ._folder import OUTPUTS, check_folder
-from ._header import check_header
+from ._folder import check_folder, written_by
+from ._header import check_batches, check_header
 from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
 from ._reproduce import reproduce
 
@@ -118,7 +118,9 @@ def run(
         "--condition-key": condition_key,
         "--size-factor-key": size_factor_key,
     }
+    targets = (*(transform_batch or ()), *context.args)
     check_header(path, columns, layer, preset)
+    check_batches(path, batch_key, targets)
     announce(f"Read {path}")
     with quiet(), explained():
         from ._job import Job
@@ -133,7 +135,7 @@ def run(
             layer=layer,
             size_factor_key=size_factor_key,
             preset=preset,
-            transform_batch=(*(transform_batch or ()), *context.args),
+            transform_batch=targets,
             max_epochs=max_epochs,
             seed=seed,
         )
@@ -160,10 +162,13 @@ def demo(
     announce("Simulate donors with known effects on each gene")
     with quiet(), explained():
         from scmedal_tools import bm, datasets
+        from scmedal_tools._data import write_csv
 
+        from ._draw_true_shifts import draw_true_shifts
         from ._job import Job
         from ._report import report_run
         from ._run import Run
+        from ._save_figure import save_figure
 
         job = Job(
             "donor", "cell_type", transform_batch=("donor_01",), max_epochs=max_epochs, seed=seed
@@ -172,7 +177,10 @@ def demo(
         job_run.execute()
         announce("Compare with the truth")
         recovery = bm.effect_recovery(job_run.models["re"], job_run.adata)
-        recovery.to_csv(out / "effect_recovery.csv", index=False)
+        write_csv(out / "effect_recovery.csv", recovery, index=False)
+        with job_run.steps.attempt("figures/true_shifts.png"):
+            file = job_run.figures / "true_shifts.png"
+            save_figure(file, draw_true_shifts, job_run.means, job_run.adata)
         medians = recovery.groupby("method").median(numeric_only=True).sort_values("correlation")
         found = {"effect_recovery": medians.T.to_dict()}
         report_run(job_run, job_run.conclude(input="datasets.simulated", **found))
@@ -182,7 +190,7 @@ def demo(
 
 
 def _conclude(out: Path) -> None:
-    written = {name: text for name, text in OUTPUTS.items() if (out / name).exists()}
+    written = written_by(out)
     list_written(out, written)
     announce(
         "\nOpen report.html first. Fixed effects: batches should mix, cell types stay separate.\n"

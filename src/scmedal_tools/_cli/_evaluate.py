@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,6 @@ from ._folder import check_evaluation_folder
 from ._header import SCHEMES, check_choice, check_header
 from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
 
-if TYPE_CHECKING:
-    from scmedal_tools.train import Scheme
-
 
 def evaluate(
     context: typer.Context,
@@ -34,9 +31,11 @@ def evaluate(
         Path,
         typer.Option(help="Folder to write to; an interrupted evaluation in it resumes."),
     ],
-    target_key: Annotated[
+    target_keys: Annotated[
         list[str] | None,
-        typer.Option(help="Column of obs to predict from the embeddings; may be repeated."),
+        typer.Option(
+            "--target-key", help="Column of obs to predict from the embeddings; may be repeated."
+        ),
     ] = None,
     models: Annotated[
         list[str] | None,
@@ -49,11 +48,12 @@ def evaluate(
     scheme: Annotated[
         str, typer.Option(help="What the folds divide: cells, or donors (whole batches).")
     ] = "cells",
-    stratify_key: Annotated[
+    stratify_keys: Annotated[
         list[str] | None,
         typer.Option(
+            "--stratify-key",
             help="With donors: column that is constant in each donor; every fold contains all of "
-            "its values; may be repeated. Default: all such target keys."
+            "its values; may be repeated. Default: all such target keys.",
         ),
     ] = None,
     n_folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
@@ -79,6 +79,7 @@ def evaluate(
     n_jobs: Annotated[int, typer.Option(help="Models to train side by side.")] = 1,
 ) -> None:
     """Compare embeddings by cross-validation, with the controls that a claim needs."""
+    options = locals()
     # `--models A B`: click gives the option its first value and leaves the others over.
     if context.args and not models:
         raise typer.BadParameter(f"unexpected arguments: {' '.join(context.args)}")
@@ -86,8 +87,8 @@ def evaluate(
     columns = {
         "--batch-key": batch_key,
         "--labels-key": labels_key,
-        "--target-key": target_key,
-        "--stratify-key": stratify_key,
+        "--target-key": target_keys,
+        "--stratify-key": stratify_keys,
         "--size-factor-key": size_factor_key,
     }
     check_choice("--scheme", scheme, SCHEMES)
@@ -100,23 +101,12 @@ def evaluate(
         from ._evaluation import DEFAULT_MODELS, Evaluation, EvaluationJob
         from ._report import report_evaluation
 
-        job = EvaluationJob(
-            batch_key=batch_key,
-            labels_key=labels_key,
-            target_keys=tuple(target_key or ()),
+        job = EvaluationJob.of_options(
+            options,
+            target_keys=tuple(target_keys or ()),
             models=(*(models or DEFAULT_MODELS), *context.args),
-            scheme=cast("Scheme", scheme),  # unknown ones are refused with the folds
-            stratify_keys=tuple(stratify_key) if stratify_key else None,
-            n_folds=n_folds,
+            stratify_keys=tuple(stratify_keys) if stratify_keys else None,
             folds=(0,) if quick else None,
-            n_top_genes=n_top_genes,
-            layer=layer,
-            size_factor_key=size_factor_key,
-            preset=preset,
-            max_epochs=max_epochs,
-            scib=scib,
-            seed=seed,
-            n_jobs=n_jobs,
         )
         evaluation = Evaluation(read(path), job, out, announce)
         with parallel_config(backend="loky", initializer=quiet_worker):

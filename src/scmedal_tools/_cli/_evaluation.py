@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from scmedal_tools import bm, pl
-from scmedal_tools._data import check_names, write_whole
+from scmedal_tools._data import check_names, write_csv
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS, file_stem
 
 from ._folder import FOLDS
 from ._job import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
+from ._save_figure import save_figure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from anndata import AnnData
@@ -50,6 +50,12 @@ class EvaluationJob:
     more_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Arguments of single models, beside preset and number of epochs."""
 
+    @classmethod
+    def of_options(cls, options: Mapping[str, Any], **others: Any) -> EvaluationJob:
+        """Give the job of a command's options, by the names of the fields, and what else it is."""
+        names = {f.name for f in fields(cls)}
+        return cls(**{name: options[name] for name in names & options.keys()} | others)
+
     def settings(self) -> dict[str, dict[str, Any]]:
         """Arguments of single models: preset and number of epochs, of those that have one."""
         asked = {"preset": self.preset, "max_epochs": self.max_epochs}
@@ -60,6 +66,12 @@ class EvaluationJob:
             for name in self.models
         }
         return {name: settings for name, settings in taken.items() if settings}
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of ``bm.cross_validate``, beside the cells and the folder."""
+        taken = signature(bm.cross_validate).parameters
+        given = {name: value for name, value in vars(self).items() if name in taken}
+        return given | {"settings": self.settings()}
 
 
 class Evaluation:
@@ -155,25 +167,8 @@ class Evaluation:
         return n_top_genes
 
     def _cross_validate(self, n_top_genes: int | None) -> bm.CrossValidation:
-        job = self.job
-        return bm.cross_validate(
-            self.adata,
-            job.batch_key,
-            job.labels_key,
-            job.target_keys,
-            models=job.models,
-            n_folds=job.n_folds,
-            scheme=job.scheme,
-            stratify_keys=job.stratify_keys,
-            folds=job.folds,
-            n_top_genes=n_top_genes,
-            settings=job.settings(),
-            scib=job.scib,
-            n_jobs=job.n_jobs,
-            seed=job.seed,
-            out=self.out / FOLDS,
-            save_models=job.save_models,
-        )
+        job = replace(self.job, n_top_genes=n_top_genes)
+        return bm.cross_validate(self.adata, **job.arguments(), out=self.out / FOLDS)
 
     def _draw(self) -> None:
         self.figures.mkdir(exist_ok=True)
@@ -208,8 +203,8 @@ class Evaluation:
         """Draw a figure by a function with ``save``; if that fails, the rest goes on."""
         file = f"{file_stem(name)}.png"
         with self.steps.attempt(f"figures/{file}"):
-            draw(*what, save=self.figures / file)
-            self.written[f"figures/{file}"] = description
+            save_figure(self.figures / file, draw, *what)
+            self.written[f"figures/{file}, .pdf"] = description
 
     def _write_tables(self) -> None:
         folder = self.out / "tables"
@@ -228,7 +223,7 @@ class Evaluation:
             votes = self.result.votes_summary()
             others["votes"] = (votes, "accuracy over held-out batches")
         for name, (table, description) in others.items():
-            write_whole(folder / f"{name}.csv", partial(table.to_csv, index=False))
+            write_csv(folder / f"{name}.csv", table, index=False)
             self.written[f"tables/{name}.csv"] = description
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from scmedal_tools.bm import Confounding
     from scmedal_tools.model import MedalModel
 
     from ._job import Job
@@ -37,14 +38,51 @@ class Trained:
     job: Job
     models: dict[str, MedalModel]
     embeddings: list[str]
+    confounding: Confounding | None
+    """Of the batch and the columns that the user named, if there are any."""
 
 
 def findings(run: Trained) -> list[str]:
-    """Sentences on the correction, the effects of batches, and what cannot be concluded."""
-    return [*_mixing(run), _use_of_the_batch(run), *_strongest(run), *_limits(run)]
+    """Five sentences at most: the design, the correction, the effects, and what stays open."""
+    return [
+        *_confounded(run),
+        _mixing(run),
+        _use_of_the_batch(run),
+        *_strongest(run),
+        _limits(run),
+    ]
 
 
-def _mixing(run: Trained) -> Iterator[str]:
+def _confounded(run: Trained) -> Iterator[str]:
+    """Which columns are confounded with the batch."""
+    if run.confounding is None:
+        return
+    name, found = run.job.batch_key, run.confounding
+    rows = found.summary[found.summary["group"] == name].itertuples()
+    clauses = [_separable(row, found.tables[name, row.target].to_numpy()) for row in rows]
+    yield f"Confounding: {'; '.join(clauses)}."
+
+
+def _separable(row: Any, n_cells: np.ndarray) -> str:
+    """Whether the effects of two columns can be separated: a row of a table of confounding."""
+    group, target = row.group, row.target
+    if row.nesting in ("identical", f"{group} in {target}"):
+        return (
+            f"every {group} has one {target}, so an effect of a {group} contains that of its "
+            f"{target}, and batch correction removes both"
+        )
+    if row.nesting == f"{target} in {group}":
+        return f"every {target} is in one {group}, so their effects cannot be separated"
+    n_empty = int((n_cells == 0).sum())
+    combinations = (
+        f"{n_empty:,} of {n_cells.size:,} combinations of {group} and {target} have no cells"
+        if n_empty
+        else f"every {group} has every {target}"
+    )
+    return f"{combinations} (Cramér's V {row.cramers_v:.2f})"
+
+
+def _mixing(run: Trained) -> str:
     """How many neighbours of a cell are of its batch and type, before and after correction."""
     obs, fixed = run.adata.obs, run.embeddings[1]
     cells = random_cells(np.arange(run.adata.n_obs), N_CELLS, run.job.seed)
@@ -56,22 +94,20 @@ def _mixing(run: Trained) -> Iterator[str]:
     if labels_key is not None:
         types = _codes(obs[labels_key].iloc[cells])
     before, after = (_share(batch, found) for found in neighbours.values())
-    yield (
+    title = next(iter(run.models)).upper()
+    of_batch = (
         f"Batch correction: of the {n} nearest neighbours of a cell, {before:.0%} are of its own "
-        f"{name} in PCA and {after:.0%} in {_title(run)}'s latent; {_chance(batch, types):.0%} "
-        f"would be if every {name} were mixed{' within cell types' if labels_key else ''}."
+        f"{name} in PCA and {after:.0%} in {title}'s latent; {_chance(batch, types):.0%} "
+        f"would be if every {name} were mixed{' within cell types' if labels_key else ''}"
     )
-    if labels_key is not None:
-        before, after = (_share(types, found) for found in neighbours.values())
-        given = " (which was given the labels)" if "fec" in run.models else ""
-        yield (
-            f"Cell types: {before:.0%} of the neighbours are of the cell's own {labels_key} in "
-            f"PCA, {after:.0%} in {_title(run)}'s latent{given}."
-        )
-
-
-def _title(run: Trained) -> str:
-    return next(iter(run.models)).upper()
+    if labels_key is None:
+        return f"{of_batch}."
+    before, after = (_share(types, found) for found in neighbours.values())
+    given = ", which was given the labels" if "fec" in run.models else ""
+    return (
+        f"{of_batch}. Of its own {labels_key} are {before:.0%} in PCA and {after:.0%} in "
+        f"{title}'s latent{given}."
+    )
 
 
 def _codes(column: pd.Series) -> np.ndarray:
@@ -119,9 +155,9 @@ def _strongest(run: Trained) -> Iterator[str]:
     certain = effects[effects["lfsr"] < LEVEL]
     genes = certain.index.unique("gene")
     name = run.job.batch_key
-    yield (
+    said = (
         f"{len(genes):,} of {len(re.gene_names):,} genes have an effect of some {name} whose sign "
-        f"is wrong with a probability below {LEVEL:.0%}."
+        f"is wrong with a probability below {LEVEL:.0%}"
     )
     order = certain["effect"].abs().sort_values(ascending=False).index
     largest = certain.loc[order].groupby(level="gene", sort=False).head(1).head(N_STRONGEST)
@@ -131,26 +167,20 @@ def _strongest(run: Trained) -> Iterator[str]:
             f"({row.effect - Z_90 * row.sd:+.2f}, {row.effect + Z_90 * row.sd:+.2f})"
             for (batch, gene), row in largest.iterrows()
         )
-        yield f"Largest of these, in log-expression, with 90% intervals: {listed}."
+        said += f"; the largest, in log-expression with 90% intervals, are {listed}"
+    yield f"{said}."
 
 
-def _limits(run: Trained) -> Iterator[str]:
+def _limits(run: Trained) -> str:
     """What the design of the study leaves open."""
     name, n = run.job.batch_key, len(run.models["re"].batch_names)
-    if n < ENOUGH_BATCHES:
-        yield (
-            f"There are only {n} batches: the effects describe these, and say little about how "
-            "much batches vary in general."
-        )
-    condition = run.job.condition_key
-    if condition is not None:
-        nested = run.adata.obs.groupby(name, observed=True)[condition].nunique().max() == 1
-        if nested:
-            yield (
-                f"Every {name} has one {condition}: an effect of a {name} contains that of its "
-                f"{condition}, and batch correction removes both."
-            )
-    yield (
-        f"An effect is everything that coincides with a {name}: biology, handling, sequencing. It "
-        "is not causal."
+    said = (
+        f"What cannot be concluded: an effect is everything that coincides with a {name} "
+        "(biology, handling, sequencing), and is not causal"
     )
+    if n < ENOUGH_BATCHES:
+        said += (
+            f"; there are only {n} batches, so the effects describe these, and say little about "
+            "how much batches vary in general"
+        )
+    return f"{said}."

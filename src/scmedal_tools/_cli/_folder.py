@@ -13,7 +13,7 @@ REPORT = "report.html"  # written last
 FOLDS = "folds"
 """Folder of what each fold of an evaluation gave, from which it resumes."""
 KEPT_OF_FOLDS = f"{FOLDS}/settings.json"
-# Every file that a job may write, in the order in which to look at them.
+# Every file that a job may write, in the order in which to look at them; each figure also as PDF.
 OUTPUTS = {
     REPORT: "everything on one page: open this first",
     "figures/embeddings.png": "UMAPs of PCA, the fixed and the random effects",
@@ -22,16 +22,24 @@ OUTPUTS = {
     "figures/genomaps.png": "a few cells, and how they would look in other batches",
     "figures/confounding.png": "number of cells of each batch and cell type",
     "figures/confounding_condition.png": "number of cells of each batch and condition",
+    "figures/counterfactuals.png": "genes that change most as in the target batches",
+    "figures/true_shifts.png": "predicted and true shifts of all genes",
     "group_effects.csv": "what the condition changes, with batches as replicates",
     "figures/group_effects.png": "the gene with the strongest effect of the condition",
     "effect_recovery.csv": "predicted and true effects compared",
-    "counterfactual_means.h5ad": "mean expression predicted for another batch",
+    "counterfactual_means.h5ad": "mean expression predicted for another batch, with intervals",
     "adata.h5ad": "the cells, embeddings in obsm",
     KEPT: "what the models depend on, to resume an interrupted run",
     **{f"models/{name}/model.pt": f"SCMEDAL_{name.upper()}" for name in NETWORKS},
     **{f"history/{name}.csv": "terms of the loss by epoch" for name in NETWORKS},
     "run.json": "parameters, seed, versions and timings",
 }
+
+
+def written_by(out: Path) -> dict[str, str]:
+    """Outputs that are in the folder, and what each is."""
+    found = {name: text for name, text in OUTPUTS.items() if (out / name).is_file()}
+    return {name.replace(".png", ".png, .pdf"): text for name, text in found.items()}
 
 
 def check_folder(out: Path, overwrite: bool) -> None:
@@ -82,7 +90,9 @@ def prepare_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> None
             f"{out} has models of a run with other settings ({', '.join(other)}). Choose another "
             "--out, or pass --overwrite to train again."
         )
-    for path in (out / name for name in OUTPUTS if not (resumes and name.startswith("models/"))):
+    names = [name for name in OUTPUTS if not (resumes and name.startswith("models/"))]
+    names += [name.replace(".png", ".pdf") for name in names if name.endswith(".png")]
+    for path in (out / name for name in names):
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
             remove_unfinished(path)

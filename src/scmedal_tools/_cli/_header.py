@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import h5py
+import numpy as np
 
 from ._console import fail
 
@@ -73,6 +74,36 @@ def check_header(
     for name in models:
         known = (*MODELS, *COMPARATORS, *header.obsm)
         check_choice("--models", name, known, "model, comparator or name in obsm")
+
+
+def check_batches(path: Path, batch_key: str, targets: Collection[str]) -> None:
+    """End the command if a target is not one of the batches, if the header is enough to know."""
+    known = _levels(path, batch_key) if targets else None
+    if known is not None:
+        for name in targets:
+            check_choice("--transform-batch", name, known, f"batch in obs[{batch_key!r}]")
+
+
+def _levels(path: Path, column: str) -> list[str] | None:
+    """Levels of a column as text; ``None`` where only anndata can read them."""
+    try:
+        with h5py.File(path) as file:
+            obs = file["obs"]
+            if isinstance(obs, h5py.Dataset) or "categories" in obs[column].attrs:
+                return None  # as older versions wrote it
+            return [str(level) for level in np.unique(_values(obs[column])).tolist()]
+    except (OSError, KeyError):
+        return None
+
+
+def _values(element: h5py.Group | h5py.Dataset) -> np.ndarray:
+    """Values of a column; of a categorical one each once."""
+    if isinstance(element, h5py.Dataset):
+        return element.asstr()[()] if h5py.check_string_dtype(element.dtype) else element[()]
+    if "categories" not in element:
+        return _values(element["values"])
+    codes = np.unique(element["codes"])
+    return _values(element["categories"])[codes[codes >= 0]]
 
 
 def check_choice(option: str, value: str, known: Collection[str], what: str = "choice") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scmedal_tools import datasets, pl, tl
-from scmedal_tools._data import write_whole
+from scmedal_tools._data import write_csv, write_whole
 from scmedal_tools.bm._cross_validation import OWN_MODELS, model_folder
 
 from ._evaluation import Evaluation, EvaluationJob
@@ -199,7 +199,7 @@ class Reproduction:
 
     def _write_table(self, name: str, table: pd.DataFrame, index: str, what: str) -> None:
         file = f"tables/{name}.csv"
-        write_whole(self.out / file, partial(table.to_csv, index_label=index))
+        write_csv(self.out / file, table, index_label=index)
         self.evaluation.written[file] = what
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,13 @@ from scmedal_tools._data import (
     fingerprint,
     make_names_writable,
     slots,
+    write_csv,
     write_whole,
 )
 from scmedal_tools.tl import umap_key
 from scmedal_tools.train import get_preset
 
+from ._draw_shifts import draw_shifts
 from ._findings import Trained, findings
 from ._folder import prepare_folder
 from ._job import (
@@ -37,12 +38,17 @@ from ._job import (
     versions,
     write_record,
 )
+from ._save_figure import save_figure
+from ._shifts_with_intervals import shifts_with_intervals
+from ._strongest_shifts import strongest_shifts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from scmedal_tools.model import MedalModel
 
@@ -89,6 +95,8 @@ class Run:
         self.models: dict[str, MedalModel] = {}
         self.embeddings: list[str] = []
         self.confounding: bm.Confounding | None = None
+        self.means: AnnData | None = None
+        """Counterfactual means, if targets were named."""
         self.group_effects: tl.GroupEffects | None = None
         self.untested = ""
         self.findings: list[str] = []
@@ -130,7 +138,7 @@ class Run:
             ):
                 self._write_counterfactual_means()
         with self.steps.step("findings", "Findings"), self.steps.attempt("findings"):
-            found = Trained(self.adata, self.job, self.models, self.embeddings)
+            found = Trained(self.adata, self.job, self.models, self.embeddings, self.confounding)
             self.findings = findings(found)
             for sentence in self.findings:
                 self.steps.announce(f"  {sentence}")
@@ -223,7 +231,7 @@ class Run:
         self.embeddings.append(tl.embed(adata, trained))
         with self.steps.attempt(f"history/{name}.csv"):
             history = pd.concat(trained.history.values(), axis=1)
-            write_whole(self.out / "history" / f"{name}.csv", history.to_csv)
+            write_csv(self.out / "history" / f"{name}.csv", history)
 
     def _train(self, cls: type[MedalModel]) -> MedalModel:
         job, adata = self.job, self.adata
@@ -252,63 +260,64 @@ class Run:
             self.untested = str(reason)
             self.steps.announce(f"  not tested: {reason}")
             return
-        table = self.group_effects.table
-        write_whole(self.out / "group_effects.csv", partial(table.to_csv, index=False))
+        write_csv(self.out / "group_effects.csv", self.group_effects.table, index=False)
 
     def _write_counterfactual_means(self) -> None:
         job, trained = self.job, self.models["re"]
         # The user's names are text, those of the batches may be numbers.
         batches = {str(name): name for name in trained.batch_names}
         targets = [batches[name] for name in job.transform_batch]
-        means = tl.counterfactual_means(trained, self.adata, targets, labels_key=job.labels_key)
-        self._write_cells(means, "counterfactual_means.h5ad")
+        self.means = shifts_with_intervals(trained, self.adata, targets, job.labels_key, job.seed)
+        self._write_cells(self.means, "counterfactual_means.h5ad")
+
+    def strongest_shifts(self) -> dict[str, pd.DataFrame]:
+        """Genes with the largest counterfactual shifts to each target."""
+        if self.means is None:
+            return {}
+        targets = self.means.obs["target"].unique()
+        return {target: strongest_shifts(self.means, target) for target in targets}
 
     def _write_cells(self, adata: AnnData, name: str) -> None:
         write_whole(self.out / name, lambda file: adata.write_h5ad(file, compression="gzip"))
 
     def _draw(self) -> None:
-        figures, steps = self.figures, self.steps
-        figures.mkdir(exist_ok=True)
-        steps.announce("  UMAPs")
-        with steps.attempt("figures/embeddings.png"):
-            file = figures / "embeddings.png"
-            pl.embeddings(self.adata, self.embeddings, self.colors, save=file)
+        job = self.job
+        shifts = self.strongest_shifts()
+        if any(map(len, shifts.values())):
+            self._save("counterfactuals", draw_shifts, shifts)
+        self.steps.announce("  UMAPs")
+        self._save("embeddings", pl.embeddings, self.adata, self.embeddings, self.colors)
         for name, trained in self.models.items():
             if len(trained.history["train_loss"]) > 1:
-                with steps.attempt(f"figures/training_{name}.png"):
-                    pl.training(trained, save=figures / f"training_{name}.png")
+                self._save(f"training_{name}", pl.training, trained)
         if self.confounding is not None:
-            self._draw_confounding(self.confounding)
+            for claim in self.claims:
+                name, pair = self.confounding_figure(claim).stem, (job.batch_key, claim)
+                self._save(name, pl.confounding, self.confounding, pair)
         if self.group_effects is not None:
-            with steps.attempt("figures/group_effects.png"):
-                self._draw_group_effects(self.group_effects)
-        steps.announce("  effects of batches")
-        with steps.attempt("figures/batch_effects.png"):
-            self._draw_effects()
+            self._save("group_effects", self._draw_group_effects, self.group_effects)
+        self.steps.announce("  effects of batches")
+        self._save("batch_effects", self._draw_effects)
         if find_spec("ot") is None:
-            steps.announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
+            self.steps.announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
         else:
-            steps.announce("  genomaps")
-            with steps.attempt("figures/genomaps.png"):
-                self._draw_genomaps()
+            self.steps.announce("  genomaps")
+            self._save("genomaps", self._draw_genomaps)
 
-    def _draw_confounding(self, found: bm.Confounding) -> None:
-        for claim in self.claims:
-            file = self.confounding_figure(claim)
-            with self.steps.attempt(f"figures/{file.name}"):
-                pl.confounding(found, (self.job.batch_key, claim), save=file)
+    def _save(self, name: str, draw: Callable[..., Figure | Axes], *what: Any) -> None:
+        with self.steps.attempt(f"figures/{name}.png"):
+            save_figure(self.figures / f"{name}.png", draw, *what)
 
-    def _draw_group_effects(self, found: tl.GroupEffects) -> None:
+    def _draw_group_effects(self, found: tl.GroupEffects) -> Figure:
         gene = found.table.sort_values("p_value")["variable"].iloc[0]
-        file = self.figures / "group_effects.png"
-        pl.group_effects(found, gene, str(self.job.condition_key), save=file)
+        return pl.group_effects(found, gene, str(self.job.condition_key))
 
-    def _draw_effects(self) -> None:
-        random_effects, file = self.models["re"], self.figures / "batch_effects.png"
+    def _draw_effects(self) -> Figure:
+        random_effects = self.models["re"]
         n_cells = int(np.clip(N_CELLS / len(random_effects.batch_names), 20, 200))
-        pl.batch_effects(random_effects, save=file, n_samples=N_DRAWS, n_cells=n_cells)
+        return pl.batch_effects(random_effects, n_samples=N_DRAWS, n_cells=n_cells)
 
-    def _draw_genomaps(self) -> None:
+    def _draw_genomaps(self) -> Figure:
         job, batches = self.job, self.adata.obs[self.job.batch_key].astype(str)
         largest = list(batches.value_counts().index[:N_DRAWN])
         fixed, random = self.models.values()
@@ -319,7 +328,7 @@ class Run:
         most_variable = np.argsort(-stack.var["sd"].to_numpy(), kind="stable")[:N_MAPPED]
         stack = stack[:, np.sort(most_variable)].copy()
         tl.genomap_layout(stack, progress=False)
-        pl.genomap_panel(stack, N_DRAWN, save=self.figures / "genomaps.png")
+        return pl.genomap_panel(stack, N_DRAWN)
 
     def conclude(self, **extra: Any) -> dict[str, Any]:
         """Write ``run.json``: parameters, versions, seed and timings; return what it holds."""

@@ -11,6 +11,7 @@ from ._checks import (
     check_names,
     check_obs,
     expression_of,
+    warn_of_small_batches,
 )
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
 from ._embeddings import check_embeddings, digest_of, embedding_of
@@ -31,6 +32,7 @@ from ._modalities import (
     layer_of,
     part_of,
 )
+from ._write_csv import without_formulas, write_csv
 from ._writing import (
     check_key,
     check_writable,
@@ -85,6 +87,9 @@ __all__ = [
     "rows_of",
     "summarise",
     "warn_of_depth",
+    "warn_of_small_batches",
     "where",
+    "without_formulas",
+    "write_csv",
     "write_whole",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ._expression_kinds import summarise
 from ._expression_messages import (
     counts_layer,
@@ -30,6 +32,12 @@ LOGARITHMS: frozenset[ExpressionKind] = frozenset({"log-normalised", "log-counts
 """Kinds that models take; the last two with a warning."""
 
 
+MANY_FRACTIONS = 20
+"""Levels with fractions, such as 0.5, above which a column is a measurement."""
+FEW_CELLS = 10
+"""Cells of a typical batch below which a column is hardly one of batches."""
+
+
 class ExpressionError(ValueError):
     """Expression of a kind that cannot be used.
 
@@ -46,7 +54,7 @@ class ExpressionError(ValueError):
         self.problem, self.counts_layer = problem, counts_layer
 
 
-def check_log_normalised(adata: AnnData, layer: str | None = None) -> None:
+def check_log_normalised(adata: AnnData, layer: str | None = None) -> ExpressionKind:
     """Refuse expression that a model of log-normalised data cannot take.
 
     Parameters
@@ -55,6 +63,11 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> None:
         Cells x genes, in memory or backed.
     layer
         Layer to check; ``None`` for ``adata.X``.
+
+    Returns
+    -------
+    str
+        What the values are taken for, one of :data:`LOGARITHMS`.
 
     Raises
     ------
@@ -74,6 +87,7 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> None:
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
     if doubtful := doubt(layer, found.kind):
         warnings.warn(f"{where(layer)} {describe(found)}. {doubtful}", UserWarning, stacklevel=2)
+    return found.kind
 
 
 def check_counts(adata: AnnData, layer: str | None = None) -> None:
@@ -119,7 +133,7 @@ def check_obs(
     ValueError
         If the column does not exist (the message lists columns that would do), has missing
         values, mixes text with other types, has fewer than ``min_levels`` levels, or, as the
-        batch, has a level for nearly every cell.
+        batch, has many levels with fractions or a level for nearly every cell.
     """
     if key not in adata.obs:
         raise ValueError(f"{what}={key!r} is not a column of adata.obs. {_candidates(adata)}")
@@ -148,11 +162,40 @@ def check_obs(
             f"{adata.n_obs:,} cells, and at least {min_levels} are needed: {reason}. "
             f"{_candidates(adata)}"
         )
+    fractions = _fractions(column) if what == "batch_key" else []
+    if len(fractions) > MANY_FRACTIONS:
+        raise ValueError(
+            f"{what}={key!r} has {len(fractions):,} levels that are numbers with fractions "
+            f"({quoted(fractions)}): it looks like a measurement. Choose a column such as the "
+            f"donor or sample. {_candidates(adata)} If these are names of batches, run:\n"
+            f"adata.obs[{key!r}] = adata.obs[{key!r}].astype(str).astype('category')"
+        )
     if what == "batch_key" and n_levels > adata.n_obs / 2:
         raise ValueError(
             f"{what}={key!r} has {n_levels:,} levels in {adata.n_obs:,} cells: it looks like a "
             "measurement or the names of the cells, and a batch needs several cells. Choose a "
             f"column such as the donor or sample. {_candidates(adata)}"
+        )
+
+
+def warn_of_small_batches(batch: pd.Series, stacklevel: int) -> None:
+    """Warn if most batches have so few cells that the column may be something else.
+
+    Parameters
+    ----------
+    batch
+        Batch of each cell.
+    stacklevel
+        Of the caller's caller, counted from the caller.
+    """
+    median = batch.value_counts().median()
+    if median < FEW_CELLS:
+        warnings.warn(
+            f"Half of the {batch.nunique():,} levels of {batch.name!r} have {median:.0f} cells or "
+            "fewer: is it a batch, such as a donor or sample? The effects of batches of so few "
+            "cells are hardly known.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
         )
 
 
@@ -265,6 +308,12 @@ def expression_of(adata: AnnData, layer: str | None) -> Any:
 def _check_computed(x: Any, name: str) -> None:
     if hasattr(x, "dask"):
         raise ValueError(f"{name} is a dask array. Run:\nadata = adata.to_memory()")
+
+
+def _fractions(column: pd.Series) -> list[Any]:
+    """Levels that are no whole numbers, of a column of numbers."""
+    levels = column.unique()
+    return [x for x in levels if isinstance(x, (float, np.floating)) and not float(x).is_integer()]
 
 
 def _candidates(adata: AnnData) -> str:

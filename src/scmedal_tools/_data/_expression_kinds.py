@@ -32,9 +32,9 @@ _LARGEST_LOG = 20.0
 _BLOCK = 512
 # Cells, evenly spaced, of which the values are compared with each other.
 _SAMPLE = 300
-# A value tells something if it stands for 2 to 12 counts, where fractions are easy to see.
-_TELLING = (1.2, 12.0)
-_FEWEST_TELLING = 100
+# A value is informative if it stands for 2 to 12 counts, where fractions are easy to see.
+_INFORMATIVE = (1.2, 12.0)
+_FEWEST_INFORMATIVE = 100
 # Of any fractions a share of 0.04 lies as near to a whole number.
 _TOLERANCE = 0.02
 _SHARE_OF_MULTIPLES = 0.9
@@ -117,7 +117,7 @@ def expression_kind(x: Any) -> ExpressionKind:
 
     or, where the values are no multiples: ``"not-logged"`` above 20, more than the logarithm of
     any normalised count, ``"log-normalised"`` if the totals before the logarithm agree or there
-    are too few values to tell, ``"normalised"`` if the values have the same total in all cells,
+    are too few values to compare, ``"normalised"`` if the values have the same total in all cells,
     and ``"unrecognised"`` for the rest.
 
     Examples
@@ -209,35 +209,35 @@ def _kind_of_fractions(sample: _Sample, maximum: float) -> ExpressionKind:
     if np.mean(sample.values == np.rint(sample.values)) > _SHARE_OF_WHOLE:
         return "corrected-counts"
     logs = [_FUNCTIONS[name] for name in ("log", "log2", "log10") if name in functions]
-    # First, as cells that are all alike have the same total before and after the logarithm.
+    # First, as identical cells have the same total before and after the logarithm.
     if any(_agree(_Sample(undo(sample.values), sample.cells)) for undo in logs):
         return "log-normalised"
     if _agree(sample):
         return "normalised"
     if maximum > _LARGEST_LOG:
         return "not-logged"
-    return "log-normalised" if _telling(sample).size < _FEWEST_TELLING else "unrecognised"
+    return "log-normalised" if _informative(sample).size < _FEWEST_INFORMATIVE else "unrecognised"
 
 
-def _telling(sample: _Sample) -> np.ndarray:
+def _informative(sample: _Sample) -> np.ndarray:
     """Values in units of the smallest of their cell, where a fraction would be seen."""
     smallest = np.full(sample.cells.max(initial=0) + 1, np.inf)
     np.minimum.at(smallest, sample.cells, sample.values)
     multiples = sample.values / smallest[sample.cells]
-    return multiples[(multiples > _TELLING[0]) & (multiples < _TELLING[1])]
+    return multiples[(multiples > _INFORMATIVE[0]) & (multiples < _INFORMATIVE[1])]
 
 
 def _are_multiples(sample: _Sample) -> bool:
-    telling = _telling(sample)
-    if telling.size < _FEWEST_TELLING:
+    informative = _informative(sample)
+    if informative.size < _FEWEST_INFORMATIVE:
         return False
-    near = np.abs(telling - np.rint(telling)) < _TOLERANCE
+    near = np.abs(informative - np.rint(informative)) < _TOLERANCE
     return bool(near.mean() > _SHARE_OF_MULTIPLES)
 
 
 def _are_whole(sample: _Sample) -> bool:
-    small = sample.values[sample.values < _TELLING[1]]
-    if small.size < _FEWEST_TELLING:
+    small = sample.values[sample.values < _INFORMATIVE[1]]
+    if small.size < _FEWEST_INFORMATIVE:
         return False
     return bool(np.all(np.abs(small - np.rint(small)) < _TOLERANCE))
 

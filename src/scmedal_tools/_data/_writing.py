@@ -97,7 +97,7 @@ def check_writable(adata: AnnData) -> None:
     for place in ("obsm", "varm", "obsp", "varp", "layers"):
         for name, value in getattr(adata, place).items():
             if name is not None:  # X, since anndata 0.13
-                # Of numbers, any row tells what all would.
+                # Of numbers, any row shows whether all can be written.
                 part = value if isinstance(value, pd.DataFrame) else value[:1]
                 annotation[f"adata.{place}[{name!r}]"] = {name: part}
     annotation |= {f"adata.uns[{name!r}]": {name: value} for name, value in adata.uns.items()}

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._fit import VALUES_AT_ONCE, backfitting_order
 
 if TYPE_CHECKING:
@@ -13,11 +15,12 @@ if TYPE_CHECKING:
 
     from ._groups import GroupSums
 
-# A group with as many cells weighs half as much as one with very many.
+# A group with as many cells weighs half as much as a large one.
 HALF_WEIGHT = 10
 ROUNDS = 50
 
 
+@with_shared_parts
 def batch_share_of_content(
     expression: GroupSums,
     levels: np.ndarray,
@@ -28,7 +31,7 @@ def batch_share_of_content(
 
     No content is wholly free of the batch, so that what the decoder makes of it without effects,
     :math:`f_0(u)`, differs between batches. In a state :math:`s` the mean of batch :math:`k` is
-    :math:`a_s + g_k + d_{ks}`. What is alike in all states, :math:`g_k`, is an effect of the batch
+    :math:`a_s + g_k + d_{ks}`. What all states share, :math:`g_k`, is an effect of the batch
     that the content carries. The rest may be that too, or a difference of composition within the
     state: ``share`` of it counts as an effect of the batch, as does all of :math:`g_k`.
 
@@ -36,8 +39,7 @@ def batch_share_of_content(
     ----------
     expression
         Sums of :math:`f_0(u)` over the combinations of levels and the states.
-    levels
-        Level of each combination and factor, ``(n_combinations, n_factors)``.
+    %(levels)s
     n_levels
         Number of levels of each factor.
     share
@@ -54,8 +56,8 @@ def batch_share_of_content(
     for factor in backfitting_order(n_levels):
         others = sum(part[levels[:, f]] for f, part in parts.items() if f != factor)
         left = expression.without(others).over(levels[:, factor], n_levels[factor])
-        of_states, alike, rest = _two_way(left)
-        parts[factor] = alike[:, None] + share * rest
+        of_states, shared, rest = _two_way(left)
+        parts[factor] = shared[:, None] + share * rest
     return of_states, [parts[factor] for factor in range(len(n_levels))]
 
 
@@ -63,26 +65,26 @@ def share_of_new(expression: GroupSums, of_states: np.ndarray, share: float) -> 
     """The same for further batches, given the means of the states."""
     weights = _weights(expression.sizes)
     rest = np.where(expression.sizes[:, :, None] > 0, expression.means - of_states, 0.0)
-    alike = _mean(weights, rest, axis=1)
-    return alike[:, None] + share * _occupied(expression.sizes, rest - alike[:, None])
+    shared = _mean(weights, rest, axis=1)
+    return shared[:, None] + share * _occupied(expression.sizes, rest - shared[:, None])
 
 
 def _two_way(expression: GroupSums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means of the states, and what batches add to all of them alike and to each."""
+    """Means of the states, and what batches add to all of them and to each."""
     means, weights = expression.means, _weights(expression.sizes)
-    alike = np.zeros((len(means), means.shape[2]))
+    shared = np.zeros((len(means), means.shape[2]))
     of_states = np.zeros(means.shape[1:])
     at_once = max(1, VALUES_AT_ONCE // expression.sizes.size)
     for start in range(0, means.shape[2], at_once):
         genes = slice(start, start + at_once)
-        some, of_some = np.ascontiguousarray(means[:, :, genes]), alike[:, genes]
+        some, of_some = np.ascontiguousarray(means[:, :, genes]), shared[:, genes]
         for _ in range(ROUNDS):
             of_states[:, genes] = _mean(weights, some - of_some[:, None], axis=0)
             of_some = _mean(weights, some - of_states[:, genes], axis=1)
             of_some -= of_some.mean(0)
-        alike[:, genes] = of_some
-    rest = _occupied(expression.sizes, means - of_states - alike[:, None])
-    return of_states, alike, rest
+        shared[:, genes] = of_some
+    rest = _occupied(expression.sizes, means - of_states - shared[:, None])
+    return of_states, shared, rest
 
 
 def _weights(sizes: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._equations import VARIANCES, MixedEquations, covariance_of
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class MixedModel:
     """Those of the fixed plus the random effects."""
 
 
+@with_shared_parts
 def fit_crossed_models(
     groups: GroupSums,
     levels: np.ndarray,
@@ -65,8 +68,7 @@ def fit_crossed_models(
     ----------
     groups
         What there is to be explained, for each combination of levels.
-    levels
-        Level of each combination and factor, ``(n_combinations, n_factors)``.
+    %(levels)s
     n_levels
         Number of levels of each factor.
     correlation, scale

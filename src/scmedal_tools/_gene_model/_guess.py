@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._fit import posterior_over_genes
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 NETWORK_SHARE = 0.5
 
 
+@with_shared_parts
 def probability_of_following(
     alone: Sequence[MixedModel],
     following: Sequence[MixedModel],
@@ -27,16 +30,15 @@ def probability_of_following(
 ) -> np.ndarray:
     """Probability of each gene that its effects vary around the network's guess, not around 0.
 
-    The network has seen the training cells, and fits their noise too. So its guess is judged by
-    how well either model predicts the means of groups of validation cells. How many genes follow
-    it is estimated from all of them.
+    The network has seen the training cells, and fits their noise too. So the guess is
+    used where it predicts the means of groups of validation cells better. How many genes follow it
+    is estimated from all of them.
 
     Parameters
     ----------
     alone, following
         Models of all factors, fitted without the guess, and to what the guess leaves.
-    levels
-        Level of each combination and factor, ``(n_combinations, n_factors)``.
+    %(levels)s
     held_back, guess
         What there is to be explained in validation cells, and the network's effects on them, for
         each combination of levels.

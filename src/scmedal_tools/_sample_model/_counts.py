@@ -1,4 +1,4 @@
-"""Counts summed over the cells of every sample and state, and how much they tell."""
+"""Counts summed over the cells of every sample and state, and how precise they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CELLS_AT_ONCE = 10_000
 PRIOR_COUNTS = 10.0
 # Share of the genes at either end that does not count for a sample's size.
 TRIMMED = 0.3
-# Precision above which genes count nearly alike: donors vary more than their cells tell.
+# Precision above which genes count nearly equally: donors vary more than their cells by chance.
 FULL_PRECISION = 20.0
 
 
@@ -53,8 +53,8 @@ class CountSums:
 
         As a sum over cells it is also that of the group's sums.
         """
-        told = self.n_cells > 1
-        squares, counts = self.squares[told].sum(0), self.counts[told].sum(0)
+        several = self.n_cells > 1
+        squares, counts = self.squares[several].sum(0), self.counts[several].sum(0)
         return (squares + PRIOR_COUNTS) / (counts + PRIOR_COUNTS)
 
     def sizes(self) -> np.ndarray:

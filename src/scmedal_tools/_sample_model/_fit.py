@@ -25,7 +25,7 @@ SMALLEST = 4e-4  # samples that differ by 2 %
 STEPS = {1: (2, 12), 2: (4, 6), 3: (8, 5)}
 # Standard deviations of the effects that are considered: none, and 4 % to twelvefold.
 EFFECTS = np.append(0.0, 0.04 * 2.0 ** np.arange(7))
-# Genes without an effect that are counted in: where data cannot tell, there is none.
+# Genes without an effect that are counted in: where the data do not show one, there is none.
 FURTHER_GENES = np.append(10.0, np.zeros(7))
 GENES_AT_ONCE = 500
 # Posterior probability of variances that no gene needs.

@@ -65,7 +65,7 @@ def confounding(
     *,
     depth_key: str | None = None,
 ) -> Confounding:
-    """Say which columns are confounded, and so which claims the data cannot support.
+    """Find which columns are confounded, and so which claims the data cannot support.
 
     Cramér's V is the plain one, without correction for bias: it is 1 exactly where one column
     determines the other, and the correction takes cells for independent, which those of a donor

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
-from tqdm.auto import tqdm
+
+from scmedal_tools._progress import tqdm
 
 from ._text_matrix import read_text_matrix
 

@@ -300,7 +300,7 @@ def _draw_genes(
 
 
 def _type_profiles(rng: np.random.Generator, n_types: int, n_genes: int) -> np.ndarray:
-    """Log-fold profiles of types along a line, in which neighbours are alike; types x genes."""
+    """Log-fold profiles of types along a line, in which neighbours are similar; types x genes."""
     correlation = CONSTANTS.type_correlation
     profiles = rng.normal(size=(n_types, n_genes))
     for before, profile in pairwise(profiles):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from tqdm.auto import tqdm
+
+from scmedal_tools._progress import tqdm
 
 if TYPE_CHECKING:
     from pathlib import Path

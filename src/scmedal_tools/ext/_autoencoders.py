@@ -50,8 +50,7 @@ def ae(
     splits
         Positions of the training, validation and test cells. Without validation cells a tenth of
         the training cells serves as such.
-    seed
-        Random state of the network, its training and, without validation cells, their draw.
+    %(network_seed)s
     preset
         Settings of the network and its training: ``"default"``, or the paper's with its weights
         of the AE, ``"paper"`` (as for AML), ``"paper-aml"``, ``"paper-asd"``, ``"paper-heart"``.

@@ -33,8 +33,7 @@ def harmony(
 ) -> str:
     """Harmony (Korsunsky et al., 2019) on the principal components of all cells.
 
-    Joint, as in the paper (supplement 2.3.4): test cells take part in the PCA and in the
-    integration.
+    %(joint)s
 
     Parameters
     ----------
@@ -98,9 +97,10 @@ def scanorama(
 ) -> str:
     """Scanorama (Hie et al., 2019) on the principal components of all cells.
 
-    Joint, as in the paper (supplement 2.3.4): test cells take part in the PCA and in the
-    integration. Batches are given to it one after the other, in the order of their names; the
-    result has the order of ``adata``.
+    %(joint)s
+
+    Batches are given to it one after the other, in the order of their names; the result has the
+    order of ``adata``.
 
     Parameters
     ----------

@@ -93,6 +93,6 @@ def principal_components(
             f"n_latent={n_latent} components of {len(train):,} training cells with "
             f"{adata.n_vars:,} genes are not possible: choose 1 to {most}."
         )
-    # This solver takes sparse and dense matrices alike, without making them dense.
+    # This solver takes both sparse and dense matrices, without making them dense.
     components = PCA(n_latent, svd_solver="arpack", random_state=seed).fit(adata.X[train])
     return components.transform(adata.X)

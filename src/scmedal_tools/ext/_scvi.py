@@ -55,8 +55,7 @@ def scvi(
         Positions of the training, validation and test cells. Training stops when the validation
         loss no longer improves. If there are none, a tenth of the training cells serves as such:
         pass ``[train, [], rest]`` for the paper's protocol.
-    seed
-        Random state of the network, its training and, without validation cells, their draw.
+    %(network_seed)s
     layer
         Layer with the raw counts.
     max_epochs, batch_size
@@ -109,7 +108,7 @@ def scanvi(
     progress: bool = True,
     **settings: Any,
 ) -> str:
-    """Means of scANVI's latent (Xu et al., 2021), trained on from :func:`scvi`'s network.
+    """Means of scANVI's latent (Xu et al., 2021), whose training starts from :func:`scvi`.
 
     Parameters
     ----------

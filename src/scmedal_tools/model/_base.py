@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scvi
 import torch
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 from scipy import sparse
@@ -26,9 +27,11 @@ from scmedal_tools.train import (
 
 from ._datamodules import check_codes, check_early_stopping, set_batch_size
 from ._inference import InferenceMixin
+from ._memory_advice import TRAINING, memory_advice
 from ._on_disk import OnDiskMixin, as_if_in_memory
 from ._registration import RegistrationMixin
 from ._saving import SavingMixin
+from ._summary import SummaryMixin
 from ._training_cells import TrainingCellsMixin
 from ._unseen import UnseenBatchMixin
 
@@ -48,6 +51,7 @@ DEFAULT_TRAIN_SIZE = 0.9
 
 
 class MedalModel(
+    SummaryMixin,
     SavingMixin,
     RegistrationMixin,
     OnDiskMixin,
@@ -59,6 +63,10 @@ class MedalModel(
 ):
     """Base of the scMEDAL models."""
 
+    seed_: int | None = None
+    """``scvi.settings.seed`` of the last training."""
+    taken_as_: str | None = None
+    """What the expression was taken for when it was registered."""
     _data_splitter_cls = MedalDataSplitter
     _training_plan_cls = MedalTrainingPlan
     _train_runner_cls = StoppableTrainRunner
@@ -87,6 +95,7 @@ class MedalModel(
             )
         self.preset_ = preset
         self.best_epoch_: int | None = None
+        self.taken_as_ = getattr(self._adata_manager, "taken_as", None)
         n_genes, n_batch = self.summary_stats.n_vars, self.summary_stats.n_batch
         self.module = self._module_cls.from_settings(
             settings | module_kwargs | self._settings_of_data(),
@@ -241,26 +250,28 @@ class MedalModel(
             self._check_codes(datamodule)
             set_batch_size(datamodule, batch_size)
         self._datamodule = datamodule
-        super().train(
-            max_epochs=max_epochs or preset_epochs or self._default_epochs(),
-            batch_size=batch_size,
-            accelerator=accelerator,
-            devices=devices,
-            early_stopping=early_stopping,
-            train_size=train_size,
-            validation_size=validation_size,
-            datasplitter_kwargs=datasplitter_kwargs,
-            plan_kwargs=plan_kwargs,
-            callbacks=callbacks,
-            shuffle_set_split=shuffle_set_split,
-            load_sparse_tensor=self._moves_sparse(accelerator)
-            if load_sparse_tensor is None
-            else load_sparse_tensor,
-            datamodule=datamodule,
-            **{"check_val_every_n_epoch": 1} | settings_,
-        )
-        self.best_epoch_ = best.best_epoch if early_stopping else None
-        self._after_training()
+        self.seed_ = scvi.settings.seed
+        with memory_advice(TRAINING):
+            super().train(
+                max_epochs=max_epochs or preset_epochs or self._default_epochs(),
+                batch_size=batch_size,
+                accelerator=accelerator,
+                devices=devices,
+                early_stopping=early_stopping,
+                train_size=train_size,
+                validation_size=validation_size,
+                datasplitter_kwargs=datasplitter_kwargs,
+                plan_kwargs=plan_kwargs,
+                callbacks=callbacks,
+                shuffle_set_split=shuffle_set_split,
+                load_sparse_tensor=self._moves_sparse(accelerator)
+                if load_sparse_tensor is None
+                else load_sparse_tensor,
+                datamodule=datamodule,
+                **{"check_val_every_n_epoch": 1} | settings_,
+            )
+            self.best_epoch_ = best.best_epoch if early_stopping else None
+            self._after_training()
         if self.trainer.stopped_in is not None:
             self._report_interruption()
             raise KeyboardInterrupt

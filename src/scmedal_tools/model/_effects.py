@@ -42,7 +42,7 @@ class BatchEffectsMixin(BaseModelClass):
         n_cells: int = 1_000,
         seed: int = 0,
     ) -> pd.DataFrame:
-        r"""Posterior mean and standard deviation of what each batch does.
+        r"""Effects of each batch: posterior means and standard deviations.
 
         Parameters
         ----------

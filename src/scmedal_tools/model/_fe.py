@@ -9,7 +9,7 @@ from ._correction import CorrectionMixin
 
 
 class SCMEDAL_FE(CorrectionMixin, MedalModel):
-    """Adversarial autoencoder for batch correction (scMEDAL, section 4.2.1).
+    """Autoencoder for batch correction and integration (scMEDAL, section 4.2.1).
 
     The decoder is given the batch, so the latent need not carry it, and an adversary that
     predicts the batch from the latent removes the rest. In the paper's presets the decoder is not

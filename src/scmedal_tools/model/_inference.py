@@ -13,6 +13,8 @@ from scvi.model.base import BaseModelClass
 
 from scmedal_tools._data import positions_of
 
+from ._memory_advice import INFERENCE, memory_advice
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -308,6 +310,7 @@ class InferenceMixin(BaseModelClass):
         x_hat = self._predict(tensors, self._infer(tensors, draw), draw)
         return self.module.reconstruct(x_hat, genes)
 
+    @memory_advice(INFERENCE)
     def _collect(
         self,
         minibatches: Minibatches,

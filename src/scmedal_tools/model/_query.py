@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from scmedal_tools._compat import device_of
+from scmedal_tools._compat import device_of, latest_manager
 from scmedal_tools.train import QueryTrainingPlan, RETrainingPlan
 
 from ._base import MedalModel
@@ -155,7 +155,7 @@ class QueryMixin(MedalModel):
         parameters = reference.init_params_
         arguments = parameters["non_kwargs"] | parameters["kwargs"]["module_kwargs"]
         arguments = {k: v for k, v in arguments.items() if k not in ("registry", "n_new")}
-        n_new = _n_new(cls._get_most_recent_anndata_manager(adata, required=True), reference)
+        n_new = _n_new(latest_manager(cls, adata), reference)
         model = cls(adata, n_new=n_new, **arguments)
         _copy_state(reference.module, model.module)
         model.module.start_new_levels()

@@ -36,7 +36,7 @@ CELLS_FOR_AXES = 5_000
 
 
 class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel):
-    r"""Bayesian autoencoder with batch-specific random slopes and biases (section 4.2.2).
+    r"""Bayesian autoencoder of batch effects, which predicts counterfactuals (section 4.2.2).
 
     Layers rescale and shift their units by the cell's batch (REDEN blocks); the effects have
     Gaussian posteriors and learned prior scales. By default the encoder gives a content :math:`u`
@@ -219,7 +219,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         return bool(self.module.is_finished)
 
     def finish(self) -> None:
-        """Fit what follows the training of the network: the axes and the effects on single genes.
+        """Fit the axes of the latents and the effects on single genes, after the network.
 
         :meth:`train` does it by itself. Call it for a checkpoint of
         :class:`scvi.train.SaveCheckpoint`, which holds the network as it was in the middle of the

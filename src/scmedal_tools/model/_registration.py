@@ -39,6 +39,7 @@ from scmedal_tools._data import (
     checked_part,
     layer_of,
     part_of,
+    warn_of_small_batches,
 )
 
 from ._query_checks import check_query, levels_of_factors
@@ -110,7 +111,8 @@ class RegistrationMixin(BaseModelClass):
         Warns
         -----
         UserWarning
-            If a column has categories without a cell, which the model does without.
+            If a column has categories without a cell, which the model does without, or half of
+            the batches have fewer than 10 cells.
 
         Examples
         --------
@@ -186,10 +188,11 @@ class RegistrationMixin(BaseModelClass):
     @classmethod
     def _register(cls, data: AnnData | MuData, setup_method_args: dict, **kwargs: Any) -> None:
         setup = setup_method_args["setup_args"]
+        taken_as = None
         if "source_registry" in kwargs:
             check_query(data, kwargs["source_registry"], kwargs.get("extend_categories", False))
         else:
-            _check_training_data(data, setup)
+            taken_as = _check_training_data(data, setup)
         adata_manager = AnnDataManager(
             fields=_fields(setup),
             setup_method_args=setup_method_args,
@@ -203,14 +206,15 @@ class RegistrationMixin(BaseModelClass):
                 adata_manager.register_fields(data, **kwargs)
             # By this it renews the codes when another registration has overwritten them.
             adata_manager._source_registry = deepcopy(adata_manager.registry)
+        adata_manager.taken_as = taken_as
         cls.register_manager(adata_manager)
 
     @property
     def adata_manager(self) -> AnnDataManager:
         """Manager of the model's cells, whose codes are in the data; ``None`` without cells.
 
-        Another registration of the same cells, for example for a second model, overwrites them:
-        whoever is about to read codes gets them from here.
+        Another registration of the same cells, for example for a second model, overwrites them,
+        so codes are read through this manager.
         """
         manager = self._adata_manager
         if manager is not None:
@@ -248,13 +252,15 @@ class RegistrationMixin(BaseModelClass):
             )
 
 
-def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> None:
+def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> str:
+    """Check all that is registered; return what the expression is taken for."""
     with checked_part(data, setup, EXPRESSION) as adata:
-        check_log_normalised(adata, layer_of(setup))
+        taken_as = check_log_normalised(adata, layer_of(setup))
         check_names(adata)
     with checked_part(data, setup, BATCH) as adata:
         check_obs(adata, setup["batch_key"])
         batch = adata.obs[setup["batch_key"]]
+        warn_of_small_batches(batch, stacklevel=4)
     if setup["random_effect_keys"] is not None:
         with checked_part(data, setup, FACTORS) as adata:
             check_factors(adata, setup["random_effect_keys"], batch)
@@ -264,6 +270,7 @@ def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> No
     if setup["states_key"] is not None:
         with checked_part(data, setup, CELL_STATES) as adata:
             check_obs(adata, setup["states_key"], what=CELL_STATES, min_levels=1)
+    return taken_as
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from scmedal_tools.module import levels_of
 
 from ._correction import CorrectionMixin
 from ._draws import Draws
+from ._memory_advice import INFERENCE, memory_advice
 from ._support import warn_of_extrapolation
 from ._targets import ROWS, TargetsMixin, repeated, target_levels
 
@@ -58,7 +59,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
     ) -> Iterator[ExpressionBlock]:
-        """Predicted expression, one minibatch in one batch after the other: little is in memory.
+        """Predicted expression, one minibatch at a time, so that little is in memory.
 
         Parameters
         ----------
@@ -134,7 +135,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         adata, *_, unseen_batch = cells
         n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
         draws = [None] if n_samples is None else self._draw_effects(n_samples, n_unseen, spread)
-        with self._check_once(adata):
+        with self._check_once(adata), memory_advice(INFERENCE):
             for i, draw in enumerate(draws):
                 start = 0
                 for tensors in self._minibatches(*cells):

@@ -12,6 +12,8 @@ from scvi.model.base import BaseModelClass
 from scmedal_tools._compat import copy_if_view as own_data
 from scmedal_tools._compat import (
     forget_registration,
+    latest_manager,
+    register_with,
     registered_manager,
     renew_identifier,
     without_trace,
@@ -91,7 +93,7 @@ class UnseenBatchMixin(BaseModelClass):
         setup = getattr(type(self), self.registry.get("setup_method_name", "setup_anndata"))
         arguments = self.registry["setup_args"]
         setup(adata, source_registry=self.registry, extend_categories=True, **arguments)
-        return self._get_most_recent_anndata_manager(adata, required=True)
+        return latest_manager(type(self), adata)
 
     def _remember(self, manager: AnnDataManager) -> None:
         """Register the last new cells only, or the cells of many files would stay in memory.
@@ -106,7 +108,7 @@ class UnseenBatchMixin(BaseModelClass):
             if self._checked is None and all(before.adata is not adata for adata in in_use):
                 forget_registration(self, before)
         last[threading.get_ident()] = manager
-        self._register_manager_for_instance(manager)
+        register_with(self, manager)
 
     def _n_to_draw(
         self, adata: AnnData | None, unseen_batch: UnseenBatch, n_samples: int | None

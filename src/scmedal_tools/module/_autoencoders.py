@@ -57,8 +57,7 @@ class Encoder(nn.Module):
         """Activations of every layer, ``(n_cells, width)`` each; the last is the latent."""
         activations = []
         if self.input_dropout:
-            # Contiguous, as the mask is drawn in the order of memory, which follows the storage.
-            x = F.dropout(x.contiguous(), self.input_dropout, self.training)
+            x = F.dropout(x, self.input_dropout, self.training)
         for layer, norm in zip(self.layers, self.norms, strict=False):
             x = F.selu(norm(layer(x)))
             activations.append(x)

@@ -138,8 +138,7 @@ class REModule(MedalModule):
         self, x_scaled: Tensor, levels: Tensor, sample: bool, draw: EffectsDraw | None = None
     ) -> Tensor:
         """Content of scaled expression, of shape ``(n_cells, n_latent)``."""
-        # Contiguous, as the mask is drawn in the order of memory, which follows the storage.
-        x_scaled = F.dropout(x_scaled.contiguous(), self.input_dropout, self.training)
+        x_scaled = F.dropout(x_scaled, self.input_dropout, self.training)
         for i, block in enumerate(self.encoder):
             x_scaled = block(x_scaled, levels, sample, draw=of_block(draw, f"encoder.{i}"))
         return self.latent_activation(self.latent(x_scaled))

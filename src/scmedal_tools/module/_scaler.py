@@ -47,8 +47,9 @@ class ExpressionScaler(nn.Module):
             self.scale.fill_(statistics.maximum - statistics.minimum)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale ``(n_cells, n_genes)`` expression, which may arrive sparse."""
-        x = x if x.layout == torch.strided else x.to_dense()
+        """Scale ``(n_cells, n_genes)`` expression, which may arrive sparse or by columns."""
+        # Masks of dropout and sums have the order of memory, which follows the storage.
+        x = x.contiguous() if x.layout == torch.strided else x.to_dense()
         return (x - self.shift) / self.scale
 
     def inverse(self, scaled: Tensor, genes: Tensor | None = None) -> Tensor:

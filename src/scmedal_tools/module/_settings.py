@@ -19,7 +19,7 @@ Decoder = Literal["batch", "tied"]
 
 @dataclass(frozen=True)
 class ReconstructionSettings:
-    """How expression is scaled, and what its reconstruction costs.
+    """Scaling of the expression, and the likelihood and weight of its reconstruction.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class ReconstructionSettings:
 
 @dataclass(frozen=True)
 class AdversarySettings:
-    """The adversary that predicts the batch, and what the autoencoder pays for it.
+    """The adversary that predicts the batch, and its weight in the loss of the autoencoder.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class AdversarySettings:
 
 @dataclass(frozen=True)
 class EffectsSettings:
-    """Prior of random effects, and where their posteriors start.
+    """Prior of random effects, and starting values of their posteriors.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class EffectsSettings:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the random-effects network is made of.
+    """Layers of the random-effects network.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """What random effects cost, and a classifier that keeps the batch in the latent.
+    """Weight of the effects' KL divergence, and a classifier that keeps the batch in the latent.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def widest(names: Iterable[object], size: float) -> float:
 
 
 def folded(name: str, width: float, size: float, n_lines: int = 3) -> str:
-    """Break a name that is wider than some inches; of a very long one the middle is left out."""
+    """Break a name that is wider than some inches; of a long one the middle is left out."""
     if (needed := widest([name], size)) <= width:
         return name
     n_characters = max(int(0.9 * width / needed * len(name)), 4)

@@ -1,4 +1,4 @@
-"""Which donors are alike in which cells, a heat map for each group of cells."""
+"""Which donors are similar in which cells, a heat map for each group of cells."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def donor_prediction(
     ax: Axes | None = None,
     save: str | Path | None = None,
 ) -> Axes:
-    """Draw what each set of features tells of donors that were left out.
+    """Draw how well each set of features predicts donors that were left out.
 
     A row for each set of features and a colour for each method. A point is filled if its p-value
     is at most 0.05, not corrected for the number of points; the grey line beside it is chance.

@@ -72,8 +72,7 @@ def gene_shifts(
     adata
         Preprocessed cells; the expression is in ``adata.X``, or the layer with which the
         model was registered.
-    batch_key, labels_key
-        Columns with the batches and the cell types.
+    %(columns)s
     cell_type, source, target
         Cell type, and the batches from and to which its cells go.
     train, test

@@ -31,7 +31,7 @@ def admissibility(
     n_neighbors: int = 5,
     coverage: float = 0.95,
 ) -> pd.DataFrame:
-    r"""Say for which cells and donors a counterfactual rests on cells that were measured.
+    r"""Find for which cells and donors a counterfactual is supported by measured cells.
 
     A cell is supported in a donor if ``n_neighbors`` training cells of the donor have a content
     near that of the cell: no further than training cells have as many of their *own* donor.

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.spatial.distance import pdist, squareform
-from tqdm.auto import tqdm
+
+from scmedal_tools._progress import tqdm
 
 from ._models import check_has_draws
 

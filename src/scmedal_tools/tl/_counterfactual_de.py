@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse, stats
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import (
     BATCH,
@@ -20,6 +19,8 @@ from scmedal_tools._data import (
     checked_part,
     random_cells,
 )
+from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._progress import tqdm
 from scmedal_tools.model import warn_of_extrapolation
 
 from ._counterfactual_means import check_alike, draws_of, group_means
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE, Swap
 
 
+@with_shared_parts
 def counterfactual_de(
     model: SCMEDAL_RE | Sequence[SCMEDAL_RE],
     adata: AnnData | MuData,
@@ -59,7 +61,7 @@ def counterfactual_de(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    r"""Test every gene for a difference between two groups of donors, by counterfactuals.
+    r"""Test differential expression between two groups of donors, by counterfactuals.
 
     The same random cells are projected to every donor (batch), so that the donors' mixtures of
     cells make no difference; then the donors of one group are compared with those of the other.
@@ -94,8 +96,7 @@ def counterfactual_de(
     layout
         Layout of :func:`genomap_layout`, ``stack.uns["genomap"]``, or its table of pixels with
         the columns ``"row"`` and ``"column"`` and genes as the index. It need not have all genes.
-    swap
-        See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
+    %(swap)s
     n_samples
         Number of posterior draws of the random effects, seeded by ``scvi.settings.seed``. An
         ensemble shares them out.
@@ -116,7 +117,7 @@ def counterfactual_de(
         - ``log_fc``: difference of the means. Of log-normalised input it is in natural
           logarithms, not the base 2 of scanpy's ``logfoldchanges``.
         - ``posterior_sd``: posterior standard deviation of ``log_fc``, how uncertain the model is
-          about these very donors.
+          about these donors.
         - ``se``: standard error of ``log_fc``, for other donors of the same kind (not of
           ``"mannwhitney"``).
         - ``statistic``: t, U of ``group`` or z, and with ``"donor"`` the degrees of freedom
@@ -124,7 +125,7 @@ def counterfactual_de(
         - ``cohens_d``, the difference in units of the pooled standard deviation between donors, or
           ``rank_biserial`` with ``"mannwhitney"``.
         - ``p_value``, and ``adj_p_value``, adjusted by Benjamini and Hochberg's procedure; 1 where
-          all donors are alike.
+          all donors are equal.
         - ``p_value_rubin`` and ``adj_p_value_rubin`` with ``"donor"``: with the posterior variance
           added to that between donors, see below.
         - ``row`` and ``column`` with ``layout``, NaN for genes without a pixel.
@@ -161,7 +162,7 @@ def counterfactual_de(
 
     with the numbers of donors :math:`K`, the pooled standard deviation :math:`s` between donors of
     a group, and :math:`K_1 + K_0 - 2` degrees of freedom. Welch's test, without the assumption
-    that donors vary alike in both groups, has too small p-values with two or three donors in a
+    that donors vary equally in both groups, has too small p-values with two or three donors in a
     group. A donor's estimation error is part of :math:`m_k`, and so of :math:`s`. Rubin's rules
     add the posterior variance once more, in every draw and between draws, so that
     ``p_value_rubin`` errs on the safe side. It is the only p-value with posterior uncertainty:

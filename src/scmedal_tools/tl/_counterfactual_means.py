@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from scipy import sparse
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import BATCH, EXPRESSION, as_named, check_obs, checked_part, part_of
+from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._progress import tqdm
 from scmedal_tools.model import (
     SUMMARIES,
     check_interval,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE, Swap, Target, UnseenBatch
 
 
+@with_shared_parts
 def counterfactual_means(
     model: SCMEDAL_RE | Sequence[SCMEDAL_RE],
     adata: AnnData | MuData,
@@ -62,8 +64,7 @@ def counterfactual_means(
     labels_key
         Column of ``adata.obs`` that divides each batch into cell types; of a MuData, of the
         modality with the expression.
-    swap
-        See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
+    %(swap)s
     n_samples
         Number of posterior draws of the random effects, from which the uncertainty of the shifts
         is found: within one draw counterfactual and reconstruction have the same effects. ``None``

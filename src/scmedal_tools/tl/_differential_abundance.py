@@ -31,7 +31,7 @@ def differential_abundance(
     n_permutations: int = 2_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Find where in the content one group of donors has more cells, with donors as the unit.
+    """Test where in the content one group of donors has more cells, with donors as the unit.
 
     Some cells are centres of neighbourhoods, the nearest cells by their content, which has little
     of the donor. Of every donor as many cells are drawn as the donor with the fewest has, and

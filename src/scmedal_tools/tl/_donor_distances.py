@@ -1,4 +1,4 @@
-"""Which donors are alike, and in which cells."""
+"""Which donors are similar, and in which cells."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def donor_distances(
 ) -> pd.DataFrame:
     r"""Distances between donors in every group of cells, by what they do to the genes.
 
-    MrVI's question: donors may be alike in their T cells and differ in their monocytes. With the
+    MrVI's question: donors may be similar in their T cells and differ in their monocytes. With the
     effect :math:`e_{kgs}` of donor :math:`k` on gene :math:`g`, averaged over the cells of group
     :math:`s`, in a posterior draw, the distance is
 

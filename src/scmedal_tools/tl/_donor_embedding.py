@@ -71,8 +71,8 @@ def donor_embedding(
 
     See Also
     --------
-    scmedal_tools.bm.donor_prediction : Whether donors' labels can be told from it.
-    scmedal_tools.tl.donor_distances : Which donors are alike, in which cells.
+    scmedal_tools.bm.donor_prediction : Whether donors' labels can be predicted from it.
+    scmedal_tools.tl.donor_distances : Which donors are similar, in which cells.
 
     Notes
     -----

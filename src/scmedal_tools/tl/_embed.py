@@ -65,8 +65,9 @@ def embed(
     Notes
     -----
     Writes ``adata.obsm[key]`` of shape ``(n_cells, n_latent)`` and a record of the model's class,
-    preset, settings that replace the preset's, batches, version and, unless it was trained with
-    ``logger=False``, epochs to ``adata.uns["scmedal"][key]``; of a MuData both to the modality.
+    preset, settings that replace the preset's, batches, version, what the expression was taken
+    for (``taken_as``), the ``seed`` and, unless it was trained with ``logger=False``, epochs to
+    ``adata.uns["scmedal"][key]``; of a MuData both to the modality.
     Drops the UMAP of an embedding that is overwritten.
 
     Examples
@@ -94,6 +95,9 @@ def embed(
     }
     if "train_loss" in (model.history or {}):  # not after train(logger=...)
         record["epochs"] = len(model.history["train_loss"])
+    # A file holds no None: it stands for no seed, or a model saved before these were kept.
+    known = {"taken_as": model.taken_as_, "seed": model.seed_}
+    record |= {name: value for name, value in known.items() if value is not None}
     write_embedding(cells, key, latent, record)
     return key
 

@@ -87,7 +87,7 @@ def pixels_of(layout: dict | pd.DataFrame) -> tuple[pd.DataFrame, tuple[int, int
 
 
 class GenomapImages:
-    """Images of cells, of shape ``(n_cells, n_rows, n_columns)``, none of which is held.
+    """Images of cells, ``(n_cells, n_rows, n_columns)``, each computed when it is requested.
 
     Made by :func:`genomap_images`. ``images[i]`` is one image, of shape
     ``(n_rows, n_columns)``; with several cells the result has shape

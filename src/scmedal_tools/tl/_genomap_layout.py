@@ -55,8 +55,8 @@ def genomap_layout(
     layout
         ``"grid"``: distances of pixels are those in the plane; starts from the first two
         principal coordinates of the genes. ``"rings"``: distances are differences of the pixels'
-        radii, the published objective, whose loss is of KL type; within a ring, where it says
-        nothing, genes are in the order of their angle in the principal coordinates.
+        radii, the published objective, whose loss is of KL type; within a ring, where the
+        loss is constant, genes are in the order of their angle in the principal coordinates.
         ``"genomap"``: the original package, run as it is; extra ``genomap-reference``, for
         non-commercial use only.
     layer

@@ -18,7 +18,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
+
+from scmedal_tools._progress import tqdm
 
 if TYPE_CHECKING:
     from types import ModuleType

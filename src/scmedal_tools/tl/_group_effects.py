@@ -69,7 +69,7 @@ def group_effects(
     min_cells: int = 10,
     min_counts: float = 3.0,
 ) -> GroupEffects:
-    r"""Estimate what conditions change in every gene, with donors as random effects.
+    r"""Test differential expression between conditions, with donors as random effects.
 
     Counts are summed over the cells of each sample and cell type; a mixed model of each gene is
     fitted to their logarithms, which knows from the cells how precise each sum is. No network is

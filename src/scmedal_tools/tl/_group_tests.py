@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from joblib import Parallel, delayed
 from scipy import stats
-from tqdm.auto import tqdm
+
+from scmedal_tools._progress import tqdm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

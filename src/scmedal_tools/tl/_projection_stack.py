@@ -20,6 +20,7 @@ from scmedal_tools._data import (
     part_of,
     rows_of,
 )
+from scmedal_tools._docs import with_shared_parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_RE, Swap
 
 
+@with_shared_parts
 def projection_stack(
     adata: AnnData | MuData,
     fe: SCMEDAL_FE,
@@ -65,8 +67,7 @@ def projection_stack(
         Column with the cell types; ``None`` for that of `re`, else of `fe`.
     batches
         Batches to draw from and to project to; ``None`` for all of `re`.
-    swap
-        See :meth:`~scmedal_tools.model.SCMEDAL_RE.get_counterfactual_expression`.
+    %(swap)s
     seed
         Seed of the draw.
 

@@ -35,7 +35,7 @@ def pseudobulk_de(
     min_cells: int = 10,
     min_counts: float = 3.0,
 ) -> pd.DataFrame:
-    """Test what conditions and covariates change in sums of counts, by PyDESeq2.
+    """Test differential expression in sums of counts (pseudobulk), by PyDESeq2.
 
     The counts of the cells of each sample and cell type are summed, and PyDESeq2 fits a negative
     binomial model to the sums: an independent check of :func:`~scmedal_tools.tl.group_effects`,

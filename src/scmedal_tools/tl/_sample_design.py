@@ -112,7 +112,7 @@ def sample_design(
             " by sample_key, or average the variable over their cells; if its numbers stand for "
             f"groups, write adata.obs[{varying[0]!r}].astype('category')."
         )
-    # Names of samples that tell donors apart too.
+    # Names of samples that are unique over donors.
     samples.index = samples[list(dict.fromkeys(keys))].astype(str).agg(" | ".join, axis=1)
     parsed = FormulaicContrasts(samples, formula)
     matrix = pd.DataFrame(parsed.design_matrix).astype(float)

@@ -32,7 +32,7 @@ class Contents(NamedTuple):
     var: pd.DataFrame
     targets: list[str]
     settings: dict
-    """What else to tell the reader."""
+    """Further settings, for the reader of the store."""
     has_summaries: bool
     """Whether there are four arrays of a target, or only the expression."""
 
@@ -137,6 +137,13 @@ class MemmapStore:
         # The record first: that of a file since deleted must not be taken for that of this one.
         self._write_record(record)
         np.lib.format.open_memmap(self.path, "w+", dtype=np.float32, shape=self.contents.shape)
+        try:
+            # A full disk ends a process that writes to a mapped file without its space.
+            with self.path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, self.path.stat().st_size)
+        except OSError:
+            self.path.unlink()
+            raise
 
     def write(self, start: int, values: np.ndarray, record: dict) -> None:
         """Write the values of a block of cells, and then that they are there."""

@@ -47,7 +47,7 @@ def umap(
         Seed of the neighbour search and of the optimisation.
     recompute
         Compute again where the result already exists. A result is reused whatever the other
-        arguments are, hence this is needed after changing one of them.
+        arguments are, so this is needed after changing one of them.
 
     Returns
     -------
@@ -72,6 +72,12 @@ def umap(
     >>> smt.tl.umap(adata, key)
     >>> adata.obsm["X_umap_scmedal_re"].shape
     (240, 2)
+
+    To draw it, one or several side by side:
+
+    >>> import scanpy as sc
+    >>> ax = sc.pl.embedding(adata, "X_umap_scmedal_re", color="donor", show=False)
+    >>> figure = smt.pl.embeddings(adata, [key], ["donor"])
     """
     check_embeddings(adata, [key], "key")
     key_out = umap_key(key)

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from scvi import REGISTRY_KEYS
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import random_cells
+from scmedal_tools._progress import tqdm
 
 from ._models import check_has_draws, held_back_cells
 

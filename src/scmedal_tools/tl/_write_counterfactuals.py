@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scvi import settings
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import EXPRESSION, part_of
+from scmedal_tools._progress import tqdm
 from scmedal_tools.model import check_interval, warn_of_extrapolation
 
 from ._models import check_has_draws
 from ._stores import Contents, store_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Literal
 
     from anndata import AnnData
@@ -83,6 +85,8 @@ def write_counterfactuals(
     ValueError
         If the path has another end, or holds anything but the beginning of the same result; and
         as ``get_counterfactual_expression``.
+    OSError
+        If the disk is full. The same call goes on once there is space.
 
     Warns
     -----
@@ -132,7 +136,8 @@ def write_counterfactuals(
         n_done = _cells_done(store.read_record(), request, path)
     else:
         n_done = 0
-        store.create(n_block, {"request": request, "n_done": n_done})
+        with _full_disk_explained(path):
+            store.create(n_block, {"request": request, "n_done": n_done})
 
     if n_done < len(cells):
         warn_of_extrapolation(model, transform_batch, adata, cells, unseen_batch)
@@ -157,13 +162,28 @@ def write_counterfactuals(
     bar = tqdm(
         total=len(cells), initial=n_done, desc=path.name, unit=" cells", disable=not progress
     )
-    with bar, model._check_once(adata):
+    with bar, model._check_once(adata), _full_disk_explained(path):
         for start in range(n_done, len(cells), n_block):
             block = cells[start : start + n_block]
             record = {"request": request, "n_done": start + len(block)}
             store.write(start, values_of(block), record)
             bar.update(len(block))
     return store.result()
+
+
+@contextmanager
+def _full_disk_explained(path: Path) -> Iterator[None]:
+    """Context in which a full disk ends with what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        message = (
+            f"The disk is full. The cells that are finished can be read in {path}. Free some "
+            "space and make the same call again: it goes on from there."
+        )
+        raise OSError(errno.ENOSPC, message) from error
 
 
 def _cells_done(record: dict | None, request: dict, path: Path) -> int:

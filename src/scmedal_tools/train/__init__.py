@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scmedal_tools._quiet import quiet
+
 # For other folders of the package.
 from ._best_weights import BestWeights as BestWeights
 from ._folds import Folds, cross_validation_folds
@@ -31,5 +33,6 @@ __all__ = [
     "cross_validation_folds",
     "get_preset",
     "hold_out_combinations",
+    "quiet",
     "stratified_split",
 ]

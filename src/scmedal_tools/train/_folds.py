@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools._data import check_obs
+from scmedal_tools._docs import with_shared_parts
 
 from ._splits import stratified_split
 
@@ -43,6 +44,7 @@ class Folds(NamedTuple):
     """Cells of each combination of batch and cell type that has fewer cells than folds."""
 
 
+@with_shared_parts
 def cross_validation_folds(
     adata: AnnData,
     batch_key: str,
@@ -59,8 +61,7 @@ def cross_validation_folds(
     ----------
     adata
         Cells; only ``obs`` is read.
-    batch_key, labels_key
-        Columns with the batches and the cell types.
+    %(columns)s
     n_folds
         Number of folds.
     scheme

@@ -55,8 +55,8 @@ class NaturalGradient(torch.optim.Optimizer):
         likelihood. With fewer than five batches it does not.
     of_genes
         Those of the tables that act on genes. Residuals of a gene vary most where it is expressed,
-        against which the noise of the likelihood is constant: the scale of these effects is judged
-        against how much the cells' derivatives vary. Their posteriors are not.
+        against which the noise of the likelihood is constant: the scale of these effects is
+        compared with how much the cells' derivatives vary. Their posteriors are not.
 
     References
     ----------

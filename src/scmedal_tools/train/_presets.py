@@ -185,7 +185,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
 
 
 def get_preset(model: str, name: str) -> Preset:
-    """Look a preset up.
+    """Give the settings of a preset.
 
     Parameters
     ----------

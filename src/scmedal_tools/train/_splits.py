@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scvi.dataloaders import DataSplitter
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import n_processes
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def stratified_split(
     return [np.flatnonzero(part == i) for i in range(3)]
 
 
+@with_shared_parts
 def hold_out_combinations(
     obs: pd.DataFrame,
     batch_key: str,
@@ -99,8 +101,7 @@ def hold_out_combinations(
     ----------
     obs
         Annotation of the cells, such as ``adata.obs``.
-    batch_key, labels_key
-        Columns with the batches and the cell types.
+    %(columns)s
     combinations
         Pairs (batch, cell type) to hold out, or how many to draw.
     min_cells

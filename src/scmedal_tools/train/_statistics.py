@@ -50,7 +50,8 @@ def _accumulate(
     cells = [np.zeros(n, dtype=int) for n in n_levels]
     for tensors in minibatches:
         x = tensors[REGISTRY_KEYS.X_KEY]
-        x = (x if x.layout == torch.strided else x.to_dense()).double()
+        # Sums have the order of memory, in which columns of a CSC matrix come first.
+        x = (x.contiguous() if x.layout == torch.strided else x.to_dense()).double()
         # Sums about the first chunk's mean keep the variance exact for large means.
         origin = x.mean(0) if origin is None else origin
         total = total + (x - origin).sum(0)

@@ -136,26 +136,32 @@ def hostile():
     return adata
 
 
-def _no_umap(*_, save, **__):
+def _no_umap(*_, **__):
     """In place of UMAPs, which take long, and which other tests look at."""
-    plt.figure().savefig(save)
+    return plt.figure()
 
 
 @pytest.fixture(scope="session")
-def run_report(hostile, tmp_path_factory):
-    """File of the report of a run."""
+def run_done(hostile, tmp_path_factory):
+    """A run that has been reported."""
     from scmedal_tools import pl
     from scmedal_tools._cli._job import Job
     from scmedal_tools._cli._report import report_run
     from scmedal_tools._cli._run import Run
 
     out = tmp_path_factory.mktemp("run")
-    run = Run(hostile.copy(), Job("donor", "cell_type", max_epochs=2), out, lambda line: None)
+    job = Job("donor", "cell_type", transform_batch=(MATHS,), max_epochs=2)
+    run = Run(hostile.copy(), job, out, lambda line: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pl, "embeddings", _no_umap)
         run.execute()
     report_run(run, run.conclude(input="cells <b>.h5ad"))
-    return out / "report.html"
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_report(run_done):
+    return run_done.out / "report.html"
 
 
 @pytest.fixture(scope="session")

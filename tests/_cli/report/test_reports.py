@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import pytest
 
 from scmedal_tools import pl
 from scmedal_tools._cli._job import Job
+from scmedal_tools._cli._report import _of_run
 from scmedal_tools._cli._report._page import Picture, Section, Table, as_text, write_page
 from scmedal_tools._cli._run import Run
 
@@ -35,9 +39,20 @@ class TestBoth:
         page = read_page(report)
         for _, attributes in page.elements:
             for name in {"src", "href", "srcset", "action"} & attributes.keys():
-                assert attributes[name].startswith(("data:", "#"))
+                inside = attributes[name].startswith(("data:", "#"))
+                assert inside or name == "href"
         assert not re.search(r"@import|url\(", "".join(page.styles))
         assert not page.all("script")
+
+    def test_figures_link_to_their_files(self, report, read_page):
+        page = read_page(report)
+        links = [link["href"] for link in page.all("a") if not link["href"].startswith("#")]
+        files = [report.parent / unquote(link) for link in links]
+        assert all(file.is_file() for file in files)
+        n_figures = len(page.all("img"))
+        # The picture itself, and both formats below it.
+        assert [file.suffix for file in files] == [".png", ".png", ".pdf"] * n_figures
+        assert all(f.read_bytes().startswith(b"%PDF") for f in files if f.suffix == ".pdf")
 
     def test_names_of_the_data_are_text(self, report, read_page):
         page = read_page(report)
@@ -52,8 +67,9 @@ class TestBoth:
         assert page.all("html") == [{"lang": "en"}]
         assert len(page.all("h1")) == 1
         ids = {found["id"] for _, found in page.elements if "id" in found}
-        assert {link["href"].removeprefix("#") for link in page.all("a")} <= ids
-        assert len(page.all("a")) == len(page.all("section")) == len(page.all("h2"))
+        links = [link["href"] for link in page.all("a") if link["href"].startswith("#")]
+        assert {link.removeprefix("#") for link in links} <= ids
+        assert len(links) == len(page.all("section")) == len(page.all("h2"))
         assert len(page.all("caption")) == len(page.all("table"))
         assert len(page.all("figcaption")) == len(page.all("figure")) == len(page.all("img"))
 
@@ -71,6 +87,7 @@ class TestRun:
         titles = re.findall(r"<h2 .*?>(.*?)</h2>", read_page(run_report).source)
         assert titles == [
             "Findings",
+            "Counterfactuals",
             "Confounding",
             "Embeddings",
             "Effects of donor",
@@ -82,7 +99,7 @@ class TestRun:
 
     def test_shows_the_figures_of_the_folder(self, run_report, read_page):
         shown = [image["src"].split(",")[1] for image in read_page(run_report).all("img")]
-        names = ["confounding", "embeddings", "batch_effects", "genomaps"]
+        names = ["counterfactuals", "confounding", "embeddings", "batch_effects", "genomaps"]
         names += ["training_fec", "training_re"]
         figures = [run_report.parent / "figures" / f"{name}.png" for name in names]
         assert [base64.b64decode(data) for data in shown] == [f.read_bytes() for f in figures]
@@ -94,12 +111,28 @@ class TestRun:
         assert expected in read_page(run_report).text
 
     def test_without_pot_there_is_a_note(self, tmp_path):
-        from scmedal_tools._cli._report import _of_run
-
         run = SimpleNamespace(figures=tmp_path, job=None)
         section = _of_run._genomaps(run)
         assert section.pictures == ()
         assert "scmedal-tools[genomap]" in section.text[0]
+
+    def test_largest_shifts_stand_in_a_table(self, run_done, run_report, read_page):
+        table = run_done.strongest_shifts()[MATHS]
+        row = table.iloc[0]
+        expected = f"{row.gene} {row.source} {row.cell_type} {row.n_cells} {row['shift']:.3g} "
+        assert f"{expected}{row.lower:.3g} {row.upper:.3g}" in read_page(run_report).text
+
+    def test_a_network_that_was_still_improving_is_named(self):
+        models = {
+            "fec": {"class": "SCMEDAL_FEC", "epochs": 9, "best_epoch": 8},
+            "re": {"class": "SCMEDAL_RE", "epochs": 9, "best_epoch": 7},
+        }
+        run = SimpleNamespace(figures=Path("absent"), models=models)
+        _, *said = _of_run._training(run, {"models": models}).text
+        assert said == [
+            "SCMEDAL_FEC was still improving: the last of its 9 epochs was the best. "
+            "Raise --max-epochs."
+        ]
 
     def test_epochs(self, run_report, read_page):
         assert "SCMEDAL_RE 2 " in read_page(run_report).text
@@ -174,7 +207,7 @@ def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch):
         raise RuntimeError("no figure")
 
     monkeypatch.setattr(pl, "embeddings", fail)
-    monkeypatch.setattr(Run, "_draw_genomaps", lambda _: None)
+    monkeypatch.setattr(Run, "_draw_genomaps", lambda _: plt.figure())
     run = Run(hostile.copy(), Job("donor", max_epochs=1), tmp_path, lambda line: None)
     run.execute()
     assert any("no figure" in failure for failure in run.steps.failures.values())

@@ -163,6 +163,14 @@ class TestFiles:
         line = body((tmp_path / "clustering.tex").read_text())[0]
         assert line[2:11] == ["0.000", "", "", "$-$1.23", "", "", "", "", ""]
 
+    def test_no_name_is_a_formula_in_a_spreadsheet(self, tables, tmp_path):
+        link = '=HYPERLINK("http://x")'
+        table = tables["clustering"].rename(index={AWKWARD: link})
+        write_tables({"clustering": table}, tmp_path)
+        read = pd.read_csv(tmp_path / "clustering.csv")
+        assert f"'{link}" in set(read["embedding"])
+        assert link not in (tmp_path / "clustering.csv").read_text().replace('""', '"').split(",")
+
     def test_latex_escapes_what_is_not_text(self, tables, tmp_path):
         write_tables(tables, tmp_path)
         text = (tmp_path / "classification_sex.tex").read_text()

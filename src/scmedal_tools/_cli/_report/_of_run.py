@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scmedal_tools._cli._shifts_with_intervals import FEWEST_CELLS, INTERVAL, N_DRAWS
+
 from ._page import Picture, Section, Table, as_text, write_page
 from ._sections import (
     READING_CURVES,
@@ -44,8 +46,21 @@ READING_GROUP_EFFECTS = (
     "effect is a difference between the groups; whether the condition causes it depends on how "
     "donors came to it."
 )
+READING_SHIFTS = (
+    "Shift of each gene, with its 90% interval, in the group of cells where it is largest. These "
+    "genes were selected for their shifts, and the network was trained once: intervals from "
+    "several seeds are wider. A shift is everything that differs between the batches, and is not "
+    "causal."
+)
+READING_TRUTH = (
+    "Each point is a gene in the cells of one donor and type, moved to the target; darker where "
+    "there are more. On the dashed line predicted and true shifts are equal. Correlations are "
+    "medians over the donors."
+)
 LEVEL = 0.05
 N_SHOWN = 15
+N_OPEN = 3
+"""Tables of targets that are shown; of more targets they are folded."""
 SHOWN = ["variable", "state", "contrast", "log_fc", "se", "p_value", "adj_p_value", "n_donors"]
 
 
@@ -59,11 +74,12 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
         *failure_sections(record),
         *doubt_sections(record),
         Section("Findings", run.findings),
+        *_counterfactuals(run),
+        *_recovery(run, record),
         _confounding(run),
         _embeddings(run),
         _effects(run),
         *_group_effects(run),
-        *_recovery(record),
         _genomaps(run),
         _training(run, record),
         *parameter_sections(record),
@@ -74,6 +90,31 @@ def report_run(run: Run, record: Mapping[str, Any]) -> None:
         lead,
         sections,
     )
+
+
+def _counterfactuals(run: Run) -> list[Section]:
+    """Genes with the largest shifts to each target."""
+    strongest = run.strongest_shifts()
+    if not strongest:
+        return []
+    of = f"{run.job.batch_key}{' and cell type' if run.job.labels_key else ''}"
+    text = (
+        f"Mean expression of the cells of each {of}, predicted as in another {run.job.batch_key}. "
+        "The shift is the counterfactual minus the reconstruction, in log-expression, with the "
+        f"{INTERVAL:.0%} interval of {N_DRAWS} posterior draws. Shown are the largest of those "
+        f"whose interval excludes zero, in groups of {FEWEST_CELLS} cells or more; "
+        "counterfactual_means.h5ad has all genes and groups."
+    )
+    none = [target for target, table in strongest.items() if table.empty]
+    without = [f"No such shift to {', '.join(none)}."] if none else []
+    tables = [
+        Table.of_frame(f"Largest shifts to {target}", table, folded=len(strongest) > N_OPEN)
+        for target, table in strongest.items()
+        if not table.empty
+    ]
+    alt = "Genes in rows, with the shift of each and its interval, for every target."
+    pictures = [Picture(run.figures / "counterfactuals.png", alt, READING_SHIFTS)]
+    return [Section("Counterfactuals", [text, *without], pictures, tables)]
 
 
 def _confounding(run: Run) -> Section:
@@ -117,12 +158,16 @@ def _training(run: Run, record: Mapping[str, Any]) -> Section:
         for name in run.models
         if (file := run.figures / f"training_{name}.png").is_file()
     ]
-    rows = [
-        [model["class"], str(model["epochs"]), _epoch(model["best_epoch"])]
-        for model in record["models"].values()
-    ]
+    models = record["models"].values()
+    rows = [[m["class"], str(m["epochs"]), _epoch(m["best_epoch"])] for m in models]
     table = Table("Epochs, counted from 0", ["model", "trained", "kept"], rows)
     text = [] if pictures else ["There are no curves: the training had one epoch."]
+    text += [
+        f"{m['class']} was still improving: the last of its {m['epochs']} epochs was the best. "
+        "Raise --max-epochs."
+        for m in models
+        if m["best_epoch"] == m["epochs"] - 1
+    ]
     return Section("Training", text, pictures, [table])
 
 
@@ -156,7 +201,7 @@ def _genomaps(run: Run) -> Section:
     return Section("Genomaps", [text], [Picture(file, alt, READING_GENOMAPS)])
 
 
-def _recovery(record: Mapping[str, Any]) -> list[Section]:
+def _recovery(run: Run, record: Mapping[str, Any]) -> list[Section]:
     """Of simulated data, how well the true effects are found."""
     if "effect_recovery" not in record:
         return []
@@ -171,7 +216,9 @@ def _recovery(record: Mapping[str, Any]) -> list[Section]:
         "difference of the donors' means, and least squares on donor and cell type. Recovering "
         "simulated effects does not show that the effects in your data are recovered."
     )
-    return [Section("Compared with the truth", [text], tables=[table])]
+    alt = "Predicted against true shifts of all genes, in a panel for each cell type."
+    pictures = [Picture(run.figures / "true_shifts.png", alt, READING_TRUTH)]
+    return [Section("Compared with the truth", [text], pictures, [table])]
 
 
 def _name(network: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import jinja2
 import numpy as np
@@ -32,6 +33,15 @@ class Picture:
     def uri(self) -> str:
         """The file itself, as an address."""
         return f"data:image/png;base64,{base64.b64encode(self.file.read_bytes()).decode()}"
+
+    def links(self, folder: Path) -> dict[str, str]:
+        """Addresses of the file, and of the PDF beside it if there is one, from a folder."""
+        files = {"PNG": self.file, "PDF": self.file.with_suffix(".pdf")}
+        return {
+            kind: quote(file.relative_to(folder).as_posix())
+            for kind, file in files.items()
+            if file.is_file()
+        }
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,11 @@ def write_page(file: Path, title: str, lead: str, sections: Iterable[Section]) -
         lstrip_blocks=True,
     )
     page = environment.get_template("template.html").render(
-        title=title, lead=lead, sections=[_drawn(s) for s in sections], version=__version__
+        title=title,
+        lead=lead,
+        sections=[_drawn(s) for s in sections],
+        folder=file.parent,
+        version=__version__,
     )
     write_whole(file, lambda path: path.write_text(page, encoding="utf-8"))
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scmedal_tools._compat import minibatches_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -117,7 +119,7 @@ def mrvi_counterfactual(
         if target not in samples:
             raise ValueError(f"MrVI knows no sample '{target}'. Its samples: {samples}.")
         parts = []
-        for tensors in model._make_data_loader(adata=model.adata, indices=cells):
+        for tensors in minibatches_of(model, cells):
             moved = torch.full_like(tensors["sample"], samples.index(target))
             _, generative = model.module(
                 tensors,

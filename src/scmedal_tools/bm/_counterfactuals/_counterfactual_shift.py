@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import as_named, check_in_memory, check_obs
+from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._progress import tqdm
 
 from ._baselines import baselines as fit_baselines
 from ._effect_recovery import agreement
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 N_HALVES = 10
 
 
+@with_shared_parts
 def counterfactual_shift(
     model: SCMEDAL_RE | Counterfactual | Mapping[str, SCMEDAL_RE | Counterfactual],
     adata: AnnData,
@@ -60,8 +62,7 @@ def counterfactual_shift(
     adata
         Preprocessed cells, in memory; the expression is in ``adata.X``, or the layer with which
         the models were registered.
-    batch_key, labels_key
-        Columns with the batches and the cell types.
+    %(columns)s
     train, test
         Positions of the cells to predict from and of those to measure on; by default the model's.
     min_cells

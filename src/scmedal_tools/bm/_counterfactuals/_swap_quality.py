@@ -14,9 +14,10 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import STATES, as_named, check_in_memory, check_obs
+from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._progress import tqdm
 
 from ._baselines import AddedEffects, least_squares
 from ._counterfactual_shift import combinations_of, known_cells
@@ -33,6 +34,7 @@ N_COMPONENTS = 50
 MAX_CELLS = 200
 
 
+@with_shared_parts
 def swap_quality(
     model: SCMEDAL_RE,
     adata: AnnData,
@@ -45,7 +47,7 @@ def swap_quality(
     min_cells: int = 10,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Evaluate swapped cells one by one, so that a correct mean is not enough.
+    """Evaluate swapped cells one by one, not only their means.
 
     Training cells of batch A are swapped to batch B with their residuals kept
     (``keep_residual=True``) and compared with test cells of the same type in B.
@@ -57,8 +59,7 @@ def swap_quality(
     adata
         Preprocessed cells, in memory; the expression is in ``adata.X``, or the layer with which
         the model was registered.
-    batch_key, labels_key
-        Columns with the batches and the cell types.
+    %(columns)s
     train, test
         Positions of the training and the test cells; by default the model's.
     targets

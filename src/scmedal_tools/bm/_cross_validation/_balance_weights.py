@@ -77,7 +77,7 @@ def balance_weights(
     n_hidden: Sequence[int] = (512, 132),
     n_latent: int = 50,
 ) -> BalancedWeights:
-    """Find weights that bring all terms of a paper preset's loss to one order.
+    """Find weights that bring all terms of a paper preset's loss to one order of magnitude.
 
     Section 4.5 of the paper without inspecting curves: a short training run with the preset's
     weights gives the size of each term in the initial epochs. The weights of the adversary, the

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from scmedal_tools._data import fingerprint
+from scmedal_tools._data import fingerprint, write_csv
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm._scores._scores import draw_cells
 from scmedal_tools.train import cross_validation_folds
 
@@ -119,6 +120,7 @@ class CrossValidation:
         return said + self.summary()._repr_html_()
 
 
+@with_shared_parts
 def cross_validate(
     adata: AnnData,
     batch_key: str,
@@ -142,7 +144,7 @@ def cross_validate(
     save_models: bool = False,
     progress: bool = True,
 ) -> CrossValidation:
-    """Evaluate embeddings on cells, or donors, not used to fit them (scMEDAL, section 4.3).
+    """Evaluate batch correction on cells, or donors, not used to fit it (scMEDAL, section 4.3).
 
     In every fold genes are selected, expression is scaled and models are fitted on the training
     cells; the test cells are scored by :func:`scores` and, for each target, as in
@@ -156,8 +158,7 @@ def cross_validate(
         Cells with log-normalised expression of *all* genes that may be selected, and raw counts in
         ``layers["counts"]`` for scVI and scANVI (as ``pp.preprocess(adata, n_top_genes=None)``
         leaves them). Not modified.
-    batch_key, labels_key
-        Columns with the batches and the cell types.
+    %(columns)s
     target_keys
         Columns to predict, for example a diagnosis, or the cell types.
     models
@@ -302,7 +303,8 @@ def cross_validate(
         result = CrossValidation(table, votes, rare, about, run.test_cells(), *run.trainings())
         if out is not None:
             for name in ("table", "votes"):
-                store.save_table(f"{name}.csv", getattr(result, name))
-            store.save_table("summary.csv", result.summary())
-            store.save_table("rare.csv", rare.rename("n_cells").reset_index())
+                write_csv(store.folder / f"{name}.csv", getattr(result, name), index=False)
+            write_csv(store.folder / "summary.csv", result.summary(), index=False)
+            rare_cells = rare.rename("n_cells").reset_index()
+            write_csv(store.folder / "rare.csv", rare_cells, index=False)
     return result

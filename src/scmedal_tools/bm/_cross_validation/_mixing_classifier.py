@@ -224,7 +224,7 @@ def _votes(
 
 
 def score_votes(votes: pd.DataFrame, n_permutations: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """Evaluate the votes on whole batches, the units of a claim about a condition.
+    """Evaluate votes of cells about their batches, with whole batches as the unit.
 
     Parameters
     ----------

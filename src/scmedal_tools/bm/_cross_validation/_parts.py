@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
 from scmedal_tools import ext
+from scmedal_tools._progress import tqdm
 from scmedal_tools.bm._scores._scores import draw_cells, scores
 from scmedal_tools.model import save_whole
 from scmedal_tools.pp import variable_genes

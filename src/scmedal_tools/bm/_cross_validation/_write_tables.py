@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from scmedal_tools._data import write_whole
+from scmedal_tools._data import without_formulas, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ OF_MARKDOWN: Final = re.compile(r"[\\`*|<\[\]~&]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: str | Path) -> list[Path]:
-    r"""Write tables for a reader, a document and a program.
+    r"""Write tables as Markdown, LaTeX and CSV.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def file_stem(name: str) -> str:
 
 def _csv(table: pd.DataFrame) -> str:
     flat = table.set_axis([" ".join(column) for column in table.columns], axis=1)
-    return flat.reset_index().to_csv(index=False, lineterminator="\n")
+    return without_formulas(flat.reset_index()).to_csv(index=False, lineterminator="\n")
 
 
 def markdown(table: pd.DataFrame) -> str:

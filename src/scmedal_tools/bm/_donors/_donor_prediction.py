@@ -1,4 +1,4 @@
-"""What donors' cells tell of the donors: a label or a number, one donor left out at a time."""
+"""Predict a donor's label or number from its cells, one donor left out at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
-from tqdm.auto import tqdm
 
 from scmedal_tools._data import (
     check_in_memory,
@@ -16,6 +15,7 @@ from scmedal_tools._data import (
     expression_of,
 )
 from scmedal_tools._permutations import relabelled
+from scmedal_tools._progress import tqdm
 
 from ._features import OWN_SCALE, Features, features_of, in_both_scales
 from ._learners import RIDGE, class_metrics, class_scores, number_metrics, predicted_numbers
@@ -69,7 +69,7 @@ def donor_prediction(
     seed: int = 0,
     progress: bool = True,
 ) -> DonorPrediction:
-    r"""Predict what donors are from what their cells are, with the donor as the unit.
+    r"""Predict labels or numbers of donors from their cells, with the donor as the unit.
 
     One donor is left out at a time, and everything that learns sees the others only: the choice
     of genes, the mixed models, standardisation, and what predicts. So it is with simple features
@@ -146,8 +146,8 @@ def donor_prediction(
     -----
     For every relabelling all predictors are fitted again, in all folds: of the features none sees
     the labels. The p-value is right if donors could be exchanged under the null hypothesis. It
-    does not say *why* groups differ: see what composition, depth and the number of cells tell.
-    There is one p-value for each row; the smallest of many is not worth its face value.
+    does not say *why* groups differ: compare with composition, depth and the number of cells.
+    There is one p-value for each row; do not report only the smallest of many.
 
     Features are standardised by the training donors. Posterior means and embeddings are also tried
     as they are (*own scale*): to give all genes the same variance forgets which were shrunk. The

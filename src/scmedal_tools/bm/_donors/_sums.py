@@ -59,7 +59,7 @@ class DonorSums:
         return cls(list(donor.categories), list(label.categories), sizes, sums, squares, depth)
 
     def variance(self, donors: Sequence[int]) -> np.ndarray:
-        """Variance of every gene over all cells of some donors, who count alike."""
+        """Variance of every gene over all cells of some donors, with equal weights."""
         of_donors = self.sizes[donors].sum(1)[:, None]
         mean = (self.sums[donors].sum(1) / of_donors).mean(0)
         return (self.squares[donors].sum(1) / of_donors).mean(0) - np.square(mean)

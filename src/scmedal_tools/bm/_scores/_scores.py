@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
 
 from scmedal_tools._data import check_embeddings, check_obs, embedding_of
+from scmedal_tools._docs import with_shared_parts
 
 from ._scib import N_LISI, import_scib, scib_scores
 from ._silhouette import Grouping, silhouette_widths
@@ -23,6 +24,7 @@ MIN_CELLS: Final = 10
 METRICS: Final = ("ASW", "CH", "1/DB")
 
 
+@with_shared_parts
 def scores(
     adata: AnnData,
     embeddings: Sequence[str],
@@ -34,7 +36,7 @@ def scores(
     scib: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score how far embeddings separate batches and cell types.
+    """Score batch correction: how far embeddings separate batches and cell types.
 
     A corrected embedding should score low for the batch and high for the label; one that models
     the batches (RE) high for the batch. Where batches have different cell types, "batch" scores
@@ -46,8 +48,7 @@ def scores(
         Annotated data of ``n_obs`` cells; not changed.
     embeddings
         Names in ``adata.obsm``.
-    batch_key, labels_key
-        Columns with the batches and the cell types.
+    %(columns)s
     indices
         Positions of the cells to score, for example the test cells; by default all.
     max_cells
