@@ -46,7 +46,7 @@ PANELS = {"random": "6 and 6 donors, at random", "largest": "3 largest and 9 oth
 
 
 # On the same data sets, without a network.
-RIVALS = ("means_by_type", "sums_by_type", "group_effects")
+BASELINES = ("means_by_type", "sums_by_type", "group_effects")
 
 
 def shares_of(design: str, method: str) -> np.ndarray:
@@ -57,8 +57,8 @@ def shares_of(design: str, method: str) -> np.ndarray:
 
 
 def results_of(part: str, method: str) -> list[dict]:
-    if method in RIVALS:
-        return [row for row in load("gene_tests_rivals")["results"] if row["part"] == part]
+    if method in BASELINES:
+        return [row for row in load("gene_tests_baselines")["results"] if row["part"] == part]
     return load(f"gene_tests_{part}")["results"]
 
 

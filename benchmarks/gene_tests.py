@@ -3,7 +3,7 @@
 python benchmarks/gene_tests.py run null    # writes results/gene_tests_null.json as it goes
 python benchmarks/gene_tests.py run null_type  # writes results/gene_tests_null_type.json
 python benchmarks/gene_tests.py run power   # writes results/gene_tests_power.json
-python benchmarks/gene_tests.py run rivals  # writes results/gene_tests_rivals.json
+python benchmarks/gene_tests.py run baselines  # writes results/gene_tests_baselines.json
 python benchmarks/gene_tests.py run aml     # writes results/gene_tests_aml.json
 python benchmarks/gene_tests.py run times   # writes results/gene_tests_times.json
 python benchmarks/gene_tests.py figure      # draws docs/_static/gene_tests_qq.svg
@@ -15,7 +15,7 @@ at random of unequal size, or by their number of cells. Null of a type: three do
 have five times as many cells of one type as the nine others, all have as many in all, and cells
 of that type are projected. Power: 12 donors, six with a condition. Training is shorter and the
 data are smaller than usual, so that 30 can be run. Mixed models are fitted to a random part of
-the genes. *rivals*: tests that need no network, on the same data sets.
+the genes. *baselines*: tests that need no network, on the same data sets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
-from _gene_test_rivals import of_own_cells, rivals
+from _gene_test_baselines import baselines, of_own_cells
 from _gene_test_tables import LEVEL, LEVELS, figure, tables
 from _record import SOURCE, data_folder, save, saved
 from joblib import Parallel, delayed
@@ -210,9 +210,9 @@ def genes_found(seed: int, adata: ad.AnnData, tested: dict) -> dict:
 
 
 def without_network() -> None:
-    """Rivals on the data sets of the other parts, which have to be the same."""
+    """Baselines on the data sets of the other parts, which have to be the same."""
     prepare()
-    results = saved("gene_tests_rivals")
+    results = saved("gene_tests_baselines")
     done = {(row["part"], row["seed"]) for row in results}
     for part, draw, number in SETS:
         for seed in range(number):
@@ -220,7 +220,7 @@ def without_network() -> None:
                 continue
             drawn = draw(seed)
             of_designs = {
-                name: rivals(drawn.adata, in_group, drawn.label)
+                name: baselines(drawn.adata, in_group, drawn.label)
                 for name, in_group in drawn.designs.items()
             }
             if part == "power":
@@ -228,7 +228,7 @@ def without_network() -> None:
             else:
                 row = shares(seed, drawn.adata, of_designs)
             results.append({"part": part, "commit": SOURCE["commit"]} | row)
-            save("gene_tests_rivals", results, simulated=SIMULATED)
+            save("gene_tests_baselines", results, simulated=SIMULATED)
         print(part, flush=True)
 
 
@@ -318,7 +318,7 @@ SETS = (
     ("null_type", null_type_set, N_NULL),
     ("power", power_set, N_POWER),
 )
-ALONE = {"aml": aml, "times": times, "rivals": without_network}
+ALONE = {"aml": aml, "times": times, "baselines": without_network}
 
 
 def counts(method: str, p) -> dict:

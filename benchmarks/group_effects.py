@@ -85,10 +85,10 @@ def p_values(adata: ad.AnnData, design: Design, methods: set[str]) -> dict[str, 
     found = {"group_effects": table.set_index("variable")["p_value"]}
     if design.in_type:
         adata = adata[adata.obs["cell_type"] == design.in_type].copy()
-    rivals = of_sums(adata, design, genes)
+    baselines = of_sums(adata, design, genes)
     if design.of_types:
-        rivals = {"pooled": rivals["moderated_t"]} | of_types(adata, genes)
-    found |= {name: pd.Series(p, genes) for name, p in rivals.items()}
+        baselines = {"pooled": baselines["moderated_t"]} | of_types(adata, genes)
+    found |= {name: pd.Series(p, genes) for name, p in baselines.items()}
     if "deseq" in methods:
         formula = "~ donor + condition" if design.pairs else "~ condition"
         other = smt.tl.pseudobulk_de(adata, formula, "donor", **options)

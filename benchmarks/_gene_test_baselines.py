@@ -24,7 +24,7 @@ def of_own_cells(adata: ad.AnnData, in_group: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(p), 1.0, p)  # of genes that no cell expresses
 
 
-def rivals(adata: ad.AnnData, in_group: np.ndarray, label: str | None) -> dict[str, np.ndarray]:
+def baselines(adata: ad.AnnData, in_group: np.ndarray, label: str | None) -> dict[str, np.ndarray]:
     """P-values of all genes; 1 where a method does not test.
 
     Parameters
