@@ -39,7 +39,7 @@ MAX_BY_COLOR = 10  # More colours are hard to tell apart.
 N_NEAR = 15
 NUMBER_STYLE: dict[str, Any] = {"textsize": 7, "fontweight": "bold", "linecolor": "black"}
 NUMBER_STYLE |= {"path_effects": [withStroke(linewidth=1.8, foreground="white")]}
-NUMBER_STYLE |= {"min_distance": 0.0, "max_distance": 0.15, "margin": 0.002}
+NUMBER_STYLE |= {"min_distance": 0.0, "max_distance": 0.4, "margin": 0.002}
 LEGEND_STYLE: dict[str, Any] = {
     "loc": "center left",
     "bbox_to_anchor": (1.0, 0.5),
@@ -202,8 +202,7 @@ def _number(ax: Axes, plane: NDArray, numbers: NDArray[np.integer]) -> None:
             # Of several groups of cells the middle can lie in none.
             from_middle = np.square(inside - np.median(inside, axis=0)).sum(1)
             places[str(number)] = inside[from_middle.argmin()]
-    if places:
-        name_points(ax, np.stack(list(places.values())), list(places), **NUMBER_STYLE)
+    name_points(ax, np.array(list(places.values())), list(places), **NUMBER_STYLE)
 
 
 def _label(axes: NDArray, keys: list[str]) -> None:

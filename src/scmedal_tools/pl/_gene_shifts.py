@@ -137,9 +137,7 @@ def gene_shifts(
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)
     named = shifts.loc[shifts.abs().max(axis=1).nlargest(n_names).index]
-    name_points(
-        ax, named.to_numpy(), list(map(plain, named.index)), shifts.to_numpy(), textsize=7
-    )
+    name_points(ax, named.to_numpy(), list(map(plain, named.index)), shifts.to_numpy(), textsize=7)
     save_figure(figure_of(ax), save)
     return ax
 

@@ -32,5 +32,7 @@ def name_points(
     **style
         See :func:`textalloc.allocate`.
     """
+    if not len(names):
+        return
     x, y = (points if around is None else around).T
     textalloc.allocate(ax, *points.T, list(names), x_scatter=x, y_scatter=y, **STYLE | style)

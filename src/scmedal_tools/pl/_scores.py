@@ -155,7 +155,9 @@ def _rows(drawn: pd.DataFrame) -> pd.DataFrame:
     lines["row"] = of_row.ngroup()
     lines["line"] = lines["kind"].map(list(STYLES).index)
     lines = lines.sort_values(["below", "row", "line"], kind="stable")
-    lines["label"] = [f"{x} (joint)" if joint else x for x, joint in lines[["base", "joint"]].values]
+    lines["label"] = [
+        f"{x} (joint)" if joint else x for x, joint in lines[["base", "joint"]].values
+    ]
     # A line apart: rows, and what is compared from its controls.
     gaps = (lines["row"] != lines["row"].shift()).cumsum() - 1 + lines["below"]
     return lines.assign(y=np.arange(len(lines)) + gaps)

@@ -64,9 +64,7 @@ LOG_RANGE = 100.0
 
 
 @with_shared_parts
-def training(
-    history: Any, *, every_term: bool = False, save: str | Path | None = None
-) -> Figure:
+def training(history: Any, *, every_term: bool = False, save: str | Path | None = None) -> Figure:
     """Draw the loss curves of a training, or of several folds.
 
     Of the package's models: the reconstruction; the adversary's cross-entropy, which rises to its

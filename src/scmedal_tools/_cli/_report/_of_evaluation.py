@@ -37,9 +37,9 @@ READING_EMBEDDINGS = (
     "no meaning: the scores below measure what a UMAP only suggests."
 )
 READING_CLASSIFICATION = (
-    "Compare an embedding beside RE (filled diamond) with its controls: RE is given the batch label, so "
-    "a gain only counts beyond what the batch label alone gives. Where the batch determines the "
-    "target, an accuracy over cells shows nothing about new donors."
+    "Compare an embedding beside RE (filled diamond) with its controls: RE is given the batch "
+    "label, so a gain only counts beyond what the batch label alone gives. Where the batch "
+    "determines the target, an accuracy over cells shows nothing about new donors."
 )
 
 

@@ -28,8 +28,8 @@ READING_GENOMAPS = (
     "Each pixel is a gene, and correlated genes are near each other. Each row is a cell: as "
     "measured, without batch effects (FE), and as RE predicts it in its own batch (framed in red) "
     "and in others. Compare the others with the frame, not with the measured cell, whose noise no "
-    "reconstruction has; the row below shows the differences. A few cells only suggest where to look: they are no evidence about a "
-    "batch. The position of a gene has no meaning by itself."
+    "reconstruction has; the row below shows the differences. A few cells only suggest where to "
+    "look: they are no evidence about a batch. The position of a gene has no meaning by itself."
 )
 
 
