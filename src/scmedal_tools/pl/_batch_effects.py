@@ -80,7 +80,7 @@ def batch_effects(
     n_columns = balanced_columns(len(first), N_COLUMNS)
     forest_width, forest_height = forest_size(effects[first], n_columns)
     figure = new_figure((width + forest_width, max(height, forest_height)))
-    left, right = figure.subfigures(1, 2, width_ratios=(width, forest_width))
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(width, forest_width)))
     draw_heatmap(left.subplots(), effects.reindex(order), tree, colors)
     draw_forest(right, effects[first], sds[first], interval, colors, n_columns)
     save_figure(figure, save)

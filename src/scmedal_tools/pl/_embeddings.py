@@ -35,11 +35,13 @@ TITLES |= {slots.FE: "scMEDAL FE", slots.FEC: "scMEDAL FEC", slots.RE: "scMEDAL 
 MISSING_COLOR = "lightgrey"
 PANEL_INCHES = 2.6
 LEGEND_ROWS = 15  # As many entries as fit beside a panel.
-MAX_BY_COLOR = 10  # More colours are hard to tell apart.
+MAX_BY_COLOR = 10  # More colours are hard to distinguish.
 N_NEAR = 15
 NUMBER_STYLE: dict[str, Any] = {"textsize": 7, "fontweight": "bold", "linecolor": "black"}
 NUMBER_STYLE |= {"path_effects": [withStroke(linewidth=1.8, foreground="white")]}
-NUMBER_STYLE |= {"min_distance": 0.0, "max_distance": 0.4, "margin": 0.002}
+NUMBER_STYLE |= {"min_distance": 0.0, "max_distance": 0.15, "margin": 0.002}
+# Every number is to have a place, rather than no line across one.
+NUMBER_STYLE |= {"nbr_candidates": 1000, "avoid_label_lines_overlap": False}
 LEGEND_STYLE: dict[str, Any] = {
     "loc": "center left",
     "bbox_to_anchor": (1.0, 0.5),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STYLE: dict[str, Any] = {"linecolor": "0.5", "linewidth": 0.6, "draw_all": False}
-STYLE |= {"avoid_label_lines_overlap": True, "avoid_crossing_label_lines": True}
+STYLE |= {"avoid_label_lines_overlap": True}
 
 
 def name_points(
@@ -34,5 +34,6 @@ def name_points(
     """
     if not len(names):
         return
-    x, y = (points if around is None else around).T
-    textalloc.allocate(ax, *points.T, list(names), x_scatter=x, y_scatter=y, **STYLE | style)
+    (x, y), around = points.T, points if around is None else around
+    style = STYLE | style | dict(zip(("x_scatter", "y_scatter"), around.T, strict=True))
+    textalloc.allocate(ax, x, y, list(names), **style)

@@ -20,7 +20,7 @@ READING_CONFOUNDING = (
 READING_CURVES = (
     "Have the curves settled, and do training and validation agree? A widening gap means "
     "overfitting; the dotted line is the epoch whose weights were kept. An adversary that cannot "
-    "tell the batch has the cross-entropy of a guess, the black dashed line where it is drawn. A "
+    "read the batch has the cross-entropy of a guess, the black dashed line where it is drawn. A "
     "low loss does not show that the batch is removed, nor that the cell types are kept."
 )
 
