@@ -8,7 +8,7 @@ import numpy as np
 
 from scmedal_tools._docs import with_shared_parts
 
-from ._batches import batch_colors, batch_tree, draw_leaves, draw_tree
+from ._batches import batch_colors, batch_tree, branches, draw_leaves
 from ._common import axes_of, figure_of, plain, save_figure, widest
 
 if TYPE_CHECKING:
@@ -67,8 +67,11 @@ def batch_dendrogram(
     """
     tree, order = batch_tree(model, factor=factor, **kwargs)
     ax = axes_of(ax, (3.4 + widest(order, 8), 0.8 + ROW_INCHES * len(order)))
-    draw_tree(ax, tree)
+    # The root on the left, the first leaf on top.
+    for leaves, distances in branches(tree):
+        ax.plot(distances, leaves, color="0.3", linewidth=1)
     rows = np.arange(len(order))
+    ax.set(xlim=(tree[:, 2].max() * 1.02 or 1.0, 0), ylim=(len(rows) - 0.5, -0.5))
     draw_leaves(ax, np.zeros(len(rows)), rows, order, batch_colors(model, factor))
     ax.set_yticks(rows, map(plain, order), fontsize=8)
     ax.yaxis.tick_right()

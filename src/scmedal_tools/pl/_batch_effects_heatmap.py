@@ -11,7 +11,7 @@ from scipy.cluster import hierarchy
 
 from scmedal_tools._docs import with_shared_parts
 
-from ._batches import batch_colors, batch_tree, draw_leaves, draw_tree, effects_on
+from ._batches import batch_colors, batch_tree, branches, draw_leaves, effects_on
 from ._common import axes_of, draw_matrix, figure_of, save_figure, widest
 
 if TYPE_CHECKING:
@@ -102,16 +102,25 @@ def draw_heatmap(
     largest = np.abs(effects.to_numpy()).max()
     table = _clustered(effects.T)
     image = draw_matrix(ax, table, "RdBu_r", CenteredNorm(0, largest or 1.0))
-    height = max(CELL_INCHES * len(table), LEAST_INCHES)
-    above = ax.inset_axes((0, 1 + 0.08 / height, 1, TREE_INCHES / height))
-    draw_tree(above, tree, above=True)
-    columns = np.arange(len(effects))
-    draw_leaves(above, columns, np.zeros(len(columns)), list(effects.index), colors)
-    above.axis("off")
+    _draw_tree(ax, tree, list(effects.index), colors, len(table))
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.5, ticks=MaxNLocator(3, min_n_ticks=3))
     bar.ax.tick_params(labelsize=7)
     bar.set_label("effect on log-expression", fontsize=8)
     bar.outline.set_visible(False)
+
+
+def _draw_tree(
+    ax: Axes, tree: NDArray[np.floating], order: list[str], colors: dict[str, str], n_genes: int
+) -> None:
+    """Draw the tree above the first row, as high as some rows are."""
+    n_rows = TREE_INCHES / max(CELL_INCHES, LEAST_INCHES / n_genes)
+    bottom = -0.5 - 0.2 * n_rows
+    height = 0.8 * n_rows / (tree[:, 2].max() or 1.0)
+    for leaves, distances in branches(tree):
+        ax.plot(leaves, bottom - height * distances, color="0.3", linewidth=1)
+    columns = np.arange(len(order))
+    draw_leaves(ax, columns, np.full(len(columns), bottom), order, colors)
+    ax.set_ylim(n_genes - 0.5, -0.5 - 1.1 * n_rows)
 
 
 def _clustered(effects: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from scmedal_tools.tl import batch_similarity, check_has_draws
 from ._common import chosen_genes, palette
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -60,19 +60,12 @@ def batch_tree(model: SCMEDAL_RE, **kwargs: Any) -> tuple[NDArray[np.floating], 
     return tree, list(distances.index[hierarchy.leaves_list(tree)])
 
 
-def draw_tree(ax: Axes, tree: NDArray[np.floating], *, above: bool = False) -> None:
-    """Draw the tree with leaf ``i`` at ``i``: from the left, or from above the leaves."""
+def branches(tree: NDArray[np.floating]) -> Iterator[tuple[NDArray, NDArray]]:
+    """Lines of the tree: places among the leaves, which are at 0, 1, ..., and distances."""
     drawn = hierarchy.dendrogram(tree, no_plot=True)
-    for position, height in zip(drawn["icoord"], drawn["dcoord"], strict=True):
+    for position, distance in zip(drawn["icoord"], drawn["dcoord"], strict=True):
         # scipy has its leaves at 5, 15, 25, ...
-        leaves = np.array(position) / 10 - 0.5
-        x, y = (leaves, height) if above else (height, leaves)
-        ax.plot(x, y, color="0.3", linewidth=1)
-    first, last, top = -0.5, len(tree) + 0.5, tree[:, 2].max() * 1.02 or 1.0
-    if above:
-        ax.set(xlim=(first, last), ylim=(0, top))
-    else:
-        ax.set(xlim=(top, 0), ylim=(last, first))
+        yield np.array(position) / 10 - 0.5, np.array(distance)
 
 
 def draw_leaves(
