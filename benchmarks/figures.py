@@ -93,7 +93,7 @@ def draw(name: str, folder: Path) -> None:
     parts = {"train": re.train_indices, "test": re.test_indices}
     found = smt.bm.confounding(adata, batch_key, ["cell_type"])
     smt.pl.confounding(found, save=out / "confounding.png")
-    smt.pl.training(re, save=out / "training.png")
+    smt.pl.training(re, every_term=True, save=out / "training.png")
     smt.pl.embeddings(adata, KEYS, [batch_key, "cell_type"], save=out / "embeddings.png")
     smt.pl.batch_effects(re, save=out / "batch_effects.png", **FEW)
     smt.pl.batch_effects_forest(re, n_genes=5, save=out / "batch_effects_forest.png", **FEW)

@@ -90,13 +90,14 @@ class TestForest:
         drawn = [to_hex(color) for color in figure.axes[0].collections[0].get_colors()]
         assert drawn == [to_hex("black" if sure else "0.65") for sure in z > z.median()]
 
-    def test_panels_share_an_axis_and_fill_rows(self, model):
-        figure = batch_effects_forest(model, n_genes=7, **QUICK)
-        assert len(figure.axes) == 7
-        assert len({ax.get_xlim() for ax in figure.axes}) == 1
-        assert [ax.xaxis.get_tick_params()["labelbottom"] for ax in figure.axes] == (
-            [False] * 2 + [True] * 5
-        )
+    @pytest.mark.parametrize(("n_genes", "shape"), [(5, (1, 5)), (6, (2, 3)), (11, (3, 4))])
+    def test_panels_share_an_axis_in_a_balanced_grid(self, model, n_genes, shape):
+        axes = batch_effects_forest(model, n_genes=n_genes, **QUICK).axes
+        assert len(axes) == n_genes
+        assert len({ax.get_xlim() for ax in axes}) == 1
+        assert axes[0].get_gridspec().get_geometry() == shape
+        labelled = [ax.xaxis.get_tick_params()["labelbottom"] for ax in axes]
+        assert labelled == [False] * (n_genes - shape[1]) + [True] * shape[1]
 
     @pytest.mark.parametrize("interval", [0, 1, 90])
     def test_interval_that_is_no_share(self, model, interval):
@@ -107,10 +108,29 @@ class TestForest:
 class TestHeatmap:
     def test_cells_are_effects_in_the_order_of_the_tree(self, model, effects):
         ax = batch_effects_heatmap(model, n_genes=5, **QUICK)
-        rows, columns = names(ax.yaxis), names(ax.xaxis)
-        expected = effects["effect"].unstack().loc[rows, columns]
+        genes, batches = names(ax.yaxis), names(ax.xaxis)
+        expected = effects["effect"].unstack().loc[batches, genes].T
         np.testing.assert_allclose(ax.images[0].get_array(), expected)
-        assert rows == names(batch_dendrogram(model, **QUICK).yaxis)
+        assert batches == names(batch_dendrogram(model, **QUICK).yaxis)
+
+    def test_genes_with_similar_effects_are_neighbours(self, model, effects):
+        ax = batch_effects_heatmap(model, n_genes=20, **QUICK)
+        table = effects["effect"].unstack()[names(ax.yaxis)].T
+        joined = squareform(cophenet(linkage(table, "average")))
+        # A gene and the one below it are joined as early as any two across the line between them.
+        for i in range(1, len(table)):
+            assert joined[i - 1, i] == joined[:i, i:].min()
+
+    def test_tree_is_above_its_batches(self, model):
+        ax = batch_effects_heatmap(model, n_genes=5, **QUICK)
+        leaves = ax.collections[0]
+        x, y = leaves.get_offsets().T
+        np.testing.assert_array_equal(x, range(4))
+        assert (y < -0.5).all()
+        assert all(max(line.get_ydata()) <= y[0] for line in ax.lines)
+        assert len(ax.lines) == 3
+        drawn = [to_hex(color) for color in leaves.get_facecolors()]
+        assert drawn == [COLORS[name] for name in names(ax.xaxis)]
 
     def test_colors_are_centred_at_no_effect(self, model, effects):
         image = batch_effects_heatmap(model, n_genes=60, **QUICK).images[0]
@@ -139,8 +159,8 @@ class TestTwoBatches:
 
     def test_heatmap(self, model):
         ax = batch_effects_heatmap(model, n_genes=1, **self.OPTIONS)
-        assert ax.images[0].get_array().shape == (2, 1)
-        assert sorted(names(ax.yaxis)) == ["v2", "v3"]
+        assert ax.images[0].get_array().shape == (1, 2)
+        assert sorted(names(ax.xaxis)) == ["v2", "v3"]
 
     def test_dendrogram_is_one_branch(self, model):
         ax = batch_dendrogram(model, **self.OPTIONS)
@@ -151,10 +171,10 @@ class TestTwoBatches:
         assert ax.get_xlim() == pytest.approx((1.02 * distance, 0))
 
     def test_all_in_one(self, model):
-        forest, tree, heatmap, *_ = batch_effects(model, n_genes=1, **self.OPTIONS).axes
+        heatmap, _, forest = batch_effects(model, n_genes=1, **self.OPTIONS).axes
         assert len(forest.collections[0].get_segments()) == 2
-        assert len(tree.lines) == 1
-        assert heatmap.images[0].get_array().shape == (2, 1)
+        assert len(heatmap.lines) == 1
+        assert heatmap.images[0].get_array().shape == (1, 2)
 
 
 class TestDendrogram:
@@ -182,33 +202,30 @@ class TestDendrogram:
 class TestTogether:
     @pytest.fixture(scope="class")
     def panels(self, model):
-        """Axes of the whole figure: those of two genes, the tree and the heat map."""
-        figure = batch_effects(model, model.gene_names[:2], interval=0.8, **QUICK)
+        """Axes of the whole figure: heat map, its colour bar, and the forest."""
+        figure = batch_effects(model, n_genes=45, interval=0.8, **QUICK)
         figure.draw_without_rendering()
         return figure.axes
 
-    def test_genes_of_the_forest_are_those_of_the_heat_map(self, model, panels):
-        *forest, _, heatmap = panels
-        assert [ax.get_title() for ax in forest] == list(model.gene_names[:2])
-        assert names(heatmap.xaxis) == list(model.gene_names[:2])
+    def test_forest_has_the_first_genes_of_the_heat_map(self, model, panels, effects):
+        heatmap, _, *forest = panels
+        rms = np.square(effects["effect"].unstack()).mean()
+        assert [ax.get_title() for ax in forest] == list(rms.nlargest(6).index)
+        assert sorted(names(heatmap.yaxis)) == sorted(rms.nlargest(45).index)
 
-    def test_heat_map_has_the_order_of_the_tree_beside_it(self, model, panels, effects):
-        *_, tree, heatmap = panels
-        rows = names(heatmap.yaxis)
-        drawn = [to_hex(color) for color in tree.collections[0].get_facecolors()]
-        assert drawn == [COLORS[name] for name in rows]
-        assert rows == names(batch_dendrogram(model, **QUICK).yaxis)
-        expected = effects["effect"].unstack().loc[rows, names(heatmap.xaxis)]
-        np.testing.assert_allclose(heatmap.images[0].get_array(), expected)
-        assert tree.get_ylim() == heatmap.get_ylim()
-        assert names(tree.yaxis) == []
-        boxes = [ax.get_position() for ax in (tree, heatmap)]
-        assert boxes[0].y0 == pytest.approx(boxes[1].y0)
-        assert boxes[0].y1 == pytest.approx(boxes[1].y1)
+    def test_heat_map_is_that_of_its_own_function(self, model, panels):
+        alone = batch_effects_heatmap(model, n_genes=45, **QUICK)
+        np.testing.assert_allclose(panels[0].images[0].get_array(), alone.images[0].get_array())
+        assert names(panels[0].xaxis) == names(alone.xaxis)
+
+    def test_forest_is_beside_the_heat_map(self, panels):
+        heatmap, _, *forest = (ax.get_window_extent() for ax in panels)
+        assert all(ax.x0 > heatmap.x1 for ax in forest)
+        assert heatmap.height > 0.7 * panels[0].figure.figure.bbox.height
 
     def test_interval_is_that_of_the_forest(self, panels, effects):
-        gene = panels[0].get_title()
-        ends = np.array([line[:, 0] for line in panels[0].collections[0].get_segments()])
+        gene = panels[2].get_title()
+        ends = np.array([line[:, 0] for line in panels[2].collections[0].get_segments()])
         expected = 2 * norm.ppf(0.9) * effects.xs(gene, level="gene")["sd"]
         np.testing.assert_allclose(np.diff(ends).ravel(), expected, rtol=1e-6)
 
@@ -221,10 +238,10 @@ class TestTogether:
 class TestAll:
     def test_further_factor(self, model, draw):
         drawn = draw(model, factor="protocol", **QUICK)
-        ax = drawn.axes[0] if draw in FIGURES_OF_PANELS else drawn
-        assert sorted(names(ax.yaxis)) == ["v2", "v3"]
-        if draw is not batch_effects_heatmap:
-            assert len(model.adata.uns["protocol_colors"]) == 2
+        ax = drawn if draw in FIGURES_OF_ONE else drawn.axes[0]
+        of_batches = ax.xaxis if ax.images else ax.yaxis
+        assert sorted(names(of_batches)) == ["v2", "v3"]
+        assert len(model.adata.uns["protocol_colors"]) == 2
 
     def test_is_saved(self, model, draw, tmp_path):
         draw(model, save=tmp_path / "effects.png", **QUICK)
@@ -245,10 +262,10 @@ class TestGenes:
         squares = np.square(effects["effect"].unstack())
         expected = list(squares.mean().nlargest(3).index)
         drawn = draw(model, n_genes=3, **QUICK)
-        if draw in FIGURES_OF_PANELS:
-            assert [ax.get_title() for ax in drawn.axes][:3] == expected
+        if draw is batch_effects_heatmap:
+            assert sorted(names(drawn.yaxis)) == sorted(expected)
         else:
-            assert names(drawn.xaxis) == expected
+            assert [ax.get_title() for ax in drawn.axes][-3:] == expected
 
     def test_unknown(self, model, draw):
         with pytest.raises(KeyError, match=r"XIST.*not in the genes of the model.*30 more"):

@@ -53,14 +53,36 @@ def test_numbers_differ_from_what_is_behind_them(result):
     assert colors == {"1,199": "white", "1": "black"}
 
 
+def title_of(obs):
+    names = map(str, range(len(obs["donor"])))
+    found = bm.confounding(AnnData(obs=pd.DataFrame(obs, index=names)), "donor", ["type"])
+    return pl.confounding(found).get_title().split("\n")[0]
+
+
 @pytest.mark.parametrize(
-    ("pair", "nesting"),
-    [(("donor", "cell_type"), "partly crossed"), (("donor", "condition"), "donor in condition")],
+    ("types", "title"),
+    [
+        ("xyxy", "Every donor has every type"),
+        ("xxyy", "donor and type divide the cells identically"),
+        ("xyzz", "Every type occurs in only one donor"),
+        ("xyyy", "1 of 4 combinations have no cells"),
+    ],
 )
-def test_title_says_how_much_goes_together(result, pair, nesting):
-    row = result.summary.set_index(["group", "target"]).loc[pair]
-    title = pl.confounding(result, pair).get_title()
-    assert title == f"Cramér's V {row['cramers_v']:.2f}, {nesting}"
+def test_title_says_what_is_nested_in_what(types, title):
+    assert title_of({"donor": list("aabb"), "type": list(types)}) == title
+
+
+def test_title_of_whole_donors_has_the_association_too(result):
+    v = result.summary.set_index(["group", "target"]).loc[("donor", "condition"), "cramers_v"]
+    title = pl.confounding(result, ("donor", "condition")).get_title()
+    assert title == f"Every donor has only one condition\nCramér's V {v:.2f}"
+
+
+def test_colors_have_a_bar(result):
+    ax = pl.confounding(result)
+    (bar,) = (other for other in ax.figure.axes if other is not ax)
+    assert bar.get_ylabel() == "number of cells"
+    assert bar.get_ylim() == pytest.approx((1, 1_199))
 
 
 def test_is_saved_and_drawn_on_axes_of_the_caller(result, tmp_path):

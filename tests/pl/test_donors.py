@@ -8,7 +8,7 @@ from anndata import AnnData
 from matplotlib.collections import PathCollection
 from sklearn.decomposition import PCA
 
-from scmedal_tools import bm, pl
+from scmedal_tools import bm, pl, tl
 
 DONORS = [f"d{i}" for i in range(5)]
 
@@ -62,11 +62,19 @@ class TestEmbedding:
         groups = pd.Series(list("aabba"), DONORS)
         ax = pl.donor_embedding(donors, groups)
         axes = PCA(2).fit(donors.X[:4])
-        drawn = {text.get_text(): text.xy for text in ax.texts}
+        of_group = [container.lines[0].get_xydata() for container in ax.containers]
+        drawn = np.concatenate(of_group)[[0, 1, 3, 4, 2]]  # a, a new, b
         expected = axes.transform(donors.X)
-        signs = np.sign(np.array([drawn[name] for name in DONORS])[0] * expected[0])
-        np.testing.assert_allclose([drawn[name] for name in DONORS], signs * expected, atol=1e-6)
+        signs = np.sign(drawn[0] * expected[0])
+        np.testing.assert_allclose(drawn, signs * expected, atol=1e-6)
         assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "a, new", "b"]
+
+    def test_names_are_all_there_and_apart(self, donors):
+        donors.X[1:] = donors.X[0] + 0.1 * donors.X[1:]
+        ax = pl.donor_embedding(donors)
+        assert sorted(text.get_text() for text in ax.texts) == DONORS
+        boxes = [text.get_window_extent() for text in ax.texts]
+        assert not any(box.count_overlaps(boxes[:i]) for i, box in enumerate(boxes))
 
     def test_bars_are_posterior_standard_deviations(self, donors):
         ax = pl.donor_embedding(donors)
@@ -82,19 +90,58 @@ class TestEmbedding:
             pl.donor_embedding(donors[2:])
 
 
-def test_distances_have_one_order_and_one_scale():
-    points = np.array([0.0, 5.0, 0.5, 5.5])
-    table = pd.DataFrame(np.abs(points[:, None] - points), list("abcd"), list("abcd"))
-    distances = pd.concat([table, table / 2], keys=["T", "$B$"], names=["group", "donor"])
-    figure = pl.donor_distances(distances)
-    axes = figure.axes[:2]
-    order = labels(axes[0].xaxis)
-    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
-    assert [ax.get_title() for ax in axes] == ["T", r"\$B\$"]
-    for ax, scale in zip(axes, (1, 0.5), strict=True):
-        expected = scale * table.loc[order, order]
-        np.testing.assert_allclose(ax.images[0].get_array(), expected)
-        assert ax.images[0].get_clim() == (0, 5.5)
+class TestDistances:
+    @pytest.fixture
+    def distances(self):
+        """Two pairs of donors, in noise of 0.5; in the second group half of the distances."""
+        points, names = np.array([0.0, 5.0, 0.5, 5.5]), list("abcd")
+        table = pd.DataFrame(np.abs(points[:, None] - points), names, names)
+        noise = pd.DataFrame(0.5 * (1 - np.eye(4)), names, names)
+        groups = ["T", "$B$"]
+        tables = [
+            pd.concat(of_groups, keys=groups, names=["group", "donor"])
+            for of_groups in ([table, table / 2], [noise, noise])
+        ]
+        return tl.DonorDistances(*tables, pd.DataFrame(10.0, groups, names))
+
+    def test_are_multiples_of_the_noise_in_one_order_and_scale(self, distances):
+        figure = pl.donor_distances(distances)
+        *axes, bar = figure.axes
+        order = labels(axes[0].xaxis)
+        assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
+        assert [ax.get_title() for ax in axes] == ["T", r"\$B\$"]
+        table = distances.distance.loc["T"].loc[order, order].to_numpy()
+        for ax, scale in zip(axes, (2, 1), strict=True):
+            expected = scale * table + np.eye(4)
+            np.testing.assert_allclose(ax.images[0].get_array(), expected)
+            assert ax.images[0].get_clim() == (1, 11)
+        assert bar.get_ylabel() == "times what noise gives"
+        assert not figure.legends
+
+    def test_scale_does_not_blow_up_what_noise_explains(self, distances):
+        alike = distances._replace(distance=1.2 * distances.noise)
+        assert pl.donor_distances(alike).axes[0].images[0].get_clim() == (1, 3)
+
+    def test_donors_with_few_cells_are_grey_in_that_group(self, distances):
+        distances.n_cells.loc["$B$", "b"] = 9.0
+        figure = pl.donor_distances(distances)
+        of_t, of_b = (ax.images[0].get_array().mask for ax in figure.axes[:2])
+        is_b = np.array(labels(figure.axes[0].xaxis)) == "b"
+        assert not np.any(of_t)
+        np.testing.assert_array_equal(of_b, is_b[:, None] | is_b)
+        (entry,) = figure.legends[0].get_texts()
+        assert entry.get_text() == "fewer than 10 cells"
+
+    def test_grid_is_balanced(self, distances):
+        tables = [
+            pd.concat([table.loc[["T"]]] * 5, keys=list("vwxyz")).droplevel(1)
+            for table in distances[:2]
+        ]
+        for table in tables:
+            table.index.names = ["group", "donor"]
+        many = tl.DonorDistances(*tables, pd.DataFrame(10.0, list("vwxyz"), list("abcd")))
+        grid = pl.donor_distances(many).axes[0].get_gridspec()
+        assert (grid.nrows, grid.ncols) == (2, 3)
 
 
 class TestAbundance:

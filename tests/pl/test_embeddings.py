@@ -1,5 +1,6 @@
 """The grid of UMAPs: what is drawn, in which colours, and what is written to the data."""
 
+import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -143,38 +144,61 @@ def test_legend_of_too_many_categories_gives_their_number(adata):
     assert legend.get_title().get_text() == "batch\n(3 categories)"
 
 
-@pytest.mark.parametrize("place", ["on data", {"batch": "on data"}])
-def test_names_on_data_are_at_the_medians_of_their_cells(adata, place):
-    adata.obs.loc["cell1", "batch"] = np.nan
-    figure = embeddings(adata, ["X_pca", "X_scmedal_fe"], ["batch", "score"], legend_loc=place)
-    for ax, key in zip(figure.axes, ["X_umap_pca", "X_umap_scmedal_fe"], strict=False):
-        drawn = {text.get_text(): text.get_position() for text in ax.texts}
-        assert list(drawn) == ["a", "b", "c"]
-        for name, position in drawn.items():
-            of_group = (adata.obs["batch"] == name).to_numpy()
-            np.testing.assert_allclose(position, np.median(adata.obsm[key][of_group], axis=0))
-    legend = figure.axes[1].get_legend()
-    assert legend.get_title().get_text() == "batch"
-    assert _legend_labels(figure.axes[1]) == ["missing"]
+@pytest.fixture
+def crowded(adata):
+    """Three batches beside each other on one plane, and in twelve groups on the other."""
+    adata = ad.concat([adata] * 6, index_unique="-")
+    rng = np.random.default_rng(0)
+    of_group = np.arange(adata.n_obs) % 12
+    adata.obs["group"] = pd.Categorical([f"g{i:02d}" for i in of_group])
+    adata.obs.loc[adata.obs_names[0], "group"] = np.nan
+    centres = np.stack(np.divmod(of_group, 4), axis=1) * 10.0
+    adata.obsm["X_umap_apart"] = centres + rng.normal(size=(adata.n_obs, 2))
+    adata.obsm["X_umap_mixed"] = rng.normal(size=(adata.n_obs, 2))
+    return adata
 
 
-def test_columns_without_a_place_have_a_legend(adata):
-    places = {"cell_type": "on data"}
-    batch, cell_type = embeddings(adata, "X_pca", ["batch", "cell_type"], legend_loc=places).axes
-    assert _legend_labels(batch) == ["a", "b", "c"]
-    assert len(batch.texts) == len(_legend_labels(cell_type)) == 0
-    assert len(cell_type.texts) == 2
+def test_many_categories_are_numbered_on_their_cells_where_these_lie_together(crowded):
+    apart, mixed = embeddings(crowded, ["X_umap_apart", "X_umap_mixed"], "group").axes
+    names = [f"{i + 1}  g{i:02d}" for i in range(12)]
+    assert _legend_labels(mixed) == [*names, "missing"]
+    assert not mixed.texts
+    assert [text.get_text() for text in apart.texts] == [str(i) for i in range(1, 13)]
+    for text in apart.texts:
+        of_group = (crowded.obs["group"] == f"g{int(text.get_text()) - 1:02d}").to_numpy()
+        middle = np.median(crowded.obsm["X_umap_apart"][of_group], axis=0)
+        assert np.linalg.norm(np.array(text.get_position()) - middle) < 4
 
 
-def test_too_many_categories_are_not_named_on_data_either(adata):
-    ax = embeddings(adata, "X_pca", "batch", max_legend=2, legend_loc="on data").axes[0]
+def test_numbers_do_not_overlap(crowded):
+    # One group so far away that the others lie in a corner.
+    crowded.obsm["X_umap_apart"][(crowded.obs["group"] == "g11").to_numpy()] += 300
+    ax = embeddings(crowded, "X_umap_apart", "group").axes[0]
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 12
+    assert not any(box.count_overlaps(boxes[:i]) for i, box in enumerate(boxes))
+
+
+def test_few_categories_are_not_numbered(adata):
+    ax = embeddings(adata, "X_pca", "batch").axes[0]
+    assert _legend_labels(ax) == ["a", "b", "c"]
     assert not ax.texts
-    assert ax.get_legend().get_title().get_text() == "batch\n(3 categories)"
 
 
-def test_unknown_place_of_names(adata):
-    with pytest.raises(ValueError, match=r"legend_loc='below'.*'right margin', 'on data'"):
-        embeddings(adata, "X_pca", "batch", legend_loc={"batch": "below"})
+def test_too_many_categories_are_not_numbered_either(crowded):
+    ax = embeddings(crowded, "X_umap_apart", "group", max_legend=11).axes[0]
+    assert not ax.texts
+    assert ax.get_legend().get_title().get_text() == "group\n(12 categories)"
+
+
+@pytest.mark.parametrize("n_categories", [3, 15, 200])
+def test_columns_share_no_color(crowded, n_categories):
+    crowded.obs["sample"] = pd.Categorical(np.arange(crowded.n_obs) % n_categories)
+    embeddings(crowded, "X_umap_mixed", ["sample", "group", "treated"])
+    of_columns = [crowded.uns[f"{name}_colors"] for name in ("sample", "group", "treated")]
+    assert [len(set(of_one)) for of_one in of_columns[1:]] == [12, 2]
+    for i, of_one in enumerate(of_columns):
+        assert not set(of_one) & {color for other in of_columns[:i] for color in other}
 
 
 def test_numbers_get_a_color_bar(adata):

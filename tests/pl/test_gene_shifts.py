@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from matplotlib.text import Text
 from scipy import sparse
 
 from scmedal_tools import bm
@@ -65,7 +64,7 @@ def test_title_has_the_correlation_of_the_benchmark(adata, halves):
 
 
 def test_identity_line(adata, halves):
-    (line,) = draw(halves, adata).lines
+    (line,) = draw(halves, adata, n_names=0).lines
     assert line.get_xy1() == (0, 0)
     assert line.get_slope() == 1
 
@@ -86,28 +85,19 @@ def test_genes_with_the_largest_shifts_are_named_beside_their_points(adata, halv
     assert {text.get_text() for text in ax.texts} <= set(largest)
     assert ax.texts[0].get_text() == largest[0]
     for text in ax.texts:
-        np.testing.assert_array_equal(text.xy, shifts.loc[text.get_text()])
+        between = np.array(text.get_position()) - shifts.loc[text.get_text()]
+        assert np.abs(between / np.ptp(shifts, axis=0)).max() < 0.3
 
 
 def test_names_cover_neither_each_other_nor_points(adata, halves):
     ax = draw(halves, adata, n_names=N_GENES)
     assert len(ax.texts) > 10
     ax.figure.draw_without_rendering()
-    boxes = [Text.get_window_extent(text) for text in ax.texts]
+    boxes = [text.get_window_extent() for text in ax.texts]
     points = ax.transData.transform(ax.collections[0].get_offsets().data)
     for i, box in enumerate(boxes):
         assert not box.count_overlaps(boxes[:i])
         assert not box.count_contains(points)
-
-
-def test_names_farther_away_have_a_line_to_their_point(adata, halves):
-    adata.X[:, 1] = adata.X[:, 0] + 1e-3  # two points in one place, the outermost
-    adata.X[adata.obs["donor"] == "B", :2] += 5
-    ax = draw(halves, adata, n_names=2)
-    lines = {text.get_text(): text.arrow_patch is not None for text in ax.texts}
-    assert set(lines) == {"gene0", "gene1"}
-    crowded = draw(halves, adata, n_names=N_GENES)
-    assert any(text.arrow_patch is not None for text in crowded.texts)
 
 
 def test_trained_model(fit, cells):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
 from scmedal_tools.pl import genomap_panel
 from scmedal_tools.pl._genomap_panel import OWN, SIMILAR
@@ -51,12 +52,14 @@ def frame(ax):
 
 
 def names(figure):
-    texts = [ax.texts[0].get_text() for ax in figure.axes if not ax.images and ax.texts]
-    return [" ".join(text.split("\n")[0].split()[:2]) for text in texts]
+    """Names of the genes, for each cell, with the map and the pixel that they point at."""
+    return [
+        (ax, [(text.get_text(), text.xy) for text in ax.texts]) for ax in figure.axes if ax.texts
+    ]
 
 
 def test_rows_are_cells_and_columns_projections(stack):
-    figure = genomap_panel(stack)
+    figure = genomap_panel(stack, differences=False)
     titles = [ax.get_title() for ax in maps(figure)[0]]
     assert titles == ["original", "FE", "RE: A", "RE: B", "RE: C"]
     assert [row[0].get_ylabel() for row in maps(figure)] == ["T\nA", "B\nB"]
@@ -69,7 +72,7 @@ def test_rows_are_cells_and_columns_projections(stack):
 
 
 def test_all_maps_have_one_colour_scale_and_blank_spare_pixels(stack):
-    figure = genomap_panel(stack, vmax=2.5)
+    figure = genomap_panel(stack, vmax=2.5, differences=False)
     images = [ax.images[0] for row in maps(figure) for ax in row]
     assert {image.get_clim() for image in images} == {(-2.5, 2.5)}
     assert images[0].get_cmap().get_bad()[3] == 0
@@ -80,17 +83,17 @@ def test_all_maps_have_one_colour_scale_and_blank_spare_pixels(stack):
 
 def test_own_batch_is_red_and_similar_ones_purple_on_request(stack):
     red, purple = to_hex(OWN["edgecolor"]), to_hex(SIMILAR["edgecolor"])
-    frames = [[frame(ax) for ax in row] for row in maps(genomap_panel(stack))]
+    frames = [[frame(ax) for ax in row] for row in maps(genomap_panel(stack))[::2]]
     assert frames == [[None, None, red, None, None], [None, None, None, red, None]]
     figure = genomap_panel(stack, similar=0.99)
-    frames = [[frame(ax) for ax in row] for row in maps(figure)]
+    frames = [[frame(ax) for ax in row] for row in maps(figure)[::2]]
     assert frames == [[None, None, red, purple, None], [None, None, purple, red, None]]
     entries = [text.get_text() for text in figure.legends[0].get_texts()]
     assert entries == ["own batch", "correlation with own batch ≥ 0.99", NAMED]
 
 
 def test_differences_are_to_the_own_batch(stack):
-    rows = maps(genomap_panel(stack, differences=True, n_genes=0))
+    rows = maps(genomap_panel(stack, n_genes=0))
     assert [len(row) for row in rows] == [5, 3, 5, 3]
     x = stack[(stack.obs["cell"] == "x").to_numpy()].X
     np.testing.assert_allclose(rows[1][0].images[0].get_array().compressed(), 0)
@@ -99,16 +102,35 @@ def test_differences_are_to_the_own_batch(stack):
     assert rows[1][0].images[0].get_clim() == rows[3][2].images[0].get_clim()
 
 
-def test_the_strongest_genes_are_named_and_circled(stack):
-    figure = genomap_panel(stack, n_genes=3)
-    assert names(figure) == ["1 gene_4", "1 gene_4"]
-    assert "-9.0 (C)" in next(ax.texts[0].get_text() for ax in figure.axes if not ax.images)
+@pytest.mark.parametrize("differences", [True, False])
+def test_lines_lead_from_the_strongest_genes_to_their_names(stack, differences):
+    figure = genomap_panel(stack, differences=differences)
+    rows = maps(figure)
+    of_cells = names(figure)
+    assert [ax for ax, _ in of_cells] == [row[-1] for row in rows[differences :: 1 + differences]]
+    pixels = stack.uns["genomap"]["pixels"]
+    for (ax, named), cell, own in zip(of_cells, "xy", "AB", strict=True):
+        x = stack[(stack.obs["cell"] == cell).to_numpy()].X
+        shifts = x[2:] - x[2 + BATCHES.index(own)]
+        strongest = np.argsort(-np.abs(shifts).max(0))[:3]
+        expected = []
+        for gene in sorted(strongest):
+            at = np.abs(shifts[:, gene]).argmax()
+            text = f"gene_{gene} {shifts[at, gene]:+.1f} ({BATCHES[at]})"
+            expected.append((text, tuple(pixels.iloc[gene][["column", "row"]])))
+        assert named == expected
+        assert any(text.startswith("gene_4 -9.0 (C)") for text, _ in named)
+        assert all(text.arrow_patch is not None for text in ax.texts)
+
+
+def test_named_genes_are_circled_in_all_counterfactuals(stack):
+    figure = genomap_panel(stack)
     for row in maps(figure):
-        for ax in row[2:]:
-            (x, *_), (y, *_) = ax.lines[0].get_data()
-            assert (y, x) == (1, 0)
-            assert len(ax.lines[0].get_xdata()) == 3
-        assert not row[0].lines
+        for ax in row[-3:]:
+            points = ax.lines[0].get_xydata()
+            assert len(points) == 3
+            assert (0, 1) in {tuple(point) for point in points}
+    assert not maps(figure)[0][0].lines
     without = genomap_panel(stack, n_genes=0)
     assert names(without) == []
     assert NAMED not in [text.get_text() for text in without.legends[0].get_texts()]
@@ -116,14 +138,13 @@ def test_the_strongest_genes_are_named_and_circled(stack):
 
 def test_own_batch_of_named_cells_is_drawn_after_those_asked_for(stack):
     figure = genomap_panel(stack, ["x"], ["C"])
-    (row,) = maps(figure)
+    row, _ = maps(figure)
     assert [ax.get_title() for ax in row] == ["original", "FE", "RE: C", "RE: A"]
     assert [frame(ax) for ax in row[2:]] == [None, to_hex(OWN["edgecolor"])]
-    assert names(figure) == ["1 gene_4"]
 
 
 def test_number_of_cells_is_of_the_batches_that_are_drawn(stack):
-    (row,) = maps(genomap_panel(stack, 2, ["B", "C"]))
+    row, _ = maps(genomap_panel(stack, 2, ["B", "C"]))
     assert row[0].get_ylabel() == "B\nB"
     assert [ax.get_title() for ax in row] == ["original", "FE", "RE: B", "RE: C"]
     with pytest.raises(ValueError, match=r"No cell of the stack is of \['C'\]"):
@@ -146,16 +167,22 @@ def test_long_names_of_batches_lie_apart(stack):
     for column in ("target", "batch"):
         stack.obs[column] = stack.obs[column].astype("category").cat.rename_categories(LONG.get)
     stack.obs["cell_type"] = "CD4-positive, alpha-beta memory T cell"
-    figure = genomap_panel(stack, differences=True)
+    figure = genomap_panel(stack)
     figure.draw_without_rendering()
     rows = maps(figure)
     titles = [ax.title.get_window_extent() for ax in rows[0]]
-    lists = [ax.texts[0].get_window_extent() for ax in figure.axes if not ax.images and ax.texts]
+    lists = [
+        Text.get_window_extent(text)
+        for ax in figure.axes
+        for text in ax.texts  # not the line
+    ]
     labels = [ax.yaxis.label.get_window_extent() for ax in rows[0][:1] + rows[2][:1]]
-    numbers = [text.get_window_extent() for row in rows for ax in row for text in ax.texts]
     for i, title in enumerate(titles):
-        assert not title.count_overlaps(titles[:i] + lists + labels + numbers)
+        assert not title.count_overlaps(titles[:i] + lists + labels)
     assert not labels[0].overlaps(labels[1])
+    maps_there = [ax.get_window_extent() for row in rows for ax in row]
+    for i, name in enumerate(lists):
+        assert not name.count_overlaps(lists[:i] + maps_there)
     frame_of = figure.bbox
     for box in titles + lists + labels:
         assert frame_of.x0 <= box.x0
@@ -164,7 +191,7 @@ def test_long_names_of_batches_lie_apart(stack):
 
 
 def test_figure_is_saved_and_pyplot_keeps_nothing(stack, tmp_path):
-    genomap_panel(stack, differences=True, save=tmp_path / "panel.png")
+    genomap_panel(stack, save=tmp_path / "panel.png")
     assert (tmp_path / "panel.png").read_bytes().startswith(b"\x89PNG")
     assert plt.get_fignums() == []
 

@@ -86,7 +86,7 @@ def drawers(named, models):
         "confounding": lambda: pl.confounding(design),
         "counterfactual_shift": lambda: pl.counterfactual_shift(shifts),
         "gene_shifts": lambda: pl.gene_shifts(re, named, "donor", "cell_type", **of),
-        "genomap_panel": lambda: pl.genomap_panel(stack, 3, differences=True),
+        "genomap_panel": lambda: pl.genomap_panel(stack, 3),
         "scores": lambda: pl.scores(scores, "$a_$b"),
     }
 

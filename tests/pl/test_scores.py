@@ -12,8 +12,9 @@ from matplotlib.colors import to_hex
 from scmedal_tools.bm import summarise_folds
 from scmedal_tools.pl import scores
 
-ROWS = ["pca", "pca + RE", "harmony", "RE"]
-CONTROLS = ["batch label", "RE, own effects in training cells"]
+ALONE = ["pca", "harmony", "RE"]
+JOINED = ["pca + RE", "pca + RE, permuted labels", "pca + batch label"]
+CONTROLS = ["batch label", "RE, own effects in training cells", *JOINED[1:]]
 BLUE, VERMILLION = "#0072b2", "#d55e00"
 
 
@@ -25,7 +26,8 @@ def _no_display():
 def table(n_folds):
     rng = np.random.default_rng(0)
     # In another order than the figure's.
-    asked = [(name, "sex", "accuracy") for name in ["chance", CONTROLS[0], *ROWS, CONTROLS[1]]]
+    names = ["chance", CONTROLS[0], *JOINED[::-1], *ALONE, CONTROLS[1]]
+    asked = [(name, "sex", "accuracy") for name in names]
     asked += [(name, of, "ASW") for of in ("batch", "label") for name in ("pca", "harmony", "RE")]
     rows = [(fold, *what, rng.uniform()) for fold in range(n_folds) for what in asked]
     made = pd.DataFrame(rows, columns=["fold", "embedding", "of", "metric", "value"])
@@ -52,17 +54,31 @@ def points(ax):
     }
 
 
-def test_rows_from_top_to_bottom_with_controls_below(summary):
+def heights(summary):
+    """Expected height of each embedding: lines of a row, a gap between rows."""
     (ax,) = scores(summary, "accuracy").axes
-    assert labels(ax) == ["pca", "pca + RE", "harmony (joint)", "RE", *CONTROLS]
-    heights = ax.get_yticks()
-    assert (np.diff(heights) > 0).all()
+    order = ["pca", *JOINED, *ALONE[1:], *CONTROLS[:2]]
+    return ax, dict(zip(order, sorted(points(ax)), strict=True))
+
+
+def test_a_row_for_each_embedding_with_controls_below(summary):
+    ax, _ = heights(summary)
+    assert labels(ax) == ["pca", "harmony (joint)", "RE", *CONTROLS[:2]]
+    ticks = ax.get_yticks()
     assert ax.yaxis_inverted()
-    assert heights[4] - heights[3] > heights[1] - heights[0]
+    assert ticks[3] - ticks[2] > ticks[2] - ticks[1]
+
+
+def test_what_is_joined_with_an_embedding_is_in_its_row(summary):
+    ax, at = heights(summary)
+    lines = [at[name] for name in ["pca", *JOINED]]
+    assert np.diff(lines).tolist() == [1, 1, 1]
+    assert ax.get_yticks()[0] == np.mean(lines)
+    assert at["harmony"] - lines[-1] > 1
 
 
 def test_points_and_intervals_are_those_of_the_summary(summary):
-    (ax,) = scores(summary, "accuracy").axes
+    ax, at = heights(summary)
     expected = summary.query("metric == 'accuracy'").set_index("embedding")
     drawn = points(ax)
     intervals = {
@@ -70,20 +86,28 @@ def test_points_and_intervals_are_those_of_the_summary(summary):
         for lines in ax.collections
         for ends in lines.get_segments()
     }
-    for name, y in zip([*ROWS, *CONTROLS], ax.get_yticks(), strict=True):
+    for name, y in at.items():
         assert drawn[y][0] == expected.loc[name, "mean"]
         assert intervals[y] == tuple(expected.loc[name, ["lower", "upper"]])
 
 
 def test_marks_tell_the_kinds_apart_without_colours_too(summary):
-    (ax,) = scores(summary, "accuracy").axes
-    looks = [
-        (line.get_marker(), to_hex(line.get_markeredgecolor()), to_hex(line.get_markerfacecolor()))
-        for _, line in (points(ax)[y] for y in ax.get_yticks())
-    ]
-    control = ("o", to_hex("0.5"), "#ffffff")
-    embedding = ("o", BLUE, BLUE)
-    assert looks == [embedding, ("D", VERMILLION, VERMILLION), *[embedding] * 2, *[control] * 2]
+    ax, at = heights(summary)
+    drawn = points(ax)
+    looks = {
+        name: (line.get_marker(), to_hex(line.get_color()), to_hex(line.get_markerfacecolor()))
+        for name, line in ((name, drawn[y][1]) for name, y in at.items())
+    }
+    grey, white = to_hex("0.5"), "#ffffff"
+    joined = [("D", VERMILLION, VERMILLION), ("D", VERMILLION, white), ("s", grey, white)]
+    assert [looks[name] for name in ALONE] == [("o", BLUE, BLUE)] * 3
+    assert [looks[name] for name in JOINED] == joined
+    assert [looks[name] for name in CONTROLS[:2]] == [("o", grey, white)] * 2
+
+
+def test_a_plus_in_the_name_of_an_embedding_is_part_of_it(summary):
+    named = summary.assign(embedding=summary["embedding"].replace("harmony", "RNA + ATAC"))
+    assert labels(scores(named, "accuracy").axes[0])[1] == "RNA + ATAC (joint)"
 
 
 def test_chance_is_a_line(summary):
@@ -92,7 +116,8 @@ def test_chance_is_a_line(summary):
     mean = summary.query("embedding == 'chance'")["mean"].item()
     assert list(line.get_xdata()) == [mean, mean]
     entries = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert entries == ["embedding", "with RE", "control", "chance"]
+    joined = ["with RE", "with RE, permuted labels", "with batch label"]
+    assert entries == ["alone", "control alone", *joined, "chance"]
 
 
 def test_a_panel_for_each_of_what_is_scored(summary):
@@ -100,7 +125,7 @@ def test_a_panel_for_each_of_what_is_scored(summary):
     assert [ax.get_title() for ax in figure.axes] == ["batch", "label"]
     assert [ax.get_xlabel() for ax in figure.axes] == ["ASW", "ASW"]
     assert labels(figure.axes[0]) == ["pca", "harmony (joint)", "RE"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["embedding"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["alone"]
     (ax,) = scores(summary, "ASW", "label").axes
     expected = summary.query("metric == 'ASW' and of == 'label'")["mean"]
     assert [points(ax)[y][0] for y in ax.get_yticks()] == list(expected)
@@ -126,7 +151,7 @@ def test_numbers_of_the_axis_are_apart(summary, least, width):
 
 def test_one_fold_is_points_without_intervals():
     (ax,) = scores(summarise_folds(table(1)), "accuracy").axes
-    assert len(points(ax)) == len(ROWS) + len(CONTROLS)
+    assert len(points(ax)) == len({*ALONE, *JOINED, *CONTROLS})
     for lines in ax.collections:
         assert all(ends.size == 0 for ends in lines.get_segments())
 
@@ -138,8 +163,8 @@ def test_result_of_a_cross_validation_is_accepted(summary):
 
 def test_summary_without_marks_has_no_controls(summary):
     (ax,) = scores(summary.drop(columns=["control", "joint"]), "accuracy").axes
-    assert "harmony" in labels(ax)
-    assert np.diff(ax.get_yticks()).tolist() == [1] * 5
+    assert labels(ax) == ["batch label", "pca", "harmony", "RE", CONTROLS[1]]
+    assert np.diff(sorted(points(ax)))[-3:].tolist() == [2, 2, 2]
 
 
 def test_long_names_and_many_rows_stay_inside_and_apart(summary):
@@ -147,7 +172,7 @@ def test_long_names_and_many_rows_stay_inside_and_apart(summary):
     figure = scores(pd.concat(many), "accuracy")
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
-    assert len(boxes) > 30
+    assert len(boxes) > 20
     assert all(box.x0 >= 0 for box in boxes)
     assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
     assert figure.axes[0].get_window_extent().width > 2 * figure.dpi

@@ -9,7 +9,7 @@ import torch
 def known_effects(fit, cells):
     """Model that only adds a number for each batch and gene, and the posterior of these numbers.
 
-    Means and standard deviations are batches x genes, in the units of the input. Every second
+    Means and standard deviations are batches x genes, in log-expression. Every second
     gene has the same expression in all cells of a batch.
     """
     model = fit("SCMEDAL_RE", cells.copy(), model={"n_states": 0})

@@ -178,9 +178,10 @@ class Reproduction:
         written = self.evaluation.written
         written["genomaps.h5ad"] = "cells as measured, by FE, and by RE in each batch; layout"
         draw = partial(pl.genomap_panel, stack, shown_cells(stack), batches, similar=SIMILAR)
-        self.evaluation.save_figure("genomaps", "a cell of each batch in all of them", draw)
+        what = "a cell of each batch in all of them"
+        self.evaluation.save_figure("genomaps", what, partial(draw, differences=False))
         what = "the same, and what each batch adds to the own one"
-        self.evaluation.save_figure("counterfactuals", what, partial(draw, differences=True))
+        self.evaluation.save_figure("counterfactuals", what, draw)
 
     def _test_genes(self, cells: AnnData, random: MedalModel, test: GeneTest) -> None:
         self.genes = table = tl.counterfactual_de(

@@ -38,7 +38,7 @@ class CorrectionMixin(InferenceMixin):
     ) -> pd.DataFrame | np.ndarray:
         """Batch-corrected expression: every cell as with all effects of the batch at zero.
 
-        In the units of the input. It is for pictures and for methods that take no embedding.
+        In log-expression. It is for pictures and for methods that take no embedding.
         ``SCMEDAL_FE`` and ``SCMEDAL_FEC`` set the batch terms in every layer of the decoder to
         their average over the batches, which is zero; ``SCMEDAL_RE`` sets all random effects to
         their mean, 0, as ``transform_batch="population"`` does. Effects of further factors are
@@ -82,6 +82,6 @@ class CorrectionMixin(InferenceMixin):
         return values if return_numpy else self._as_table(values, cells, genes)
 
     def _correct(self, tensors: dict[str, Tensor], genes: np.ndarray) -> Tensor:
-        """Corrected expression of a minibatch, in the units of the input."""
+        """Corrected log-expression of a minibatch."""
         outputs = self.module.generative(self._infer(tensors)["z"])
         return self.module.reconstruct(outputs["x_hat"], genes)

@@ -58,7 +58,7 @@ class CounterfactualMixin(SwapMixin):
     ) -> Expression | dict[str, Expression]:
         """Predicted expression in another batch: a table, or for several a dictionary of tables.
 
-        A table has the cells in rows and the genes in columns, in the units of the input. With a
+        A table has the cells in rows and the genes in columns, in log-expression. With a
         cell's own batch as the target this is :meth:`get_reconstruction`, so that differences
         between targets are effects of the batch alone: compare a counterfactual with the
         reconstruction, not with the measured cell.

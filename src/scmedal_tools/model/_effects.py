@@ -66,8 +66,8 @@ class BatchEffectsMixin(BaseModelClass):
         pandas.DataFrame
             Index ``(batch, gene)`` or ``(batch, unit)``, or the factor's name instead of
             ``batch``. For genes: ``effect``, the mean
-            difference between the expression of the cells in the batch and in the population, in
-            the units of the input, its ``sd``, ``z``, their quotient, ``lfsr``, the local false
+            difference between the log-expression of the cells in the batch and in the
+            population, its ``sd``, ``z``, their quotient, ``lfsr``, the local false
             sign rate (the posterior probability that the gene has practically no effects, or this
             one the other sign), and ``p_nonzero``, the posterior probability that the gene has
             effects: that it follows the network's guess, or that their variances are not the

@@ -114,7 +114,7 @@ class InferenceMixin(BaseModelClass):
         dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
     ) -> pd.DataFrame | np.ndarray:
-        """Reconstructed expression of each cell, in the units of the input.
+        """Reconstructed log-expression of each cell.
 
         The cell is reconstructed in its own batch; in the paper's presets ``SCMEDAL_FE``, whose
         decoder has no batch, reconstructs what all batches share. Neither is a count.
@@ -306,7 +306,7 @@ class InferenceMixin(BaseModelClass):
         draw: EffectsDraw | None = None,
         genes: np.ndarray | slice = slice(None),
     ) -> Tensor:
-        """Reconstruction of a minibatch in the units of the input."""
+        """Reconstructed log-expression of a minibatch."""
         x_hat = self._predict(tensors, self._infer(tensors, draw), draw)
         return self.module.reconstruct(x_hat, genes)
 

@@ -83,7 +83,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         cells : slice
             Place of these cells among those that were asked for.
         values : torch.Tensor
-            Expression in the units of the input, ``(n_cells, n_genes)``.
+            Log-expression, ``(n_cells, n_genes)``.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         genes: Tensor | None = None,
         draw: EffectsDraw | None = None,
     ) -> Tensor:
-        """What the reconstruction misses of a minibatch, in the units of the input."""
+        """What the reconstruction misses of a minibatch, in log-expression."""
         inference = self._infer(tensors, draw)
         x_hat = self._predict(tensors, inference, draw=draw, genes=genes)
         measured = inference["x_scaled"]

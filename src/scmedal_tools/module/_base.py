@@ -126,7 +126,7 @@ class MedalModule(BaseModuleClass):
     def _reconstruction_loss(
         self, inference_outputs: dict[str, Tensor], generative_outputs: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Per-cell reconstruction term, and the mean squared error in squared input units."""
+        """Per-cell reconstruction term, and the mean squared error of log-expression."""
         x, x_hat = inference_outputs["x_scaled"], generative_outputs["x_hat"]
         per_cell = self.reconstruction(x, x_hat)
         mse = (x.detach() - x_hat.detach()).square().mean() * self.scaler.scale.square()
@@ -142,7 +142,7 @@ class MedalModule(BaseModuleClass):
     def reconstruct(
         self, x_hat: Tensor, genes: Sequence[int] | np.ndarray | slice = slice(None)
     ) -> Tensor:
-        """Scaled expression in the units of the input, for some of the genes."""
+        """Scaled expression, back in log-expression, for some of the genes."""
         return self.scaler.inverse(x_hat)[:, genes]
 
     def sample(self, *args: Any, **kwargs: Any) -> NoReturn:

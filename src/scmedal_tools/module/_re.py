@@ -169,7 +169,7 @@ class REModule(MedalModule):
         Parameters
         ----------
         x
-            Expression of shape ``(n_cells, n_genes)``, in the units of the input.
+            Log-expression of shape ``(n_cells, n_genes)``.
         levels
             Level of each cell of each factor, the batch first, ``(n_cells, n_factors)``, or
             ``(n_cells,)`` of the only one; -1 is the population.

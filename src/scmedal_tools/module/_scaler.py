@@ -53,5 +53,5 @@ class ExpressionScaler(nn.Module):
         return (x - self.shift) / self.scale
 
     def inverse(self, scaled: Tensor, genes: Tensor | None = None) -> Tensor:
-        """Return scaled expression, of some genes or all, to the units of the input."""
+        """Return scaled expression, of some genes or all, to log-expression."""
         return scaled * self.scale + (self.shift if genes is None else self.shift[genes])

@@ -8,15 +8,13 @@ import numpy as np
 
 from scmedal_tools._docs import with_shared_parts
 
-from ._batches import batch_colors, batch_tree, draw_tree
+from ._batches import batch_colors, batch_tree, branches, draw_leaves
 from ._common import axes_of, figure_of, plain, save_figure, widest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
     from scmedal_tools.model import SCMEDAL_RE
 
@@ -49,7 +47,7 @@ def batch_dendrogram(
     Returns
     -------
     matplotlib.axes.Axes
-        The distance is in the units of the input.
+        The distance is in log-expression.
 
     Raises
     ------
@@ -69,23 +67,17 @@ def batch_dendrogram(
     """
     tree, order = batch_tree(model, factor=factor, **kwargs)
     ax = axes_of(ax, (3.4 + widest(order, 8), 0.8 + ROW_INCHES * len(order)))
-    draw_dendrogram(ax, tree, order, batch_colors(model, factor))
-    save_figure(figure_of(ax), save)
-    return ax
-
-
-def draw_dendrogram(
-    ax: Axes, tree: NDArray[np.floating], order: Sequence[str], colors: dict[str, str]
-) -> None:
-    """Draw the tree with its axis, and its leaves with their colours and names."""
-    draw_tree(ax, tree)
+    # The root on the left, the first leaf on top.
+    for leaves, distances in branches(tree):
+        ax.plot(distances, leaves, color="0.3", linewidth=1)
     rows = np.arange(len(order))
-    leaves = [colors[str(name)] for name in order]
-    ax.scatter(
-        np.zeros(len(rows)), rows, c=leaves, s=30, ec="0.3", lw=0.5, clip_on=False, zorder=3
-    )
+    ax.set(xlim=(tree[:, 2].max() * 1.02 or 1.0, 0), ylim=(len(rows) - 0.5, -0.5))
+    draw_leaves(ax, np.zeros(len(rows)), rows, order, batch_colors(model, factor))
     ax.set_yticks(rows, map(plain, order), fontsize=8)
     ax.yaxis.tick_right()
     ax.tick_params("y", length=0, pad=6)
     ax.tick_params("x", labelsize=7)
     ax.set_xlabel("distance of effects", fontsize=8)
+    ax.spines[["top", "left", "right"]].set_visible(False)
+    save_figure(figure_of(ax), save)
+    return ax

@@ -8,11 +8,10 @@ import numpy as np
 
 from scmedal_tools._docs import with_shared_parts
 
-from ._batch_dendrogram import draw_dendrogram
 from ._batch_effects_forest import check_interval, draw_forest, forest_size
 from ._batch_effects_heatmap import draw_heatmap, heatmap_size
 from ._batches import batch_colors, batch_tree, effects_on
-from ._common import new_figure, save_figure
+from ._common import balanced_columns, new_figure, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from scmedal_tools.model import SCMEDAL_RE
 
-TREE_INCHES = 2.6
+MAX_ROWS, N_COLUMNS = 3, 2
 
 
 @with_shared_parts
@@ -30,7 +29,7 @@ def batch_effects(
     model: SCMEDAL_RE,
     genes: str | Sequence[str] | None = None,
     *,
-    n_genes: int = 10,
+    n_genes: int = 45,
     factor: str | None = None,
     interval: float = 0.9,
     save: str | Path | None = None,
@@ -38,10 +37,9 @@ def batch_effects(
 ) -> Figure:
     """Draw the effects of batches on genes, their uncertainty, and which batches are similar.
 
-    Above, :func:`batch_effects_forest`: a panel for each gene with the interval of every batch,
-    black where all of it is on one side of zero. Below, :func:`batch_dendrogram`, the tree of the
-    batches by their effects on *all* genes; and, in its order, :func:`batch_effects_heatmap` of
-    the genes above.
+    On the left, :func:`batch_effects_heatmap`: all genes, and the tree of the batches. On the
+    right, :func:`batch_effects_forest` of the first genes, six at most: a panel for each with the
+    interval of every batch, black where all of it is on one side of zero.
 
     Parameters
     ----------
@@ -75,17 +73,15 @@ def batch_effects(
     tree, order = batch_tree(model, factor=factor, **kwargs)
     colors = batch_colors(model, factor)
 
-    forest_width, forest_height = forest_size(effects)
-    heatmap_width, heatmap_height = heatmap_size(effects)
-    width = max(forest_width, TREE_INCHES + heatmap_width)
-    figure = new_figure((width, forest_height + heatmap_height))
-    heights = (forest_height, heatmap_height)
-    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=heights))
-    draw_forest(above, effects, sds, interval, colors)
-    ratios = (TREE_INCHES, width - TREE_INCHES)
-    left, right = below.subplots(1, 2, width_ratios=ratios)
-    draw_dendrogram(left, tree, order, colors)
-    left.set_yticks([])  # the heat map names the same rows
-    draw_heatmap(right, effects.reindex(order))
+    width, height = heatmap_size(effects)
+    _, panel_height = forest_size(effects.iloc[:, :1], 1)
+    n_rows = int(np.clip(height // panel_height, 1, MAX_ROWS))
+    first = effects.columns[: n_rows * N_COLUMNS]
+    n_columns = balanced_columns(len(first), N_COLUMNS)
+    forest_width, forest_height = forest_size(effects[first], n_columns)
+    figure = new_figure((width + forest_width, max(height, forest_height)))
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(width, forest_width)))
+    draw_heatmap(left.subplots(), effects.reindex(order), tree, colors)
+    draw_forest(right, effects[first], sds[first], interval, colors, n_columns)
     save_figure(figure, save)
     return figure

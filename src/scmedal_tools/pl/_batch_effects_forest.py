@@ -10,7 +10,7 @@ from scipy.stats import norm
 from scmedal_tools._docs import with_shared_parts
 
 from ._batches import batch_colors, effects_on
-from ._common import new_figure, plain, save_figure, widest
+from ._common import balanced_columns, new_figure, plain, save_figure, widest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +92,9 @@ def batch_effects_forest(
     """
     check_interval(interval)
     effects, sds = effects_on(model, genes, n_genes, factor=factor, **kwargs)
-    figure = new_figure(forest_size(effects))
-    draw_forest(figure, effects, sds, interval, batch_colors(model, factor))
+    n_columns = balanced_columns(effects.shape[1], MAX_COLUMNS)
+    figure = new_figure(forest_size(effects, n_columns))
+    draw_forest(figure, effects, sds, interval, batch_colors(model, factor), n_columns)
     save_figure(figure, save)
     return figure
 
@@ -104,10 +105,9 @@ def check_interval(interval: float) -> None:
         raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
 
 
-def forest_size(effects: pd.DataFrame) -> tuple[float, float]:
+def forest_size(effects: pd.DataFrame, n_columns: int) -> tuple[float, float]:
     """Width and height in inches of the panels of all genes and the names of the batches."""
     n_batches, n_genes = effects.shape
-    n_columns = min(n_genes, MAX_COLUMNS)
     height = 0.5 + ROW_INCHES * n_batches
     width = max(PANEL_INCHES, widest(effects.columns, 9) + 0.2) * n_columns
     return 0.3 + widest(effects.index, 7) + width, 0.3 + height * -(-n_genes // n_columns)
@@ -119,11 +119,12 @@ def draw_forest(
     sds: pd.DataFrame,
     interval: float,
     colors: dict[str, str],
+    n_columns: int,
 ) -> None:
     """Draw a panel for each gene, a column of the tables, into a figure or a part of one."""
     half_widths = norm.ppf((1 + interval) / 2) * sds
     point_colors = [colors[str(name)] for name in effects.index]
-    axes = _panels(figure, effects.shape[1])
+    axes = _panels(figure, effects.shape[1], n_columns)
     for ax, gene in zip(axes, effects.columns, strict=True):
         _draw_gene(ax, effects[gene], half_widths[gene], point_colors)
     axes[0].set_yticks(np.arange(len(effects)), map(plain, effects.index))
@@ -131,8 +132,7 @@ def draw_forest(
     figure.supxlabel(f"effect on log-expression, {100 * interval:g} % interval", fontsize=9)
 
 
-def _panels(figure: FigureBase, n_genes: int) -> list[Axes]:
-    n_columns = min(n_genes, MAX_COLUMNS)
+def _panels(figure: FigureBase, n_genes: int, n_columns: int) -> list[Axes]:
     n_rows = -(-n_genes // n_columns)
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax in axes[n_genes:]:

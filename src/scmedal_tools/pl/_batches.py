@@ -15,7 +15,7 @@ from scmedal_tools.tl import batch_similarity, check_has_draws
 from ._common import chosen_genes, palette
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -60,13 +60,17 @@ def batch_tree(model: SCMEDAL_RE, **kwargs: Any) -> tuple[NDArray[np.floating], 
     return tree, list(distances.index[hierarchy.leaves_list(tree)])
 
 
-def draw_tree(ax: Axes, tree: NDArray[np.floating]) -> None:
-    """Draw the tree with its root on the left and its first leaf on top, leaf ``i`` at ``i``."""
+def branches(tree: NDArray[np.floating]) -> Iterator[tuple[NDArray, NDArray]]:
+    """Lines of the tree: places among the leaves, which are at 0, 1, ..., and distances."""
     drawn = hierarchy.dendrogram(tree, no_plot=True)
-    for position, height in zip(drawn["icoord"], drawn["dcoord"], strict=True):
+    for position, distance in zip(drawn["icoord"], drawn["dcoord"], strict=True):
         # scipy has its leaves at 5, 15, 25, ...
-        ax.plot(height, np.array(position) / 10 - 0.5, color="0.3", linewidth=1)
-    n_leaves = len(tree) + 1
-    ax.set(xlim=(tree[:, 2].max() * 1.02 or 1.0, 0), ylim=(n_leaves - 0.5, -0.5))
-    ax.set_yticks([])
-    ax.spines[["top", "left", "right"]].set_visible(False)
+        yield np.array(position) / 10 - 0.5, np.array(distance)
+
+
+def draw_leaves(
+    ax: Axes, x: NDArray, y: NDArray, order: Sequence[str], colors: dict[str, str]
+) -> None:
+    """Draw the leaves of a tree as points in the colours of the batches."""
+    of_leaves = [colors[str(name)] for name in order]
+    ax.scatter(x, y, c=of_leaves, s=30, ec="0.3", lw=0.5, clip_on=False, zorder=3)

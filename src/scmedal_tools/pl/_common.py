@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from itertools import cycle, islice
 from pathlib import Path
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 # Of Okabe and Ito: distinguishable with every common colour vision deficiency.
 BLUE, VERMILLION, YELLOW, PURPLE = "#0072B2", "#D55E00", "#F0E442", "#CC79A7"
 GREEN, ORANGE = "#009E73", "#E69F00"
+# Of Tol: muted, distinguishable with every common colour vision deficiency, and unlike scanpy's.
+TOL = ["#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"]
+TOL += ["#44AA99", "#999933", "#AA4499", "#661100", "#6699CC"]
+FURTHER_COLORS = [*TOL, BLUE, ORANGE, GREEN, PURPLE, VERMILLION, YELLOW]
+FURTHER_COLORS += [*palettes.default_28, *palettes.default_102]
 MAX_NAMED = 30
 
 
@@ -81,14 +87,33 @@ def folded(name: str, width: float, size: float, n_lines: int = 3) -> str:
 
 
 def palette(adata: AnnData, column: str, n_colors: int) -> list[str]:
-    """Return the colours in ``uns``, after writing scanpy's defaults if these are too few."""
+    """Return the colours in ``uns``, after writing new ones if these are too few.
+
+    The first column gets scanpy's defaults; later ones colours that no other column has, so that
+    a colour means one thing.
+    """
     uns_key = f"{column}_colors"
     if len(adata.uns.get(uns_key, ())) < n_colors:
-        default = rcParams["axes.prop_cycle"].by_key()["color"]
-        shorter = [default, palettes.default_20, palettes.default_28]
-        chosen = next((c for c in shorter if len(c) >= n_colors), palettes.default_102)
-        adata.uns[uns_key] = [to_hex(color) for color in islice(cycle(chosen), n_colors)]
+        taken = {
+            to_hex(color)
+            for other in adata.obs.columns.drop(column)
+            for color in adata.uns.get(f"{other}_colors", ())
+        }
+        chosen = _further_colors(taken) if taken else _scanpy_colors(n_colors)
+        adata.uns[uns_key] = list(islice(cycle(chosen), n_colors))
     return list(adata.uns.get(uns_key, ()))[:n_colors]
+
+
+def _scanpy_colors(n_colors: int) -> list[str]:
+    default = rcParams["axes.prop_cycle"].by_key()["color"]
+    shorter = [default, palettes.default_20, palettes.default_28]
+    chosen = next((c for c in shorter if len(c) >= n_colors), palettes.default_102)
+    return [to_hex(color) for color in chosen]
+
+
+def _further_colors(taken: set[str]) -> list[str]:
+    free = [color for color in map(to_hex, FURTHER_COLORS) if color not in taken]
+    return free or [to_hex(color) for color in FURTHER_COLORS]
 
 
 def checked_names(
@@ -112,6 +137,11 @@ def chosen_genes(genes: str | Sequence[str] | None, n_genes: int, size: pd.Serie
     if n_genes < 1:
         raise ValueError(f"n_genes={n_genes} leaves nothing to draw: pass 1 or more.")
     return list(size.dropna().nlargest(n_genes).index)
+
+
+def balanced_columns(n_panels: int, most: int) -> int:
+    """Return the columns of a grid of at most so many, its rows as equally full as can be."""
+    return math.ceil(n_panels / math.ceil(n_panels / most))
 
 
 def draw_matrix(ax: Axes, table: pd.DataFrame, cmap: Colormap | str, norm: Normalize) -> AxesImage:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
+import numpy as np
 from matplotlib.colors import Normalize
+from matplotlib.patches import Patch
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from scmedal_tools._docs import with_shared_parts
 
-from ._common import draw_matrix, new_figure, plain, save_figure, widest
+from ._common import balanced_columns, draw_matrix, new_figure, plain, save_figure, widest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,16 +22,22 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-CELL_INCHES, N_COLUMNS = 0.17, 4
+    from scmedal_tools.tl import DonorDistances
+
+CELL_INCHES, MAX_COLUMNS = 0.17, 4
+MIN_CELLS, TOO_FEW = 10, "0.85"
+# A range of colours that noise does not fill.
+LEAST_TOP = 3.0
 
 
 @with_shared_parts
-def donor_distances(distances: pd.DataFrame, *, save: str | Path | None = None) -> Figure:
+def donor_distances(distances: DonorDistances, *, save: str | Path | None = None) -> Figure:
     """Draw the distances between donors in every group of cells.
 
-    Donors have the same order in all panels, that of a tree of their mean distances, and all
-    panels the same colours. A donor whose row is light everywhere in a panel is unlike all others
-    there, or has hardly any cells.
+    Colours are multiples of the distance that posterior noise alone gives: white, 1, is no known
+    difference. Donors with fewer than 10 training cells in a group are grey there. Donors have
+    the same order in all panels, that of a tree of their mean distances, and all panels the same
+    colours, which go to 3 at least.
 
     Parameters
     ----------
@@ -46,24 +55,46 @@ def donor_distances(distances: pd.DataFrame, *, save: str | Path | None = None) 
     >>> [ax.get_title() for ax in figure.axes[:3]]
     ['type_1', 'type_2', 'type_3']
     """
-    groups, donors = distances.index.unique("group"), list(distances.columns)
-    mean = distances.groupby(level="donor", sort=False).mean().loc[donors]
-    tree = hierarchy.linkage(squareform(mean, checks=False), "average", optimal_ordering=True)
-    order = [donors[i] for i in hierarchy.leaves_list(tree)]
-    n_columns = min(N_COLUMNS, len(groups))
+    ratios, is_few = _ratios(distances)
+    top = float(np.fmax(ratios.max(axis=None), LEAST_TOP))
+    groups, order = list(distances.n_cells.index), _order(ratios.fillna(top))
+    n_columns = balanced_columns(len(groups), MAX_COLUMNS)
     n_rows = math.ceil(len(groups) / n_columns)
-    side = max(CELL_INCHES * len(donors), 1.0, *(widest([name], 9) for name in groups))
-    margin = widest(donors, 8) + 0.2
-    figure = new_figure((margin + (side + 0.2) * n_columns + 0.8, margin + (side + 0.4) * n_rows))
+    side = max(CELL_INCHES * len(order), 1.0, *(widest([name], 9) for name in groups))
+    margin = widest(order, 8) + 0.2
+    size = margin + (side + 0.2) * n_columns + 0.8, margin + (side + 0.4) * n_rows + 0.3
+    figure = new_figure(size)
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
-    norm = Normalize(0, distances.to_numpy().max() or 1.0)
+    norm = Normalize(1, top)
+    cmap = mpl.colormaps["Blues"].with_extremes(bad=TOO_FEW)
     for ax, group in zip(axes.flat, groups, strict=False):
-        image = draw_matrix(ax, distances.loc[group].loc[order, order], "viridis", norm)
+        image = draw_matrix(ax, ratios.loc[group].loc[order, order], cmap, norm)
         ax.set_title(plain(group), fontsize=9)
     for ax in axes.flat[len(groups) :]:
         ax.set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.6)
-    bar.set_label("distance of effects", fontsize=8)
+    bar.set_label("times what noise gives", fontsize=8)
     bar.ax.tick_params(labelsize=7)
+    if is_few:
+        entry = Patch(color=TOO_FEW, label=f"fewer than {MIN_CELLS} cells")
+        figure.legend(handles=[entry], loc="outside lower center", frameon=False, fontsize=8)
     save_figure(figure, save)
     return figure
+
+
+def _ratios(distances: DonorDistances) -> tuple[pd.DataFrame, bool]:
+    """Distances in multiples of the noise, NaN of donors with few cells, and if there are any."""
+    itself = distances.noise == 0
+    ratios = (distances.distance / distances.noise.mask(itself)).mask(itself, 1.0)
+    few = distances.n_cells < MIN_CELLS
+    rows = few.stack().reindex(ratios.index).to_numpy()
+    columns = few.loc[ratios.index.get_level_values("group")].to_numpy()
+    return ratios.mask(columns | rows[:, None]), bool(few.to_numpy().any())
+
+
+def _order(ratios: pd.DataFrame) -> list[str]:
+    donors = list(ratios.columns)
+    mean = ratios.groupby(level="donor", sort=False).mean().loc[donors].to_numpy(copy=True)
+    np.fill_diagonal(mean, 0.0)
+    tree = hierarchy.linkage(squareform(mean, checks=False), "average", optimal_ordering=True)
+    return [donors[i] for i in hierarchy.leaves_list(tree)]

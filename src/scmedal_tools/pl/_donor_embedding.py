@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from scmedal_tools._docs import with_shared_parts
 
 from ._common import axes_of, figure_of, plain, save_figure
+from ._labels import name_points
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,8 +84,6 @@ def donor_embedding(
                     points[rows, 0], points[rows, 1], xerr=sd[rows, 0], yerr=sd[rows, 1],
                     fmt=marker, ms=5, color=colour, elinewidth=0.7, label=label or None,
                 )  # fmt: skip
-    for name, point in zip(donors.obs_names, points, strict=True):
-        ax.annotate(plain(name), point, (3, 3), textcoords="offset points", fontsize=7)
     for axis, share, number in zip(
         (ax.xaxis, ax.yaxis), axes.explained_variance_ratio_, (1, 2), strict=True
     ):
@@ -93,5 +92,6 @@ def donor_embedding(
     ax.spines[["top", "right"]].set_visible(False)
     if groups is not None or is_new.any():
         ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    name_points(ax, points, list(map(plain, donors.obs_names)), textsize=7, draw_all=True)
     save_figure(figure_of(ax), save)
     return ax

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,15 +10,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba_array
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from scipy.spatial import KDTree
 
 from scmedal_tools._data import slots
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import umap, umap_key
 
 from ._common import checked_names, new_figure, palette, plain, save_figure
+from ._labels import name_points
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -33,10 +35,13 @@ TITLES |= {slots.FE: "scMEDAL FE", slots.FEC: "scMEDAL FEC", slots.RE: "scMEDAL 
 MISSING_COLOR = "lightgrey"
 PANEL_INCHES = 2.6
 LEGEND_ROWS = 15  # As many entries as fit beside a panel.
-LegendLoc = Literal["right margin", "on data"]
-LEGEND_LOCS = get_args(LegendLoc)
-NAME_STYLE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6}
-NAME_STYLE |= {"path_effects": [withStroke(linewidth=1.8, foreground="white")], "clip_on": True}
+MAX_BY_COLOR = 10  # More colours are hard to distinguish.
+N_NEAR = 15
+NUMBER_STYLE: dict[str, Any] = {"textsize": 7, "fontweight": "bold", "linecolor": "black"}
+NUMBER_STYLE |= {"path_effects": [withStroke(linewidth=1.8, foreground="white")]}
+NUMBER_STYLE |= {"min_distance": 0.0, "max_distance": 0.15, "margin": 0.002}
+# Every number is to have a place, rather than no line across one.
+NUMBER_STYLE |= {"nbr_candidates": 1000, "avoid_label_lines_overlap": False}
 LEGEND_STYLE: dict[str, Any] = {
     "loc": "center left",
     "bbox_to_anchor": (1.0, 0.5),
@@ -55,12 +60,13 @@ def embeddings(
     save: str | Path | None = None,
     point_size: float | None = None,
     max_legend: int = 42,
-    legend_loc: LegendLoc | Mapping[str, LegendLoc] = "right margin",
 ) -> Figure:
     """Draw the UMAP of each embedding (columns), coloured by each column of ``obs`` (rows).
 
     The cells are drawn in a random but fixed order, so that no category hides another because
-    it comes later. Cells without a value are light grey and lie below the others.
+    it comes later. Cells without a value are light grey and lie below the others. Of more than
+    ten categories the legend gives numbers, which stand on their cells: in each panel on those
+    categories that lie together, of which most cells have mostly their own kind for neighbours.
 
     Parameters
     ----------
@@ -68,8 +74,9 @@ def embeddings(
         Annotated data of ``n_obs`` cells. Modified: the UMAP of each embedding is written to
         ``obsm["X_umap_<name>"]`` of shape ``(n_obs, 2)`` unless it is there already (see
         :func:`scmedal_tools.tl.umap`), and the colours of a categorical column to
-        ``uns["<column>_colors"]`` unless it has one for each category. New colours are scanpy's
-        defaults, but above 102 categories they repeat instead of being grey.
+        ``uns["<column>_colors"]`` unless it has one for each category. The first column gets
+        scanpy's defaults, but above 102 categories they repeat instead of being grey; further
+        columns get colours that no other column has.
     keys
         Names of embeddings in ``adata.obsm``. ``X_umap`` and ``X_umap_<name>`` are drawn as such.
     color
@@ -80,10 +87,6 @@ def embeddings(
         Area of a point in square points; by default smaller the more cells there are.
     max_legend
         Above this number of categories the legend says only how many they are.
-    legend_loc
-        Where categories are named: in a legend (``"right margin"``), or in every panel at the
-        median of their cells (``"on data"``). A dictionary sets it for some columns, for example
-        ``{"cell_type": "on data"}``; the others have a legend.
 
     %(figure)s
 
@@ -92,13 +95,7 @@ def embeddings(
     KeyError
         If one of `keys` is not in ``adata.obsm``, or one of `color` not in ``adata.obs``.
     ValueError
-        If `keys` or `color` is empty, an embedding allows no UMAP, or `legend_loc` is another.
-
-    Notes
-    -----
-    More than about ten colours are hard to distinguish, and some colours in scanpy's palettes of
-    20 and more look the same to everyone. Where it matters which category a group of cells is,
-    use ``"on data"``. A name at the median can lie off its cells if these form several groups.
+        If `keys` or `color` is empty, or an embedding allows no UMAP.
 
     Examples
     --------
@@ -111,32 +108,26 @@ def embeddings(
     """
     keys = checked_names(keys, "keys", "adata.obsm", adata.obsm.keys())
     color = checked_names(color, "color", "adata.obs", adata.obs.columns)
-    places = {column: _legend_loc(legend_loc, column) for column in color}
     planes = [_plane(adata, key) for key in keys]
     order = np.random.default_rng(0).permutation(adata.n_obs)
     size = np.clip(15_000 / adata.n_obs, 0.5, 20) if point_size is None else point_size
 
     figure = new_figure((PANEL_INCHES * len(keys), PANEL_INCHES * len(color)))
     axes = figure.subplots(len(color), len(keys), squeeze=False)
+    numbered = []
     for row, column in zip(axes, color, strict=True):
-        on_data = places[column] == "on data"
-        colors, names = _draw_key(row[-1], adata, column, max_legend, on_data)
+        colors, numbers = _draw_key(row[-1], adata, column, max_legend)
         has_value = adata.obs[column].notna().to_numpy()
         missing_first = order[np.argsort(has_value[order], kind="stable")]
         for ax, plane in zip(row, planes, strict=True):
             _scatter(ax, plane[missing_first], colors[missing_first], size)
-            _name_groups(ax, plane, names)
+            numbered += [] if numbers is None else [(ax, plane, numbers)]
     _label(axes, keys)
     _widen_for_legends(figure, axes[:, -1])
+    for ax, plane, numbers in numbered:
+        _number(ax, plane, numbers)
     save_figure(figure, save)
     return figure
-
-
-def _legend_loc(legend_loc: LegendLoc | Mapping[str, LegendLoc], column: str) -> LegendLoc:
-    place = legend_loc if isinstance(legend_loc, str) else legend_loc.get(column, LEGEND_LOCS[0])
-    if place not in LEGEND_LOCS:
-        raise ValueError(f"legend_loc={place!r}: choose one of {LEGEND_LOCS}.")
-    return place
 
 
 def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:
@@ -148,14 +139,14 @@ def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:
 
 
 def _draw_key(
-    ax: Axes, adata: AnnData, column: str, max_legend: int, on_data: bool
-) -> tuple[NDArray[np.floating], pd.Categorical | None]:
-    """Draw colour bar or legend; return the colours of the cells, and names to write on them."""
+    ax: Axes, adata: AnnData, column: str, max_legend: int
+) -> tuple[NDArray[np.floating], NDArray[np.integer] | None]:
+    """Draw colour bar or legend; return the colours of the cells, and their numbers if any."""
     kind, values = pd.api.types, adata.obs[column]
     # Without any value there is no range for a colour bar.
     if kind.is_numeric_dtype(values) and not kind.is_bool_dtype(values) and values.notna().any():
         return _draw_color_bar(ax, values), None
-    return _draw_legend(ax, adata, column, max_legend, on_data)
+    return _draw_legend(ax, adata, column, max_legend)
 
 
 def _draw_color_bar(ax: Axes, values: pd.Series) -> NDArray[np.floating]:
@@ -169,27 +160,31 @@ def _draw_color_bar(ax: Axes, values: pd.Series) -> NDArray[np.floating]:
 
 
 def _draw_legend(
-    ax: Axes, adata: AnnData, column: str, limit: int, on_data: bool
-) -> tuple[NDArray[np.floating], pd.Categorical | None]:
+    ax: Axes, adata: AnnData, column: str, limit: int
+) -> tuple[NDArray[np.floating], NDArray[np.integer] | None]:
     cells = pd.Categorical(adata.obs[column])
     if cells.categories.dtype == bool:  # scanpy counts both values, used or not.
         cells = cells.set_categories([False, True])
     colors = palette(adata, column, len(cells.categories))
     used = np.unique(cells.codes[cells.codes >= 0])
-    entries = {plain(cells.categories[code]): colors[code] for code in used}
-    if too_many := len(used) > limit:
+    # Code -1, no value, picks the last colour.
+    of_cells = to_rgba_array([*colors, MISSING_COLOR])[cells.codes]
+    entries, numbers = {}, None
+    if len(used) > limit:
         column = f"{column}\n({len(used)} categories)"
-    if too_many or on_data:
-        entries = {}
+    elif len(used) > MAX_BY_COLOR:
+        of_used = enumerate(used, start=1)
+        entries = {f"{i}  {plain(cells.categories[code])}": colors[code] for i, code in of_used}
+        numbers = np.where(cells.codes < 0, 0, np.searchsorted(used, cells.codes) + 1)
+    else:
+        entries = {plain(cells.categories[code]): colors[code] for code in used}
     if (cells.codes < 0).any():
         entries["missing"] = MISSING_COLOR
     dots = [Line2D([], [], ls="", marker="o", ms=5, c=c, label=x) for x, c in entries.items()]
     ax.legend(
         handles=dots, title=plain(column), ncols=1 + len(entries) // LEGEND_ROWS, **LEGEND_STYLE
     )
-    # Code -1, no value, picks the last colour.
-    of_cells = to_rgba_array([*colors, MISSING_COLOR])[cells.codes]
-    return of_cells, cells if on_data and not too_many else None
+    return of_cells, numbers
 
 
 def _scatter(ax: Axes, plane: NDArray, colors: NDArray, size: float) -> None:
@@ -198,12 +193,18 @@ def _scatter(ax: Axes, plane: NDArray, colors: NDArray, size: float) -> None:
     ax.set(xticks=[], yticks=[], box_aspect=1)
 
 
-def _name_groups(ax: Axes, plane: NDArray, names: pd.Categorical | None) -> None:
-    if names is None:
-        return
-    medians = pd.DataFrame(plane).groupby(names, observed=True).median()
-    for name, x, y in medians.itertuples():
-        ax.text(x, y, plain(name), **NAME_STYLE)
+def _number(ax: Axes, plane: NDArray, numbers: NDArray[np.integer]) -> None:
+    """Write the numbers of cells that lie together near their middle; 0 is none."""
+    _, near = KDTree(plane).query(plane, k=min(N_NEAR, len(plane)))
+    among_own = (numbers[near] == numbers[:, None]).mean(1) > 0.5
+    places = {}
+    for number in range(1, numbers.max() + 1):
+        inside = plane[among_own & (numbers == number)]
+        if len(inside) > 0.5 * (numbers == number).sum():
+            # Of several groups of cells the middle can lie in none.
+            from_middle = np.square(inside - np.median(inside, axis=0)).sum(1)
+            places[str(number)] = inside[from_middle.argmin()]
+    name_points(ax, np.array(list(places.values())), list(places), **NUMBER_STYLE)
 
 
 def _label(axes: NDArray, keys: list[str]) -> None:

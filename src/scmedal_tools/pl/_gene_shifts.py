@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.text import Text
 
 from scmedal_tools._data import as_named, check_obs
 from scmedal_tools._docs import with_shared_parts
@@ -20,6 +18,7 @@ from scmedal_tools.bm._counterfactuals._effect_recovery import agreement
 from scmedal_tools.bm._counterfactuals._expression import registered_expression
 
 from ._common import BLUE, axes_of, figure_of, folded, plain, save_figure
+from ._labels import name_points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,18 +26,12 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from matplotlib.axes import Axes
-    from matplotlib.text import Annotation
-    from matplotlib.transforms import Bbox
     from scipy import sparse
 
     from scmedal_tools.bm._counterfactuals._baselines import Counterfactual
     from scmedal_tools.model import SCMEDAL_RE
 
 IDENTITY: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1, "zorder": 0}
-# Where a name may stand from its point: beside it, else farther away at the end of a line.
-DISTANCES = (4, 14, 26)  # points
-LINE: dict[str, Any] = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.6, "shrinkB": 2}
-CLEARANCE = 2.0  # points between a name and the middle of a point
 
 
 @with_shared_parts
@@ -87,8 +80,8 @@ def gene_shifts(
     Returns
     -------
     matplotlib.axes.Axes
-        Predicted shifts on the horizontal axis, measured ones on the vertical, in the units of
-        the input.
+        Predicted shifts on the horizontal axis, measured ones on the vertical, in
+        log-expression.
 
     Raises
     ------
@@ -143,7 +136,8 @@ def gene_shifts(
     ax.set_ylabel("measured shift", fontsize=8)
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)
-    _name_genes(ax, shifts, n_names)
+    named = shifts.loc[shifts.abs().max(axis=1).nlargest(n_names).index]
+    name_points(ax, named.to_numpy(), list(map(plain, named.index)), shifts.to_numpy(), textsize=7)
     save_figure(figure_of(ax), save)
     return ax
 
@@ -190,47 +184,3 @@ def _shifts(
     measured = expression[of_target].mean(0) - expression[of_source].mean(0)
     measured = np.asarray(measured).ravel()
     return pd.DataFrame({"predicted": predicted, "measured": measured}, genes)
-
-
-def _name_genes(ax: Axes, shifts: pd.DataFrame, n_names: int) -> None:
-    figure = figure_of(ax)
-    figure.draw_without_rendering()  # Only now it is known where a name would be.
-    pixels = figure.dpi / 72
-    points = ax.transData.transform(shifts.to_numpy())
-    inside = ax.get_window_extent()
-    taken: list[Bbox] = []
-    for gene in shifts.abs().max(axis=1).nlargest(n_names).index:
-        x, y = shifts.loc[gene]
-        for distance, angle in product(DISTANCES, _directions(y > x)):
-            name = _annotate(ax, plain(gene), (x, y), distance, angle)
-            name.get_window_extent()  # puts it where it belongs, but takes in its line
-            place = Text.get_window_extent(name)
-            fits = place.x0 >= inside.x0 and place.x1 <= inside.x1
-            fits &= place.y0 >= inside.y0 and place.y1 <= inside.y1
-            around = place.padded(CLEARANCE * pixels)
-            if fits and not around.count_contains(points) and not place.count_overlaps(taken):
-                taken.append(place)
-                break
-            name.remove()
-
-
-def _directions(above: bool) -> np.ndarray:
-    """Angles to try, from the identity line away first: there it is emptier."""
-    away = 135 if above else -45
-    return np.deg2rad(away + np.array([0, -45, 45, -90, 90, -135, 135, 180]))
-
-
-def _annotate(
-    ax: Axes, gene: str, xy: tuple[float, float], distance: float, angle: float
-) -> Annotation:
-    x, y = np.cos(angle), np.sin(angle)
-    return ax.annotate(
-        gene,
-        xy,
-        xytext=(distance * x, distance * y),
-        textcoords="offset points",
-        ha="center" if abs(x) < 0.1 else "left" if x > 0 else "right",
-        va="center" if abs(y) < 0.1 else "bottom" if y > 0 else "top",
-        fontsize=7,
-        arrowprops=LINE if distance > DISTANCES[0] else None,
-    )

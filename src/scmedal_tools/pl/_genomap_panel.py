@@ -33,6 +33,8 @@ OWN: dict[str, Any] = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-
 SIMILAR: dict[str, Any] = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
 CIRCLE: dict[str, Any] = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
 HALO = [withStroke(linewidth=1.6, foreground="white")]  # dark pixels lie under it
+LEADER: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 2}
+LEADER |= {"path_effects": HALO}
 MAP_INCHES = 1.25
 LINE_INCHES = 0.13
 TITLE_SIZE, NAME_SIZE = 8, 7  # points
@@ -46,8 +48,8 @@ def genomap_panel(
     batches: Sequence[str] | None = None,
     *,
     similar: float | None = None,
-    differences: bool = False,
-    n_genes: int = 5,
+    differences: bool = True,
+    n_genes: int = 3,
     vmax: float | None = None,
     key: str = slots.GENOMAP,
     save: str | Path | None = None,
@@ -76,8 +78,8 @@ def genomap_panel(
         with a colour scale of its own.
     n_genes
         Number of genes to name for each cell: those in which the counterfactuals that are drawn
-        are farthest from RE's reconstruction in the own batch. They are circled and numbered;
-        the signed difference and its batch stand beside the name. 0 for none.
+        are farthest from RE's reconstruction in the own batch. They are circled; on the right a
+        line leads from each to its name, the signed difference and its batch. 0 for none.
     vmax
         Value, in standard deviations, at which the colours end; ``None`` for the 99th percentile
         of the absolute values that are drawn.
@@ -143,7 +145,7 @@ def genomap_panel(
     labels = ["\n".join(map(_fitted, row)) for row in about_cells.to_numpy()]
 
     figure, axes = _axes(titles, labels, differences, names)
-    norms = [_symmetric(maps, vmax), _symmetric(shifts, None)]
+    norms = [_symmetric(maps, vmax), *([_symmetric(shifts, None)] if differences else [])]
     has_similar = False
     for i, batch in enumerate(about_cells["batch"]):
         of_cell = axes[i * (1 + differences) : (i + 1) * (1 + differences)]
@@ -159,12 +161,12 @@ def genomap_panel(
                 _frame(ax, SIMILAR)
                 has_similar = True
         if names:
-            of_cell[0, -1].text(0, 1, plain("\n".join(names[i])), fontsize=NAME_SIZE, va="top")
-            for ax in of_cell[:, 2 : len(columns)].flat:
-                _circle(ax, strongest[i], maps.shape[2:])
+            for ax in of_cell[:, 2:].flat:
+                _circle(ax, strongest[i])
+            _lead(of_cell[-1, -1], strongest[i], names[i])
     for ax, title in zip(axes[0], titles, strict=False):
         ax.set_title(plain(title), fontsize=TITLE_SIZE)
-    _explain(figure, axes, norms, differences, similar if has_similar else None, bool(names))
+    _explain(figure, axes, norms, similar if has_similar else None, bool(names))
     save_figure(figure, save)
     return figure
 
@@ -193,15 +195,13 @@ def _fitted(name: str) -> str:
 def _axes(
     titles: list[str], labels: list[str], differences: bool, names: list[list[str]]
 ) -> tuple[Figure, np.ndarray]:
-    """Axes of the maps, and a column for the names, in a figure that has room for all text."""
+    """Axes of the maps, in a figure that has room for all text."""
     n_rows = len(labels) * (1 + differences)
-    widths = [MAP_INCHES] * len(titles)
-    if names:
-        widths.append(widest(chain(*names), NAME_SIZE) + 0.2)
+    right = widest(chain(*names), NAME_SIZE) + 0.3 if names else 0.0
     left, top = (LINE_INCHES * max(x.count("\n") for x in lines) for lines in (labels, titles))
-    size = (sum(widths) + left + 0.4, MAP_INCHES * n_rows + top + 0.9 + 0.3 * differences)
-    figure = new_figure(size)
-    axes = figure.subplots(n_rows, len(widths), squeeze=False, width_ratios=widths)
+    width = MAP_INCHES * len(titles) + left + right + 0.4
+    figure = new_figure((width, MAP_INCHES * n_rows + top + 0.9 + 0.3 * differences))
+    axes = figure.subplots(n_rows, len(titles), squeeze=False)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
@@ -230,10 +230,10 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _strongest(shifts: np.ndarray, n_genes: int) -> list[tuple[int, int]]:
-    """Pixels with the largest absolute difference in any of the batches."""
+    """Pixels with the largest absolute difference in any of the batches, from top to bottom."""
     largest = np.nan_to_num(np.abs(shifts).max(axis=0), nan=-1)
     order = np.argsort(-largest, axis=None, kind="stable")[: min(n_genes, (largest >= 0).sum())]
-    return list(zip(*np.unravel_index(order, largest.shape), strict=True))
+    return list(zip(*np.unravel_index(np.sort(order), largest.shape), strict=True))
 
 
 def _names(
@@ -241,36 +241,37 @@ def _names(
 ) -> list[str]:
     genes = pd.Series(pixels.index, pd.MultiIndex.from_frame(pixels[["row", "column"]]))
     lines = []
-    for i, (row, column) in enumerate(strongest, start=1):
+    for row, column in strongest:
         values = shifts[:, row, column]
         at = np.abs(values).argmax()
-        lines.append(f"{i} {genes[row, column]} {values[at]:+.1f} ({batches[at]})")
+        lines.append(f"{genes[row, column]} {values[at]:+.1f} ({batches[at]})")
     return lines
 
 
-def _circle(ax: Axes, strongest: list[tuple[int, int]], shape: tuple[int, int]) -> None:
+def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
     rows, columns = np.array(strongest).T
     ax.plot(columns, rows, ls="", clip_on=False, path_effects=HALO, **CIRCLE)
-    for i, (row, column) in enumerate(strongest, start=1):
-        # Towards the middle: beyond the edge are titles and other maps.
-        x, ha = (2, "left") if column < shape[1] / 2 else (-2, "right")
-        y, va = (2, "bottom") if row >= shape[0] / 2 else (-2, "top")
-        place: dict[str, Any] = {"xytext": (x, y), "ha": ha, "va": va}
-        place |= {"textcoords": "offset points", "annotation_clip": False}
-        ax.annotate(str(i), (column, row), fontsize=6, path_effects=HALO, **place)
+
+
+def _lead(ax: Axes, strongest: list[tuple[int, int]], names: list[str]) -> None:
+    """Lines from the genes to their names beside the map, in the same order from the top."""
+    for i, (name, (row, column)) in enumerate(zip(names, strongest, strict=True)):
+        ax.annotate(
+            plain(name), (column, row), (1.12, 1 - (i + 0.5) / len(names)),
+            textcoords="axes fraction", va="center", fontsize=NAME_SIZE, arrowprops=LEADER,
+            annotation_clip=False,
+        )  # fmt: skip
 
 
 def _explain(
     figure: Figure,
     axes: np.ndarray,
     norms: list[Normalize],
-    differences: bool,
     similar: float | None,
     named: bool,
 ) -> None:
     labels = ["expression, standard deviations from the gene's mean", "difference to own batch"]
-    drawn = list(zip(norms, labels, strict=True))[: 1 + differences]
-    for norm, label in reversed(drawn):
+    for norm, label in reversed(list(zip(norms, labels, strict=False))):
         colours = mpl.cm.ScalarMappable(norm, CMAP)
         bar = figure.colorbar(
             colours, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02, extend="both"

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools._docs import with_shared_parts
-from scmedal_tools.bm._cross_validation._embedders import RE
-from scmedal_tools.bm._cross_validation._mixing_classifier import CHANCE, SEPARATOR
+from scmedal_tools.bm._cross_validation._embedders import PERMUTED, RE
+from scmedal_tools.bm._cross_validation._mixing_classifier import BATCH_LABEL, CHANCE, SEPARATOR
 
 from ._common import BLUE, VERMILLION, figure_of, new_figure, plain, save_figure, widest
 
@@ -26,23 +26,31 @@ NEEDED = ["embedding", "of", "metric", "mean", "lower", "upper"]
 
 
 class Style(NamedTuple):
-    """How the points of a kind of row look."""
+    """How the points of a kind of score look."""
 
     color: str
     marker: str
     face: str
 
 
-# Two colours and two shapes: distinguishable without colours too.
+ALONE, CONTROL = "alone", "control"
+WITH_RE, WITH_PERMUTED, WITH_BATCH = (SEPARATOR + x for x in (RE, PERMUTED, BATCH_LABEL))
+# From top to bottom of a row. Shapes differ too: distinguishable without colours.
 STYLES = {
-    "embedding": Style(BLUE, "o", BLUE),
-    "with RE": Style(VERMILLION, "D", VERMILLION),
-    "control": Style("0.5", "o", "white"),
+    ALONE: Style(BLUE, "o", BLUE),
+    CONTROL: Style("0.5", "o", "white"),
+    WITH_RE: Style(VERMILLION, "D", VERMILLION),
+    WITH_PERMUTED: Style(VERMILLION, "D", "white"),
+    WITH_BATCH: Style("0.5", "s", "white"),
 }
+JOINED = WITH_RE, WITH_PERMUTED, WITH_BATCH
+NAMES = {CONTROL: "control alone"}
+NAMES |= {kind: f"with {kind.removeprefix(SEPARATOR)}" for kind in JOINED}
 CHANCE_STYLE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
-PANEL_WIDTH, ROW_HEIGHT = 2.6, 0.2  # inches
+PANEL_INCHES, LINE_INCHES = 2.6, 0.1
 TICKS: dict[str, Any] = {"nbins": 4, "min_n_ticks": 3}  # numbers as long as -0.075 fit
-MARGINS = 0.95  # inches around the panel
+MARGINS = 1.1  # inches around the panel
+N_ENTRIES = 3  # of the legend, side by side
 
 
 @with_shared_parts
@@ -56,9 +64,11 @@ def scores(
 ) -> Figure:
     """Draw scores of embeddings with their 95%% intervals over the folds.
 
-    Embeddings are blue points, those beside RE vermillion diamonds. Controls are below them,
-    hollow and grey, and chance is a dotted line. After one fold there are no intervals. Methods
-    marked "joint" were fitted to the test cells too.
+    A row for each embedding: alone, a blue point, and, where it was scored so, joined with RE's
+    latent, with that of an RE trained on permuted labels, and with the batch label. Only what is
+    filled counts: the hollow ones are controls. Embeddings that are controls themselves are
+    below, and chance is a dotted line. After one fold there are no intervals. Methods marked
+    "joint" were fitted to the test cells too.
 
     Parameters
     ----------
@@ -93,7 +103,7 @@ def scores(
     panels = _panels(summary, metric, of)
     rows = _rows(summary[(summary["metric"] == metric) & summary["of"].isin(panels)])
     if ax is None:
-        figure, axes = _new_figure(rows["label"], panels)
+        figure, axes = _new_figure(rows, panels)
     elif len(panels) == 1:
         figure, axes = figure_of(ax), [ax]
     else:
@@ -102,7 +112,8 @@ def scores(
         _draw(panel, rows, summary[(summary["metric"] == metric) & (summary["of"] == each)])
         panel.set_title(plain(each), fontsize=9)
         panel.set_xlabel(plain(metric.replace("_", " ")), fontsize=8)
-    axes[0].set_yticks(rows["y"], map(plain, rows["label"]), fontsize=8)
+    labelled = rows.groupby("label", sort=False)["y"].mean()
+    axes[0].set_yticks(labelled, map(plain, labelled.index), fontsize=8)
     if ax is None:
         _legend(figure, axes)
     else:
@@ -133,22 +144,36 @@ def _panels(summary: pd.DataFrame, metric: str, of: str | Sequence[str] | None) 
 
 
 def _rows(drawn: pd.DataFrame) -> pd.DataFrame:
-    """A row for each embedding, controls below the others: height, name and kind."""
-    rows = drawn[drawn["embedding"] != CHANCE].drop_duplicates("embedding")
-    rows = rows.sort_values("control", kind="stable").set_index("embedding")
-    with_re = [name.endswith(f"{SEPARATOR}{RE}") for name in rows.index]
-    kind = np.select([rows["control"], with_re], ["control", "with RE"], "embedding")
-    label = [f"{name} (joint)" if joint else name for name, joint in rows["joint"].items()]
-    # Half a row apart: what is compared, and its controls.
-    y = np.arange(len(rows)) + 0.5 * rows["control"].to_numpy()
-    return pd.DataFrame({"kind": kind, "label": label, "y": y}, index=rows.index)
+    """Where and how to draw each embedding: row, line in it, height and kind."""
+    lines = drawn[drawn["embedding"] != CHANCE].drop_duplicates("embedding")
+    bases, kinds = zip(*map(_base_and_kind, lines["embedding"]), strict=True)
+    lines = lines.set_index("embedding").assign(base=bases, kind=kinds)
+    is_control = lines["control"] & (lines["kind"] == ALONE)
+    lines["kind"] = lines["kind"].mask(is_control, CONTROL)
+    of_row = lines.groupby("base", sort=False)
+    lines["below"] = is_control.groupby(lines["base"]).transform("any")
+    lines["row"] = of_row.ngroup()
+    lines["line"] = lines["kind"].map(list(STYLES).index)
+    lines = lines.sort_values(["below", "row", "line"], kind="stable")
+    lines["label"] = [
+        f"{x} (joint)" if joint else x for x, joint in lines[["base", "joint"]].values
+    ]
+    # A line apart: rows, and what is compared from its controls.
+    gaps = (lines["row"] != lines["row"].shift()).cumsum() - 1 + lines["below"]
+    return lines.assign(y=np.arange(len(lines)) + gaps)
 
 
-def _new_figure(labels: pd.Series, panels: list[str]) -> tuple[Figure, list[Axes]]:
-    panel = max(PANEL_WIDTH, widest(panels, 9) + 0.3)
-    width = panel * len(panels) + widest(labels, 8) + 0.2
-    height = ROW_HEIGHT * len(labels) + MARGINS
-    figure = new_figure((width, height))
+def _base_and_kind(embedding: str) -> tuple[str, str]:
+    for kind in JOINED:
+        if embedding.endswith(kind):
+            return embedding.removesuffix(kind), kind
+    return embedding, ALONE
+
+
+def _new_figure(rows: pd.DataFrame, panels: list[str]) -> tuple[Figure, list[Axes]]:
+    panel = max(PANEL_INCHES, widest(panels, 9) + 0.3)
+    width = panel * len(panels) + widest(rows["label"], 8) + 0.2
+    figure = new_figure((width, LINE_INCHES * (rows["y"].max() + 2) + MARGINS))
     return figure, list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
 
 
@@ -161,13 +186,14 @@ def _draw(ax: Axes, rows: pd.DataFrame, scores: pd.DataFrame) -> None:
             ax.hlines(y, of_kind["lower"], of_kind["upper"], color=style.color, linewidth=1.4)
             ax.plot(
                 of_kind["mean"], y, linestyle="", marker=style.marker, markersize=4.5,
-                color=style.color, markerfacecolor=style.face, label=kind,
+                color=style.color, markerfacecolor=style.face, label=NAMES.get(kind, kind),
             )  # fmt: skip
     if CHANCE in scores.index:
         ax.axvline(scores.loc[CHANCE, "mean"], label=CHANCE, zorder=0, **CHANCE_STYLE)
-    ax.set_ylim(rows["y"].max() + 0.6, -0.6)
-    ax.grid(axis="y", color="0.92", linewidth=0.6)
-    ax.set_axisbelow(True)
+    for i, (_, y) in enumerate(rows.groupby("label", sort=False)["y"]):
+        if i % 2 == 0:
+            ax.axhspan(y.min() - 1, y.max() + 1, color="0.96", linewidth=0, zorder=-1)
+    ax.set_ylim(rows["y"].max() + 1, -1)
     ax.tick_params(labelsize=7)
     ax.tick_params(axis="y", length=0)
     ax.locator_params(axis="x", **TICKS)
@@ -183,5 +209,5 @@ def _legend(figure: Figure, axes: list[Axes]) -> None:
         "handletextpad": 0.3,
         "columnspacing": 1.2,
     }
-    style |= {"loc": "outside lower center", "ncols": len(entries)}
+    style |= {"loc": "outside lower center", "ncols": min(len(entries), N_ENTRIES)}
     figure.legend(list(entries.values()), list(entries), **style)

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     # Of each term and part of the cells, a frame of epochs x folds.
     Curves = dict[str, dict[str, pd.DataFrame]]
 
-TOTAL_LOSS = "total_loss"
+TOTAL_LOSS, ADVERSARY = "total_loss", "adversary_ce"
+# What is drawn by default, in this order, with the question that it answers.
+TITLES = {
+    "reconstruction_loss": "Does the reconstruction improve?",
+    ADVERSARY: "Can the adversary read the batch?",
+    "label_ce": "Does the latent give the cell type?",
+    "batch_ce": "Does the latent give the batch?",
+    "kl_global": "How strong are the effects?",
+    "kl_local": "How much does the latent hold?",
+}
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": BLUE, "linestyle": "-"},
     "validation": {"color": VERMILLION, "linestyle": "--"},
@@ -35,16 +44,19 @@ TERM_COLORS |= {"label": PURPLE, "batch": ORANGE}
 OTHER_COLOR = "0.3"
 BAND: dict[str, Any] = {"alpha": 0.2, "linewidth": 0}
 BEST_EPOCH_STYLE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
+CEILING_STYLE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2}
+CEILING_STYLE |= {"label": "ceiling: the batch cannot be read"}
 WORDS = {"ce": "cross-entropy", "kl": "KL", "mse": "MSE", "mmd": "MMD"}
+WORDS |= {"global": "of the effects", "local": "of the latent"}
 WORDS |= {"selection": "criterion of the best epoch"}
 # scvi-tools logs it for every model: these objectives are no bound on the evidence.
 NOT_DRAWN = "elbo"
 N_COLUMNS = 4
-PANEL_SIZE = (2.5, 2.0)  # inches
-LEGEND_HEIGHT = 0.35  # inches
+PANEL_SIZE = (3.0, 2.2)  # inches
+LEGEND_HEIGHT = 0.5  # inches
 LEGEND_STYLE: dict[str, Any] = {
     "loc": "outside lower center",
-    "ncols": 3,
+    "ncols": 2,
     "frameon": False,
     "fontsize": 9,
 }
@@ -52,14 +64,14 @@ LOG_RANGE = 100.0
 
 
 @with_shared_parts
-def training(history: Any, *, save: str | Path | None = None) -> Figure:
+def training(history: Any, *, every_term: bool = False, save: str | Path | None = None) -> Figure:
     """Draw the loss curves of a training, or of several folds.
 
-    The first panel is the total loss, the second what each weighted term contributes to it, on
-    one logarithmic axis: do the terms balance (scMEDAL, section 4.5)? The others are the terms
-    without their weights, a panel each. Training is a solid line, validation a dashed one. The
-    vertical axis of a term is logarithmic where it is positive throughout and spans more than two
-    orders of magnitude.
+    Of the package's models: the reconstruction; the adversary's cross-entropy, which rises to its
+    ceiling where the batch cannot be read from the latent; and the cross-entropy of the cell
+    types or the KL divergence of the random effects. Training is a solid line, validation a
+    dashed one. The vertical axis is logarithmic where a term is positive throughout and spans
+    more than two orders of magnitude.
 
     Parameters
     ----------
@@ -70,8 +82,12 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
         over the folds, bands go from the lowest to the highest, and both end with the shortest
         training. Drawn are ``train_loss`` and ``validation_loss``, as "total
         loss", and the names that end in ``_train`` or ``_validation``. Entries without at least
-        two values, terms that are zero throughout and scvi-tools' ELBO are left out. Where a
-        model has the attribute ``best_epoch_``, a dotted line marks that epoch.
+        two values, terms that are zero throughout and scvi-tools' ELBO are left out. Only a model
+        has a ceiling, and a dotted line at its ``best_epoch_``.
+    every_term
+        Draw everything that was logged: first the total loss, then what each weighted term
+        contributes to it, on one logarithmic axis (do the terms balance? scMEDAL, section 4.5),
+        then the terms without their weights. So are histories without any of the terms above.
     %(save)s
 
     %(figure)s
@@ -84,6 +100,9 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
 
     Notes
     -----
+    The ceiling is the entropy of the batches of the training cells: what a guess pays that knows
+    only how frequent each batch is.
+
     Contributions are magnitudes: the paper's adversary is subtracted from the loss, and a
     reconstruction in nats can be negative. One that is zero, such as that of an adversary that
     cannot predict the batch, has no place on a logarithmic axis and leaves a gap. In nats, as by
@@ -94,23 +113,30 @@ def training(history: Any, *, save: str | Path | None = None) -> Figure:
     >>> import scmedal_tools as smt
     >>> figure = smt.pl.training(model)
     >>> figure.axes[0].get_title()
-    'total loss'
+    'Does the reconstruction improve?'
     """
     sources = _sources(history)
     terms = _curves_by_term([_history_of(source) for source in sources])
+    main = {term: terms[term] for term in TITLES if term in terms}
+    terms = main if main and not every_term else terms
     weighted = {term: curves for term, curves in terms.items() if term.startswith(WEIGHTED)}
     alone = {term: curves for term, curves in terms.items() if term not in weighted}
     found = [getattr(source, "best_epoch_", None) for source in sources]
     best_epochs = [epoch for epoch in found if epoch is not None]
+    ceilings = _ceilings(sources) if ADVERSARY in alone else []
 
     figure, axes, wide = _grid(len(alone), bool(weighted))
     for ax, (term, curves) in zip(axes, alone.items(), strict=True):
         _draw_term(ax, term, curves)
+        for ceiling in ceilings if term == ADVERSARY else []:
+            ax.axhline(ceiling, **CEILING_STYLE)
     if wide is not None:
         _draw_contributions(wide, weighted)
     for ax in figure.axes:
         _finish(ax, best_epochs)
-    figure.legend(handles=_entries(terms, len(sources), best_epochs), **LEGEND_STYLE)
+    entries = _entries(terms, len(sources), best_epochs)
+    entries += [Line2D([], [], **CEILING_STYLE)] if ceilings else []
+    figure.legend(handles=entries, **LEGEND_STYLE)
     save_figure(figure, save)
     return figure
 
@@ -134,6 +160,12 @@ def _history_of(source: Any) -> Mapping[str, Any]:
     if not history:
         raise ValueError("There is no training history: train the model first.")
     return history
+
+
+def _ceilings(sources: Sequence[Any]) -> list[float]:
+    """Entropy of the batches of the training cells, of those that are models."""
+    modules = [source.module for source in sources if hasattr(source, "module")]
+    return [float(module.batch_entropy) for module in modules]
 
 
 def _curves_by_term(histories: Sequence[Mapping[str, Any]]) -> Curves:
@@ -197,7 +229,9 @@ def _draw_term(ax: Axes, term: str, curves: dict[str, pd.DataFrame]) -> None:
     values = np.concatenate([of_split.to_numpy().ravel() for of_split in curves.values()])
     if values.min() > 0 and values.max() > LOG_RANGE * values.min():
         ax.set_yscale("log")
-    ax.set_title(plain(_readable(term)), fontsize=9)
+    if term in TITLES:
+        ax.set_ylabel(_readable(term), fontsize=8)
+    ax.set_title(TITLES.get(term, plain(_readable(term))), fontsize=9)
 
 
 def _draw_contributions(ax: Axes, weighted: Curves) -> None:

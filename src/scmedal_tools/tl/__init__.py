@@ -6,7 +6,7 @@ from ._combine import combine
 from ._counterfactual_de import counterfactual_de
 from ._counterfactual_means import counterfactual_means
 from ._differential_abundance import differential_abundance
-from ._donor_distances import donor_distances
+from ._donor_distances import DonorDistances, donor_distances
 from ._donor_embedding import donor_embedding
 from ._effects_diagnostics import EffectsDiagnostics, effects_diagnostics
 from ._embed import embed
@@ -27,6 +27,7 @@ from ._variance_components import variance_components
 from ._write_counterfactuals import write_counterfactuals
 
 __all__ = [
+    "DonorDistances",
     "EffectsDiagnostics",
     "GenomapImages",
     "GroupEffects",

@@ -54,7 +54,7 @@ def batch_similarity(
     Returns
     -------
     pandas.DataFrame
-        Symmetric, batches x batches, with zeros on the diagonal, in the units of the input.
+        Symmetric, batches x batches, with zeros on the diagonal, in log-expression.
 
     Raises
     ------

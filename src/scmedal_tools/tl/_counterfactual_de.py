@@ -113,7 +113,7 @@ def counterfactual_de(
         A row for each gene, in the model's order:
 
         - ``group`` and ``reference``, their numbers of donors ``n_group`` and ``n_reference``,
-          their means ``mean_group`` and ``mean_reference``, in the units of the input.
+          their means ``mean_group`` and ``mean_reference``, in log-expression.
         - ``log_fc``: difference of the means. Of log-normalised input it is in natural
           logarithms, not the base 2 of scanpy's ``logfoldchanges``.
         - ``posterior_sd``: posterior standard deviation of ``log_fc``, how uncertain the model is

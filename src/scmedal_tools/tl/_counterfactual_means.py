@@ -81,7 +81,7 @@ def counterfactual_means(
     Returns
     -------
     AnnData
-        A row for each group and target, a column for each gene, in the units of the input.
+        A row for each group and target, a column for each gene, in log-expression.
         ``X`` is the shift (counterfactual minus reconstruction), ``layers["reconstruction"]`` and
         ``layers["counterfactual"]`` its two parts; ``obs`` has ``source``, ``cell_type``,
         ``target`` and ``n_cells``. With ``n_samples`` also ``layers["sd"]``, ``layers["lower"]``

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from scvi import settings
 
 from scmedal_tools._gene_model import NETWORK_SHARE
 
-from ._groups_of_cells import groups_of_cells
+from ._groups_of_cells import CellGroups, groups_of_cells
 from ._models import check_has_draws
 
 if TYPE_CHECKING:
@@ -20,6 +20,26 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from scmedal_tools.model import SCMEDAL_RE
+
+
+class DonorDistances(NamedTuple):
+    """Result of :func:`donor_distances`.
+
+    Examples
+    --------
+    >>> import scmedal_tools as smt
+    >>> found = smt.tl.donor_distances(model, by="cell_type", n_samples=10)
+    >>> ratio = found.distance / found.noise
+    >>> ratio.loc["type_1"].shape
+    (4, 4)
+    """
+
+    distance: pd.DataFrame
+    """Rows ``(group, donor)``, columns donors: symmetric in each group, zero on its diagonal."""
+    noise: pd.DataFrame
+    """What each distance would be if the donors had the same effect: posterior noise alone."""
+    n_cells: pd.DataFrame
+    """Training cells of each donor that the effects on a group rest on, groups x donors."""
 
 
 @torch.inference_mode()
@@ -32,7 +52,7 @@ def donor_distances(
     n_samples: int = 50,
     n_cells: int = 2_000,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> DonorDistances:
     r"""Distances between donors in every group of cells, by what they do to the genes.
 
     MrVI's question: donors may be similar in their T cells and differ in their monocytes. With the
@@ -41,6 +61,9 @@ def donor_distances(
 
     .. math:: d_{kls} = \sqrt{\mathrm{mean}_{g,\,\mathrm{draws}}\, (e_{kgs} - e_{lgs})^2} .
 
+    Noise alone gives a distance too, the root of the mean variance of :math:`e_{kgs} - e_{lgs}`
+    over the draws. Read distances as multiples of it: at 1 nothing is known to differ.
+
     Parameters
     ----------
     model
@@ -48,16 +71,18 @@ def donor_distances(
     adata, by, factor, seed
         See :func:`donor_embedding`.
     n_samples
-        Number of posterior draws of the effects on single genes, seeded by
+        Number of posterior draws of the effects on single genes, 2 or more, seeded by
         ``scvi.settings.seed``.
     n_cells
         Number of cells, drawn at random, that are averaged over, of all groups together.
 
     Returns
     -------
-    pandas.DataFrame
-        Rows ``(group, donor)``, columns donors: ``distances.loc["T cells"]`` is a symmetric table
-        with zeros on its diagonal, in the units of the input.
+    DonorDistances
+        ``distance`` and ``noise``, in log-expression, with rows ``(group, donor)`` and donors as
+        columns: ``found.distance.loc["T cells"]`` is a symmetric table. ``n_cells``, groups x
+        donors: training cells of the donor in the states of the group, each state counted as far
+        as its cells are of the group.
 
     Raises
     ------
@@ -65,7 +90,7 @@ def donor_distances(
         If the model is not a ``SCMEDAL_RE``.
     ValueError
         If it has no effects on single genes, no such factor, or not its training cells, there is
-        no column ``by``, or there are no draws.
+        no column ``by``, or there are fewer than two draws.
     RuntimeError
         If it is not trained.
 
@@ -76,8 +101,8 @@ def donor_distances(
     Notes
     -----
     What is not known counts as a difference, as in :func:`batch_similarity`: a donor that has
-    hardly any cells of a group is far from all others there. What of the effects the network
-    guessed is held at its posterior mean.
+    hardly any cells of a group is far from all others there, but no farther than noise alone
+    would put it. What of the effects the network guessed is held at its posterior mean.
 
     References
     ----------
@@ -86,11 +111,13 @@ def donor_distances(
     Examples
     --------
     >>> import scmedal_tools as smt
-    >>> distances = smt.tl.donor_distances(model, by="cell_type", n_samples=10)
-    >>> distances.loc["type_1"].shape
+    >>> found = smt.tl.donor_distances(model, by="cell_type", n_samples=10)
+    >>> found.distance.loc["type_1"].shape
     (4, 4)
     """
     check_has_draws(model, n_samples)
+    if n_samples == 1:
+        raise ValueError("n_samples=1 shows no noise: pass 2 or more.")
     position = model._position(factor)
     groups = groups_of_cells(model, adata, by, position, n_cells, seed)
     effects, scale = model.module.gene_effects, model.module.scaler.scale.cpu().double()
@@ -98,13 +125,36 @@ def donor_distances(
     guess = NETWORK_SHARE * groups.of_network
     guess = guess + torch.einsum("us,ksg->ukg", groups.shares, correction)
     generator = torch.Generator().manual_seed(settings.seed or 0)
-    squares = np.zeros(())
+    squares, total = np.zeros(()), torch.zeros(())
     for _ in range(n_samples):
         draw = effects.draw(generator)
         alone = torch.einsum("us,ksg->ukg", groups.shares, draw.effects[position].cpu().double())
         drawn = scale * (alone + draw.follows.cpu().double() * guess)
-        squares = squares + np.stack([pdist(of_group, "sqeuclidean") for of_group in drawn])
-    distances = np.sqrt(squares / (n_samples * len(model.gene_names)))
+        squares = squares + _squares(drawn)
+        total = total + drawn
+    of_means = _squares(total / n_samples)
+    variances = (squares / n_samples - of_means) * n_samples / (n_samples - 1)
     names = [str(name) for name in list(model.factors.values())[position]]
-    tables = [pd.DataFrame(squareform(of_group), names, names) for of_group in distances]
-    return pd.concat(tables, keys=groups.names, names=["group", "donor"])
+    return DonorDistances(
+        _tables(np.sqrt(squares / n_samples), groups.names, names),
+        _tables(np.sqrt(variances.clip(0)), groups.names, names),
+        _n_cells(groups, effects.factors[position].sizes.cpu().double(), names),
+    )
+
+
+def _squares(effects: torch.Tensor) -> np.ndarray:
+    """Mean squared difference of each pair of donors over the genes, groups x pairs."""
+    n_genes = effects.shape[2]
+    return np.stack([pdist(of_group, "sqeuclidean") for of_group in effects]) / n_genes
+
+
+def _tables(pairs: np.ndarray, groups: list[str], names: list[str]) -> pd.DataFrame:
+    tables = [pd.DataFrame(squareform(of_group), names, names) for of_group in pairs]
+    return pd.concat(tables, keys=groups, names=["group", "donor"])
+
+
+def _n_cells(groups: CellGroups, sizes: torch.Tensor, names: list[str]) -> pd.DataFrame:
+    """Cells of each donor in the states of a group, by the share of a state in the group."""
+    in_states = groups.shares * torch.from_numpy(groups.n_cells)[:, None]
+    of_group = in_states / in_states.sum(0).clamp_min(1)
+    return pd.DataFrame((of_group @ sizes.T).numpy(), groups.names, names)

@@ -54,7 +54,7 @@ def donor_embedding(
     Returns
     -------
     AnnData
-        ``X``: posterior means, in the units of the input; ``layers["precision"]``: one over the
+        ``X``: posterior means, in log-expression; ``layers["precision"]``: one over the
         posterior variance. ``obs``: ``n_cells``, the number of training cells of the donor, and
         ``is_new``, whether it was added by ``load_query_data``. ``var``: ``gene``, and with ``by``
         ``group`` and ``n_cells``, the number of cells averaged over.

@@ -76,7 +76,7 @@ def projection_stack(
     AnnData
         Of ``(2 + n_batches) * n_cells`` rows: all cells as measured, then FE's, then those of
         each batch. ``X`` is standardised (genes that are constant are 0),
-        ``layers["expression"]`` in the units of the input; ``obs`` has ``cell``, ``projection``
+        ``layers["expression"]`` is log-expression; ``obs`` has ``cell``, ``projection``
         (``"original"``, ``"FE"`` or ``"RE"``), ``target`` (the batch, only of RE), ``batch`` (the
         cell's own) and, if known, ``cell_type``; ``var`` has ``mean`` and ``sd``.
 

@@ -64,8 +64,8 @@ def variance_components(
     Returns
     -------
     pandas.DataFrame
-        A row for each gene. ``content``, ``batch`` and ``residual`` are variances, in squared
-        units of the input; ``content_share``, ``batch_share`` and ``residual_share`` are those
+        A row for each gene. ``content``, ``batch`` and ``residual`` are variances of
+        log-expression; ``content_share``, ``batch_share`` and ``residual_share`` are those
         over their sum, and NaN for a gene that does not vary among the cells. Further factors of
         the model have columns of their own, under their names.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 READING_SCORES = (
     "Points are means over the folds, lines their 95% intervals, which are too narrow for other "
-    "donors: folds share donors and training cells. Hollow grey points are controls."
+    "donors: folds share donors and training cells. Hollow points are controls."
 )
 READING_CLUSTERING = (
     "After batch correction, silhouettes of batches should be low and those of cell types high. A "
@@ -37,9 +37,9 @@ READING_EMBEDDINGS = (
     "no meaning: the scores below measure what a UMAP only suggests."
 )
 READING_CLASSIFICATION = (
-    "Compare an embedding beside RE (diamond) with its controls: RE is given the batch label, so "
-    "a gain only counts beyond what the batch label alone gives. Where the batch determines the "
-    "target, an accuracy over cells shows nothing about new donors."
+    "Compare an embedding beside RE (filled diamond) with its controls: RE is given the batch "
+    "label, so a gain only counts beyond what the batch label alone gives. Where the batch "
+    "determines the target, an accuracy over cells shows nothing about new donors."
 )
 
 

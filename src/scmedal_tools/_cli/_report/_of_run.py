@@ -33,11 +33,11 @@ GIVEN_LABELS = (
     "scmedal evaluate tests it on cells that it was not fitted to."
 )
 READING_EFFECTS = (
-    "Above: the effect of each batch on the genes with the largest effects, with its 90% "
-    "interval, black where it excludes zero. These genes were selected for their effects, so some "
-    "intervals exclude zero because of this selection. Below: batches with similar effects on all "
-    "genes are joined early in the tree; a batch with few cells joins late because little is "
-    "known about it. If batch and condition coincide, an effect contains both. No effect is "
+    "Left: the genes with the largest effects; batches with similar effects on all genes are "
+    "joined early in the tree, a batch with few cells late because little is known about it. "
+    "Right: the first of these genes with 90% intervals, black where they exclude zero. The genes "
+    "were selected for their effects, so some intervals exclude zero because of this selection. "
+    "If batch and condition coincide, an effect contains both. No effect is "
     "causal."
 )
 READING_GROUP_EFFECTS = (
@@ -152,7 +152,7 @@ def _training(run: Run, record: Mapping[str, Any]) -> Section:
     pictures = [
         Picture(
             file,
-            f"Curves of every term of the loss of {_name(name)}.",
+            f"Curves of the main terms of the loss of {_name(name)}.",
             f"{_name(name)}. {READING_CURVES}",
         )
         for name in run.models
@@ -180,7 +180,7 @@ def _embeddings(run: Run) -> Section:
 
 
 def _effects(run: Run) -> Section:
-    alt = f"Forest plot, tree and heat map of the effects of {run.job.batch_key} on genes."
+    alt = f"Heat map and forest plot of the effects of {run.job.batch_key} on genes."
     picture = Picture(run.figures / "batch_effects.png", alt, READING_EFFECTS)
     text = (
         "What each batch does to log-expression, estimated by RE. "

@@ -19,17 +19,17 @@ READING_CONFOUNDING = (
 )
 READING_CURVES = (
     "Have the curves settled, and do training and validation agree? A widening gap means "
-    "overfitting; the dotted line is the epoch whose weights were kept. In the panel of weighted "
-    "contributions no term except the reconstruction should dominate all the others. A low loss "
-    "does not show that the batch is removed, nor that the cell types are kept."
+    "overfitting; the dotted line is the epoch whose weights were kept. An adversary that cannot "
+    "read the batch has the cross-entropy of a guess, the black dashed line where it is drawn. A "
+    "low loss does not show that the batch is removed, nor that the cell types are kept."
 )
 
 READING_GENOMAPS = (
     "Each pixel is a gene, and correlated genes are near each other. Each row is a cell: as "
     "measured, without batch effects (FE), and as RE predicts it in its own batch (framed in red) "
     "and in others. Compare the others with the frame, not with the measured cell, whose noise no "
-    "reconstruction has. A few cells only suggest where to look: they are no evidence about a "
-    "batch. The position of a gene has no meaning by itself."
+    "reconstruction has; the row below shows the differences. A few cells only suggest where to "
+    "look: they are no evidence about a batch. The position of a gene has no meaning by itself."
 )
 
 
