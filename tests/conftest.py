@@ -14,7 +14,8 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
     sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes get in each other's way
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for library in ("OMP", "MKL", "NUMBA"):  # numba gives PyTorch its own number of threads
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -19,6 +19,8 @@ from scmedal_tools.module._scaler import ExpressionScaler
 from scmedal_tools.module._statistics import ExpressionStatistics
 from scmedal_tools.train import cross_validation_folds, hold_out_combinations, stratified_split
 
+pytestmark = pytest.mark.slow
+
 settings.register_profile(
     "here", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )

@@ -19,7 +19,7 @@ from scmedal_tools._cli._job import Job
 from scmedal_tools._cli._run import Run
 from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_RE
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 JOB = Job("donor", transform_batch=("donor_01",), max_epochs=1)
 

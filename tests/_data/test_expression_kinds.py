@@ -187,6 +187,7 @@ def test_simulated_data():
     check_all(datasets.simulated())
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize(
     "name",

@@ -171,6 +171,7 @@ class TestDraws:
         torch.testing.assert_close(often, FOLLOWS, atol=0.1, rtol=0)
 
 
+@pytest.mark.slow
 def test_averages_are_those_of_draws(effects, many):
     """Moments and chances of either sign, with genes that follow, may follow and do not."""
     n_calls, weights = 10, torch.tensor([0.5, 0.3, 0.2])

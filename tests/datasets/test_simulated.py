@@ -134,6 +134,7 @@ class TestData:
 
 
 class TestModel:
+    @pytest.mark.slow
     def test_counts_are_negative_binomial(self, monkeypatch):
         """Cells of one state and depth, so that nothing else adds to the variance."""
         fixed = {"programme_sd": 0.0, "log_depth_sd_cells": 1e-4, "log_cells_mean": 10.0}
@@ -197,6 +198,7 @@ class TestTruth:
             _expectation.expected_log1p(mean, theta, scale), expected, rtol=1e-6
         )
 
+    @pytest.mark.slow
     def test_matches_monte_carlo_in_any_donor(self, drawn):
         genes, depth, state = drawn
         truth = _expectation.ExpectedExpression(genes, depth)(2, depth, state)

@@ -82,6 +82,7 @@ class TestRandomState:
 
 
 class TestSplits:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", INDUCTIVE)
     def test_test_cells_have_no_say(self, method, cells, splits, embed):
         train, _, test = splits
@@ -90,6 +91,7 @@ class TestSplits:
         np.testing.assert_allclose(first[train], second[train], rtol=1e-4, atol=1e-6)
         assert np.abs(first[test] - second[test]).max() > 1e-3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", INDUCTIVE)
     def test_training_cells_have(self, method, cells, splits, embed):
         train, _, test = splits

@@ -91,6 +91,7 @@ def shifted(cells):
 
 
 class TestSaucie:
+    @pytest.mark.slow
     def test_penalty_brings_batches_together(self, shifted, embed):
         donor = shifted.obs["donor"].cat.codes.to_numpy()
         mmd = {}

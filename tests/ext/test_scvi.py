@@ -11,6 +11,8 @@ from scvi.model import SCANVI, SCVI
 
 from scmedal_tools import ext
 
+pytestmark = pytest.mark.slow
+
 TRAINING = {"max_epochs": 2, "batch_size": 64, "enable_progress_bar": False}
 
 

@@ -9,6 +9,8 @@ import torch
 import scmedal_tools as smt
 from scmedal_tools.model import _on_disk
 
+pytestmark = pytest.mark.slow
+
 annbatch = pytest.importorskip("annbatch")
 
 READ = {"batch_size": 64, "chunk_size": 16, "preload_nchunks": 8}

@@ -36,6 +36,7 @@ class TestPredict:
         minibatches = fec._make_data_loader(fresh)
         np.testing.assert_array_equal(fec.predict(dataloader=minibatches), fec.predict()[::3])
 
+    @pytest.mark.slow
     def test_types_are_learned(self, fit, labelled):
         plan = {"lr": 5e-3}
         model = fit("SCMEDAL_FEC", labelled.copy(), SETUP, max_epochs=15, plan_kwargs=plan)

@@ -11,6 +11,8 @@ import torch
 import scmedal_tools as smt
 from scmedal_tools.model import _fit_gene_effects, _re
 
+pytestmark = pytest.mark.slow
+
 annbatch = pytest.importorskip("annbatch")
 
 TINY = {"n_hidden": (16, 8), "n_latent": 4, "adversary_hidden": (16,)}

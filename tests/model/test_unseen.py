@@ -90,6 +90,7 @@ class TestPrior:
         yield re
         re.module.load_state_dict(state)
 
+    @pytest.mark.slow
     def test_new_batches_vary_more_than_known_ones(self, certain, newcomers, is_new):
         """And one new batch differs from the other, all cells of it alike."""
         re = certain

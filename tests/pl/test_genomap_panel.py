@@ -163,6 +163,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 def test_long_names_of_batches_lie_apart(stack):
     for column in ("target", "batch"):
         stack.obs[column] = stack.obs[column].astype("category").cat.rename_categories(LONG.get)

@@ -9,6 +9,8 @@ import pytest
 
 from scmedal_tools import bm, pl, tl
 
+pytestmark = pytest.mark.slow
+
 DONORS = ["lot_$a_$b", "_x", "Site-A <10x v3> & Charité Universitätsmedizin Berlin_03", "$"]
 TYPES = ["CD4-positive, alpha-beta memory T cell of $a_$b", "_unassigned", "T"]
 GENES = ["MT-$1$", "ENSG00000223972.5_a_very_long_name_$a_$b"]

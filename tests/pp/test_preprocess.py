@@ -276,6 +276,7 @@ class TestRefuses:
             preprocess(adata)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_paper_settings_on_aml(data_dir):
     adata = ad.read_h5ad(data_dir / "aml_vangalen2019_d0.h5ad")

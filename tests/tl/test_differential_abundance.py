@@ -28,6 +28,7 @@ def counts(rng, extra=0.0, fewest=(100, 100)):
     return counts_of_donors(neighbors, donor, N_DONORS, equally_many(donor, 0))
 
 
+@pytest.mark.slow
 def test_null_donors_give_uniform_p_values():
     """Donors differ much, and the groups are drawn; cells as units would find differences."""
     rng, p, adjusted = np.random.default_rng(0), [], []
@@ -39,6 +40,7 @@ def test_null_donors_give_uniform_p_values():
     assert kstest(adjusted, "uniform").pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_donors_of_a_group_may_have_many_more_cells():
     """Shares of few cells vary more, and their square roots have another mean."""
     rng, in_group = np.random.default_rng(1), np.arange(N_DONORS) < 5

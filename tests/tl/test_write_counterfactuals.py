@@ -360,6 +360,7 @@ def test_a_deleted_array_is_written_anew(write, tmp_path):
     np.testing.assert_array_equal(write(**options), expected)
 
 
+@pytest.mark.slow
 def test_another_store_is_refused(re, write, tmp_path):
     re.adata.write_zarr(tmp_path / "a.zarr")
     with pytest.raises(ValueError, match="not a result of this function"):

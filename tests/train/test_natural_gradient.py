@@ -110,6 +110,7 @@ class TestConjugateModel:
         step(NaturalGradient([table], lr, N_CELLS), loss(table))
         close(table.loc, mean + (1 - lr) * 0.9 * sd)
 
+    @pytest.mark.slow
     def test_draws_and_minibatches_lead_near_it(self, x, batch, exact):
         """Gradients as in training: of one draw of the effects and some of the cells."""
         values, codes = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(batch)

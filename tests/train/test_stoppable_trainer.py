@@ -7,6 +7,8 @@ from lightning.pytorch.callbacks import Callback
 
 import scmedal_tools as smt
 
+pytestmark = pytest.mark.slow
+
 QUICK = {
     "batch_size": 64,
     "accelerator": "cpu",

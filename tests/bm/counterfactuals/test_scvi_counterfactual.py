@@ -10,6 +10,8 @@ from scvi.model import SCVI
 
 from scmedal_tools import bm, datasets
 
+pytestmark = pytest.mark.slow
+
 CELLS = np.array([7, 3, 300, 40, 41, 299])
 
 

@@ -54,6 +54,7 @@ def contributions(name, trained):
 
 @pytest.mark.parametrize("name", WEIGHTS)
 class TestWeights:
+    @pytest.mark.slow
     def test_bring_a_fresh_training_to_one_order(self, name, trained):
         of_terms = list(contributions(name, trained[name]).values())
         assert max(of_terms) < 3 * min(of_terms)

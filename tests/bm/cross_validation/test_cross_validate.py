@@ -292,6 +292,7 @@ def _stop_at_third(function):
 
 
 class TestResumption:
+    @pytest.mark.slow
     def test_parts_that_are_done_are_not_done_again(self, adata, tmp_path, monkeypatch):
         first, second = Recorder(), Recorder()
         with monkeypatch.context() as patch:
@@ -325,6 +326,7 @@ class TestResumption:
         pd.testing.assert_frame_equal(resumed.table, whole.table)
         assert resumed.conclusions == whole.conclusions
 
+    @pytest.mark.slow
     def test_test_cells_have_the_embeddings_of_their_fold(self, adata, tmp_path):
         options = {"settings": {"RE": RE_QUICK}, "folds": [1], "out": tmp_path / "out"}
         cells = run(adata, ["X_mine", "RE"], **options).test_cells
@@ -337,6 +339,7 @@ class TestResumption:
         re = saved["array_" + str(list(saved["names"]).index("RE"))]
         assert np.array_equal(cells.obsm["RE"], re[test])
 
+    @pytest.mark.slow
     def test_models_are_saved_beside_their_embeddings(self, adata, tmp_path):
         settings = {"FE": RE_QUICK, "RE": RE_QUICK}
         options = {"n_top_genes": 30, "settings": settings, "folds": [1], "out": tmp_path / "out"}
