@@ -82,32 +82,60 @@ def predicted(effects, cells, follows, fixed, tables):
     return values
 
 
+def expected_by(effects, cells, **options):
+    """What the effects say of the cells."""
+    population, network, state, levels, own = cells
+    start = effects.in_all_levels(population, state, own, **options)
+    return effects(network, start, levels, **options)
+
+
 def by_means(effects, cells):
     tables = [factor.loc.numpy() for factor in effects.factors]
     return predicted(effects, cells, FOLLOWS.numpy(), effects.factors[0].fixed.numpy(), tables)
 
 
 def test_by_the_means(effects, cells):
-    np.testing.assert_allclose(effects(*cells), by_means(effects, cells), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        expected_by(effects, cells), by_means(effects, cells), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_of_some_genes(effects, cells):
     population, network, *rest = cells
     genes = torch.tensor([3, 1])
-    ours = effects(population[:, genes], network[:, genes], *rest, genes=genes)
-    torch.testing.assert_close(ours, effects(*cells)[:, genes])
+    of_genes = (population[:, genes], network[:, genes], *rest)
+    ours = expected_by(effects, of_genes, genes=genes)
+    torch.testing.assert_close(ours, expected_by(effects, cells)[:, genes])
+
+
+@pytest.mark.parametrize("genes", [None, torch.tensor([3, 1])])
+def test_levels_of_all_cells_may_be_given_once(effects, cells, genes):
+    """For several targets, some of which may not be known."""
+    population, network, state, _, own = cells
+    if genes is not None:
+        population, network = population[:, genes], network[:, genes]
+    start = effects.in_all_levels(population, state, own, genes)
+    targets = torch.tensor([[1, 1], [POPULATION_LEVEL, 0], [7, 1]])[:, None, : own.shape[1]]
+    ours = effects(network.expand(3, -1, -1), start, targets, genes)
+    for values, levels in zip(ours, targets, strict=True):
+        alone = effects(network, start, levels.expand(N_CELLS, -1), genes)
+        torch.testing.assert_close(values, alone)
 
 
 @pytest.mark.parametrize("level", [POPULATION_LEVEL, 4, 7])
 def test_in_the_population_and_in_levels_that_are_not_known(effects, cells, level):
     """Genes follow what the network says there, as in any level; the tables have nothing."""
     cells[3][::2, 0] = level
-    np.testing.assert_allclose(effects(*cells), by_means(effects, cells), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        expected_by(effects, cells), by_means(effects, cells), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_cells_of_unknown_levels_keep_what_their_content_has(effects, cells):
     cells[4][::3] = POPULATION_LEVEL
-    np.testing.assert_allclose(effects(*cells), by_means(effects, cells), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        expected_by(effects, cells), by_means(effects, cells), rtol=1e-4, atol=1e-5
+    )
 
 
 class TestDraws:
@@ -128,26 +156,26 @@ class TestDraws:
         return predicted(effects, cells, draw.follows.numpy(), draw.fixed.numpy(), tables)
 
     def test_are_what_is_added(self, effects, cells, draw):
-        ours = effects(*cells, draw=draw)
+        ours = expected_by(effects, cells, draw=draw)
         expected = self.by_draw(effects, cells, draw)
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
-        assert np.abs(ours - effects(*cells)).max() > 0.1
+        assert np.abs(ours - expected_by(effects, cells)).max() > 0.1
 
     def test_unseen_levels_have_their_own(self, effects, cells, draw):
         population, network, *_ = cells
         cells[3][:, 0] = 4
-        ours = effects(*cells, draw=draw)
+        ours = expected_by(effects, cells, draw=draw)
         expected = self.by_draw(effects, cells, draw)
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
         # Where genes follow, the network is in it, and else it is not.
-        moved = effects(population, network + 1, *cells[2:], draw=draw) - ours
+        moved = expected_by(effects, (population, network + 1, *cells[2:]), draw=draw) - ours
         expected = (NETWORK_SHARE * draw.follows).expand(N_CELLS, -1)
         torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
 
     def test_the_population_follows(self, effects, cells, draw):
         """With a swap of the decoder alone the network has effects there too."""
         cells[3][:, 0] = POPULATION_LEVEL
-        ours = effects(*cells, draw=draw)
+        ours = expected_by(effects, cells, draw=draw)
         expected = self.by_draw(effects, cells, draw)
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 

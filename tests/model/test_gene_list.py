@@ -68,7 +68,7 @@ def test_equal_to_columns_in_the_papers_preset(fit, adata):
 
 def test_other_genes_are_not_computed(re):
     widths = []
-    hook = re.module.output.register_forward_hook(lambda *args: widths.append(args[2].shape[1]))
+    hook = re.module.output.register_forward_hook(lambda *args: widths.append(args[2].shape[-1]))
     dense = re.module.output.dense.register_forward_hook(lambda *args: widths.append("all"))
     re.get_counterfactual_expression(
         transform_batch=TARGETS, keep_residual=True, gene_list=list(re.adata.var_names[GENES])

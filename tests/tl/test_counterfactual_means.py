@@ -10,7 +10,7 @@ import pytest
 import scvi
 
 from scmedal_tools import tl
-from scmedal_tools.model import _swap
+from scmedal_tools.model import _inference, _swap
 
 TARGETS = ["donor_02", "donor_04"]
 
@@ -55,7 +55,8 @@ class TestMeans:
 
     def test_minibatches_do_not_matter(self, model, monkeypatch):
         whole = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
-        monkeypatch.setattr(scvi.settings, "batch_size", 37)
+        monkeypatch.setattr(_inference, "CELLS_AT_ONCE", 37)
+        monkeypatch.setattr(scvi.settings, "batch_size", 30)
         divided = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
         np.testing.assert_allclose(divided.X, whole.X, atol=1e-5)
         assert divided.obs.equals(whole.obs)

@@ -34,6 +34,15 @@ class GeneEffectsDraw(NamedTuple):
     """Random effects of each factor, of genes that do not, levels x states x genes."""
 
 
+class InAllLevels(NamedTuple):
+    """What cells have in common with themselves under other levels."""
+
+    state: Tensor
+    """State of each cell."""
+    values: Tensor
+    """Part of the expression that the levels do not change, cells x genes."""
+
+
 class GeneEffects(nn.Module):
     r"""A mixed model of each gene, around what the network says.
 
@@ -133,7 +142,7 @@ class GeneEffects(nn.Module):
         known = ((batch >= 0) & (batch < len(self.batch_centres)))[:, None, None]
         own = self.batch_centres[batch.clamp(0, len(self.batch_centres) - 1)]
         centres = torch.where(known, own, self.centres)
-        return (content[:, None] - centres).square().sum(2).argmin(1)
+        return (content[..., None, :] - centres).square().sum(-1).argmin(-1)
 
     def draw(
         self,
@@ -159,13 +168,36 @@ class GeneEffects(nn.Module):
         guess = NETWORK_SHARE * of_network
         return self.factors[factor].averages(weights, guess, self.follows)
 
-    def forward(
+    def in_all_levels(
         self,
         population: Tensor,
-        network: Tensor,
         state: Tensor,
-        levels: Tensor,
         own: Tensor,
+        genes: Tensor | None = None,
+        draw: GeneEffectsDraw | None = None,
+    ) -> InAllLevels:
+        """Part of the expression of cells that is the same under all levels.
+
+        Parameters
+        ----------
+        population
+            What the decoder makes of the cells without effects, of ``genes``.
+        state
+            State of each cell.
+        own
+            Levels that the cells have, ``(n_cells, n_factors)``.
+        genes, draw
+            See :meth:`forward`.
+        """
+        by_network = self._share_of_network(genes, draw or self._means)
+        content = _sum_of_effects([f.content for f in self.factors], own, state, genes)
+        return InAllLevels(state, population * (1 - by_network) - content)
+
+    def forward(
+        self,
+        network: Tensor,
+        cells: InAllLevels,
+        levels: Tensor,
         genes: Tensor | None = None,
         draw: GeneEffectsDraw | None = None,
     ) -> Tensor:
@@ -173,29 +205,48 @@ class GeneEffects(nn.Module):
 
         Parameters
         ----------
-        population, network
-            What the decoder makes of the cells without effects and under the levels, of ``genes``.
-        state
-            State of each cell.
-        levels, own
-            Levels to predict under, and the cells' own ones, ``(n_cells, n_factors)``.
+        network
+            What the decoder makes of the cells under the levels, of ``genes``.
+        cells
+            What :meth:`in_all_levels` says of them.
+        levels
+            Levels to predict under, ``(n_cells, n_factors)``, or one row for all cells; of several
+            targets on further axes before these.
         genes
             Positions of the genes; ``None`` for all.
         draw
             Effects to use instead of their means.
         """
-        first = self.factors[0]
-        if draw is None:
-            draw = GeneEffectsDraw(self.follows, first.fixed, [f.loc for f in self.factors])
-        follows = look_up(draw.follows, units=genes)
-        values = population + look_up(draw.fixed, state, units=genes)
-        values = values + _sum_of_effects(draw.effects, levels, state, genes)
-        guessed = NETWORK_SHARE * (network - population)
-        guessed = guessed + look_up(first.fixed_correction, state, units=genes)
-        corrections = [f.correction for f in self.factors]
-        guessed = guessed + _sum_of_effects(corrections, levels, state, genes)
-        content = _sum_of_effects([f.content for f in self.factors], own, state, genes)
-        return values + follows * guessed - content
+        draw = draw or self._means
+        by_network = self._share_of_network(genes, draw)
+        values = torch.addcmul(cells.values, by_network, network)
+        if levels.shape[-2] > 1 or cells.state.ndim > 1:
+            return values.add_(self._on_genes(levels, cells.state, genes, draw))
+        # Cells of a state are alike.
+        states = torch.arange(self.n_states, device=levels.device)
+        on_states = self._on_genes(levels, states, genes, draw)
+        return values.add_(on_states.index_select(-2, cells.state))
+
+    @property
+    def _means(self) -> GeneEffectsDraw:
+        """Means of the effects, in place of a draw."""
+        loc = [factor.loc for factor in self.factors]
+        return GeneEffectsDraw(self.follows, self.factors[0].fixed, loc)
+
+    def _share_of_network(self, genes: Tensor | None, draw: GeneEffectsDraw) -> Tensor:
+        """Share that genes have of the network's effects."""
+        return NETWORK_SHARE * look_up(draw.follows, units=genes)
+
+    def _on_genes(
+        self, levels: Tensor, state: Tensor, genes: Tensor | None, draw: GeneEffectsDraw
+    ) -> Tensor:
+        """Fixed and random effects in states and under levels, beside those of the network."""
+        fixed, corrections = self.factors[0].fixed_correction, [f.correction for f in self.factors]
+        alone, following = (
+            look_up(of_states, state, units=genes) + _sum_of_effects(tables, levels, state, genes)
+            for of_states, tables in ((draw.fixed, draw.effects), (fixed, corrections))
+        )
+        return torch.addcmul(alone, look_up(draw.follows, units=genes), following)
 
 
 def _sum_of_effects(
@@ -206,6 +257,6 @@ def _sum_of_effects(
         add,
         (
             effects_of(table, level, state, units=genes)
-            for table, level in zip(tables, levels.T, strict=True)
+            for table, level in zip(tables, levels.unbind(-1), strict=True)
         ),
     )

@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from mudata import MuData
+from scvi import settings
 
 from ._support import warn_of_extrapolation
 from ._swap import SwapMixin
 from ._targets import is_one_target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
     from torch import Tensor
@@ -166,39 +167,39 @@ class CounterfactualMixin(SwapMixin):
 
         def compute(
             tensors: dict[str, Tensor], levels: Sequence[Levels], draw: EffectsDraw | None = None
-        ) -> Tensor:
-            swapped = torch.stack(list(self._swap(tensors, levels, swap, decoded, draw)))
+        ) -> Iterable[Tensor]:
+            swapped = self._swap(tensors, levels, swap, decoded, draw)
             if keep_residual:
-                swapped = swapped + self._residual(tensors, decoded, draw)
-            return swapped.mean(0, keepdim=True) if aggregate == "mean" else swapped
+                residual = self._residual(tensors, decoded, draw)
+                swapped = (of_target + residual for of_target in swapped)
+            return [torch.stack(list(swapped)).mean(0)] if aggregate == "mean" else swapped
 
         reduce = partial(summarise, interval=interval) if interval is not None else None
         if return_mean and interval is None:
             reduce = partial(torch.mean, dim=0)
         # Cells are encoded once for all targets, but not all draws of all targets held at once.
+        if n_samples is not None and dataloader is None:
+            batch_size = batch_size or settings.batch_size
         levels = list(targets.values())
         one_by_one = n_samples is not None and aggregate is None
         parts = [[of_target] for of_target in levels] if one_by_one else [levels]
         if dataloader is not None and len(parts) > 1:
             dataloader = list(dataloader)
 
-        values = np.concatenate(
-            [
-                self._collect(
-                    self._minibatches(adata, indices, batch_size, dataloader, unseen_batch),
-                    partial(compute, levels=part),
-                    n_samples,
-                    reduce,
-                    self._n_to_draw(adata, unseen_batch, n_samples),
-                )
-                for part in parts
-            ],
-            axis=-3,  # draws or summaries before the targets
-        )
+        values = [
+            of_target
+            for part in parts
+            for of_target in self._collect_several(
+                self._minibatches(adata, indices, batch_size, dataloader, unseen_batch),
+                partial(compute, levels=part),
+                n_samples,
+                reduce,
+                self._n_to_draw(adata, unseen_batch, n_samples),
+            )
+        ]
         names = None if dataloader is not None else self._cell_names(adata, indices)
 
-        def result(i: int) -> Expression:
-            of_target = values[..., i, :, :]
+        def result(of_target: np.ndarray) -> Expression:
             if return_numpy:
                 return of_target
             if interval is None:
@@ -207,8 +208,8 @@ class CounterfactualMixin(SwapMixin):
             return pd.concat(dict(zip(SUMMARIES, tables, strict=True)), axis=1)
 
         if aggregate == "mean" or is_one_target(transform_batch):
-            return result(0)
-        return {name: result(i) for i, name in enumerate(targets)}
+            return result(values[0])
+        return dict(zip(targets, map(result, values), strict=True))
 
 
 def summarise(draws: Tensor, interval: float) -> Tensor:

@@ -169,7 +169,7 @@ class BatchEffectsMixin(BaseModelClass):
 
     def _some_training_cells(self, n_cells: int, seed: int) -> Minibatches:
         """Minibatches of some training cells, which can be read again and again."""
-        some = self._training_minibatches(n_cells, seed, batch_size=None)
+        some = self._training_minibatches(n_cells, seed)
         return self._minibatches(None, None, None, some)
 
     def _network_effects(
@@ -217,9 +217,8 @@ class BatchEffectsMixin(BaseModelClass):
             sums = [member @ module.decode_in_population(content).double().cpu()]
             for together in batched(targets, max(1, ROWS // len(own))):
                 levels = target_levels(own, together)
-                z = module.express(content.repeat(len(together), 1), levels, sample=False)
-                decoded = module.decode(z, levels).double().cpu().split(len(own))
-                sums += [member @ of_target for of_target in decoded]
+                z = module.express(content, levels, sample=False)
+                sums += [member @ decoded for decoded in module.decode(z, levels).double().cpu()]
             total += torch.stack(sums)
             start = stop
         return sizes, ((total[1:] - total[0]) / sizes.sum(1)[:, None]).swapaxes(0, 1)

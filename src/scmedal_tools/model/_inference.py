@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
 import torch
-from scvi import REGISTRY_KEYS
+from scvi import REGISTRY_KEYS, settings
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools._data import positions_of
 
 from ._memory_advice import INFERENCE, memory_advice
+from ._rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -59,7 +61,8 @@ class InferenceMixin(BaseModelClass):
         indices
             Positions of the cells to use, or a mask; ``None`` for all.
         batch_size
-            Cells in a minibatch; ``None`` for ``scvi.settings.batch_size``.
+            Cells in a minibatch; ``None`` for 512, or ``scvi.settings.batch_size`` if it is more.
+            That is the default too where the draws of expression are held, by ``n_samples``.
         n_samples
             Number of posterior draws of the random effects; ``None`` for their means.
         dataloader
@@ -152,6 +155,8 @@ class InferenceMixin(BaseModelClass):
         ((240, 2), ['gene_0003', 'gene_0008'])
         """
         genes = self._gene_positions(gene_list)
+        if n_samples is not None and dataloader is None:  # all draws of a minibatch are held
+            batch_size = batch_size or settings.batch_size
         minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
         n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
         reconstruct = partial(self._reconstruct, genes=genes)
@@ -250,16 +255,14 @@ class InferenceMixin(BaseModelClass):
         minibatches = self._make_data_loader(
             adata=adata,
             indices=cells,
-            batch_size=batch_size,
+            batch_size=batch_size or max(settings.batch_size, CELLS_AT_ONCE),
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
         return _AsAsked(minibatches, cells) if adata.isbacked else minibatches
 
-    def _own_minibatches(
-        self, cells: np.ndarray, batch_size: int | None = CELLS_AT_ONCE
-    ) -> Minibatches:
+    def _own_minibatches(self, cells: np.ndarray) -> Minibatches:
         """Minibatches of the model's own cells, whether it is finished or not."""
-        return InferenceMixin._minibatches(self, None, cells, batch_size, None)
+        return InferenceMixin._minibatches(self, None, cells, None, None)
 
     def _cells(
         self,
@@ -319,20 +322,40 @@ class InferenceMixin(BaseModelClass):
         reduce: Callable[[Tensor], Tensor] | None = None,
         n_unseen: Sequence[int] | None = None,
     ) -> np.ndarray:
-        """Apply ``compute``, which gives (..., cells, columns), to every minibatch.
+        """Apply ``compute``, which gives cells x columns, to every minibatch.
 
         With draws of the random effects, also of unseen levels, which are its argument ``draw``,
         these are a first axis, unless they are reduced.
         """
-        parts = []
+
+        def alone(*args: Any, **kwargs: Any) -> list[Tensor]:
+            return [compute(*args, **kwargs)]
+
+        return self._collect_several(minibatches, alone, n_samples, reduce, n_unseen)[0]
+
+    def _collect_several(
+        self,
+        minibatches: Minibatches,
+        compute: Callable[..., Iterable[Tensor]],
+        n_samples: int | None = None,
+        reduce: Callable[[Tensor], Tensor] | None = None,
+        n_unseen: Sequence[int] | None = None,
+    ) -> list[np.ndarray]:
+        """Do as :meth:`_collect` where ``compute`` gives several tables."""
+        # Those of a data loader of one's own may be fewer or more.
+        n_cells = len(getattr(minibatches, "indices", ()))
+        found: defaultdict[int, Rows] = defaultdict(lambda: Rows(n_cells))
         draws = None if n_samples is None else self._draw_effects(n_samples, n_unseen).hold()
         for tensors in minibatches:
             if draws is None:
-                parts.append(_to_cpu(compute(tensors)))
-                continue
-            drawn = torch.stack([_to_cpu(compute(tensors, draw=draw)) for draw in draws])
-            parts.append(drawn if reduce is None else reduce(drawn))
-        return torch.cat(parts, dim=-2).numpy()
+                tables = map(_to_cpu, compute(tensors))
+            else:
+                drawn = ([_to_cpu(x) for x in compute(tensors, draw=draw)] for draw in draws)
+                tables = (torch.stack(of_one) for of_one in zip(*drawn, strict=True))
+                tables = tables if reduce is None else map(reduce, tables)
+            for i, table in enumerate(tables):
+                found[i].add(table.numpy())
+        return [rows.table() for rows in found.values()]
 
     def _draw_effects(self, n_samples: int, n_unseen: Sequence[int] | None = None) -> Draws:
         raise ValueError(
@@ -373,12 +396,12 @@ class _AsAsked:
     """Minibatches in the order of ``cells``: a file gives those of each in its own order."""
 
     def __init__(self, minibatches: Minibatches, cells: np.ndarray):
-        self.minibatches, self.cells = minibatches, cells
+        self.minibatches, self.indices = minibatches, cells
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         start = 0
         for tensors in self.minibatches:
             stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
-            place = self.cells[start:stop].argsort().argsort()
+            place = self.indices[start:stop].argsort().argsort()
             yield {name: values[place] for name, values in tensors.items()}
             start = stop

@@ -16,7 +16,7 @@ from ._correction import CorrectionMixin
 from ._draws import Draws
 from ._memory_advice import INFERENCE, memory_advice
 from ._support import warn_of_extrapolation
-from ._targets import ROWS, TargetsMixin, repeated, target_levels
+from ._targets import ROWS, TargetsMixin, target_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
 
+    from scmedal_tools._gene_model import InAllLevels
     from scmedal_tools.module import EffectsDraw
 
     from ._inference import Indices, Minibatches
@@ -159,22 +160,19 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         draw: EffectsDraw | None = None,
     ) -> Iterator[Tensor]:
         """Expression of a minibatch with the levels that each of the targets names."""
-        inference, population = {}, None
+        inputs = self.module._get_inference_input(tensors, draw=draw)
+        inference, cells = {}, None
         if swap != "encoder_decoder":
-            inference = self._infer(tensors, draw)
-            if self.module.has_gene_effects:  # the same in all targets
-                population = self.module.decode_in_population(inference["content"], genes)
+            inference = self.module.inference(**inputs)
+            cells = self._in_all_levels(tensors, inference, genes, draw)
         own = levels_of(tensors)
         for together in batched(targets, max(1, ROWS // len(own))):
-            cells, found = (repeated(parts, len(together)) for parts in (tensors, inference))
-            target = target_levels(own, together)
+            levels = target_levels(own, together)
             if swap == "encoder_decoder":
-                inputs = self.module._get_inference_input(cells, draw=draw)
-                found = self.module.inference(**inputs | {"levels": target})
-            z = found["z"] if swap != "content" else None
-            of_cells = None if population is None else population.repeat(len(together), 1)
-            x_hat = self._predict(cells, found, draw, target, genes, of_cells, z)
-            yield from self.module.scaler.inverse(x_hat, genes).split(len(own))
+                inference = self.module.inference(**inputs | {"levels": levels})
+            z = inference["z"] if swap != "content" else None
+            x_hat = self._predict(tensors, inference, draw, levels, genes, cells, z)
+            yield from self.module.scaler.inverse(x_hat, genes)
 
     def _predict(
         self,
@@ -183,7 +181,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         draw: EffectsDraw | None = None,
         levels: Tensor | None = None,
         genes: Tensor | None = None,
-        population: Tensor | None = None,
+        cells: InAllLevels | None = None,
         z: Tensor | None = None,
     ) -> Tensor:
         """Scaled expression of a minibatch under some levels, by default its own."""
@@ -191,16 +189,19 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         levels = own if levels is None else levels
         if z is None:
             z = self._latent_in(inference, levels, draw)
-        return self.module.predict(
-            z,
-            levels,
-            inference["content"],
-            own,
-            state=self._states(tensors),
-            genes=genes,
-            population=population,
-            draw=draw,
-        )
+        state = self._states(tensors)
+        return self.module.predict(z, levels, inference["content"], own, state, genes, draw, cells)
+
+    def _in_all_levels(
+        self,
+        tensors: dict[str, Tensor],
+        inference: dict[str, Tensor],
+        genes: Tensor | None = None,
+        draw: EffectsDraw | None = None,
+    ) -> InAllLevels | None:
+        """What the prediction of a minibatch has whatever the levels."""
+        own, state = levels_of(tensors), self._states(tensors)
+        return self.module.in_all_levels(inference["content"], own, state, genes, draw)
 
     def _residual(
         self,

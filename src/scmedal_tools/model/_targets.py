@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pandas.api.types import is_scalar
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools.module import POPULATION_LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
     from typing_extensions import TypeIs
@@ -94,17 +93,16 @@ class TargetsMixin(BaseModelClass):
 
 
 def target_levels(own: Tensor, targets: Sequence[Levels]) -> Tensor:
-    """Levels of all cells in the first target, then in the second, and so on."""
-    levels = own.repeat(len(targets), 1)
-    for rows, target in zip(levels.split(len(own)), targets, strict=True):
+    """Levels of cells in targets, ``(n_targets, n_cells, n_factors)``.
+
+    If all targets name all factors, one row is for all cells.
+    """
+    alike = all(len(target) == own.shape[1] for target in targets)
+    levels = (own[:1] if alike else own).repeat(len(targets), 1, 1)
+    for rows, target in zip(levels, targets, strict=True):
         for factor, level in target.items():
             rows[:, factor] = level
     return levels
-
-
-def repeated(cells: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
-    """All that is known of some cells, again and again; expression becomes dense."""
-    return {name: torch.cat([values.to_dense()] * times) for name, values in cells.items()}
 
 
 def is_one_target(transform_batch: Any) -> TypeIs[Target]:

@@ -114,14 +114,12 @@ class TrainingCellsMixin(BaseModelClass):
             return False
         return datamodule.adata_manager is self._adata_manager
 
-    def _training_minibatches(
-        self, n_cells: int | None = None, seed: int = 0, batch_size: int | None = CELLS_AT_ONCE
-    ) -> Minibatches:
+    def _training_minibatches(self, n_cells: int | None = None, seed: int = 0) -> Minibatches:
         """Read the training cells, or ``n_cells`` of them drawn at random, again."""
         if self._datamodule is None:
             cells = self._training_cells()
             cells = np.sort(cells) if n_cells is None else random_cells(cells, n_cells, seed)
-            return self._own_minibatches(cells, batch_size)
+            return self._own_minibatches(cells)
         self._check_split(self._datamodule)
         minibatches = training_minibatches(self._datamodule)
         if n_cells is None:

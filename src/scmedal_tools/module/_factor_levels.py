@@ -30,6 +30,8 @@ def levels_of(tensors: Mapping[str, Tensor]) -> Tensor:
 def as_levels(levels: Tensor, n_factors: int) -> Tensor:
     """Levels of shape ``(n_cells, n_factors)``; of a single factor they may be ``(n_cells,)``.
 
+    One row stands for cells that are all alike; several targets are on further axes before.
+
     Raises
     ------
     ValueError
@@ -37,7 +39,7 @@ def as_levels(levels: Tensor, n_factors: int) -> Tensor:
     """
     if levels.ndim == 1:
         levels = levels[:, None]
-    if levels.ndim != 2 or levels.shape[1] != n_factors:
+    if levels.shape[-1] != n_factors:
         raise ValueError(
             f"Levels of shape {tuple(levels.shape)} do not fit {n_factors} factor(s): give the "
             "level of every cell of every factor, the batch first, of shape "

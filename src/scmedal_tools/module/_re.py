@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from scmedal_tools._gene_model import GeneEffectsDraw
+    from scmedal_tools._gene_model import GeneEffectsDraw, InAllLevels
 
     from ._reden import EffectsDraw
     from ._settings import AdversarySettings
@@ -215,8 +215,8 @@ class REModule(MedalModule):
         own: Tensor,
         state: Tensor | None = None,
         genes: Tensor | None = None,
-        population: Tensor | None = None,
         draw: EffectsDraw | None = None,
+        cells: InAllLevels | None = None,
     ) -> Tensor:
         """Scaled expression that the whole model makes of a latent.
 
@@ -232,10 +232,10 @@ class REModule(MedalModule):
             State of each cell, if it is given; ``None`` to find it in the content.
         genes
             Positions of the genes to return; ``None`` for all.
-        population
-            What :meth:`decode_in_population` makes of the content, if it is known already.
         draw
             Effects to use instead of their means; see :meth:`draw_effects`.
+        cells
+            What :meth:`in_all_levels` makes of content, own levels and state, if it is known.
 
         Returns
         -------
@@ -245,13 +245,32 @@ class REModule(MedalModule):
         x_hat = self.decode(z, levels, genes=genes, draw=draw)
         if (gene_effects := self._fitted_gene_effects) is None:
             return x_hat
-        if population is None:
-            population = self.decode_in_population(content, genes)
-        levels, own = (as_levels(of, len(self.n_levels)) for of in (levels, own))
+        if cells is None:
+            cells = self.in_all_levels(content, own, state, genes, draw)
+        levels = as_levels(levels, len(self.n_levels))
+        return gene_effects(x_hat, cells, levels, genes, (draw or {}).get("gene_effects"))
+
+    @auto_move_data
+    def in_all_levels(
+        self,
+        content: Tensor,
+        own: Tensor,
+        state: Tensor | None = None,
+        genes: Tensor | None = None,
+        draw: EffectsDraw | None = None,
+    ) -> InAllLevels | None:
+        """What :meth:`predict` has of cells whatever the levels, if effects on genes are fitted.
+
+        For parameters see there.
+        """
+        if (gene_effects := self._fitted_gene_effects) is None:
+            return None
+        population = self.decode_in_population(content, genes)
+        own = as_levels(own, len(self.n_levels))
         if state is None:
             state = gene_effects.state_of(content, own)
-        on_genes = None if draw is None else draw.get("gene_effects")
-        return gene_effects(population, x_hat, state, levels, own, genes, on_genes)
+        on_genes = (draw or {}).get("gene_effects")
+        return gene_effects.in_all_levels(population, state, own, genes, on_genes)
 
     def decode(
         self,
@@ -326,8 +345,7 @@ class REModule(MedalModule):
 
     def decode_in_population(self, content: Tensor, genes: Tensor | None = None) -> Tensor:
         """What the network alone makes of a content if all effects are at their mean, 0."""
-        shape = (len(content), len(self.n_levels))
-        population = torch.full(shape, POPULATION_LEVEL, device=content.device)
+        population = torch.full((1, len(self.n_levels)), POPULATION_LEVEL, device=content.device)
         z = self.express(content, population, sample=False)
         return self.decode(z, population, genes=genes)
 

@@ -144,7 +144,7 @@ class RandomEffects(nn.Module):
         effects = F.embedding(level.clamp(0, len(table) - 1), table)
         if self.averages_squares and effects.requires_grad:
             effects.register_hook(self._average_squares)
-        return effects * ((level >= 0) & (level < len(table)))[:, None]
+        return effects * ((level >= 0) & (level < len(table)))[..., None]
 
     def _alike(self, noise: Tensor) -> Tensor:
         """In training all processes have the noise of one: a minibatch has one draw."""
@@ -281,7 +281,8 @@ class RedenBlock(nn.Module):
             Input of shape ``(n_cells, n_input)``.
         levels
             Level of each cell of each factor, ``(n_cells, n_factors)``, or ``(n_cells,)`` of the
-            only one.
+            only one. One row for all cells is quicker; of several targets they are on further axes
+            before these, as the result then is.
         sample
             Draw the effects, one draw for all cells, instead of taking their means.
         units
@@ -299,13 +300,13 @@ class RedenBlock(nn.Module):
             levels, drawn = as_levels(levels, len(pairs)), draw or {}
             effects = [
                 [
-                    table(levels[:, factor], sample, units, drawn.get(name_in_block(kind, factor)))
+                    table(level, sample, units, drawn.get(name_in_block(kind, factor)))
                     for kind, table in zip(KINDS, pair, strict=True)
                 ]
-                for factor, pair in enumerate(pairs)
+                for factor, (level, pair) in enumerate(zip(levels.unbind(-1), pairs, strict=True))
             ]
             slope, bias = (reduce(add, of_kind) for of_kind in zip(*effects, strict=True))
-            h = h * (1 + slope) + bias
+            h = torch.addcmul(bias, h, 1 + slope)
         return self.activation(h)
 
     @property
@@ -324,8 +325,10 @@ class RedenBlock(nn.Module):
             h = F.linear(x, self.dense.weight[units], self.dense.bias[units])
             return self.dense_activation(h)
         # A normalisation needs the other units too.
-        h = self.norm(self.dense_activation(self.dense(x)))
-        return h if units is None else h[:, units]
+        h = self.dense_activation(self.dense(x))
+        # Batch normalisation takes two axes.
+        h = self.norm(h.flatten(end_dim=-2)).view(h.shape)
+        return h if units is None else h[..., units]
 
     @torch.no_grad()
     def centre_effects(self) -> None:

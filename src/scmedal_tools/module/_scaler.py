@@ -50,8 +50,10 @@ class ExpressionScaler(nn.Module):
         """Scale ``(n_cells, n_genes)`` expression, which may arrive sparse or by columns."""
         # Masks of dropout and sums have the order of memory, which follows the storage.
         x = x.contiguous() if x.layout == torch.strided else x.to_dense()
-        return (x - self.shift) / self.scale
+        return (x - self.shift).div_(self.scale)
 
     def inverse(self, scaled: Tensor, genes: Tensor | None = None) -> Tensor:
         """Return scaled expression, of some genes or all, to log-expression."""
-        return scaled * self.scale + (self.shift if genes is None else self.shift[genes])
+        return torch.addcmul(
+            self.shift if genes is None else self.shift[genes], scaled, self.scale
+        )
