@@ -48,6 +48,20 @@ def test_without_a_value_the_last_weights_stay():
     assert follow([1.0, 2.0], warmup_epochs=5) == (1, None)
 
 
+def test_memory_is_taken_once_and_not_for_effects_on_genes():
+    """Which are the most of a model with many batches."""
+    callback, module = BestWeights("loss"), torch.nn.Module()
+    module.network, module.gene_effects = torch.nn.Linear(2, 3), torch.nn.Linear(5, 7)
+    places = []
+    for epoch in range(2):
+        metrics = {"loss": torch.tensor(-float(epoch))}
+        trainer = SimpleNamespace(callback_metrics=metrics, current_epoch=epoch)
+        callback.on_validation_end(trainer, SimpleNamespace(module=module))
+        assert sum(x.numel() for x in callback._weights.values()) == 9
+        places.append({name: x.data_ptr() for name, x in callback._weights.items()})
+    assert places[0] == places[1]
+
+
 class Snapshots(Callback):
     """Weights at the end of every validation."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, cast
 
+import torch
 from lightning.pytorch.callbacks import Callback
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
-    import torch
 
 
 class BestWeights(Callback):
@@ -41,8 +41,10 @@ class BestWeights(Callback):
         if loss < self._best:
             self._best = loss
             self.best_epoch = trainer.current_epoch
-            state = cast("torch.nn.Module", pl_module.module).state_dict()
-            self._weights = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
+            weights = _trained(pl_module)
+            if self._weights is None:
+                self._weights = {k: torch.empty_like(v, device="cpu") for k, v in weights.items()}
+            _copy(weights, self._weights)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -53,5 +55,16 @@ class BestWeights(Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the best weights."""
         if self._weights is not None:
-            cast("torch.nn.Module", pl_module.module).load_state_dict(self._weights)
+            _copy(self._weights, _trained(pl_module))
         self._weights = None
+
+
+def _trained(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
+    """Weights of the network, without the effects on genes, which are fitted after the training."""
+    state = cast("torch.nn.Module", pl_module.module).state_dict()
+    return {name: x for name, x in state.items() if not name.startswith("gene_effects.")}
+
+
+def _copy(source: dict[str, torch.Tensor], into: dict[str, torch.Tensor]) -> None:
+    for name, values in source.items():
+        into[name].copy_(values)
