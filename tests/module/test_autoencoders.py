@@ -13,7 +13,7 @@ OPTIONS = {"normalization": "layer", "latent_activation": "linear"}
 @pytest.fixture
 def effects():
     torch.manual_seed(0)
-    effects = BatchEffects(N_LEVELS, 5)
+    effects = BatchEffects(N_LEVELS, 5).eval()
     for table in effects.parameters():
         torch.nn.init.normal_(table)
     return effects

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scmedal_tools._gene_model import effects_of
+
 from ._factor_levels import as_levels
 from ._layers import Normalization, normalization_layer
 
@@ -153,21 +155,20 @@ class BatchEffects(nn.Module):
         if levels is None:
             return h
         levels = as_levels(levels, len(self.slopes))
-        return h * (1 + self._of(self.slopes, levels)) + self._of(self.shifts, levels)
+        slopes, shifts = (self._of(tables, levels) for tables in (self.slopes, self.shifts))
+        return torch.addcmul(shifts, h, 1 + slopes)
 
     def _of(self, tables: Iterable[Tensor], levels: Tensor) -> Tensor:
         """Effects of the levels of each cell, summed over factors."""
-        return reduce(add, map(_effects_of_factor, tables, levels.T, self.trained))
+        return reduce(add, map(self._of_factor, tables, levels.T, self.trained))
 
-
-def _effects_of_factor(table: Tensor, level: Tensor, trained: Tensor) -> Tensor:
-    """Effects of each cell's level, which sum to zero over the levels that are trained."""
-    in_table = (level >= 0) & (level < len(table))
-    level = level.clamp(0, len(table) - 1)
-    known = in_table & trained[level]
-    # Not table[trained].mean(0): a mask as an index makes a GPU wait.
-    average = (trained / trained.sum()) @ table
-    return F.embedding(level, table - average) * known[:, None]
+    def _of_factor(self, table: Tensor, level: Tensor, trained: Tensor) -> Tensor:
+        """Effects of each cell's level, which sum to zero over the levels that are trained."""
+        # Not table[trained].mean(0): a mask as an index makes a GPU wait.
+        average = (trained / trained.sum()) @ table
+        table = (table - average) * trained[:, None]
+        # Cells to train on are of levels that there are.
+        return F.embedding(level, table) if self.training else effects_of(table, level)
 
 
 def _linear_layers(widths: Sequence[int]) -> Sequence[nn.Linear]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, auto_move_data
+from torch.nn import functional as F
 
 from ._distributed import mean_over_processes
 from ._factor_levels import levels_of
@@ -129,7 +130,7 @@ class MedalModule(BaseModuleClass):
         """Per-cell reconstruction term, and the mean squared error of log-expression."""
         x, x_hat = inference_outputs["x_scaled"], generative_outputs["x_hat"]
         per_cell = self.reconstruction(x, x_hat)
-        mse = (x.detach() - x_hat.detach()).square().mean() * self.scaler.scale.square()
+        mse = F.mse_loss(x_hat.detach(), x.detach()) * self.scaler.scale.square()
         return per_cell, {"mse": mse}
 
     @staticmethod

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,10 @@ class GaussianNoise(nn.Module):
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Return a value for each cell, of shape ``(n_cells,)``."""
         log_sd = self.log_sd.clamp_min(MIN_LOG_SD)
-        return ((x - x_hat).square() * (0.5 * torch.exp(-2 * log_sd)) + log_sd).sum(1)
+        squares, weight = F.mse_loss(x_hat, x, reduction="none"), 0.5 * torch.exp(-2 * log_sd)
+        if len(log_sd) == 1:
+            return squares.sum(1) * weight + x.shape[1] * log_sd
+        return squares @ weight + log_sd.sum()
 
 
 def reconstruction_term(likelihood: Likelihood, n_genes: int) -> nn.Module:
