@@ -153,7 +153,7 @@ class TestRedenBlock:
         assert torch.equal(block(x, BATCH, sample=True), block(x, BATCH.flip(0), sample=True))
 
     def test_effects_of_several_factors_add_up(self):
-        block = make_block(n_crossed=(2,))
+        block = make_block(n_crossed=(2,)).eval()
         x, levels = torch.randn(len(BATCH), 4), torch.stack([BATCH, BATCH % 2], dim=1)
         levels[0, 1] = -1  # the population of the second factor
         slope, bias = (

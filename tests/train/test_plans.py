@@ -61,8 +61,9 @@ class TestOptimisers:
     def test_every_parameter_exactly_once(self, trained, name, preset):
         self.check_once(trained(name, model={"preset": preset}))
 
-    @pytest.mark.parametrize("optimizer", ["natural", "adam"])
-    @pytest.mark.parametrize("preset", ["default", "paper"])
+    @pytest.mark.parametrize(
+        ("preset", "optimizer"), [("default", "natural"), ("default", "adam"), ("paper", "adam")]
+    )
     def test_every_parameter_exactly_once_with_either(self, trained, preset, optimizer):
         effects = get_preset("SCMEDAL_RE", preset).module["effects"]
         changes = {"preset": preset, "effects": effects | {"learn_prior": True}}
@@ -123,6 +124,18 @@ class TestOptimisers:
         message = "effects_optimizer='sgd' is neither 'natural' nor 'adam'"
         with pytest.raises(ValueError, match=message):
             trained("SCMEDAL_RE", plan_kwargs={"effects_optimizer": "sgd"})
+
+    def test_the_natural_gradient_needs_the_closed_form(self, trained):
+        plan = {"effects_optimizer": "natural"}
+        with pytest.raises(ValueError, match=r"'single draw': use effects_optimizer='adam'"):
+            trained("SCMEDAL_RE", model={"preset": "paper"}, plan_kwargs=plan)
+
+    def test_adam_after_the_natural_gradient_moves_standard_deviations(self, trained):
+        model = trained("SCMEDAL_RE")
+        before = model.module.output.bias.posterior_sd.detach().clone()
+        plan = {"effects_optimizer": "adam", "effects_lr": 0.1}
+        model.train(max_epochs=1, plan_kwargs=plan, enable_progress_bar=False, accelerator="cpu")
+        assert ((model.module.output.bias.posterior_sd - before).abs() > 1e-4).all()
 
     def test_settings_come_from_the_preset(self, trained):
         model = trained("SCMEDAL_FEC", model={"preset": "paper"})

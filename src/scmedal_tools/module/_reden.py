@@ -78,6 +78,8 @@ class RandomEffects(nn.Module):
         )
         self.start = settings
         self.n_new = n_new
+        self.natural = False
+        self.deviation: Tensor | None = None
         self.averages_squares = False
         self.mean_square: Tensor | None = None
 
@@ -94,7 +96,7 @@ class RandomEffects(nn.Module):
     @torch.no_grad()
     def set_posterior_sd(self, sd: Tensor, batches: slice = slice(None)) -> None:
         """Give the posteriors of some batches these standard deviations."""
-        self.rho[batches] = (sd - MIN_POSTERIOR_SD).clamp_min(MIN_POSTERIOR_SD).expm1().log()
+        self.rho[batches] = (sd - MIN_POSTERIOR_SD).clamp_min_(MIN_POSTERIOR_SD).expm1_().log_()
 
     @property
     def prior_sd(self) -> Tensor:
@@ -119,7 +121,10 @@ class RandomEffects(nn.Module):
             drawn = torch.randn(n_batch, self.loc.shape[1], generator=generator, device=device)
             return self._alike(drawn.to(self.loc.device))
 
-        values = self.loc + self.posterior_sd * noise(len(self.loc))
+        deviation = self.posterior_sd * noise(len(self.loc))
+        if self.natural and self.training:
+            deviation = self.deviation = deviation.detach()
+        values = self.loc + deviation
         return torch.cat([values, self.prior_sd * noise(n_unseen)]) if n_unseen else values
 
     def forward(
@@ -133,6 +138,9 @@ class RandomEffects(nn.Module):
 
         With ``draw`` they are those of this :meth:`draw`. Levels that it does not have, -1 among
         them, are without effects. With ``units`` only these are looked up, for inference.
+        With ``natural``, for :class:`~scmedal_tools.train._natural_gradient.NaturalGradient`, a
+        draw takes no gradient of the standard deviations: it follows from that of the means and
+        from ``deviation``, by which the draw differs from them.
         With ``averages_squares`` the backward pass leaves in ``mean_square`` the squared
         derivative of a cell's own loss by an effect of its batch, a mean over cells and units.
         """
@@ -141,10 +149,11 @@ class RandomEffects(nn.Module):
             table = self.draw() if sample else self.loc
         if units is not None:
             return effects_of(table, level, units=units)
-        effects = F.embedding(level.clamp(0, len(table) - 1), table)
+        # Cells to train on are of levels that there are.
+        effects = F.embedding(level, table) if self.training else effects_of(table, level)
         if self.averages_squares and effects.requires_grad:
             effects.register_hook(self._average_squares)
-        return effects * ((level >= 0) & (level < len(table)))[..., None]
+        return effects
 
     def _alike(self, noise: Tensor) -> Tensor:
         """In training all processes have the noise of one: a minibatch has one draw."""
@@ -152,7 +161,8 @@ class RandomEffects(nn.Module):
 
     def _average_squares(self, gradient: Tensor) -> None:
         # The loss is a mean over the minibatch's cells.
-        self.mean_square = (len(gradient) * gradient).square().mean()
+        norm = len(gradient) * torch.linalg.vector_norm(gradient)
+        self.mean_square = norm.square() / gradient.numel()
 
     @torch.no_grad()
     def centre(self) -> Tensor:
@@ -163,18 +173,19 @@ class RandomEffects(nn.Module):
         :math:`\sum_k m_k / \sum_k \gamma_k`, of which each mean contains the share
         :math:`\gamma_k`. The means left sum to zero.
         """
-        of_data = (1 - (self.posterior_sd / self.prior_sd).square()).clamp_min(0)
+        of_data = self.posterior_sd.div_(self.prior_sd).square_().neg_().add_(1).clamp_min_(0)
         # The means of a batch without training cells have never moved.
-        of_data = of_data * self.loc.any(1, keepdim=True)
+        of_data *= self.loc.any(1, keepdim=True)
         common = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
         common = common.clamp(-MAX_CENTRING, MAX_CENTRING)
-        self.loc.sub_(of_data * common)
+        self.loc.addcmul_(of_data, common, value=-1)
         return common
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""
-        ratio = self.posterior_sd / self.prior_sd
-        return (0.5 * (ratio**2 + (self.loc / self.prior_sd) ** 2 - 1) - ratio.log()).sum()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.natural):
+            ratio = self.posterior_sd / self.prior_sd
+            return (0.5 * (ratio**2 + (self.loc / self.prior_sd) ** 2 - 1) - ratio.log()).sum()
 
     def kl_of_draw(self, noise: Tensor | None = None) -> Tensor:
         """Estimate of :meth:`kl` from a single draw, as the paper's preset uses it."""
@@ -348,7 +359,7 @@ class RedenBlock(nn.Module):
             fixed_bias.add_(common)
             # The slopes act on it there.
             for own_slope, own_bias in pairs:
-                own_bias.loc.sub_(common * own_slope.loc)
+                own_bias.loc.addcmul_(common, own_slope.loc, value=-1)
 
 
 def name_in_block(kind: str, factor: int) -> str:

@@ -50,6 +50,9 @@ class NaturalGradient(torch.optim.Optimizer):
         Step size :math:`\rho`, between 0 and 1.
     n_obs
         Number of training cells: the loss is a mean over cells.
+    kl_weight
+        Weight of the divergence of the posteriors from the prior, whose gradient is known: that of
+        the loss is without it.
     settle_after
         Gives the steps after which the prior's scale moves to the maximum of the marginal
         likelihood. With fewer than five batches it does not.
@@ -71,13 +74,16 @@ class NaturalGradient(torch.optim.Optimizer):
         n_obs: int,
         settle_after: Callable[[], float] = lambda: math.inf,
         of_genes: Collection[RandomEffects] = (),
+        kl_weight: float = 1.0,
     ):
         self.tables = list(tables)
         super().__init__([p for table in self.tables for p in table.parameters()], {"lr": lr})
         self.n_obs = n_obs
+        self.kl_weight = kl_weight
         self.settle_after = settle_after
         self.n_steps = 0
         for table in self.tables:
+            table.natural = True
             table.averages_squares = table in of_genes
 
     @overload
@@ -94,22 +100,24 @@ class NaturalGradient(torch.optim.Optimizer):
                 loss = closure()
         self.n_steps += 1
         for table in self.tables:
-            by_loc, by_rho = table.loc.grad, table.rho.grad
-            if by_loc is not None and by_rho is not None:
-                self._move_posterior(table, by_loc, by_rho)
+            if table.loc.grad is not None:
+                self._move_posterior(table, self.n_obs * table.loc.grad)
                 self._follow_squares(table)
                 if table.log_prior_sd.requires_grad:
                     self._move_prior(table)
         return loss
 
-    def _move_posterior(self, table: RandomEffects, by_loc: Tensor, by_rho: Tensor) -> None:
+    def _move_posterior(self, table: RandomEffects, by_draw: Tensor) -> None:
         rate, learned = self.param_groups[0]["lr"], table.learned
-        sd = table.posterior_sd[learned]
-        change = rate * sd.square() * self.n_obs * by_loc[learned]
-        table.loc[learned] -= change.clamp(-sd, sd)
-        by_log_sd = self.n_obs * by_rho[learned] * sd / torch.sigmoid(table.rho[learned])
-        change = (0.5 * rate * by_log_sd).clamp(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
-        table.set_posterior_sd(sd * torch.exp(-change), learned)
+        sd, loc, by_draw = table.posterior_sd[learned], table.loc[learned], by_draw[learned]
+        of_prior = self.kl_weight / table.prior_sd.square()
+        variance = sd.square()
+        by_log_sd = (variance * of_prior).sub_(self.kl_weight)
+        by_log_sd.addcmul_(by_draw, table.deviation[learned])
+        change = torch.addcmul(by_draw, loc, of_prior).mul_(variance).mul_(rate)
+        loc -= change.clamp_(-sd, sd)
+        change = by_log_sd.mul_(-0.5 * rate).clamp_(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
+        table.set_posterior_sd(sd.mul_(change.exp_()), learned)
 
     def _follow_squares(self, table: RandomEffects) -> None:
         if table.averages_squares and table.mean_square is not None:
@@ -124,8 +132,8 @@ class NaturalGradient(torch.optim.Optimizer):
             table.log_prior_sd.copy_(0.5 * best_prior_variance(table).log())
             return
         prior_precision = table.prior_sd.square().reciprocal()
-        precision = table.posterior_sd.square().reciprocal()
-        of_data = (precision - prior_precision).clamp_min(0)
+        precision = table.posterior_sd.square_().reciprocal_()
+        of_data = (precision - prior_precision).clamp_min_(0)
         natural_mean = precision * table.loc
         state = self.state[table.loc]
         noise: Tensor | float = 1.0
@@ -151,7 +159,7 @@ def best_prior_variance(table: RandomEffects) -> Tensor:
     """
     n_batch = table.loc.shape[0]
     missing = max(0, ENOUGH_BATCHES - n_batch)
-    seen = (table.loc.square() + table.posterior_sd.square()).mean()
+    seen = (table.posterior_sd.square_() + table.loc.square()).mean()
     return (n_batch * seen + missing * table.start.prior_sd**2) / (n_batch + missing)
 
 

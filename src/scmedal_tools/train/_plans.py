@@ -211,14 +211,9 @@ class MedalTrainingPlan(TrainingPlan):
         """Optimisers of the autoencoder and, if there is one, Adam for the adversary."""
         optimizers = self._autoencoder_optimizers()
         if self.adversary is not None:
-            optimizers.append(
-                torch.optim.Adam(
-                    self.adversary.parameters(),
-                    lr=self.adversary_lr,
-                    eps=self.eps,
-                    weight_decay=self.weight_decay,
-                )
-            )
+            adam = self._optimizer_creator_fn(torch.optim.Adam)
+            group = {"params": list(self.adversary.parameters()), "lr": self.adversary_lr}
+            optimizers.append(adam([group]))
         return optimizers
 
     def _autoencoder_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -276,6 +271,8 @@ class MedalTrainingPlan(TrainingPlan):
         """
         with getattr(self.trainer.model, "no_sync", nullcontext)():
             self.manual_backward(loss)
+        if n_processes() == 1:
+            return
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         parameters = [parameter for group in groups for parameter in group["params"]]
         average_over_processes([p.grad for p in parameters if p.grad is not None])
@@ -335,6 +332,11 @@ class RETrainingPlan(MedalTrainingPlan):
             raise ValueError(
                 f"effects_optimizer={effects_optimizer!r} is neither 'natural' nor 'adam'."
             )
+        if effects_optimizer == "natural" and module.kl_estimate != "closed form":
+            raise ValueError(
+                f"effects_optimizer='natural' has the divergence from the prior in closed form, "
+                f"not kl_estimate={module.kl_estimate!r}: use effects_optimizer='adam'."
+            )
         self.effects_optimizer = effects_optimizer
         self.effects_lr = effects_lr
 
@@ -353,6 +355,8 @@ class RETrainingPlan(MedalTrainingPlan):
         adam = self.get_optimizer_creator()
         if self.effects_optimizer == "natural":
             return [adam([rest]), self._natural_gradient(tables)]
+        for table in tables:
+            table.natural = False
         learned = [parameter for parameter in effects if parameter.requires_grad]
         return [adam([rest, {"params": learned, "lr": self.effects_lr}])]
 
@@ -365,6 +369,7 @@ class RETrainingPlan(MedalTrainingPlan):
             self.n_obs_training,
             settle_after=lambda: SETTLE_AFTER * self._n_steps(),
             of_genes=[table for table in on_genes if isinstance(table, RandomEffects)],
+            kl_weight=self.module.kl_weight,
         )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

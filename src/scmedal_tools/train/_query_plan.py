@@ -72,8 +72,9 @@ class QueryTrainingPlan(RETrainingPlan):
         super()._backward(loss, optimizers)
         for table in self._tables():
             trained = slice(table.learned.start)
-            table.loc.grad[trained] = 0.0
-            table.rho.grad[trained] = 0.0
+            for parameter in (table.loc, table.rho):
+                if parameter.grad is not None:  # of rho only with Adam
+                    parameter.grad[trained] = 0.0
 
     def _tables(self) -> list:
         return [table for table in self.module.effect_tables.values() if table.n_new]
@@ -82,5 +83,7 @@ class QueryTrainingPlan(RETrainingPlan):
         tables = self._tables()
         if self.effects_optimizer == "natural":
             return [self._natural_gradient(tables)]
+        for table in tables:
+            table.natural = False
         learned = [parameter for table in tables for parameter in (table.loc, table.rho)]
         return [self.get_optimizer_creator()([{"params": learned, "lr": self.effects_lr}])]
