@@ -60,7 +60,7 @@ class BestWeights(Callback):
 
 
 def _trained(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
-    """Weights of the network, without the effects on genes, which are fitted after the training."""
+    """Weights of the network, without the effects on genes, which are fitted afterwards."""
     state = cast("torch.nn.Module", pl_module.module).state_dict()
     return {name: x for name, x in state.items() if not name.startswith("gene_effects.")}
 
