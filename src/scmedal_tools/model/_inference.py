@@ -313,7 +313,6 @@ class InferenceMixin(BaseModelClass):
         x_hat = self._predict(tensors, self._infer(tensors, draw), draw)
         return self.module.reconstruct(x_hat, genes)
 
-    @memory_advice(INFERENCE)
     def _collect(
         self,
         minibatches: Minibatches,
@@ -333,6 +332,7 @@ class InferenceMixin(BaseModelClass):
 
         return self._collect_several(minibatches, alone, n_samples, reduce, n_unseen)[0]
 
+    @memory_advice(INFERENCE)
     def _collect_several(
         self,
         minibatches: Minibatches,
