@@ -222,7 +222,7 @@ class GeneEffects(nn.Module):
         values = torch.addcmul(cells.values, by_network, network)
         if levels.shape[-2] > 1 or cells.state.ndim > 1:
             return values.add_(self._on_genes(levels, cells.state, genes, draw))
-        # Cells of a state are alike.
+        # The same for all cells of a state.
         states = torch.arange(self.n_states, device=levels.device)
         on_states = self._on_genes(levels, states, genes, draw)
         return values.add_(on_states.index_select(-2, cells.state))

@@ -347,6 +347,7 @@ class InferenceMixin(BaseModelClass):
         found: defaultdict[int, Rows] = defaultdict(lambda: Rows(n_cells))
         draws = None if n_samples is None else self._draw_effects(n_samples, n_unseen).hold()
         for tensors in minibatches:
+            tables: Iterable[Tensor]
             if draws is None:
                 tables = map(_to_cpu, compute(tensors))
             else:

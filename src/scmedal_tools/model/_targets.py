@@ -97,8 +97,8 @@ def target_levels(own: Tensor, targets: Sequence[Levels]) -> Tensor:
 
     If all targets name all factors, one row is for all cells.
     """
-    alike = all(len(target) == own.shape[1] for target in targets)
-    levels = (own[:1] if alike else own).repeat(len(targets), 1, 1)
+    same_for_all = all(len(target) == own.shape[1] for target in targets)
+    levels = (own[:1] if same_for_all else own).repeat(len(targets), 1, 1)
     for rows, target in zip(levels, targets, strict=True):
         for factor, level in target.items():
             rows[:, factor] = level

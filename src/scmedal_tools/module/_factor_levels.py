@@ -30,7 +30,7 @@ def levels_of(tensors: Mapping[str, Tensor]) -> Tensor:
 def as_levels(levels: Tensor, n_factors: int) -> Tensor:
     """Levels of shape ``(n_cells, n_factors)``; of a single factor they may be ``(n_cells,)``.
 
-    One row stands for cells that are all alike; several targets are on further axes before.
+    One row stands for cells that all have the same; several targets are on further axes before.
 
     Raises
     ------

@@ -110,6 +110,7 @@ class NaturalGradient(torch.optim.Optimizer):
     def _move_posterior(self, table: RandomEffects, by_draw: Tensor) -> None:
         rate, learned = self.param_groups[0]["lr"], table.learned
         sd, loc, by_draw = table.posterior_sd[learned], table.loc[learned], by_draw[learned]
+        assert table.deviation is not None  # of the draw that the gradient is of
         of_prior = self.kl_weight / table.prior_sd.square()
         variance = sd.square()
         by_log_sd = (variance * of_prior).sub_(self.kl_weight)
