@@ -160,15 +160,15 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         draw: EffectsDraw | None = None,
     ) -> Iterator[Tensor]:
         """Expression of a minibatch with the levels that each of the targets names."""
-        inputs = self.module._get_inference_input(tensors, draw=draw)
         inference, cells = {}, None
         if swap != "encoder_decoder":
-            inference = self.module.inference(**inputs)
+            inference = self._infer(tensors, draw)
             cells = self._in_all_levels(tensors, inference, genes, draw)
         own = levels_of(tensors)
         for together in batched(targets, max(1, ROWS // len(own))):
             levels = target_levels(own, together)
             if swap == "encoder_decoder":
+                inputs = self.module._get_inference_input(tensors, draw=draw)
                 inference = self.module.inference(**inputs | {"levels": levels})
             z = inference["z"] if swap != "content" else None
             x_hat = self._predict(tensors, inference, draw, levels, genes, cells, z)
