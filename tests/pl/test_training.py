@@ -66,10 +66,10 @@ class TestCeiling:
         figure = training(model)
         for ax in figure.axes:
             found = [line for line in ax.lines if set(line.get_ydata()) == {2.4}]
-            assert len(found) == (ax.get_title() == "Can the adversary read the batch?")
+            assert len(found) == (ax.get_title() == "Can the adversary predict the batch?")
             assert all(line.get_linestyle() == "--" for line in found)
         labels = [text.get_text() for text in figure.legends[0].get_texts()]
-        assert labels[-1] == "ceiling: the batch cannot be read"
+        assert labels[-1] == "ceiling: the batch cannot be predicted"
 
     def test_is_of_models_with_an_adversary(self, model):
         for without in (model.history, SimpleNamespace(**vars(model))):

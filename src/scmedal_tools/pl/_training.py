@@ -28,7 +28,7 @@ TOTAL_LOSS, ADVERSARY = "total_loss", "adversary_ce"
 # What is drawn by default, in this order, with the question that it answers.
 TITLES = {
     "reconstruction_loss": "Does the reconstruction improve?",
-    ADVERSARY: "Can the adversary read the batch?",
+    ADVERSARY: "Can the adversary predict the batch?",
     "label_ce": "Does the latent give the cell type?",
     "batch_ce": "Does the latent give the batch?",
     "kl_global": "How strong are the effects?",
@@ -45,7 +45,7 @@ OTHER_COLOR = "0.3"
 BAND: dict[str, Any] = {"alpha": 0.2, "linewidth": 0}
 BEST_EPOCH_STYLE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
 CEILING_STYLE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2}
-CEILING_STYLE |= {"label": "ceiling: the batch cannot be read"}
+CEILING_STYLE |= {"label": "ceiling: the batch cannot be predicted"}
 WORDS = {"ce": "cross-entropy", "kl": "KL", "mse": "MSE", "mmd": "MMD"}
 WORDS |= {"global": "of the effects", "local": "of the latent"}
 WORDS |= {"selection": "criterion of the best epoch"}
@@ -68,7 +68,7 @@ def training(history: Any, *, every_term: bool = False, save: str | Path | None 
     """Draw the loss curves of a training, or of several folds.
 
     Of the package's models: the reconstruction; the adversary's cross-entropy, which rises to its
-    ceiling where the batch cannot be read from the latent; and the cross-entropy of the cell
+    ceiling where the batch cannot be predicted from the latent; and the cross-entropy of the cell
     types or the KL divergence of the random effects. Training is a solid line, validation a
     dashed one. The vertical axis is logarithmic where a term is positive throughout and spans
     more than two orders of magnitude.
