@@ -152,7 +152,7 @@ class TestDistances:
         model = fit("SCMEDAL_RE", cells.copy(), {"states_key": "cell_type"})
         effects = model.module.gene_effects.factors[0]
         before = tl.donor_distances(model, n_samples=20)
-        effects.loc[0] += 5.0
+        effects.means[0] += 20.0
         after = tl.donor_distances(model, n_samples=20)
         others = list(before.n_cells.columns[1:])
         assert (

@@ -483,7 +483,7 @@ def test_epochs_and_losses_are_kept(adata):
     assert "pca" not in epochs.index
     assert epochs.loc["RE, one epoch"].tolist() == [1, 1]
     figure = pl.training(result.histories["RE"])
-    assert figure.axes[0].get_title() == "total loss"
+    assert figure.axes[0].get_title() == "Does the reconstruction improve?"
 
 
 class TestRefusedBeforeTraining:
