@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.train import TrainerConfig, TrainingPlanConfig
+from scvi.train import TrainerConfig, TrainingPlan, TrainingPlanConfig
 
 import scmedal_tools as smt
 from scmedal_tools._compat import (
+    adam_of,
     copy_if_view,
     device_of,
     forget_cells,
@@ -31,6 +32,16 @@ def test_defaults_of_a_config_are_not_given():
     assert given_settings(TrainingPlanConfig(lr=5e-4)) == {"lr": 5e-4}
     assert given_settings({"lr": 1e-3}) == {"lr": 1e-3}
     assert given_settings(None) == {}
+
+
+def test_adam_has_the_settings_of_the_plan(build, cells):
+    module = build("SCMEDAL_FE", cells.copy()).module
+    plan = TrainingPlan(module, lr=0.1, eps=0.2, weight_decay=0.3)
+    first, second = list(module.parameters())[:2]
+    adam = adam_of(plan, [{"params": [first]}, {"params": [second], "lr": 0.4}])
+    assert isinstance(adam, torch.optim.Adam)
+    assert [group["lr"] for group in adam.param_groups] == [0.1, 0.4]
+    assert {(group["eps"], group["weight_decay"]) for group in adam.param_groups} == {(0.2, 0.3)}
 
 
 def test_views_become_data_of_their_own(adata):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _assign_adata_uuid, _check_if_view
 from scvi.model._utils import parse_device_args
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import numpy as np
-    import torch
     from anndata import AnnData
     from mudata import MuData
     from scvi.data import AnnDataManager
     from scvi.dataloaders import AnnbatchDataModule
     from scvi.model.base import BaseModelClass
+    from scvi.train import TrainingPlan
 
 __all__ = [
+    "adam_of",
     "copy_if_view",
     "device_of",
     "forget_cells",
@@ -49,6 +51,11 @@ def given_settings(config: Any) -> dict[str, Any]:
     defaults = type(config)().to_kwargs()
     given = config.to_kwargs()
     return {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
+
+
+def adam_of(plan: TrainingPlan, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Adam with a training plan's settings, fused where parameters and device allow it."""
+    return plan._optimizer_creator_fn(torch.optim.Adam)(groups)
 
 
 def copy_if_view(adata: AnnData | MuData, copy: bool) -> None:

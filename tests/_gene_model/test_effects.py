@@ -85,7 +85,7 @@ def predicted(effects, cells, follows, fixed, tables):
 def expected_by(effects, cells, **options):
     """What the effects say of the cells."""
     population, network, state, levels, own = cells
-    start = effects.in_all_levels(population, state, own, **options)
+    start = effects.level_free_part(population, state, own, **options)
     return effects(network, start, levels, **options)
 
 
@@ -114,7 +114,7 @@ def test_levels_of_all_cells_may_be_given_once(effects, cells, genes):
     population, network, state, _, own = cells
     if genes is not None:
         population, network = population[:, genes], network[:, genes]
-    start = effects.in_all_levels(population, state, own, genes)
+    start = effects.level_free_part(population, state, own, genes)
     targets = torch.tensor([[1, 1], [POPULATION_LEVEL, 0], [7, 1]])[:, None, : own.shape[1]]
     ours = effects(network.expand(3, -1, -1), start, targets, genes)
     for values, levels in zip(ours, targets, strict=True):

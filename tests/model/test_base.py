@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import scvi
 import torch
 from scvi.model.base import UnsupervisedTrainingMixin
 
 from scmedal_tools.model import _base
+from scmedal_tools.model._inference import SCVI_DEFAULT
 
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
 SETUP = {"labels_key": "cell_type"}
@@ -160,6 +162,14 @@ class TestLatent:
     def test_minibatches_do_not_matter(self, trained):
         whole = trained.get_latent_representation(batch_size=240)
         close(trained.get_latent_representation(batch_size=7), whole)
+
+    @pytest.mark.parametrize(("setting", "expected"), [(128, 512), (50, 50), (2000, 2000)])
+    def test_the_users_setting_is_the_default(self, trained, monkeypatch, setting, expected):
+        monkeypatch.setattr(scvi.settings, "batch_size", setting)
+        assert trained._minibatches(None, None, None, None).batch_size == expected
+
+    def test_512_cells_are_the_default_without_one(self):
+        assert scvi.settings.batch_size == SCVI_DEFAULT
 
     @pytest.mark.parametrize("indices", [[5, 3, 200], np.arange(240) % 7 == 0])
     def test_indices_and_masks(self, trained, indices):

@@ -101,3 +101,14 @@ class TestAutoencoder:
     def test_mirrors_the_widths(self, autoencoder):
         assert [layer.out_features for layer in autoencoder.layers] == [8, 3]
         assert [layer.out_features for layer in autoencoder.decoder] == [8, 12]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_levels_that_there_are_not_are_as_the_average(effects, training):
+    h, levels = torch.randn(2, 5), torch.tensor([[-1, -1], [4, 2]])
+    torch.testing.assert_close(effects.train(training)(h, levels), h)
+
+
+def test_levels_have_two_axes(effects):
+    with pytest.raises(ValueError, match=r"shape \(3, 6, 2\) do not fit"):
+        effects(torch.randn(6, 5), torch.zeros(3, 6, 2, dtype=torch.long))

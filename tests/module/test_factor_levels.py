@@ -31,6 +31,13 @@ def test_of_too_few_or_too_many_factors_are_refused(levels, n_factors):
         as_levels(levels, n_factors)
 
 
+def test_those_of_several_targets_are_for_networks_that_take_them():
+    levels = FURTHER.expand(4, 3, 2)
+    assert as_levels(levels, 2, of_targets=True) is levels
+    with pytest.raises(ValueError, match=r"shape \(4, 3, 2\) do not fit"):
+        as_levels(levels, 2)
+
+
 def test_levels_without_a_row_have_no_effect():
     table = torch.arange(1.0, 7.0).reshape(2, 3)
     level = torch.tensor([1, POPULATION_LEVEL, 2, 0])

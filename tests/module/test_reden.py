@@ -113,6 +113,14 @@ class TestRandomEffects:
         expected = F.one_hot(BATCH, 3).float() @ table.loc
         torch.testing.assert_close(table(BATCH, sample=False), expected)
 
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("sample", [True, False])
+    def test_levels_that_it_does_not_have_are_without_effects(self, table, sample, training):
+        effects = table.train(training)(torch.tensor([-1, 2, 3]), sample=sample)
+        assert (effects == 0).all(1).tolist() == [True, False, True]
+        effects.sum().backward()
+        assert table.loc.grad.sum(1).tolist() == [0, 0, 5]
+
     def test_one_draw_serves_the_whole_minibatch(self, table):
         first, second = table(BATCH, sample=True), table(BATCH, sample=True)
         assert torch.equal(first[1], first[5])

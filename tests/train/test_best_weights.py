@@ -10,17 +10,29 @@ from lightning.pytorch.callbacks import Callback
 from scmedal_tools.train._best_weights import BestWeights
 
 
+class Module(torch.nn.Module):
+    """One weight that is trained, and others that are fitted afterwards."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = torch.nn.Linear(1, 1, bias=False)
+        self.fitted = torch.nn.Linear(5, 7)
+
+    def trained_state(self):
+        return self.network.state_dict()
+
+
 def follow(values, **kwargs):
     """Weight after a training whose weight is the epoch's number, and the callback."""
     callback = BestWeights("loss", **kwargs)
-    plan = SimpleNamespace(module=torch.nn.Linear(1, 1, bias=False))
+    plan = SimpleNamespace(module=Module())
     for epoch, value in enumerate(values):
-        plan.module.weight.data.fill_(epoch)
+        plan.module.network.weight.data.fill_(epoch)
         metrics = {} if value is None else {"loss": torch.tensor(value)}
         trainer = SimpleNamespace(callback_metrics=metrics, current_epoch=epoch)
         callback.on_validation_end(trainer, plan)
     callback.on_fit_end(trainer, plan)
-    return plan.module.weight.item(), callback.best_epoch
+    return plan.module.network.weight.item(), callback.best_epoch
 
 
 @pytest.mark.parametrize(
@@ -48,18 +60,35 @@ def test_without_a_value_the_last_weights_stay():
     assert follow([1.0, 2.0], warmup_epochs=5) == (1, None)
 
 
-def test_memory_is_taken_once_and_not_for_effects_on_genes():
-    """Which are the most of a model with many batches."""
-    callback, module = BestWeights("loss"), torch.nn.Module()
-    module.network, module.gene_effects = torch.nn.Linear(2, 3), torch.nn.Linear(5, 7)
+def test_memory_is_taken_once_and_not_for_what_is_fitted_afterwards():
+    callback, module = BestWeights("loss"), Module()
     places = []
     for epoch in range(2):
         metrics = {"loss": torch.tensor(-float(epoch))}
         trainer = SimpleNamespace(callback_metrics=metrics, current_epoch=epoch)
         callback.on_validation_end(trainer, SimpleNamespace(module=module))
-        assert sum(x.numel() for x in callback._weights.values()) == 9
+        assert list(callback._weights) == ["weight"]
         places.append({name: x.data_ptr() for name, x in callback._weights.items()})
     assert places[0] == places[1]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_network_that_changes_is_refused(bias):
+    callback, plan = BestWeights("loss"), SimpleNamespace(module=Module())
+    plan.module.network = torch.nn.Linear(1, 1, bias=bias)
+    trainer = SimpleNamespace(callback_metrics={"loss": torch.tensor(1.0)}, current_epoch=0)
+    callback.on_validation_end(trainer, plan)
+    plan.module.network = torch.nn.Linear(1, 1, bias=not bias)
+    with pytest.raises(RuntimeError, match=r"gained or lost weights .* \(bias\)"):
+        callback.on_fit_end(trainer, plan)
+
+
+def test_effects_on_genes_are_fitted_afterwards(build, adata):
+    """They are the most of a model with many batches."""
+    module = build("SCMEDAL_RE", adata).module
+    left_out = module.state_dict().keys() - module.trained_state().keys()
+    assert left_out == {name for name in module.state_dict() if name.startswith("gene_effects.")}
+    assert left_out
 
 
 class Snapshots(Callback):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 from torch import nn
+from torch.distributions import Normal, kl_divergence
 
 from scmedal_tools.module import EffectsSettings, RandomEffects
 from scmedal_tools.train._natural_gradient import NaturalGradient, marginal_change
@@ -306,3 +307,34 @@ class TestMarginalLikelihood:
         guarded, _ = self.trained(0.0, noise_sd=3 * NOISE, of_genes=True)
         assert plain.prior_sd > 0.2
         assert guarded.prior_sd < 0.1
+
+
+def test_step_is_that_of_the_gradients_of_the_whole_bound(x, batch):
+    """With the divergence and the draw's scale in the automatic derivatives, as formerly."""
+    values, codes = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(batch)
+    rate, kl_weight = 0.1, 0.3
+    table = with_posterior(torch.randn(N_BATCH, N_UNITS), torch.rand(N_BATCH, N_UNITS) + 0.1)
+    sd, loc = table.posterior_sd.detach().requires_grad_(), table.loc.detach().requires_grad_()
+    noise = torch.randn(N_BATCH, N_UNITS, generator=torch.Generator().manual_seed(1))
+
+    def reconstruction(effects):
+        return (values - effects).square().sum(1).mean() / (2 * NOISE**2)
+
+    kl = kl_divergence(Normal(loc, sd), Normal(0.0, PRIOR_SD)).sum()
+    bound = N_CELLS * reconstruction((loc + sd * noise)[codes]) + kl_weight * kl
+    bound.backward()
+    by_loc, by_log_sd = rate * sd**2 * loc.grad, 0.5 * rate * sd * sd.grad
+    expected_loc = loc - torch.minimum(torch.maximum(by_loc, -sd), sd)
+    expected_sd = sd * torch.exp(-by_log_sd.clamp(-0.2, 0.2))
+    assert (by_loc.abs() < sd).float().mean() > 0.5  # most are not limited
+    assert (by_log_sd.abs() < 0.2).float().mean() > 0.3
+
+    optimizer = NaturalGradient([table], rate, N_CELLS, kl_weight=kl_weight)
+    torch.manual_seed(1)
+    loss = reconstruction(table(codes, sample=True)) + kl_weight * table.kl() / N_CELLS
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    close(table.loc, expected_loc.detach().numpy())
+    close(table.posterior_sd, expected_sd.detach().numpy())
+    assert table.deviation is None

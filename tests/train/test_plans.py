@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.callbacks import LambdaCallback
 from scvi.dataloaders import AnnDataLoader
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -83,6 +84,22 @@ class TestOptimisers:
         assert [group["lr"] for group in adversary.param_groups] == [0.03]
         ours = {id(p) for group in adversary.param_groups for p in group["params"]}
         assert ours == {id(p) for p in model.module.adversary.parameters()}
+
+    def test_after_training_the_effects_serve_any_optimiser(self, trained):
+        tables = trained("SCMEDAL_RE").module.train().effect_tables.values()
+        for table in tables:
+            assert table.deviation is None
+            table.kl().backward()
+            assert table.rho.grad.any()
+
+    def test_an_error_in_training_frees_the_effects_too(self, trained, build, adata):
+        def fail(*_):
+            raise OSError
+
+        model = build("SCMEDAL_RE", adata)
+        with pytest.raises(OSError):
+            model.train(**QUICK, callbacks=[LambdaCallback(on_train_batch_end=fail)])
+        assert not any(table.natural for table in model.module.effect_tables.values())
 
     def test_the_effects_have_their_own(self, trained):
         plan = {"lr": 0.02, "effects_lr": 0.05, "adversary_lr": 0.03, "lr_decay": 0.0}

@@ -107,6 +107,8 @@ def evaluate(
             models=(*(models or DEFAULT_MODELS), *context.args),
             stratify_keys=tuple(stratify_keys) if stratify_keys else None,
             folds=(0,) if quick else None,
+            save_models=False,
+            more_settings={},
         )
         evaluation = Evaluation(read(path), job, out, announce)
         with parallel_config(backend="loky", initializer=quiet_worker):

@@ -52,8 +52,16 @@ class EvaluationJob:
 
     @classmethod
     def of_options(cls, options: Mapping[str, Any], **others: Any) -> EvaluationJob:
-        """Give the job of a command's options, by the names of the fields, and what else it is."""
+        """Give the job of a command's options, by the names of the fields, and what else it is.
+
+        Raises
+        ------
+        TypeError
+            If a field is neither among the options nor given.
+        """
         names = {f.name for f in fields(cls)}
+        if missing := sorted(names - options.keys() - others.keys()):
+            raise TypeError(f"Neither an option nor given: {', '.join(missing)}.")
         return cls(**{name: options[name] for name in names & options.keys()} | others)
 
     def settings(self) -> dict[str, dict[str, Any]]:

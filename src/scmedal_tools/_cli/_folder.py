@@ -27,7 +27,8 @@ OUTPUTS = {
     "group_effects.csv": "what the condition changes, with batches as replicates",
     "figures/group_effects.png": "the gene with the strongest effect of the condition",
     "effect_recovery.csv": "predicted and true effects compared",
-    "counterfactual_means.h5ad": "mean expression predicted for another batch, with intervals",
+    "counterfactual_means.h5ad": "shift, reconstruction and counterfactual means, with intervals "
+    "of the shift",
     "adata.h5ad": "the cells, embeddings in obsm",
     KEPT: "what the models depend on, to resume an interrupted run",
     **{f"models/{name}/model.pt": f"SCMEDAL_{name.upper()}" for name in NETWORKS},

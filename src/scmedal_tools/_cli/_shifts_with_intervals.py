@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,16 +46,20 @@ def shifts_with_intervals(
     means = tl.counterfactual_means(model, adata, targets, labels_key=labels_key)
     groups = _groups(adata, [model.registry["setup_args"]["batch_key"], labels_key])
     cells = _some_of_each(groups, seed)
-    n_parts = -(-N_DRAWS * means.n_obs * means.n_vars // VALUES_HELD)
-    for part in np.array_split(np.arange(groups.max() + 1), n_parts):
-        drawn = tl.counterfactual_means(
-            model,
-            adata[cells[np.isin(groups[cells], part)]].copy(),
-            targets,
-            labels_key=labels_key,
-            n_samples=N_DRAWS,
-            interval=INTERVAL,
-        )
+    n_groups = groups.max() + 1
+    n_parts = min(n_groups, -(-N_DRAWS * means.n_obs * means.n_vars // VALUES_HELD))
+    for part in np.array_split(np.arange(n_groups), n_parts):
+        with warnings.catch_warnings():
+            # Of all cells it was said above.
+            warnings.filterwarnings("ignore", "Most of these cells are in states", UserWarning)
+            drawn = tl.counterfactual_means(
+                model,
+                adata[cells[np.isin(groups[cells], part)]].copy(),
+                targets,
+                labels_key=labels_key,
+                n_samples=N_DRAWS,
+                interval=INTERVAL,
+            )
         rows = means.obs_names.get_indexer(drawn.obs_names)
         centre = means.X[rows] - drawn.X
         for name, moved in (("sd", 0), ("lower", centre), ("upper", centre)):

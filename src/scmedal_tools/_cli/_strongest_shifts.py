@@ -42,8 +42,8 @@ def strongest_shifts(means: AnnData, target: str) -> pd.DataFrame:
     moved = moved[moved.obs["target"] == target]
     values = {name: np.asarray(moved.layers[name]) for name in ("lower", "upper")}
     values["shift"] = np.asarray(moved.X)
-    is_sure = (values["lower"] > 0) | (values["upper"] < 0)
-    sizes = pd.DataFrame(np.where(is_sure, np.abs(values["shift"]), 0.0)).stack()
+    excludes_zero = (values["lower"] > 0) | (values["upper"] < 0)
+    sizes = pd.DataFrame(np.where(excludes_zero, np.abs(values["shift"]), 0.0)).stack()
     largest = sizes[sizes > 0].sort_values(ascending=False, kind="stable").index.to_frame()
     rows, genes = largest.drop_duplicates(1).head(N_SHOWN).to_numpy().T
     columns = [name for name in ("source", "cell_type", "n_cells") if name in moved.obs]

@@ -7,7 +7,7 @@ network, ``_posterior`` holds the result, and ``_effects`` predicts with it.
 """
 
 from ._content import batch_share_of_content, share_of_new
-from ._effects import GeneEffects, GeneEffectsDraw, InAllLevels
+from ._effects import GeneEffects, GeneEffectsDraw, LevelFreePart
 from ._equations import MixedEquations, covariance_of, state_correlation
 from ._fit import (
     MixedModel,
@@ -29,7 +29,7 @@ __all__ = [
     "GeneEffects",
     "GeneEffectsDraw",
     "GroupSums",
-    "InAllLevels",
+    "LevelFreePart",
     "MixedEffects",
     "MixedEquations",
     "MixedModel",

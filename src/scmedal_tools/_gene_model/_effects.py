@@ -34,13 +34,13 @@ class GeneEffectsDraw(NamedTuple):
     """Random effects of each factor, of genes that do not, levels x states x genes."""
 
 
-class InAllLevels(NamedTuple):
-    """What cells have in common with themselves under other levels."""
+class LevelFreePart(NamedTuple):
+    """Part of the prediction of cells that does not depend on the levels."""
 
     state: Tensor
     """State of each cell."""
     values: Tensor
-    """Part of the expression that the levels do not change, cells x genes."""
+    """That part of the expression, cells x genes."""
 
 
 class GeneEffects(nn.Module):
@@ -168,14 +168,14 @@ class GeneEffects(nn.Module):
         guess = NETWORK_SHARE * of_network
         return self.factors[factor].averages(weights, guess, self.follows)
 
-    def in_all_levels(
+    def level_free_part(
         self,
         population: Tensor,
         state: Tensor,
         own: Tensor,
         genes: Tensor | None = None,
         draw: GeneEffectsDraw | None = None,
-    ) -> InAllLevels:
+    ) -> LevelFreePart:
         """Part of the expression of cells that is the same under all levels.
 
         Parameters
@@ -191,12 +191,12 @@ class GeneEffects(nn.Module):
         """
         by_network = self._share_of_network(genes, draw or self._means)
         content = _sum_of_effects([f.content for f in self.factors], own, state, genes)
-        return InAllLevels(state, population * (1 - by_network) - content)
+        return LevelFreePart(state, population * (1 - by_network) - content)
 
     def forward(
         self,
         network: Tensor,
-        cells: InAllLevels,
+        cells: LevelFreePart,
         levels: Tensor,
         genes: Tensor | None = None,
         draw: GeneEffectsDraw | None = None,
@@ -208,7 +208,7 @@ class GeneEffects(nn.Module):
         network
             What the decoder makes of the cells under the levels, of ``genes``.
         cells
-            What :meth:`in_all_levels` says of them.
+            What :meth:`level_free_part` gives of them.
         levels
             Levels to predict under, ``(n_cells, n_factors)``, or one row for all cells; of several
             targets on further axes before these.

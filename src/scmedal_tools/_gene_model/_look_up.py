@@ -16,7 +16,7 @@ def look_up(table: Tensor, *rows: Tensor, units: Tensor | None) -> Tensor:
         return table[(*(row[..., None] for row in rows), units)]
     if not rows:
         return table
-    # Whole rows by one index are copied in a third of the time.
+    # Whole rows are copied fastest by one index.
     first, *others = rows
     for other in others:
         first, table = first * table.shape[1] + other, table.flatten(0, 1)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
 import torch
-from scvi import REGISTRY_KEYS, settings
+from scvi import settings
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools._data import positions_of
 
 from ._memory_advice import INFERENCE, memory_advice
-from ._rows import Rows
+from ._rows import AsAsked, collect_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 
 # Cells in a minibatch: larger ones than in training take less time.
 CELLS_AT_ONCE = 512
+# scvi.settings.batch_size if the user has not set it.
+SCVI_DEFAULT = 128
 
 UNTRAINED = "The model is not trained yet. Call `model.train()` first."
 
@@ -61,8 +62,8 @@ class InferenceMixin(BaseModelClass):
         indices
             Positions of the cells to use, or a mask; ``None`` for all.
         batch_size
-            Cells in a minibatch; ``None`` for 512, or ``scvi.settings.batch_size`` if it is more.
-            That is the default too where the draws of expression are held, by ``n_samples``.
+            Cells in a minibatch; ``None`` for 512, or ``scvi.settings.batch_size`` if that is not
+            its default, 128. With ``n_samples``, expression takes ``scvi.settings.batch_size``.
         n_samples
             Number of posterior draws of the random effects; ``None`` for their means.
         dataloader
@@ -255,10 +256,10 @@ class InferenceMixin(BaseModelClass):
         minibatches = self._make_data_loader(
             adata=adata,
             indices=cells,
-            batch_size=batch_size or max(settings.batch_size, CELLS_AT_ONCE),
+            batch_size=batch_size or _cells_at_once(),
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
-        return _AsAsked(minibatches, cells) if adata.isbacked else minibatches
+        return AsAsked(minibatches, cells) if adata.isbacked else minibatches
 
     def _own_minibatches(self, cells: np.ndarray) -> Minibatches:
         """Minibatches of the model's own cells, whether it is finished or not."""
@@ -342,21 +343,8 @@ class InferenceMixin(BaseModelClass):
         n_unseen: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
         """Do as :meth:`_collect` where ``compute`` gives several tables."""
-        # Those of a data loader of one's own may be fewer or more.
-        n_cells = len(getattr(minibatches, "indices", ()))
-        found: defaultdict[int, Rows] = defaultdict(lambda: Rows(n_cells))
         draws = None if n_samples is None else self._draw_effects(n_samples, n_unseen).hold()
-        for tensors in minibatches:
-            tables: Iterable[Tensor]
-            if draws is None:
-                tables = map(_to_cpu, compute(tensors))
-            else:
-                drawn = ([_to_cpu(x) for x in compute(tensors, draw=draw)] for draw in draws)
-                tables = (torch.stack(of_one) for of_one in zip(*drawn, strict=True))
-                tables = tables if reduce is None else map(reduce, tables)
-            for i, table in enumerate(tables):
-                found[i].add(table.numpy())
-        return [rows.table() for rows in found.values()]
+        return collect_tables(minibatches, compute, draws, reduce)
 
     def _draw_effects(self, n_samples: int, n_unseen: Sequence[int] | None = None) -> Draws:
         raise ValueError(
@@ -389,20 +377,6 @@ class InferenceMixin(BaseModelClass):
         return pd.DataFrame(values, index=cells, columns=self.gene_names[genes])
 
 
-def _to_cpu(values: Tensor) -> Tensor:
-    return values.detach().float().cpu()
-
-
-class _AsAsked:
-    """Minibatches in the order of ``cells``: a file gives those of each in its own order."""
-
-    def __init__(self, minibatches: Minibatches, cells: np.ndarray):
-        self.minibatches, self.indices = minibatches, cells
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        start = 0
-        for tensors in self.minibatches:
-            stop = start + len(tensors[REGISTRY_KEYS.X_KEY])
-            place = self.indices[start:stop].argsort().argsort()
-            yield {name: values[place] for name, values in tensors.items()}
-            start = stop
+def _cells_at_once() -> int:
+    """Cells in a minibatch, unless a method is asked for another number."""
+    return CELLS_AT_ONCE if settings.batch_size == SCVI_DEFAULT else settings.batch_size

@@ -201,7 +201,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         n_batch, errors = self.module.n_batch, np.zeros(2)
         for tensors in self._minibatches(adata, indices, batch_size, dataloader):
             inference = self._infer(tensors)
-            own, cells = levels_of(tensors), self._in_all_levels(tensors, inference)
+            own, cells = levels_of(tensors), self._level_free_part(tensors, inference)
             other, step = own.clone(), torch.randint(1, n_batch, (len(own),), generator=generator)
             other[:, 0] = (own[:, 0] + step.to(own.device)) % n_batch
             for i, levels in enumerate((other, own)):

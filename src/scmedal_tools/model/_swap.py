@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from torch import Tensor
 
-    from scmedal_tools._gene_model import InAllLevels
+    from scmedal_tools._gene_model import LevelFreePart
     from scmedal_tools.module import EffectsDraw
 
     from ._inference import Indices, Minibatches
@@ -119,7 +119,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         n_samples: int | None = None,
         swap: Swap | None = None,
     ) -> Iterator[ExpressionBlock]:
-        """Blocks of cells, those of :meth:`_minibatches`, without a word on extrapolation."""
+        """Blocks of cells, those of :meth:`_minibatches`, without the warning of extrapolation."""
         named = self._asked(transform_batch)
         return self._iter_levels(named, self._check_swap(swap), cells, n_samples)
 
@@ -163,7 +163,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         inference, cells = {}, None
         if swap != "encoder_decoder":
             inference = self._infer(tensors, draw)
-            cells = self._in_all_levels(tensors, inference, genes, draw)
+            cells = self._level_free_part(tensors, inference, genes, draw)
         own = levels_of(tensors)
         for together in batched(targets, max(1, ROWS // len(own))):
             levels = target_levels(own, together)
@@ -181,7 +181,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         draw: EffectsDraw | None = None,
         levels: Tensor | None = None,
         genes: Tensor | None = None,
-        cells: InAllLevels | None = None,
+        cells: LevelFreePart | None = None,
         z: Tensor | None = None,
     ) -> Tensor:
         """Scaled expression of a minibatch under some levels, by default its own."""
@@ -190,18 +190,20 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
         if z is None:
             z = self._latent_in(inference, levels, draw)
         state = self._states(tensors)
-        return self.module.predict(z, levels, inference["content"], own, state, genes, draw, cells)
+        return self.module.predict(
+            z, levels, inference["content"], own, state=state, genes=genes, draw=draw, cells=cells
+        )
 
-    def _in_all_levels(
+    def _level_free_part(
         self,
         tensors: dict[str, Tensor],
         inference: dict[str, Tensor],
         genes: Tensor | None = None,
         draw: EffectsDraw | None = None,
-    ) -> InAllLevels | None:
-        """What the prediction of a minibatch has whatever the levels."""
+    ) -> LevelFreePart | None:
+        """Part of the prediction of a minibatch that does not depend on the levels."""
         own, state = levels_of(tensors), self._states(tensors)
-        return self.module.in_all_levels(inference["content"], own, state, genes, draw)
+        return self.module.level_free_part(inference["content"], own, state, genes, draw)
 
     def _residual(
         self,

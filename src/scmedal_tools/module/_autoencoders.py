@@ -167,8 +167,7 @@ class BatchEffects(nn.Module):
         # Not table[trained].mean(0): a mask as an index makes a GPU wait.
         average = (trained / trained.sum()) @ table
         table = (table - average) * trained[:, None]
-        # Cells to train on are of levels that there are.
-        return F.embedding(level, table) if self.training else effects_of(table, level)
+        return effects_of(table, level)
 
 
 def _linear_layers(widths: Sequence[int]) -> Sequence[nn.Linear]:

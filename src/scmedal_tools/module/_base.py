@@ -54,6 +54,8 @@ class MedalModule(BaseModuleClass):
         "reconstruction": ReconstructionSettings,
         "adversary": AdversarySettings,
     }
+    fitted_afterwards: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of the state that is fitted after the training."""
     batch_entropy: Tensor
     is_fitted: Tensor
 
@@ -103,6 +105,15 @@ class MedalModule(BaseModuleClass):
         self.scaler.fit(statistics)
         self.batch_entropy.fill_(statistics.batch_entropy)
         self.is_fitted.fill_(True)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """State without what is fitted after the training."""
+        state = self.state_dict()
+        return {k: v for k, v in state.items() if not k.startswith(self.fitted_afterwards)}
+
+    def end_training(self) -> None:
+        """Set evaluation mode, also after a training that an error has ended."""
+        self.eval()
 
     def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
         """Activations from which the adversary guesses the batch, ``(n_cells, n_features)``."""

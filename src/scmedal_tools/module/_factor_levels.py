@@ -27,19 +27,21 @@ def levels_of(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([levels, tensors[REGISTRY_KEYS.CAT_COVS_KEY].long()], dim=1)
 
 
-def as_levels(levels: Tensor, n_factors: int) -> Tensor:
+def as_levels(levels: Tensor, n_factors: int, of_targets: bool = False) -> Tensor:
     """Levels of shape ``(n_cells, n_factors)``; of a single factor they may be ``(n_cells,)``.
 
-    One row stands for cells that all have the same; several targets are on further axes before.
+    One row stands for cells that all have the same. With ``of_targets``, those of several targets
+    are on further axes before.
 
     Raises
     ------
     ValueError
-        If the levels of a factor are missing, or there are more than those of the factors.
+        If the levels of a factor are missing, or there are more than those of the factors, or
+        further axes without ``of_targets``.
     """
     if levels.ndim == 1:
         levels = levels[:, None]
-    if levels.shape[-1] != n_factors:
+    if levels.shape[-1] != n_factors or (levels.ndim > 2 and not of_targets):
         raise ValueError(
             f"Levels of shape {tuple(levels.shape)} do not fit {n_factors} factor(s): give the "
             "level of every cell of every factor, the batch first, of shape "

@@ -16,7 +16,7 @@ from scmedal_tools._gene_model import SPREAD, GeneEffects
 from ._base import MedalModule
 from ._factor_levels import POPULATION_LEVEL, as_levels, levels_of
 from ._layers import Classifier
-from ._re_layers import build_layers, of_block
+from ._re_layers import build_layers, check_architecture, of_block
 from ._reden import RandomEffects, RedenBlock, factor_of
 from ._settings import Architecture, EffectsSettings, ObjectiveSettings
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from scmedal_tools._gene_model import GeneEffectsDraw, InAllLevels
+    from scmedal_tools._gene_model import GeneEffectsDraw, LevelFreePart
 
     from ._reden import EffectsDraw
     from ._settings import AdversarySettings
@@ -75,6 +75,7 @@ class REModule(MedalModule):
         "effects": EffectsSettings,
         "objective": ObjectiveSettings,
     }
+    fitted_afterwards = ("gene_effects.",)
 
     def __init__(
         self,
@@ -94,15 +95,7 @@ class REModule(MedalModule):
         super().__init__(n_input, n_batch, n_crossed=n_crossed, adversary=adversary, **kwargs)
         self.n_new = tuple(n_new or [0] * len(self.n_levels))
         n_trained = [n - new for n, new in zip(self.n_levels, self.n_new, strict=True)]
-        if not n_hidden:
-            raise ValueError("n_hidden is empty: name the width of one hidden layer or more.")
-        if self.adversary_weight and not architecture.content_code:
-            raise ValueError("adversary_weight needs content_code=True: the adversary reads it.")
-        if architecture.n_states and not architecture.content_code:
-            raise ValueError(
-                "n_states and states_key need content_code=True: effects on states stand beside a "
-                "content. The paper's presets have none; register without states_key for them."
-            )
+        check_architecture(n_hidden, architecture, self.adversary_weight)
         self.kl_estimate = objective.kl_estimate
         self.input_dropout = architecture.input_dropout
         self.batch_weight = objective.batch_weight
@@ -213,10 +206,11 @@ class REModule(MedalModule):
         levels: Tensor,
         content: Tensor,
         own: Tensor,
+        *,
         state: Tensor | None = None,
         genes: Tensor | None = None,
         draw: EffectsDraw | None = None,
-        cells: InAllLevels | None = None,
+        cells: LevelFreePart | None = None,
     ) -> Tensor:
         """Scaled expression that the whole model makes of a latent.
 
@@ -235,7 +229,7 @@ class REModule(MedalModule):
         draw
             Effects to use instead of their means; see :meth:`draw_effects`.
         cells
-            What :meth:`in_all_levels` makes of content, own levels and state, if it is known.
+            What :meth:`level_free_part` gives of content, own levels and state, if it is known.
 
         Returns
         -------
@@ -246,31 +240,27 @@ class REModule(MedalModule):
         if (gene_effects := self._fitted_gene_effects) is None:
             return x_hat
         if cells is None:
-            cells = self.in_all_levels(content, own, state, genes, draw)
-        levels = as_levels(levels, len(self.n_levels))
+            cells = self.level_free_part(content, own, state, genes, draw)
+        levels = as_levels(levels, len(self.n_levels), of_targets=True)
         return gene_effects(x_hat, cells, levels, genes, (draw or {}).get("gene_effects"))
 
     @auto_move_data
-    def in_all_levels(
+    def level_free_part(
         self,
         content: Tensor,
         own: Tensor,
         state: Tensor | None = None,
         genes: Tensor | None = None,
         draw: EffectsDraw | None = None,
-    ) -> InAllLevels | None:
-        """What :meth:`predict` has of cells whatever the levels, if effects on genes are fitted.
-
-        For parameters see there.
-        """
+    ) -> LevelFreePart | None:
+        """Part of :meth:`predict` that the levels do not change, with fitted effects on genes."""
         if (gene_effects := self._fitted_gene_effects) is None:
             return None
         population = self.decode_in_population(content, genes)
         own = as_levels(own, len(self.n_levels))
-        if state is None:
-            state = gene_effects.state_of(content, own)
+        state = gene_effects.state_of(content, own) if state is None else state
         on_genes = (draw or {}).get("gene_effects")
-        return gene_effects.in_all_levels(population, state, own, genes, on_genes)
+        return gene_effects.level_free_part(population, state, own, genes, on_genes)
 
     def decode(
         self,
@@ -297,6 +287,12 @@ class REModule(MedalModule):
         if self.bottleneck is not None:
             self.is_finished.fill_(False)
 
+    def end_training(self) -> None:
+        """Set evaluation mode, and let the effects be as before the training."""
+        super().end_training()
+        for table in self.effect_tables.values():
+            table.end_training()
+
     def start_new_levels(self) -> None:
         """Put the effects of new levels at their prior."""
         for table in self.effect_tables.values():
@@ -312,8 +308,7 @@ class REModule(MedalModule):
 
     @property
     def _fitted_gene_effects(self) -> GeneEffects | None:
-        effects = self.gene_effects
-        return effects if self.is_finished else None
+        return self.gene_effects if self.is_finished else None
 
     def adversary_features(self, inference_outputs: dict[str, Tensor]) -> Tensor:
         """Content, from which the batch has to go."""

@@ -29,6 +29,21 @@ class RELayers(NamedTuple):
     output: RedenBlock
 
 
+def check_architecture(
+    n_hidden: Sequence[int], architecture: Architecture, adversary_weight: float
+) -> None:
+    """Raise a ValueError if the parts of the network do not fit each other."""
+    if not n_hidden:
+        raise ValueError("n_hidden is empty: name the width of one hidden layer or more.")
+    if adversary_weight and not architecture.content_code:
+        raise ValueError("adversary_weight needs content_code=True: the adversary reads it.")
+    if architecture.n_states and not architecture.content_code:
+        raise ValueError(
+            "n_states and states_key need content_code=True: effects on states stand beside a "
+            "content. The paper's presets have none; register without states_key for them."
+        )
+
+
 def build_layers(
     widths: Sequence[int],
     n_latent: int,

@@ -109,6 +109,11 @@ class RandomEffects(nn.Module):
         self.loc[self.learned] = 0.0
         self.set_posterior_sd(self.prior_sd, self.learned)
 
+    def end_training(self) -> None:
+        """Let no optimiser's settings and values of the last step stay."""
+        self.natural = self.averages_squares = False
+        self.deviation = self.mean_square = None
+
     def draw(self, generator: torch.Generator | None = None, n_unseen: int = 0) -> Tensor:
         """One draw of the whole table from the posterior, of shape ``(n_batch, n_units)``.
 
@@ -147,10 +152,7 @@ class RandomEffects(nn.Module):
         table = draw
         if table is None:
             table = self.draw() if sample else self.loc
-        if units is not None:
-            return effects_of(table, level, units=units)
-        # Cells to train on are of levels that there are.
-        effects = F.embedding(level, table) if self.training else effects_of(table, level)
+        effects = effects_of(table, level, units=units)
         if self.averages_squares and effects.requires_grad:
             effects.register_hook(self._average_squares)
         return effects
@@ -308,7 +310,7 @@ class RedenBlock(nn.Module):
         """
         h = self._before_effects(x, units)
         if pairs := self._pairs:
-            levels, drawn = as_levels(levels, len(pairs)), draw or {}
+            levels, drawn = as_levels(levels, len(pairs), of_targets=True), draw or {}
             effects = [
                 [
                     table(level, sample, units, drawn.get(name_in_block(kind, factor)))

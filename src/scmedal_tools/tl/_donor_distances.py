@@ -102,7 +102,7 @@ def donor_distances(
     -----
     What is not known counts as a difference, as in :func:`batch_similarity`: a donor that has
     hardly any cells of a group is far from all others there, but no farther than noise alone
-    would put it. What of the effects the network guessed is held at its posterior mean.
+    would put it. The part of the effects that follows the network is held at its posterior mean.
 
     References
     ----------

@@ -10,9 +10,13 @@ from lightning.pytorch.callbacks import Callback
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
+    from scmedal_tools.module import MedalModule
+
 
 class BestWeights(Callback):
     """Keep the weights of the best validation epoch in memory and restore them at the end.
+
+    Which weights, the module says by ``trained_state()``: not those fitted after the training.
 
     Parameters
     ----------
@@ -41,7 +45,7 @@ class BestWeights(Callback):
         if loss < self._best:
             self._best = loss
             self.best_epoch = trainer.current_epoch
-            weights = _trained(pl_module)
+            weights = _trained_state(pl_module)
             if self._weights is None:
                 self._weights = {k: torch.empty_like(v, device="cpu") for k, v in weights.items()}
             _copy(weights, self._weights)
@@ -55,16 +59,19 @@ class BestWeights(Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the best weights."""
         if self._weights is not None:
-            _copy(self._weights, _trained(pl_module))
+            _copy(self._weights, _trained_state(pl_module))
         self._weights = None
 
 
-def _trained(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
-    """Weights of the network, without the effects on genes, which are fitted afterwards."""
-    state = cast("torch.nn.Module", pl_module.module).state_dict()
-    return {name: x for name, x in state.items() if not name.startswith("gene_effects.")}
+def _trained_state(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
+    return cast("MedalModule", pl_module.module).trained_state()
 
 
 def _copy(source: dict[str, torch.Tensor], into: dict[str, torch.Tensor]) -> None:
+    if differ := sorted(source.keys() ^ into.keys()):
+        raise RuntimeError(
+            f"The network has gained or lost weights since its best epoch ({', '.join(differ)}): "
+            "leave its layers as they are while it is trained."
+        )
     for name, values in source.items():
         into[name].copy_(values)

@@ -105,6 +105,7 @@ class NaturalGradient(torch.optim.Optimizer):
                 self._follow_squares(table)
                 if table.log_prior_sd.requires_grad:
                     self._move_prior(table)
+            table.deviation = None  # of a draw that is done with
         return loss
 
     def _move_posterior(self, table: RandomEffects, by_draw: Tensor) -> None:

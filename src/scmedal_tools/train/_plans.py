@@ -11,6 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.train import TrainingPlan
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from scmedal_tools._compat import adam_of
 from scmedal_tools.module import RandomEffects, average_over_processes, n_processes
 
 from ._epoch_means import EpochMeans
@@ -211,9 +212,8 @@ class MedalTrainingPlan(TrainingPlan):
         """Optimisers of the autoencoder and, if there is one, Adam for the adversary."""
         optimizers = self._autoencoder_optimizers()
         if self.adversary is not None:
-            adam = self._optimizer_creator_fn(torch.optim.Adam)
             group = {"params": list(self.adversary.parameters()), "lr": self.adversary_lr}
-            optimizers.append(adam([group]))
+            optimizers.append(adam_of(self, [group]))
         return optimizers
 
     def _autoencoder_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -355,8 +355,6 @@ class RETrainingPlan(MedalTrainingPlan):
         adam = self.get_optimizer_creator()
         if self.effects_optimizer == "natural":
             return [adam([rest]), self._natural_gradient(tables)]
-        for table in tables:
-            table.natural = False
         learned = [parameter for parameter in effects if parameter.requires_grad]
         return [adam([rest, {"params": learned, "lr": self.effects_lr}])]
 

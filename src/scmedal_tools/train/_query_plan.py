@@ -83,7 +83,5 @@ class QueryTrainingPlan(RETrainingPlan):
         tables = self._tables()
         if self.effects_optimizer == "natural":
             return [self._natural_gradient(tables)]
-        for table in tables:
-            table.natural = False
         learned = [parameter for table in tables for parameter in (table.loc, table.rho)]
         return [self.get_optimizer_creator()([{"params": learned, "lr": self.effects_lr}])]

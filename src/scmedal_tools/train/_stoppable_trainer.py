@@ -35,7 +35,7 @@ class StoppableTrainer(Trainer):
             self.stopped_in = self.current_epoch
         finally:
             # After an error an earlier training's model can still be used, but not with dropout.
-            self._model.module.eval()
+            self._model.module.end_training()
 
     def _has_changed_a_trained_model(self) -> bool:
         # The plan, which drops what is to be fitted anew, puts the module in training mode first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scmedal_tools._cli._shifts_with_intervals import FEWEST_CELLS, INTERVAL, N_DRAWS
+from scmedal_tools._cli._shifts_with_intervals import FEWEST_CELLS, INTERVAL, N_CELLS, N_DRAWS
 
 from ._page import Picture, Section, Table, as_text, write_page
 from ._sections import (
@@ -101,7 +101,9 @@ def _counterfactuals(run: Run) -> list[Section]:
     text = (
         f"Mean expression of the cells of each {of}, predicted as in another {run.job.batch_key}. "
         "The shift is the counterfactual minus the reconstruction, in log-expression, with the "
-        f"{INTERVAL:.0%} interval of {N_DRAWS} posterior draws. Shown are the largest of those "
+        f"{INTERVAL:.0%} interval of {N_DRAWS} posterior draws. The draws are of up to about "
+        f"{N_CELLS:,} cells (at least {FEWEST_CELLS} of each group, or all it has), and the "
+        "interval is centred on the shift of all cells. Shown are the largest of those "
         f"whose interval excludes zero, in groups of {FEWEST_CELLS} cells or more; "
         "counterfactual_means.h5ad has all genes and groups."
     )

@@ -13,6 +13,7 @@ from scipy import sparse
 from scmedal_tools._data import as_named, check_in_memory, check_obs
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
+from scmedal_tools.model import SCMEDAL_RE
 
 from ._baselines import baselines as fit_baselines
 from ._effect_recovery import agreement
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
-    from typing_extensions import TypeIs
-
-    from scmedal_tools.model import SCMEDAL_RE
 
     from ._baselines import Counterfactual
 
@@ -188,15 +186,10 @@ def per_combination(shifts: pd.DataFrame) -> pd.DataFrame:
     return shifts.groupby(keys, sort=False).median(numeric_only=True).reset_index()
 
 
-def _is_model(method: SCMEDAL_RE | Counterfactual) -> TypeIs[SCMEDAL_RE]:
-    return hasattr(method, "get_counterfactual_expression")
-
-
 def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Counterfactual:
     """Make a model a function of cells and target; functions stay what they are."""
-    if not _is_model(model):
+    if not isinstance(model, SCMEDAL_RE):
         return model
-
     names = {str(name): name for name in model.batch_names}
 
     def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
