@@ -6,6 +6,7 @@ import pytest
 from scmedal_tools import tl
 from scmedal_tools._cli import _shifts_with_intervals
 from scmedal_tools._cli._shifts_with_intervals import shifts_with_intervals
+from scmedal_tools.model import _support
 
 TARGETS = ["donor_02", "donor_04"]
 
@@ -21,7 +22,7 @@ def test_of_some_cells(re, monkeypatch, labels_key):
     monkeypatch.setattr(_shifts_with_intervals, "N_CELLS", 60)
     monkeypatch.setattr(_shifts_with_intervals, "VALUES_HELD", 50 * 60 * 10)  # in parts
     ours = shifts_with_intervals(re, re.adata, TARGETS, labels_key, 0)
-    options = {"labels_key": labels_key, "n_samples": 200, "progress": False}
+    options = {"labels_key": labels_key, "n_samples": 200, "interval": 0.9, "progress": False}
     expected = tl.counterfactual_means(re, re.adata, TARGETS, **options)
     assert ours.obs_names.equals(expected.obs_names)
     assert (ours.obs == expected.obs).all(axis=None)
@@ -33,7 +34,21 @@ def test_of_some_cells(re, monkeypatch, labels_key):
     assert ours.layers["sd"][moved].mean() == pytest.approx(
         expected.layers["sd"][moved].mean(), rel=0.15
     )
+    for limit in ("lower", "upper"):
+        off = np.abs(ours.layers[limit] - expected.layers[limit])[moved]
+        assert off.mean() < 0.2 * widths[1].mean()
+        assert np.quantile(off / widths[1], 0.99) < 0.75
     np.testing.assert_allclose(ours.layers["upper"][~moved], 0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_more_parts_than_groups_and_one_warning(re, monkeypatch):
+    monkeypatch.setattr(_shifts_with_intervals, "VALUES_HELD", 1)
+    monkeypatch.setattr(_support, "FEWEST_CELLS", 10**6)  # nothing is supported
+    with pytest.warns(UserWarning, match="extrapolation") as said:
+        shifts = shifts_with_intervals(re, re.adata, TARGETS, None, 0)
+    assert np.isfinite(shifts.layers["sd"]).all()
+    assert sum("an extrapolation" in str(warning.message) for warning in said) == 1
 
 
 def test_every_group_is_there(cells, monkeypatch):
