@@ -312,7 +312,7 @@ class TestMarginalLikelihood:
 def test_step_is_that_of_the_gradients_of_the_whole_bound(x, batch):
     """With the divergence and the draw's scale in the automatic derivatives, as formerly."""
     values, codes = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(batch)
-    rate, kl_weight = 0.1, 0.3
+    rate, kl_weight = 0.01, 0.3
     table = with_posterior(torch.randn(N_BATCH, N_UNITS), torch.rand(N_BATCH, N_UNITS) + 0.1)
     sd, loc = table.posterior_sd.detach().requires_grad_(), table.loc.detach().requires_grad_()
     noise = torch.randn(N_BATCH, N_UNITS, generator=torch.Generator().manual_seed(1))
@@ -327,7 +327,7 @@ def test_step_is_that_of_the_gradients_of_the_whole_bound(x, batch):
     expected_loc = loc - torch.minimum(torch.maximum(by_loc, -sd), sd)
     expected_sd = sd * torch.exp(-by_log_sd.clamp(-0.2, 0.2))
     assert (by_loc.abs() < sd).float().mean() > 0.5  # most are not limited
-    assert (by_log_sd.abs() < 0.2).float().mean() > 0.3
+    assert (by_log_sd.abs() < 0.2).float().mean() > 0.5
 
     optimizer = NaturalGradient([table], rate, N_CELLS, kl_weight=kl_weight)
     torch.manual_seed(1)
@@ -335,6 +335,6 @@ def test_step_is_that_of_the_gradients_of_the_whole_bound(x, batch):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    close(table.loc, expected_loc.detach().numpy())
-    close(table.posterior_sd, expected_sd.detach().numpy())
+    close(table.loc, expected_loc.detach().numpy(), 1e-5)
+    close(table.posterior_sd, expected_sd.detach().numpy(), 1e-5)
     assert table.deviation is None
