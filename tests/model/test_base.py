@@ -10,8 +10,7 @@ import scvi
 import torch
 from scvi.model.base import UnsupervisedTrainingMixin
 
-from scmedal_tools.model import _base
-from scmedal_tools.model._inference import SCVI_DEFAULT
+from scmedal_tools.model import _base, _inference
 
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
 SETUP = {"labels_key": "cell_type"}
@@ -163,13 +162,14 @@ class TestLatent:
         whole = trained.get_latent_representation(batch_size=240)
         close(trained.get_latent_representation(batch_size=7), whole)
 
-    @pytest.mark.parametrize(("setting", "expected"), [(128, 512), (50, 50), (2000, 2000)])
-    def test_the_users_setting_is_the_default(self, trained, monkeypatch, setting, expected):
+    @pytest.mark.parametrize(("setting", "first"), [(128, 200), (50, 50), (2000, 240)])
+    def test_the_users_setting_is_the_default(self, trained, monkeypatch, setting, first):
+        monkeypatch.setattr(_inference, "CELLS_AT_ONCE", 200)
         monkeypatch.setattr(scvi.settings, "batch_size", setting)
-        assert trained._minibatches(None, None, None, None).batch_size == expected
+        assert len(next(iter(trained._minibatches(None, None, None, None)))["X"]) == first
 
-    def test_512_cells_are_the_default_without_one(self):
-        assert scvi.settings.batch_size == SCVI_DEFAULT
+    def test_the_default_of_scvi_is_known(self):
+        assert scvi.settings.batch_size == _inference.SCVI_DEFAULT
 
     @pytest.mark.parametrize("indices", [[5, 3, 200], np.arange(240) % 7 == 0])
     def test_indices_and_masks(self, trained, indices):
