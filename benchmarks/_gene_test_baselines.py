@@ -25,7 +25,7 @@ def of_own_cells(adata: ad.AnnData, in_group: np.ndarray) -> np.ndarray:
 
 
 def baselines(adata: ad.AnnData, in_group: np.ndarray, label: str | None) -> dict[str, np.ndarray]:
-    """P-values of all genes; 1 where a method does not test.
+    """P-values of all genes; NaN where a method does not test.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def of_effects(adata: ad.AnnData, in_group: np.ndarray, label: str | None) -> np
     ).table
     table = table[table["state"] == ("overall" if label is None else "all cells")]
     p = table.set_index("variable")["p_value"]
-    return p.reindex(adata.var_names).fillna(1.0).to_numpy()
+    return p.reindex(adata.var_names).to_numpy()
 
 
 def donors_of(adata: ad.AnnData) -> np.ndarray:

@@ -29,7 +29,7 @@ def tables() -> dict[str, str]:
                 "p < .01": "{below_01:.4f} ± {below_01_se:.4f}",
                 "genes found per data set": "{false:.2f}",
                 "genes": "{genes:.0f}",
-                "data sets": "{n}",
+                "data sets with a finding": "{with_finding} of {n}",
             },
         ),
         "planted": markdown(
@@ -131,6 +131,7 @@ def summary(part: str) -> list[dict]:
                 | numbers.mean().to_dict()
                 | numbers.sem().add_suffix("_se").to_dict()
                 | {"fdr": of["false"].sum() / max(found, 1)}
+                | {"with_finding": int((of["false"] > 0).sum())}
                 | {"fewer": "" if method == "group_effects" else paired}
             )
     return rows

@@ -176,10 +176,10 @@ def null_type(seed: int) -> dict:
 
 
 def shares(seed: int, adata: ad.AnnData, tested: dict) -> dict:
-    """Shares of p-values at or below each level."""
+    """Shares of p-values at or below each level, of the genes that a method tests."""
     found = {
         design: {
-            method: [float(f"{np.mean(p <= level):.4g}") for level in LEVELS]
+            method: [float(f"{np.mean(p[~np.isnan(p)] <= level):.4g}") for level in LEVELS]
             for method, p in of_methods.items()
         }
         for design, of_methods in tested.items()
@@ -195,14 +195,19 @@ def power(seed: int) -> dict:
 
 
 def genes_found(seed: int, adata: ad.AnnData, tested: dict) -> dict:
-    """Shares of small p-values, and genes that pass the adjustment, with and without effect."""
+    """Shares of small p-values, and genes that pass the adjustment, with and without effect.
+
+    Genes that a method does not test are not found if they have an effect, and left out if not.
+    """
     has_effect = adata.var["has_effect"].to_numpy()
     of_methods = {}
     for method, p in tested.items():
-        found = stats.false_discovery_control(p) < LEVEL
+        is_tested = ~np.isnan(p)
+        found = np.zeros(len(p), bool)
+        found[is_tested] = stats.false_discovery_control(p[is_tested]) < LEVEL
         of_methods[method] = {
             "with_effect": float(np.mean(p[has_effect] < LEVEL)),
-            "without_effect": float(np.mean(p[~has_effect] < LEVEL)),
+            "without_effect": float(np.mean(p[is_tested & ~has_effect] < LEVEL)),
             "found": int(found.sum()),
             "false": int(found[~has_effect].sum()),
         }

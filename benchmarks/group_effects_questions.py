@@ -135,6 +135,7 @@ def tables() -> dict[str, str]:
     results = pd.DataFrame(load("group_effects_questions")["results"])
     grouped = results.groupby("question", sort=False)[["below_05", "below_01", "found", "genes"]]
     means = grouped.mean().join(grouped.sem().add_suffix("_se")).assign(n=grouped.size())
+    means["with_finding"] = (results["found"] > 0).groupby(results["question"]).sum()
     return {
         "null": markdown(
             means.reset_index().to_dict("records"),
@@ -144,7 +145,7 @@ def tables() -> dict[str, str]:
                 "p < .01": "{below_01:.4f} ± {below_01_se:.4f}",
                 "genes found per data set": "{found:.2f}",
                 "genes": "{genes:.0f}",
-                "data sets": "{n}",
+                "data sets with a finding": "{with_finding} of {n}",
             },
         )
     }

@@ -115,7 +115,7 @@ class TestDistances:
             expected = scale * table + np.eye(4)
             np.testing.assert_allclose(ax.images[0].get_array(), expected)
             assert ax.images[0].get_clim() == (1, 11)
-        assert bar.get_ylabel() == "times what noise gives"
+        assert bar.get_ylabel() == "times the posterior s.d."
         assert not figure.legends
 
     def test_scale_does_not_blow_up_what_noise_explains(self, distances):

@@ -169,7 +169,8 @@ class TestDepth:
         assert table["depth_ratio"].iloc[0] == pytest.approx(0.5, abs=0.12)
 
     def test_more_than_was_measured_is_warned_of(self):
-        with pytest.warns(UserWarning, match=r"condition\[T.treated\] in all cells 0\.[23]"):
+        expected = r"condition\[T.treated\] in all cells 0\.[23].*right where it was measured"
+        with pytest.warns(UserWarning, match=expected):
             effects(study(depth=0.25))
 
     def test_of_any_gene_counts_overall(self):

@@ -75,4 +75,5 @@ def test_depth_beyond_what_was_measured_is_warned_of(counts, share, is_warned_of
         smt.tl.pseudobulk_de(adata, "~ condition", "donor")
     of_depth = [w for w in caught if "condition[T.disease] in all cells" in str(w.message)]
     assert bool(of_depth) == is_warned_of
+    assert all("in the few data sets tried" in str(w.message) for w in of_depth)
     assert all(warning.filename == __file__ for warning in of_depth)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CELL_INCHES, MAX_COLUMNS = 0.17, 4
 MIN_CELLS, TOO_FEW = 10, "0.85"
-# A range of colours that noise does not fill.
+# A range of colours that donors who do not differ do not fill.
 LEAST_TOP = 3.0
 
 
@@ -34,10 +34,10 @@ LEAST_TOP = 3.0
 def donor_distances(distances: DonorDistances, *, save: str | Path | None = None) -> Figure:
     """Draw the distances between donors in every group of cells.
 
-    Colours are multiples of the distance that posterior noise alone gives: white, 1, is no known
-    difference. Donors with fewer than 10 training cells in a group are grey there. Donors have
-    the same order in all panels, that of a tree of their mean distances, and all panels the same
-    colours, which go to 3 at least.
+    Colours are multiples of the posterior standard deviation of the difference between two
+    donors: up to about 1.4 occur without any difference. Donors with fewer than 10 training cells
+    in a group are grey there. Donors have the same order in all panels, that of a tree of their
+    mean distances, and all panels the same colours, which go from 1 to 3 at least.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def donor_distances(distances: DonorDistances, *, save: str | Path | None = None
     for ax in axes.flat[len(groups) :]:
         ax.set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.6)
-    bar.set_label("times what noise gives", fontsize=8)
+    bar.set_label("times the posterior s.d.", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     if is_few:
         entry = Patch(color=TOO_FEW, label=f"fewer than {MIN_CELLS} cells")
@@ -83,7 +83,7 @@ def donor_distances(distances: DonorDistances, *, save: str | Path | None = None
 
 
 def _ratios(distances: DonorDistances) -> tuple[pd.DataFrame, bool]:
-    """Distances in multiples of the noise, NaN of donors with few cells, and if there are any."""
+    """Distances by their ``noise``, NaN of donors with few cells, and if there are any."""
     itself = distances.noise == 0
     ratios = (distances.distance / distances.noise.mask(itself)).mask(itself, 1.0)
     few = distances.n_cells < MIN_CELLS

@@ -37,7 +37,7 @@ class DonorDistances(NamedTuple):
     distance: pd.DataFrame
     """Rows ``(group, donor)``, columns donors: symmetric in each group, zero on its diagonal."""
     noise: pd.DataFrame
-    """What each distance would be if the donors had the same effect: posterior noise alone."""
+    """Posterior standard deviation of the difference between the effects of two donors."""
     n_cells: pd.DataFrame
     """Training cells of each donor that the effects on a group rest on, groups x donors."""
 
@@ -61,8 +61,9 @@ def donor_distances(
 
     .. math:: d_{kls} = \sqrt{\mathrm{mean}_{g,\,\mathrm{draws}}\, (e_{kgs} - e_{lgs})^2} .
 
-    Noise alone gives a distance too, the root of the mean variance of :math:`e_{kgs} - e_{lgs}`
-    over the draws. Read distances as multiples of it: at 1 nothing is known to differ.
+    ``noise`` is the posterior standard deviation of the difference, the root of the mean, over
+    genes, of the variance of :math:`e_{kgs} - e_{lgs}` over the draws. Read distances as multiples
+    of it: up to about 1.4 occur without any difference.
 
     Parameters
     ----------
@@ -101,8 +102,11 @@ def donor_distances(
     Notes
     -----
     What is not known counts as a difference, as in :func:`batch_similarity`: a donor that has
-    hardly any cells of a group is far from all others there, but no farther than noise alone
-    would put it. The part of the effects that follows the network is held at its posterior mean.
+    hardly any cells of a group is far from all others there, but the posterior standard deviation
+    is as large: their ratio is near 1. The square of a distance is the posterior variance of the
+    difference and the square of its posterior mean. Where donors do not differ, means scatter too,
+    by up to the posterior standard deviation, so that ratios go up to about :math:`\sqrt 2`. The
+    part of the effects that follows the network is held at its posterior mean.
 
     References
     ----------

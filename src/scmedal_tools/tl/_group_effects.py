@@ -16,8 +16,8 @@ from scmedal_tools._sample_model import Response, fit_samples
 
 from ._sample_design import sample_design
 from ._sample_sums import (
-    MEASURED,
     MEASURED_DEPTH_RATIO,
+    THIN,
     labels_of,
     merge_states,
     sample_sums,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ._sample_sums import StateSums
 
 OVERALL = "overall"
+MEASURED = f"Up to twofold the p-values were right where it was measured. {THIN}"
 # Of what is not measured, in natural logarithms: nothing that is has a weight near it.
 NOT_MEASURED = 1e4
 
@@ -162,6 +163,12 @@ def group_effects(
     :math:`d`. Their variances have a prior that is estimated from all genes, and everything is
     averaged over their posterior. *Overall* all states have the same :math:`\beta`, and the
     donor's :math:`b` in common.
+
+    Where nothing differs, at most 5% of data sets should have any gene with an adjusted p-value
+    below .05. Of simulated data sets with 12 donors 24% had (22 of 90) where a skewed number was
+    tested, and 20% (6 of 30) with three donors of half the depth against nine; in all other
+    designs together 4.6% (29 of 630). Do not rely on a gene or two found with a number: see
+    whether a donor far from the rest decides (:func:`scmedal_tools.pl.group_effects`).
 
     An effect is a difference between samples. Whether the condition causes it depends on how
     donors came to it.

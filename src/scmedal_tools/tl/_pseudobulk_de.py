@@ -12,7 +12,7 @@ from scmedal_tools._data import warn_of_depth
 from scmedal_tools._sample_model import full_rank
 
 from ._sample_design import sample_design
-from ._sample_sums import MEASURED, MEASURED_DEPTH_RATIO, labels_of, sample_sums
+from ._sample_sums import MEASURED_DEPTH_RATIO, THIN, labels_of, sample_sums
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ._sample_design import Contrast, SampleDesign
     from ._sample_sums import StateSums
+
+TRIED = f"Up to twofold the p-values were not too small in the few data sets tried. {THIN}"
 
 
 def pseudobulk_de(
@@ -108,7 +110,7 @@ def pseudobulk_de(
     states = sample_sums(adata, design, labels, layer, None, min_cells, min_counts)
     tables = [table for state in states for table in _tables(state, design)]
     table = pd.concat(tables, ignore_index=True)
-    warn_of_depth(table, MEASURED_DEPTH_RATIO, MEASURED)
+    warn_of_depth(table, MEASURED_DEPTH_RATIO, TRIED)
     return table
 
 

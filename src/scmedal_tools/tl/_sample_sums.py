@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from ._sample_design import SampleDesign
 
 ALL_CELLS = "all cells"
-# Up to a ratio of one half p-values are right, see benchmarks/group_effects.py.
+# What was measured, see benchmarks/group_effects.py.
 MEASURED_DEPTH_RATIO = 2.0
-MEASURED = (
-    "Up to twofold the p-values were right where it was measured. Thin the counts of the deeper "
-    "samples to the depth of the others (scanpy.pp.downsample_counts), and see what remains."
+THIN = (
+    "Thin the counts of the deeper samples to the depth of the others "
+    "(scanpy.pp.downsample_counts), and see what remains."
 )
 
 
