@@ -1,0 +1,128 @@
+"""What each mechanism of FE is worth, and what the weight of its adversary trades.
+
+python benchmarks/correction_variations.py run mechanisms weights   # either or both
+python benchmarks/correction_variations.py run mechanisms kang pig  # some data sets only
+python benchmarks/correction_variations.py figure                   # draws the trade-off
+python benchmarks/correction_variations.py                          # prints the table
+
+FE is trained without a mechanism, or with another weight of the adversary, and scored as in
+correction.py. Seeds of training are kept for the design: none is judged there. ``run`` writes
+``results/correction_variations.json`` after every fit, and leaves out what is saved.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import scvi
+import torch
+from _record import ROOT, SOURCE, markdown, save, saved
+from correction import DATA_SETS, TITLES, DataSet, load_cells, score
+
+import scmedal_tools as smt
+
+SEEDS = (10, 11)
+NAMES = ("kang", "mixology", "pig", "onek1k")
+FIGURE = ROOT / "docs" / "_static" / "adversary_weight.svg"
+FULL = "default"
+# Arguments of the model and of its training plan.
+MECHANISMS = {
+    FULL: ({}, {}),
+    "one step of the adversary": ({}, {"adversary_steps": 1}),
+    "no dropout in the adversary": ({"adversary_dropout": 0.0}, {}),
+    "no input dropout": ({"input_dropout": 0.0}, {}),
+    "decoder not given the batch": ({"decoder": "tied"}, {}),
+    "no adversary": ({"adversary_weight": 0.0}, {}),
+}
+WEIGHTS = {
+    f"weight {value}": ({"adversary_weight": float(value)}, {}) for value in (5, 10, 40, 80)
+}
+GROUPS = {"mechanisms": MECHANISMS, "weights": WEIGHTS}
+RECORD = "correction_variations"
+MEASURES = ("iLISI", "KBET", "Batch correction", "Bio conservation", "Total")
+MEASURES += ("forest: batch within type, excess",)
+
+
+def embed(adata, data_set: DataSet, seed: int, model_kwargs: dict, plan_kwargs: dict):
+    scvi.settings.seed = seed
+    smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key=data_set.batch_key)
+    model = smt.model.SCMEDAL_FE(adata, **model_kwargs)
+    model.train(plan_kwargs=plan_kwargs, enable_progress_bar=False)
+    return model.get_latent_representation()
+
+
+def run(name: str, variants: dict[str, tuple[dict, dict]], seed: int) -> None:
+    """Train, embed and score what is not saved yet."""
+    done = {(row["data"], row["variant"], row["seed"]) for row in saved(RECORD)}
+    variants = {v: kwargs for v, kwargs in variants.items() if (name, v, seed) not in done}
+    adata = load_cells(DATA_SETS[name]) if variants else None
+    for variant, kwargs in variants.items():
+        start = time.perf_counter()
+        embedding = embed(adata, DATA_SETS[name], seed, *kwargs)
+        seconds = round(time.perf_counter() - start)
+        values = score(adata, DATA_SETS[name], embedding)
+        row = {"data": name, "variant": variant, "seed": seed, "seconds": seconds}
+        row |= {"commit": SOURCE["commit"]} | {key: values[key] for key in MEASURES}
+        save(RECORD, [*saved(RECORD), row])
+        print(row, flush=True)
+
+
+def means() -> pd.DataFrame:
+    """Means over the seeds, by data set and variant."""
+    rows = pd.DataFrame(saved(RECORD))
+    return rows.groupby(["data", "variant"], sort=False)[list(MEASURES)].mean()
+
+
+def tables() -> dict[str, str]:
+    """The default's scores, and the change of each without a mechanism."""
+    found = means()
+    lines = []
+    for variant in (*MECHANISMS, *WEIGHTS):
+        line = {"variant": variant}
+        for name in NAMES:
+            for measure in ("iLISI", "Bio conservation", "Total"):
+                value = found[measure].get((name, variant))
+                if value is not None and variant != FULL:
+                    value -= found[measure][name, FULL]
+                text = (
+                    "" if value is None else f"{value:.2f}" if variant == FULL else f"{value:+.2f}"
+                )
+                line[f"{name}: {TITLES[measure]}"] = text
+        lines.append(line)
+    columns = {title: f"{{{title}}}" for title in lines[0] if title != "variant"}
+    return {"mechanisms": markdown(lines, {"": "{variant}"} | columns)}
+
+
+def figure() -> None:
+    """Batch correction against biology, by the weight of the adversary."""
+    found = means()
+    weights = {"no adversary": 0, "weight 5": 5, "weight 10": 10, FULL: 20}
+    weights |= {"weight 40": 40, "weight 80": 80}
+    figure, axes = plt.subplots(1, len(NAMES), figsize=(3 * len(NAMES), 3), layout="constrained")
+    for axis, name in zip(axes, NAMES, strict=True):
+        of_data = found.loc[name].reindex(list(weights))
+        axis.plot(of_data["Batch correction"], of_data["Bio conservation"], "o-", color="#0072B2")
+        axis.set(title=name, xlabel="batch correction", ylabel="biology")
+    figure.savefig(FIGURE)
+
+
+if __name__ == "__main__":
+    for logger in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["run"]:
+        names = [name for name in sys.argv[2:] if name in DATA_SETS] or NAMES
+        for seed in SEEDS:
+            for group in (name for name in sys.argv[2:] if name in GROUPS):
+                for name in names:
+                    run(name, GROUPS[group], seed)
+    elif sys.argv[1:2] == ["figure"]:
+        figure()
+    else:
+        print(tables()["mechanisms"])
