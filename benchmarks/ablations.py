@@ -10,7 +10,6 @@ in the folder that SCMEDAL_NETWORKS names, if there is one. Results: ``results/a
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 from contextlib import ExitStack, contextmanager
@@ -261,8 +260,7 @@ def seed_noise(rows: list[dict], names: list[str]) -> dict:
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
         run(sys.argv[2:] or ["gene_model", "network"])

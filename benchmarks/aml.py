@@ -7,7 +7,6 @@ python benchmarks/aml.py               # prints the tables from them
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Literal
@@ -208,8 +207,7 @@ def table(name: str) -> str:
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     if sys.argv[1:2] == ["run"]:
         for what in sys.argv[2:] or TABLES:
             run(what)

@@ -13,7 +13,6 @@ has saved there. Draws for the design have other seeds.
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import warnings
@@ -249,8 +248,7 @@ def _rounded(row: pd.Series) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:

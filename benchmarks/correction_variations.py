@@ -12,7 +12,6 @@ correction.py. Seeds of training are kept for the design: none is judged there. 
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import warnings
@@ -112,8 +111,7 @@ def figure() -> None:
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:

@@ -12,7 +12,6 @@ commit has saved there. Draws 0 to 6 of the AML combinations served the design.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -407,8 +406,7 @@ def recovery_scores(networks: list, adata: ad.AnnData, *, with_oracle: bool) -> 
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     torch.set_num_threads(1)  # so that two data sets can run side by side
     for argument in sys.argv[2:] if sys.argv[1:2] == ["run"] else ():
         name, *parts = argument.split(":")

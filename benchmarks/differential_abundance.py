@@ -11,7 +11,6 @@ own. Those that are saved are not run again.
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 from typing import NamedTuple
@@ -106,8 +105,7 @@ def tables() -> dict[str, str]:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
         run()

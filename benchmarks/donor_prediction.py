@@ -13,7 +13,6 @@ about the same cells share it.
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import warnings
@@ -177,8 +176,7 @@ def tables() -> dict[str, str]:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
         run(*sys.argv[2:3])

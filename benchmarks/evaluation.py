@@ -16,7 +16,6 @@ long is left out, and if models are named, the controls of RE that are trained t
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import time
@@ -221,7 +220,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     torch.set_num_threads(1)
     main(sys.argv[1:])

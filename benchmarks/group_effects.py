@@ -21,7 +21,6 @@ more and more cells in a file.
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import warnings
@@ -368,8 +367,7 @@ ALONE = {
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     torch.set_num_threads(1)
     match sys.argv[1:]:
         case ["run", *parts]:

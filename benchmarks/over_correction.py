@@ -13,7 +13,6 @@ is removed of the state is what a forest reads of it less, with the batch mixed 
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 
@@ -150,8 +149,7 @@ def tables() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:

@@ -9,7 +9,6 @@ The first of the five folds over cells of AML that ``evaluation.py`` has. Saves
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import warnings
@@ -95,8 +94,7 @@ def tables() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
         with warnings.catch_warnings():

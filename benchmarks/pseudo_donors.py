@@ -14,7 +14,6 @@ donor, on many thinnings. Results go to ``results/pseudo_donors.json``.
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 
@@ -240,8 +239,7 @@ def tables() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
         run(sys.argv[2:] or ["null", "planted"])

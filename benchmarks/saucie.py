@@ -8,7 +8,6 @@ One fold over cells, which no other benchmark has, and two seeds of the network 
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 
@@ -61,8 +60,7 @@ def tables() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    smt.train.quiet()
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
         with warnings.catch_warnings():
