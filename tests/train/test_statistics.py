@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from scvi import REGISTRY_KEYS
 
 from scmedal_tools.train import MedalDataSplitter, _statistics
 from scmedal_tools.train._statistics import (
@@ -99,3 +101,16 @@ class TestChecks:
     @pytest.mark.filterwarnings("error")
     def test_good_cells_pass_silently(self):
         check_statistics(statistics_with([0.4, 0.1]), "AB")
+
+
+def test_memory_by_columns_gives_the_same_bits():
+    """As a slice of a CSC matrix has it: sums in another order differ in their last digits."""
+    by_rows = torch.from_numpy(np.random.default_rng(0).gamma(1.0, size=(1_000, 30)))
+    by_columns = by_rows.T.contiguous().T
+    labels = torch.zeros(1_000, 1, dtype=torch.long)
+    rows, columns = (
+        _statistics._accumulate([{REGISTRY_KEYS.X_KEY: x, REGISTRY_KEYS.BATCH_KEY: labels}], [1])
+        for x in (by_rows, by_columns)
+    )
+    np.testing.assert_array_equal(rows.mean, columns.mean)
+    np.testing.assert_array_equal(rows.variance, columns.variance)
