@@ -47,6 +47,7 @@ MUTANTS = [
     Mutant("module/_likelihood.py", "return (x - x_hat).square().mean(1)", "return (x - x_hat).square().sum(1)", f"{MODULE}/test_likelihood.py {MODULE}/test_parity.py"),
     Mutant("module/_layers.py", "momentum=BATCH_NORM_MOMENTUM", "momentum=0.1", f"{MODULE}/test_layers.py {MODULE}/test_parity.py"),
     Mutant("module/_scaler.py", "statistics.variance.mean() ** 0.5", "statistics.variance.mean()", f"{MODULE}/test_scaler.py"),
+    Mutant("module/_scaler.py", "x = x.contiguous() if", "x = x if", f"{MODEL}/test_reproducibility.py"),
     Mutant("module/_scaler.py", "self.shift if genes is None else self.shift[genes]", "self.shift if genes is None else self.shift[: len(genes)]", f"{MODULE}/test_scaler.py tests/test_properties.py"),
     Mutant("module/_autoencoders.py", "table = (table - average) * trained[:, None]", "table = table * trained[:, None]", f"{MODULE}/test_autoencoders.py"),
     Mutant("module/_autoencoders.py", "(table - average) * trained[:, None]", "(table - average)", f"{MODULE}/test_autoencoders.py"),
@@ -68,6 +69,10 @@ MUTANTS = [
     # Training.
     Mutant("train/_natural_gradient.py", "self._move_posterior(table, self.n_obs * table.loc.grad)", "self._move_posterior(table, table.loc.grad)", f"{TRAIN}/test_natural_gradient.py"),
     Mutant("train/_natural_gradient.py", "change.clamp_(-sd, sd)", "change", f"{TRAIN}/test_natural_gradient.py"),
+    Mutant("train/_natural_gradient.py", "(variance * of_prior).sub_(self.kl_weight)", "(variance * of_prior).sub_(1.0)", f"{TRAIN}/test_natural_gradient.py"),
+    Mutant("train/_natural_gradient.py", "table.deviation = None  # of a draw that is done with", "pass", f"{TRAIN}/test_natural_gradient.py"),
+    Mutant("train/_statistics.py", "x.contiguous() if", "x if", f"{TRAIN}/test_statistics.py"),
+    Mutant("module/_re.py", 'fitted_afterwards = ("gene_effects.",)', "fitted_afterwards = ()", f"{TRAIN}/test_best_weights.py"),
     Mutant("train/_natural_gradient.py", "precision = of_data + variance.reciprocal()", "precision = of_data", f"{TRAIN}/test_natural_gradient.py"),
     Mutant("train/_natural_gradient.py", "* self.n_obs / len(table.loc)", "* self.n_obs", f"{TRAIN}/test_natural_gradient.py"),
     Mutant("train/_natural_gradient.py", "missing * table.start.prior_sd**2", "0", f"{TRAIN}/test_natural_gradient.py"),
