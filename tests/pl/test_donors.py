@@ -119,7 +119,7 @@ class TestDistances:
         assert not figure.legends
 
     def test_scale_does_not_blow_up_what_noise_explains(self, distances):
-        alike = distances._replace(distance=1.2 * distances.noise)
+        alike = distances._replace(distance=1.2 * distances.sd)
         assert pl.donor_distances(alike).axes[0].images[0].get_clim() == (1, 3)
 
     def test_donors_with_few_cells_are_grey_in_that_group(self, distances):

@@ -110,7 +110,7 @@ class TestDistances:
             assert (np.diag(squares) == 0).all()
             assert (squares >= 0.9 * means)[apart].all()
             assert (squares <= 1.1 * (means + variance[:, None] + variance))[apart].all()
-            noise = found.noise.loc[group].to_numpy() ** 2
+            noise = found.sd.loc[group].to_numpy() ** 2
             assert (np.diag(noise) == 0).all()
             np.testing.assert_allclose(
                 (squares - noise)[apart], means[apart], atol=0.1 * means.max()
@@ -148,7 +148,7 @@ class TestDistances:
         total = tl.donor_distances(model, by=None, n_samples=2).n_cells
         np.testing.assert_allclose(total, [expected.sum()])
 
-    def test_noise_does_not_grow_with_what_is_known_to_differ(self, fit, cells):
+    def test_sd_does_not_grow_with_what_is_known_to_differ(self, fit, cells):
         model = fit("SCMEDAL_RE", cells.copy(), {"states_key": "cell_type"})
         effects = model.module.gene_effects.factors[0]
         effects.probabilities.zero_()
@@ -162,10 +162,10 @@ class TestDistances:
             .drop("donor_01", level="donor")
             .all()
         )
-        pd.testing.assert_frame_equal(after.noise[others], before.noise[others], rtol=1e-3)
+        pd.testing.assert_frame_equal(after.sd[others], before.sd[others], rtol=1e-3)
 
-    def test_one_draw_shows_no_noise(self, trained):
-        with pytest.raises(ValueError, match="n_samples=1 shows no noise"):
+    def test_one_draw_has_no_standard_deviation(self, trained):
+        with pytest.raises(ValueError, match="n_samples=1 gives no standard deviation"):
             tl.donor_distances(trained, n_samples=1)
 
     def test_no_draws(self, trained):

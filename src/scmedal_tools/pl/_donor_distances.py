@@ -83,9 +83,9 @@ def donor_distances(distances: DonorDistances, *, save: str | Path | None = None
 
 
 def _ratios(distances: DonorDistances) -> tuple[pd.DataFrame, bool]:
-    """Distances by their ``noise``, NaN of donors with few cells, and if there are any."""
-    itself = distances.noise == 0
-    ratios = (distances.distance / distances.noise.mask(itself)).mask(itself, 1.0)
+    """Distances by their ``sd``, NaN of donors with few cells, and if there are any."""
+    itself = distances.sd == 0
+    ratios = (distances.distance / distances.sd.mask(itself)).mask(itself, 1.0)
     few = distances.n_cells < MIN_CELLS
     rows = few.stack().reindex(ratios.index).to_numpy()
     columns = few.loc[ratios.index.get_level_values("group")].to_numpy()

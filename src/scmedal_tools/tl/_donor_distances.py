@@ -29,14 +29,14 @@ class DonorDistances(NamedTuple):
     --------
     >>> import scmedal_tools as smt
     >>> found = smt.tl.donor_distances(model, by="cell_type", n_samples=10)
-    >>> ratio = found.distance / found.noise
+    >>> ratio = found.distance / found.sd
     >>> ratio.loc["type_1"].shape
     (4, 4)
     """
 
     distance: pd.DataFrame
     """Rows ``(group, donor)``, columns donors: symmetric in each group, zero on its diagonal."""
-    noise: pd.DataFrame
+    sd: pd.DataFrame
     """Posterior standard deviation of the difference between the effects of two donors."""
     n_cells: pd.DataFrame
     """Training cells of each donor that the effects on a group rest on, groups x donors."""
@@ -61,7 +61,7 @@ def donor_distances(
 
     .. math:: d_{kls} = \sqrt{\mathrm{mean}_{g,\,\mathrm{draws}}\, (e_{kgs} - e_{lgs})^2} .
 
-    ``noise`` is the posterior standard deviation of the difference, the root of the mean, over
+    ``sd`` is the posterior standard deviation of the difference, the root of the mean, over
     genes, of the variance of :math:`e_{kgs} - e_{lgs}` over the draws. Read distances as multiples
     of it: up to about 1.4 occur without any difference.
 
@@ -80,7 +80,7 @@ def donor_distances(
     Returns
     -------
     DonorDistances
-        ``distance`` and ``noise``, in log-expression, with rows ``(group, donor)`` and donors as
+        ``distance`` and ``sd``, in log-expression, with rows ``(group, donor)`` and donors as
         columns: ``found.distance.loc["T cells"]`` is a symmetric table. ``n_cells``, groups x
         donors: training cells of the donor in the states of the group, each state counted as far
         as its cells are of the group.
@@ -121,7 +121,7 @@ def donor_distances(
     """
     check_has_draws(model, n_samples)
     if n_samples == 1:
-        raise ValueError("n_samples=1 shows no noise: pass 2 or more.")
+        raise ValueError("n_samples=1 gives no standard deviation: pass 2 or more.")
     position = model._position(factor)
     groups = groups_of_cells(model, adata, by, position, n_cells, seed)
     effects, scale = model.module.gene_effects, model.module.scaler.scale.cpu().double()
