@@ -16,6 +16,8 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes get in each other's way
     for library in ("OMP", "MKL", "NUMBA"):  # numba gives PyTorch its own number of threads
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    if "numba" in sys.modules:  # another package's plugin of pytest imported it before
+        sys.modules["numba"].core.config.reload_config()
 
 import numpy as np
 import pytest
