@@ -63,6 +63,8 @@ NULL = [
     Design("pig secretory cells, 6 and 6, depth .5", n_cells=(30, 30), dealt="pig", depth=0.5),
     Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang"),
     Design("2 and 2", (2, 2)),
+    Design("2 and 8", (2, 8)),
+    Design("1 and 9", (1, 9)),
 ]
 PLANTED = [
     Design("6 and 6 donors", effect=0.5),
@@ -79,6 +81,7 @@ PLANTED = [
     Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang", effect=0.7),
     Design("2 and 2", (2, 2), effect=0.7),
     Design("in monocytes alone, of four types", n_cells=(15, 15), in_type=MONOCYTES, effect=0.7),
+    Design("2 and 8", (2, 8), effect=0.7),
 ]
 
 

@@ -1,11 +1,12 @@
 """False positives of ``tl.group_effects`` for questions other than two groups.
 
 python benchmarks/group_effects_questions.py run   # writes results/group_effects_questions.json
-python benchmarks/group_effects_questions.py       # prints the table
+python benchmarks/group_effects_questions.py       # prints the tables
 
 Donors of OneK1K are given, at random, what they do not have: a number, one of three groups, a
 diagnosis and a treatment. Nothing differs but the depth, by thinning, or the mixture of types, in
-the designs that say so. Designs and seeds that are saved are not run again.
+the designs that say so. *planted*: half of the genes rise or fall with the number, by thinning.
+Rivals are applied where every donor has one sample. What is saved is not run again.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ import numpy as np
 import pandas as pd
 import torch
 from _group_effects_cells import T_CELLS, onek1k
-from _group_effects_tables import LEVEL
+from _group_effects_tables import LEVEL, METHODS
+from _pseudobulk_tests import log_cpm, moderated_t, voom_weights
 from _record import SOURCE, load, markdown, save, saved
 from pseudo_donors import thin
+from scipy import stats
 
 import scmedal_tools as smt
+from scmedal_tools._sample_model import sum_counts
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -32,6 +36,8 @@ N_SETS, FIRST_SEED = 30, 1_000
 N_DONORS = 12
 N_CELLS = 40  # of a donor; in pairs half of them are treated
 KEPT = 0.25  # of a kind of cells that is made rarer
+EFFECT = 0.25  # mean size of the log-fold change with a unit of the number
+MIN_CELLS = 5
 
 
 class Question(NamedTuple):
@@ -40,6 +46,11 @@ class Question(NamedTuple):
     contrast: str | list[str]
     deep: str = ""  # the column whose second value, or larger numbers, have less depth
     of_types: bool = False
+    planted: bool = False
+
+    @property
+    def has_rivals(self) -> bool:
+        return self.contrast == "number"
 
 
 TREATED, CROSSED = "treatment[T.yes]", "~ diagnosis * treatment"
@@ -54,6 +65,7 @@ QUESTIONS = (
     Question("the same, half depth with treatment in the ill", CROSSED, BOTH, "both"),
     Question("overall in pairs, types in other shares", "~ treatment", TREATED, of_types=True),
     Question("a number beside it", "~ group + number", "number", "group"),
+    Question("a number, skewed, planted", "~ number", "number", planted=True),
 )  # fmt: skip
 
 
@@ -98,56 +110,120 @@ def depth_of(obs: pd.DataFrame, column: str) -> np.ndarray:
     return np.where(less, 0.5, 1.0)
 
 
-def measure(question: Question, seed: int) -> dict:
-    adata = cells_of(question, np.random.default_rng(seed))
+def plant(adata: ad.AnnData, rng: np.random.Generator) -> pd.Series:
+    """Let half of the genes rise or fall with the number; the log-fold change of each."""
+    number = adata.obs["number"].to_numpy()
+    size = rng.gamma(4, EFFECT / 4, adata.n_vars) * rng.choice([-1, 1], adata.n_vars)
+    effects = size * (rng.permutation(adata.n_vars) < adata.n_vars // 2)
+    from_end = np.where(effects > 0, number[:, None] - number.max(), number[:, None])
+    adata.X = thin(adata.X, np.exp(effects * from_end), rng)
+    return pd.Series(effects, adata.var_names)
+
+
+def p_values(adata: ad.AnnData, question: Question) -> dict[str, pd.Series]:
+    """P-values by method, of the genes that ``group_effects`` tests."""
     table = smt.tl.group_effects(
         adata,
         question.formula,
         "donor",
         contrast=question.contrast,
         labels_key="cell_type" if question.of_types else None,
-        min_cells=5,
+        min_cells=MIN_CELLS,
     ).table
     if question.of_types:
         table = table[table["state"] == "overall"]
-    p = table["p_value"]
+    found = {"group_effects": table.set_index("variable")["p_value"]}
+    return found | (rivals(adata, question, table["variable"]) if question.has_rivals else {})
+
+
+def rivals(adata: ad.AnnData, question: Question, genes: pd.Series) -> dict[str, pd.Series]:
+    """Moderated t of the logarithms of donors' sums."""
+    donor = adata.obs["donor"].cat.remove_unused_categories().cat.codes.to_numpy(int)
+    sums = sum_counts(adata.X, donor, donor.max() + 1)
+    sums = sums.of_genes(adata.var_names.get_indexer(genes))
+    obs = adata.obs.groupby(donor)[["number", "group"]].first()
+    others = obs["group"] if "group" in question.formula else np.zeros(len(obs))
+    matrix = np.column_stack([obs["number"], pd.get_dummies(others).astype(float)])
+    values, sizes = log_cpm(sums.counts, sums.sizes()), sums.sizes()
+    weights = {"moderated_t": None, "voom": voom_weights(values, sizes, matrix)}
+    contrast = np.eye(matrix.shape[1])[0]
     return {
-        "genes": len(table),
-        "below_05": float((p < LEVEL).mean()),
-        "below_01": float((p < LEVEL / 5).mean()),
-        "found": int((table["adj_p_value"] < LEVEL).sum()),
+        name: pd.Series(moderated_t(values, matrix, contrast, w), genes)
+        for name, w in weights.items()
     }
+
+
+def measure(question: Question, seed: int) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    adata = cells_of(question, rng)
+    effects = plant(adata, rng) if question.planted else pd.Series(0.0, adata.var_names)
+    rows = []
+    for method, p in p_values(adata, question).items():
+        has_effect = effects[p.index].to_numpy() != 0
+        found = stats.false_discovery_control(p) < LEVEL
+        rows.append(
+            {
+                "question": question.name,
+                "planted": question.planted,
+                "seed": seed,
+                "method": method,
+                "commit": SOURCE["commit"],
+                "genes": len(p),
+                "with_effect": int(has_effect.sum()),
+                "below_05": float((p[~has_effect] < LEVEL).mean()),
+                "below_01": float((p[~has_effect] < LEVEL / 5).mean()),
+                "true": int(found[has_effect].sum()),
+                "false": int(found[~has_effect].sum()),
+            }
+        )
+    return rows
 
 
 def run() -> None:
     results = saved("group_effects_questions")
+    done = {(row["question"], row["seed"]) for row in results}
     for question in QUESTIONS:
         start = time.perf_counter()
         for seed in range(FIRST_SEED, FIRST_SEED + N_SETS):
-            key = {"question": question.name, "seed": seed}
-            if not any(key.items() <= row.items() for row in results):
-                results.append(key | {"commit": SOURCE["commit"]} | measure(question, seed))
+            if (question.name, seed) not in done:
+                results += measure(question, seed)
                 save("group_effects_questions", results)
         print(question.name, f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
 def tables() -> dict[str, str]:
     results = pd.DataFrame(load("group_effects_questions")["results"])
-    grouped = results.groupby("question", sort=False)[["below_05", "below_01", "found", "genes"]]
-    means = grouped.mean().join(grouped.sem().add_suffix("_se")).assign(n=grouped.size())
-    means["with_finding"] = (results["found"] > 0).groupby(results["question"]).sum()
+    results["method"] = results["method"].map(METHODS)
+    results["fdr"] = results["false"] / (results["true"] + results["false"]).clip(lower=1)
+    results["with_finding"] = results["false"] > 0
+    grouped = results.groupby(["planted", "question", "method"], sort=False)
+    means = grouped.mean(numeric_only=True)
+    means = means.join(grouped[["below_05", "below_01", "true"]].sem().add_suffix("_se"))
+    means["n"], means["with_finding"] = grouped.size(), grouped["with_finding"].sum()
+    rows = {planted: of.reset_index().to_dict("records") for planted, of in means.groupby(level=0)}
     return {
         "null": markdown(
-            means.reset_index().to_dict("records"),
+            rows[False],
             {
                 "question": "{question}",
+                "method": "{method}",
                 "p < .05": "{below_05:.3f} ± {below_05_se:.3f}",
                 "p < .01": "{below_01:.4f} ± {below_01_se:.4f}",
-                "genes found per data set": "{found:.2f}",
+                "genes found per data set": "{false:.2f}",
                 "genes": "{genes:.0f}",
                 "data sets with a finding": "{with_finding} of {n}",
             },
-        )
+        ),
+        "planted": markdown(
+            rows[True],
+            {
+                "method": "{method}",
+                "genes found, of those with an effect": "{true:.1f} ± {true_se:.1f} "
+                "of {with_effect:.0f}",
+                "share of false discoveries": "{fdr:.3f}",
+                "data sets": "{n}",
+            },
+        ),
     }
 
 

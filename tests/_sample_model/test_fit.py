@@ -39,6 +39,24 @@ def test_p_values_are_uniform_where_nothing_differs(rows):
         assert np.mean(p < level) == pytest.approx(level, abs=3 * np.sqrt(level / N_GENES))
 
 
+@pytest.mark.parametrize("few", [1, 2])
+def test_outliers_do_not_make_findings_where_few_donors_decide(few):
+    """One or two donors against nine, whose deviations have tails as Student's t with 6."""
+    rng = np.random.default_rng(0)
+    noise = np.full((9 + few, 6_000), 0.01)
+    response = Response(0.3 * rng.standard_t(6, noise.shape), noise)
+    design = np.column_stack([np.ones(9 + few), np.arange(9 + few) < few]).astype(float)
+    found = estimated(response, design)
+    for level in (0.0003, 0.001, 0.05):
+        n_below = (found.p_values() < level).sum()
+        assert n_below <= 6_000 * level + 3 * np.sqrt(6_000 * level)
+    assert found.lfsr().min() > 0.2
+
+
+def test_equal_groups_are_tested_as_if_donors_had_no_outliers():
+    assert (estimated(simulated()[0]).freedom > 1e5).all()
+
+
 def test_pairs_are_compared_within_donors():
     """The donors' own differences, which are large, cost next to nothing."""
     donor, group = np.repeat(np.arange(6), 2), np.tile([0.0, 1.0], 6)

@@ -51,6 +51,28 @@ def test_is_the_solution_with_dense_matrices(data, n_levels):
         np.testing.assert_allclose(effects[:, gene], random @ inverse @ residuals)
 
 
+@pytest.mark.parametrize("n_levels", [0, 1, 2])
+@pytest.mark.parametrize("contrast", [[[0, 1, 0]], [[0, 1, 0], [0, 1, -1]]])
+def test_shares_are_what_each_unit_adds_to_the_variance(data, n_levels, contrast):
+    response, noise, design = data
+    contrast = np.array(contrast, float)
+    levels, variances = (SAMPLE, DONOR)[:n_levels], VARIANCES[: n_levels + 1]
+    shares = NestedModel(response, noise, design, levels).shares(variances, contrast)
+    random = variances[0] * np.eye(30)
+    for level, variance in zip(levels, variances[1:], strict=True):
+        random = random + variance * (level[:, None] == level)
+    unit = np.array([np.arange(30), SAMPLE, DONOR][n_levels])
+    for gene in range(2):
+        covariance = random + np.diag(noise[:, gene])
+        inverse = np.linalg.inv(covariance)
+        weights = contrast @ np.linalg.inv(design.T @ inverse @ design) @ design.T @ inverse
+        total = np.linalg.inv(weights @ covariance @ weights.T)
+        for k, share in enumerate(shares[gene]):
+            own = np.where(unit == k, weights, 0)
+            added = np.trace(total @ own @ covariance @ own.T) / len(contrast)
+            assert share == pytest.approx(added)
+
+
 def test_is_the_mixed_model_of_statsmodels(data):
     """At its variances: coefficients, standard errors, donors' effects, likelihood's maximum."""
     import statsmodels.api as sm

@@ -55,8 +55,8 @@ class NestedModel:
         self.noise = np.ascontiguousarray(noise.T)
         self.starts = [_starts(a, b) for a, b in pairwise([np.arange(n_rows), *levels])]
 
-    def solve(self, variances: Sequence[float]) -> Solution:
-        """Fixed effects, given the variances of the rows and of each level."""
+    def solve(self, variances: Sequence[float | np.ndarray]) -> Solution:
+        """Fixed effects, given the variances of the rows and of each level, also genes x 1."""
         weights = 1 / (self.noise + variances[0])
         sums = weights[:, :, None] * self.columns
         products = self.columns.mT @ sums
@@ -73,6 +73,31 @@ class NestedModel:
         squares = products[:, -1, -1] - (score * coefficients).sum(1)
         log_determinant += np.linalg.slogdet(information).logabsdet
         return Solution(coefficients, covariance, -0.5 * (log_determinant + squares))
+
+    def shares(self, variances: Sequence[float | np.ndarray], contrast: np.ndarray) -> np.ndarray:
+        """Share of each unit of the last level in the variance of a contrast, genes x units.
+
+        Parameters
+        ----------
+        variances
+            Of the rows and of each level, of all genes or genes x 1.
+        contrast
+            Rows of the contrast x coefficients.
+        """
+        covariance = self.solve(variances).covariance
+        root = np.linalg.cholesky(np.linalg.inv(contrast @ covariance @ contrast.T))
+        directions = self.columns[:, :, :-1] @ (covariance @ contrast.T @ root)
+        weights = 1 / (self.noise + variances[0])
+        sums = weights[:, :, None] * directions
+        information = (sums * directions).sum(2)
+        for starts, variance in zip(self.starts, variances[1:], strict=True):
+            weights, sums, information = (
+                np.add.reduceat(x, starts, axis=1) for x in (weights, sums, information)
+            )
+            growth = 1 + variance * weights
+            information -= variance / growth * np.square(sums).sum(2)
+            weights, sums = weights / growth, sums / growth[:, :, None]
+        return information / len(contrast)
 
     def effects(self, variances: Sequence[float], coefficients: np.ndarray) -> np.ndarray:
         """Sum of the random effects of each row given the fixed ones (BLUP), rows x genes."""
