@@ -17,7 +17,7 @@ NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 ACCESSION = re.compile(r"\bGSE\d{5,6}\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|mnt|var)/")
 MAX_BYTES = 600_000
-# Two epochs on few cells and genes, whatever a notebook asks for.
+# Two epochs and small forests on few cells and genes, whatever a notebook asks for.
 FEW = """
 import warnings
 from lightning.pytorch import Trainer
@@ -31,6 +31,7 @@ def simulated(n_donors=8, n_genes=300, *, _simulated=smt.datasets.simulated, **k
     return _simulated(n_donors, n_genes, **kwargs)
 
 Trainer.fit = fit
+smt.bm.cross_validate.__kwdefaults__["n_trees"] = 5
 smt.datasets.simulated = simulated
 warnings.filterwarnings("ignore", message="n_top_genes")
 warnings.filterwarnings("ignore", message="Most of these cells are in states")

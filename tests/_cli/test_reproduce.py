@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scmedal_tools import datasets, pl
+from scmedal_tools import bm, datasets, pl
 from scmedal_tools._cli import _folder, _paper_data, _published_files, _reproduction
 from scmedal_tools._cli._paper_data import PAPER_DATA
 from scmedal_tools._cli._published_files import check_published
@@ -90,10 +90,11 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quick():
-    """Leave out the UMAPs and most comparators, which the tests of evaluate look at."""
+    """Small forests; no UMAPs, and not most comparators, which the tests of evaluate look at."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pl, "embeddings", lambda *_, **__: plt.figure())
         patch.setattr(_reproduction, "MODELS", ("pca", "ae", "FE", "FEC", "RE"))
+        patch.setitem(bm.cross_validate.__kwdefaults__, "n_trees", 10)
         yield
 
 

@@ -85,7 +85,7 @@ class TestGenes:
         draws = re.get_counterfactual_expression(
             indices=re.train_indices,
             transform_batch=["donor_03", "population"],
-            n_samples=300,
+            n_samples=150,
             return_mean=False,
             return_numpy=True,
         )
