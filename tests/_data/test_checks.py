@@ -247,6 +247,8 @@ class TestObs:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warn_of_small_batches(many, 1)
+            with_unused = many.astype("category").cat.set_categories(range(300))
+            warn_of_small_batches(with_unused, 1)
         with pytest.warns(UserWarning, match="Half of the 60 levels of 'well' have 5 cells"):
             warn_of_small_batches(few, 1)
 

@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import kstest
 
@@ -114,6 +115,15 @@ class TestOfAModel:
         np.testing.assert_allclose(found["statistic"], -turned["statistic"])
         np.testing.assert_allclose(found["p_value"], turned["p_value"])
         assert set(found.index) <= set(trained.adata.obs_names)
+
+    def test_categories_without_a_cell_do_not_matter(self, trained, adata):
+        options = {"group_key": "condition", "n_neighbors": 30, "n_centres": 20}
+        expected = tl.differential_abundance(trained, adata, **options)
+        names = adata.obs["donor"].unique().tolist()
+        adata.obs["donor"] = pd.Categorical(adata.obs["donor"], ["nobody", *names])
+        pd.testing.assert_frame_equal(
+            tl.differential_abundance(trained, adata, **options), expected
+        )
 
     def test_errors(self, trained, build, adata):
         with pytest.raises(ValueError, match="3 groups"):

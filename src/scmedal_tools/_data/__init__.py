@@ -10,6 +10,7 @@ from ._checks import (
     check_log_normalised,
     check_names,
     check_obs,
+    check_read,
     expression_of,
     warn_of_small_batches,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "check_modalities",
     "check_names",
     "check_obs",
+    "check_read",
     "check_writable",
     "checked_part",
     "depth_ratio",

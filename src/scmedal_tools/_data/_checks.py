@@ -135,6 +135,7 @@ def check_obs(
         values, mixes text with other types, has fewer than ``min_levels`` levels, or, as the
         batch, has many levels with fractions or a level for nearly every cell.
     """
+    check_read(adata.obs)
     if key not in adata.obs:
         raise ValueError(f"{what}={key!r} is not a column of adata.obs. {_candidates(adata)}")
     column = adata.obs[key]
@@ -188,7 +189,8 @@ def warn_of_small_batches(batch: pd.Series, stacklevel: int) -> None:
     stacklevel
         Of the caller's caller, counted from the caller.
     """
-    median = batch.value_counts().median()
+    sizes = batch.value_counts()
+    median = sizes[sizes > 0].median()  # a category without a cell is no batch
     if median < FEW_CELLS:
         warnings.warn(
             f"Half of the {batch.nunique():,} levels of {batch.name!r} have {median:.0f} cells or "
@@ -286,6 +288,18 @@ def check_in_memory(adata: AnnData | MuData) -> None:
     if adata.isbacked:
         read = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
         raise ValueError(f"adata is backed by a file. Run:\nadata = {read}")
+
+
+def check_read(obs: pd.DataFrame, name: str = "adata") -> None:
+    """Refuse annotation that is read when it is needed, by ``anndata.experimental.read_lazy``.
+
+    Raises
+    ------
+    ValueError
+        If it is. The message ends with the line that reads what has that name.
+    """
+    if hasattr(obs, "to_memory"):
+        raise ValueError(f"{name} is read lazily. Run:\n{name} = {name}.to_memory()")
 
 
 def expression_of(adata: AnnData, layer: str | None) -> Any:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mudata import MuData
 
+from ._checks import check_read
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -70,8 +72,8 @@ def part_of(data: AnnData | MuData, setup: Mapping[str, Any], argument: str) -> 
     Raises
     ------
     ValueError
-        If there is no such modality, its cells are not those of the MuData in the same order, or
-        the model was registered with an object of the other kind.
+        If the AnnData is read lazily, there is no such modality, its cells are not those of the
+        MuData in the same order, or the model was registered with an object of the other kind.
     """
     if "modalities" not in setup:
         if isinstance(data, MuData):
@@ -80,6 +82,8 @@ def part_of(data: AnnData | MuData, setup: Mapping[str, Any], argument: str) -> 
                 "mdata['rna'], or register with setup_mudata(mdata, batch_key=..., "
                 "modalities={'rna_layer': 'rna', 'batch_key': 'rna'})."
             )
+        if data is not None:
+            check_read(data.obs)
         return data
     name = setup["modalities"].get(argument)
     if not isinstance(data, MuData):

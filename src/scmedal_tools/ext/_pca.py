@@ -91,7 +91,8 @@ def principal_components(
     if not 1 <= n_latent <= most:
         raise ValueError(
             f"n_latent={n_latent} components of {len(train):,} training cells with "
-            f"{adata.n_vars:,} genes are not possible: choose 1 to {most}."
+            f"{adata.n_vars:,} genes are not possible: "
+            + (f"choose 1 to {most}." if most else "two cells and two genes are needed.")
         )
     # This solver takes both sparse and dense matrices, without making them dense.
     components = PCA(n_latent, svd_solver="arpack", random_state=seed).fit(adata.X[train])

@@ -134,6 +134,8 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
     ) -> Iterator[ExpressionBlock]:
         """Blocks of cells, those of :meth:`_minibatches`, under the levels of each target."""
         adata, *_, unseen_batch = cells
+        if adata is not None:
+            self._validate_anndata(adata, unseen_batch=unseen_batch)
         n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
         draws = [None] if n_samples is None else self._draw_effects(n_samples, n_unseen, spread)
         with self._check_once(adata), memory_advice(INFERENCE):

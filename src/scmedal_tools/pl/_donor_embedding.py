@@ -63,8 +63,11 @@ def donor_embedding(
     ['donor_01', 'donor_02', 'donor_03', 'donor_04']
     """
     is_new = donors.obs["is_new"].to_numpy()
-    if (~is_new).sum() < 3:
-        raise ValueError("Two directions of three donors or more: there are not as many.")
+    if (~is_new).sum() < 3 or donors.n_vars < 2:
+        raise ValueError(
+            "Two directions need three donors and two effects or more, and there are "
+            f"{(~is_new).sum()} donors that are not new, and {donors.n_vars:,} effects."
+        )
     of_donors = pd.Series("", donors.obs_names)
     if groups is not None:
         of_donors = groups.set_axis(groups.index.map(str)).reindex(donors.obs_names)

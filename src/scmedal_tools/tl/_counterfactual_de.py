@@ -199,6 +199,7 @@ def counterfactual_de(
     first = models[0]
     setup = first.registry["setup_args"]
     with checked_part(adata, setup, BATCH) as part:
+        check_obs(part, setup["batch_key"], min_levels=1)
         check_obs(part, groups, what="groups")
         of_donors = group_of_each(part.obs[setup["batch_key"]], part.obs[groups])
     group, reference = chosen_groups(of_donors, groups, group, reference)

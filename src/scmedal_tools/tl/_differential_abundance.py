@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
-from scmedal_tools._data import BATCH, check_obs, part_of, random_cells
+from scmedal_tools._data import BATCH, as_named, check_obs, part_of, random_cells
 from scmedal_tools._permutations import relabelled
 
 from ._models import check_has_draws
@@ -114,7 +114,7 @@ def differential_abundance(
         raise ValueError(f"group_key={group_key!r} has {len(names)} groups, {names}: two needed.")
     if reference is not None and reference not in names:
         raise ValueError(f"reference={reference!r} is not one of the groups, {names}.")
-    donors = pd.Categorical(part.obs[setup["batch_key"]].map(str))
+    donors = pd.Categorical(as_named(part.obs[setup["batch_key"]]))
     of_donors = groups.groupby(donors.codes).agg(["first", "nunique"])
     if (of_donors["nunique"] > 1).any():
         raise ValueError(f"group_key={group_key!r}: a donor is in both groups.")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scvi.dataloaders import DataSplitter
 
+from scmedal_tools._data import check_read
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import n_processes
 
@@ -53,7 +54,7 @@ def stratified_split(
     Raises
     ------
     ValueError
-        If the sizes are negative or do not sum to one.
+        If the sizes are negative or do not sum to one, or ``obs`` is read lazily.
     KeyError
         If a column does not exist.
 
@@ -67,6 +68,7 @@ def stratified_split(
     """
     if min(sizes) < 0 or not np.isclose(sum(sizes), 1):
         raise ValueError(f"sizes={sizes} must be three shares that sum to 1.")
+    check_read(obs, "obs")
     missing = [key for key in keys if key not in obs]
     if missing:
         raise KeyError(f"{missing} not in obs; its columns are {list(obs.columns)}.")
@@ -120,7 +122,8 @@ def hold_out_combinations(
     Raises
     ------
     ValueError
-        If fewer combinations can be drawn, or one that is named has no cell.
+        If fewer combinations can be drawn, one that is named has no cell, or ``obs`` is read
+        lazily.
 
     Examples
     --------
@@ -131,6 +134,7 @@ def hold_out_combinations(
     >>> obs.iloc[parts[0]].value_counts(sort=False).loc["A"].to_dict()
     {'B': 18}
     """
+    check_read(obs, "obs")
     pairs = pd.MultiIndex.from_frame(obs[[batch_key, labels_key]].astype(str))
     named = combinations
     if isinstance(named, int | np.integer):

@@ -89,8 +89,9 @@ def counterfactual_shift(
     Raises
     ------
     ValueError
-        If `adata` is backed by a file, training or test cells are not known, the models were
-        registered with different layers, or no combination has enough cells.
+        If `adata` is backed by a file or does not fit a model, training or test cells are not
+        known, the models were registered with different layers, or no combination has enough
+        cells.
 
     See Also
     --------
@@ -191,11 +192,13 @@ def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Cou
     if not isinstance(model, SCMEDAL_RE):
         return model
     names = {str(name): name for name in model.batch_names}
+    model._validate_anndata(adata)
 
     def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
-        # Types that a donor lacks are asked for on purpose.
-        blocks = model._iter_expression((adata, cells, None, None, "error"), [names[target]])
-        return np.concatenate([block.values.cpu().numpy() for block in blocks])
+        with model._check_once(adata):
+            # Types that a donor lacks are asked for on purpose.
+            blocks = model._iter_expression((adata, cells, None, None, "error"), [names[target]])
+            return np.concatenate([block.values.cpu().numpy() for block in blocks])
 
     return counterfactual
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE
 
 N_COMPONENTS = 50
+NO_VARIANCE = 1e-9  # of that of the first component
 MAX_CELLS = 200
 
 
@@ -87,8 +88,8 @@ def swap_quality(
     Raises
     ------
     ValueError
-        If `adata` is backed by a file, training or test cells are not known, or no target has
-        enough cells.
+        If `adata` is backed by a file or does not fit the model, training or test cells are not
+        known, or no target has enough cells.
 
     Examples
     --------
@@ -116,8 +117,15 @@ def swap_quality(
     shifted = AddedEffects(expression, batches, labels, *fitted)
     components = PCA(min(N_COMPONENTS, len(from_cells) - 1, adata.n_vars), random_state=0)
     components.fit(expression[from_cells])
+    # Those beyond are rounding errors, which the scaler would make as large as the others.
+    variances = components.explained_variance_
+    n_varying = int((variances > NO_VARIANCE * variances[0]).sum())
+
+    def in_space(x: np.ndarray) -> np.ndarray:
+        return components.transform(x)[:, :n_varying]
+
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    classifier.fit(components.transform(expression[from_cells]), labels[from_cells])
+    classifier.fit(in_space(expression[from_cells]), labels[from_cells])
     sources, measured = (
         combinations_of(batches, labels, cells) for cells in (from_cells, on_cells)
     )
@@ -141,16 +149,17 @@ def swap_quality(
         )
         measured_cells = expression[own]
         of_own = {key: codes[own] for key, codes in fields.items()}
+        # First of all, as it refuses cells that do not fit the model.
+        missed = measured_cells - model.get_reconstruction(adata, own, return_numpy=True)
         swapped = _swap(model, measured_cells, of_own, source, target)
         back = _swap(model, swapped, of_own, target, source)
-        missed = measured_cells - model.get_reconstruction(adata, own, return_numpy=True)
         sets = {
             "swapped": swapped,
             "unswapped": measured_cells,
             "least_squares": shifted(own, target),
             "target": expression[others],
         }
-        space = {name: components.transform(x) for name, x in sets.items()}
+        space = {name: in_space(x) for name, x in sets.items()}
         energy = {
             f"energy_{name}": energy_distance(x, space["target"])
             for name, x in space.items()

@@ -172,7 +172,11 @@ def donor_prediction(
     >>> int(result.table["n_relabellings"].iloc[0])  # 8 donors, 4 of each condition
     70
     """
-    for key, what in ((donor_key, "donor_key"), (labels_key, "labels_key")):
+    for key, what in (
+        (donor_key, "donor_key"),
+        (target_key, "target_key"),
+        (labels_key, "labels_key"),
+    ):
         check_obs(adata, key, what)
     check_in_memory(adata)
     check_log_normalised(adata, layer)
@@ -273,22 +277,14 @@ class _Found:
 
 def _donor_values(obs: pd.DataFrame, donor_key: str, target_key: str) -> pd.Series:
     """Value of every donor, in the order of the donors' names."""
-    if target_key not in obs:
-        raise ValueError(f"target_key={target_key!r} is not a column of adata.obs.")
     by_donor = obs[target_key].groupby(obs[donor_key].astype(str))
-    several = by_donor.nunique(dropna=False)
+    several = by_donor.nunique()
     if (several != 1).any():
         raise ValueError(
             f"target_key={target_key!r} has several values in {several.idxmax()!r}: the unit is "
             "the donor, who needs one."
         )
-    values = by_donor.first()
-    if values.isna().any():
-        raise ValueError(
-            f"target_key={target_key!r} is missing for {values.index[values.isna()].tolist()}: "
-            "leave out these donors."
-        )
-    return values
+    return by_donor.first()
 
 
 def _label_targets(

@@ -1,0 +1,223 @@
+"""What users call with cells and trained models, as a table to go over with unusual data."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+import scmedal_tools as smt
+from scmedal_tools import bm, ext, pl, tl
+
+QUIET = {"progress": False}
+COLUMNS = ("donor", "kind")  # kinds are the models' cell types, in a column of their own
+
+
+class Models(NamedTuple):
+    """One of each class, of the same cells."""
+
+    re: smt.model.SCMEDAL_RE
+    fe: smt.model.SCMEDAL_FE
+    fec: smt.model.SCMEDAL_FEC
+
+
+def some(models):
+    """Two batches, as targets."""
+    return list(models.re.batch_names[[0, -1]])
+
+
+def parts_of(adata):
+    """Positions of training, validation and test cells."""
+    part = np.arange(adata.n_obs) // 12 % 4
+    return [np.flatnonzero(np.isin(part, kinds)) for kinds in ([0, 1], [2], [3])]
+
+
+def embedded(models, adata):
+    tl.embed(adata, models.re, "X_re")
+    tl.embed(adata, models.fe, "X_fe")
+    return adata
+
+
+def written(models, adata):
+    """Not in a file of the user's: the array in memory is enough."""
+    targets = models.re.get_counterfactual_expression(
+        adata, transform_batch=some(models), return_numpy=True
+    )
+    return np.stack(list(targets.values()))
+
+
+def means(models, adata):
+    options = {"labels_key": "kind", "n_samples": 5, "interval": 0.5} | QUIET
+    found = tl.counterfactual_means(models.re, adata, some(models)[0], **options)
+    return np.stack([found.X, found.layers["upper"]])
+
+
+def donors(models, adata):
+    return tl.donor_embedding(models.re, adata, by="kind").X
+
+
+def distances(models, adata):
+    return tl.donor_distances(models.re, adata, by="kind", n_samples=3).distance
+
+
+def abundance(models, adata):
+    return tl.differential_abundance(
+        models.re, adata, group_key="condition", n_neighbors=15, n_centres=8, n_permutations=20
+    )
+
+
+def support(models, adata):
+    supported = tl.admissibility(models.re, adata)
+    return supported.groupby(adata.obs["kind"].astype(str)).mean()
+
+
+def gene_test(models, adata):
+    options = {"labels_key": "kind", "label": next(iter(adata.obs["kind"]), "")}
+    table = tl.counterfactual_de(
+        models.re, adata, "condition", 20, n_samples=2, **QUIET, **options
+    )
+    return table.drop(columns=["group", "reference"])
+
+
+def stack(models, adata):
+    return tl.projection_stack(adata, models.fe, models.re, 4).layers["expression"]
+
+
+def group_effects(models, adata):
+    options = {"labels_key": "kind", "layer": "counts", "min_cells": 2}
+    return tl.group_effects(adata, "~ condition", "donor", **options).table
+
+
+def confounding(models, adata):
+    return bm.confounding(adata, "donor", ["kind", "condition"], depth_key="depth").summary
+
+
+def scores(models, adata):
+    return bm.scores(embedded(models, adata), ["X_re", "X_fe"], *COLUMNS)
+
+
+def mixing(models, adata):
+    table, votes = bm.mixing_classifier(
+        embedded(models, adata),
+        ["X_fe"],
+        "condition",
+        parts_of(adata),
+        batch_key="donor",
+        random_effects="X_re",
+        n_trees=3,
+    )
+    bm.score_votes(votes, 20)
+    return table
+
+
+def cross_validation(models, adata):
+    result = bm.cross_validate(
+        embedded(models, adata),
+        *COLUMNS,
+        ["condition"],
+        models=["X_re"],
+        n_folds=3,
+        folds=[0],
+        n_trees=3,
+        **QUIET,
+    )
+    bm.paper_tables(result)
+    return result.table
+
+
+def donor_prediction(models, adata):
+    options = {"total_counts_key": "depth", "n_permutations": 4} | QUIET
+    return bm.donor_prediction(adata, "donor", "condition", "kind", **options).table
+
+
+def shifts(models, adata):
+    return bm.counterfactual_shift(
+        models.re, adata, *COLUMNS, min_cells=1, baselines=False, **QUIET
+    )
+
+
+def swaps(models, adata):
+    first = tuple(str(next(iter(adata.obs[column]), "")) for column in COLUMNS)
+    return bm.swap_quality(models.re, adata, *COLUMNS, targets=[first], min_cells=2, **QUIET)
+
+
+def genomap(models, adata):
+    tl.genomap_layout(adata, max_iter=2, **QUIET)
+    return tl.genomap_images(adata)[:3]
+
+
+def figures(models, adata):
+    """With the names of levels in axes, legends and titles."""
+    pl.batch_effects_forest(models.re, n_genes=2, n_samples=2)
+    pl.confounding(bm.confounding(adata, "donor", ["kind", "condition"]))
+    adata = embedded(models, adata)
+    adata.obsm[tl.umap_key("X_re")] = adata.obsm["X_re"][:, :2]
+    pl.embeddings(adata, ["X_re"], ["donor", "kind", "condition"])
+    options = {"labels_key": "kind", "layer": "counts", "min_cells": 2}
+    found = tl.group_effects(adata, "~ condition", "donor", **options)
+    pl.group_effects(found, found.table["variable"].iloc[0], "condition")
+    for axes in map(plt.figure, plt.get_fignums()):
+        axes.canvas.draw()
+
+
+CALLS = {
+    "latent of RE": lambda m, a: m.re.get_latent_representation(a),
+    "content of RE": lambda m, a: m.re.get_latent_representation(a, kind="content"),
+    "latent of FE": lambda m, a: m.fe.get_latent_representation(a),
+    "prediction": lambda m, a: m.fec.predict(a, soft=True),
+    "reconstruction": lambda m, a: m.re.get_reconstruction(a),
+    "error": lambda m, a: list(m.re.get_reconstruction_error(a).values()),
+    "correction by RE": lambda m, a: m.re.get_corrected_expression(a),
+    "correction by FE": lambda m, a: m.fe.get_corrected_expression(a),
+    "counterfactuals": written,
+    "residuals kept": lambda m, a: m.re.get_counterfactual_expression(
+        a, transform_batch=some(m)[0], keep_residual=True
+    ),
+    "effects": lambda m, a: m.re.get_batch_effects(n_samples=2),
+    "embed": lambda m, a: embedded(m, a).obsm["X_re"],
+    "combine": lambda m, a: a.obsm[tl.combine(embedded(m, a), ["X_re", "X_fe"])],
+    "means": means,
+    "diagnostics": lambda m, a: tl.effects_diagnostics(m.re, a).swap_gap,
+    "components": lambda m, a: tl.variance_components(m.re, a, n_samples=2, **QUIET),
+    "admissibility": support,
+    "abundance": abundance,
+    "gene test": gene_test,
+    "donors": donors,
+    "distances": distances,
+    "stack": stack,
+    "group effects": group_effects,
+    "genomap": genomap,
+    "confounding": confounding,
+    "scores": scores,
+    "mixing": mixing,
+    "cross-validation": cross_validation,
+    "donor prediction": donor_prediction,
+    "shifts": shifts,
+    "swaps": swaps,
+    "PCA": lambda m, a: a.obsm[ext.pca(a, batch_key="donor", n_latent=3)],
+    "folds": lambda m, a: np.concatenate(
+        smt.train.cross_validation_folds(a, *COLUMNS, n_folds=3).splits[0]
+    ),
+}
+
+
+def numbers(result):
+    """All numbers of a result, to be compared."""
+    if isinstance(result, pd.DataFrame):
+        result = result.select_dtypes(["number", "bool"])
+    return np.asarray(result, dtype=float)
+
+
+def called(name, models, adata):
+    """Numbers that a call gives, whatever it warns of in so few cells."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return numbers(CALLS[name](models, adata))
+
+
+def dense(x):
+    return x.toarray() if sparse.issparse(x) else np.asarray(x)

@@ -1,0 +1,132 @@
+"""Cells in any format have the same results, or a message with the line that mends it."""
+
+from __future__ import annotations
+
+import anndata as ad
+import dask.array as da
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from .calls import CALLS, called
+
+pytestmark = pytest.mark.slow
+
+IN_MEMORY = r"adata = adata\.to_memory\(\)$"
+
+
+def both(change):
+    """Change expression and counts alike."""
+
+    def make(adata, folder):
+        made = adata.copy()
+        made.X, made.layers["counts"] = change(adata.X), change(adata.layers["counts"])
+        return made
+
+    return make
+
+
+def with_long_indices(x):
+    x = sp.csr_matrix(x)
+    x.indices, x.indptr = (part.astype(np.int64) for part in (x.indices, x.indptr))
+    return x
+
+
+def with_zeros(x):
+    """A sparse matrix that keeps its zeros, and has the genes of a cell in no order."""
+    genes = np.tile(np.arange(x.shape[1])[::-1], len(x))
+    return sp.csr_matrix((x[:, ::-1].ravel(), genes, np.arange(len(x) + 1) * x.shape[1]))
+
+
+def as_view(adata, folder):
+    return ad.concat([adata, adata[:5]], index_unique="x", merge="same")[: adata.n_obs]
+
+
+def backed(adata, folder, form=np.asarray):
+    adata = both(form)(adata, folder)
+    adata.write_h5ad(folder / "cells.h5ad")
+    return ad.read_h5ad(folder / "cells.h5ad", backed="r")
+
+
+def lazily_read(adata, folder):
+    adata.write_zarr(folder / "cells.zarr")
+    return ad.experimental.read_lazy(folder / "cells.zarr")
+
+
+SAME = {
+    "csr": both(sp.csr_matrix),
+    "csc": both(sp.csc_matrix),
+    "csr_array": both(sp.csr_array),
+    "csc_array": both(sp.csc_array),
+    "fortran": both(np.asfortranarray),
+    "float64": both(lambda x: x.astype(np.float64)),
+    "int64 indices": both(with_long_indices),
+    "zeros kept": both(with_zeros),
+    "view": as_view,
+    "backed": backed,
+    "backed csr": lambda adata, folder: backed(adata, folder, sp.csr_matrix),
+}
+REFUSED = {"dask": both(lambda x: da.from_array(x, chunks=(50, 16))), "lazy": lazily_read}
+NO_EXPRESSION = {"effects", "confounding", "folds"}
+NEED_MEMORY = {"genomap", "cross-validation", "donor prediction", "shifts", "swaps", "PCA"}
+
+
+@pytest.fixture(scope="module")
+def expected(study, models):
+    adata = study.copy()
+    return {name: called(name, models, adata) for name in CALLS}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_is_made_of_cells(study, models, expected, name, tmp_path):
+    adata = SAME[name](study, tmp_path)
+    for call in CALLS:
+        if name.startswith("backed") and call in NEED_MEMORY:
+            with pytest.raises(ValueError, match=IN_MEMORY):
+                called(call, models, adata)
+        else:
+            found = called(call, models, adata)
+            np.testing.assert_allclose(found, expected[call], rtol=1e-3, atol=1e-3, err_msg=call)
+
+
+def test_what_is_made_of_half_precision(study, models, expected):
+    """Rounded, some cells are of another state."""
+    adata = both(lambda x: x.astype(np.float16))(study, None)
+    for call in ("latent of RE", "prediction", "counterfactuals", "residuals kept", "components"):
+        found = called(call, models, adata)
+        close = np.isclose(found, expected[call], rtol=1e-2, atol=1e-2)
+        assert close.mean() > 0.95, call
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.float16])
+def test_what_is_made_of_counts(study, models, expected, dtype):
+    adata = study.copy()
+    adata.layers["counts"] = adata.layers["counts"].astype(dtype)
+    np.testing.assert_allclose(
+        called("group effects", models, adata), expected["group effects"], rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_to_be_computed_first(study, models, name, tmp_path):
+    adata = REFUSED[name](study, tmp_path)
+    for call in set(CALLS) - NO_EXPRESSION:
+        with pytest.raises(ValueError, match=IN_MEMORY):
+            called(call, models, adata)
+
+
+@pytest.mark.parametrize("name", ["csr", "csc", "float64", "zeros kept", "backed csr"])
+def test_networks_learn_the_same(study, models, train, name, tmp_path):
+    trained = train(SAME[name](study, tmp_path))
+    for call in ("latent of RE", "counterfactuals", "prediction"):
+        found, expected = called(call, trained, study.copy()), called(call, models, study.copy())
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3, err_msg=call)
+
+
+def test_networks_learn_the_same_from_a_layer(study, models, train):
+    adata = study.copy()
+    adata.layers["log"], adata.X = adata.X, adata.layers["counts"]
+    trained = train(adata, layer="log")
+    for call in set(CALLS) & {"latent of RE", "means", "gene test", "swaps", "stack", "shifts"}:
+        found, expected = called(call, trained, adata.copy()), called(call, models, study.copy())
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3, err_msg=call)
