@@ -106,7 +106,7 @@ def gene_shifts(
     """
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
-    parts = known_cells({"model": model}, train, test)
+    parts = known_cells({"model": model}, adata, train, test)
     batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     cells = _cells(batches, labels, *parts, str(cell_type), str(source), str(target))
     shifts = _shifts(

@@ -111,7 +111,7 @@ def counterfactual_shift(
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
     models = dict(model) if isinstance(model, Mapping) else {_name_of(model): model}
-    from_cells, on_cells = known_cells(models, train, test)
+    from_cells, on_cells = known_cells(models, adata, train, test)
     batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     expression = registered_expression(models.values(), adata)
     methods = {name: as_counterfactual(method, adata) for name, method in models.items()}
@@ -205,14 +205,17 @@ def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Cou
 
 def known_cells(
     models: Mapping[str, SCMEDAL_RE | Counterfactual],
+    adata: AnnData,
     train: Sequence[int] | np.ndarray | None,
     test: Sequence[int] | np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions of training and test cells, given or known to one of the models."""
     parts = {}
+    # Positions among other cells, as of a selection, would be those of any cells.
+    holders = [model for model in models.values() if _holds(model, adata)]
     for part, cells in (("train", train), ("test", test)):
         if cells is None:
-            found = (getattr(model, f"{part}_indices", None) for model in models.values())
+            found = (getattr(model, f"{part}_indices", None) for model in holders)
             known = [np.sort(of_model) for of_model in found if of_model is not None]
             if any(not np.array_equal(of_model, known[0]) for of_model in known[1:]):
                 raise ValueError(
@@ -223,7 +226,8 @@ def known_cells(
         if cells is None or not len(cells):
             raise ValueError(
                 f"Which cells are the {part} cells? Pass their positions as `{part}`, or a model "
-                "trained with `datasplitter_kwargs={'external_indexing': [...]}`."
+                "that holds these cells and was trained with "
+                "`datasplitter_kwargs={'external_indexing': [...]}`."
             )
         parts[part] = np.asarray(cells)
     if np.intersect1d(parts["train"], parts["test"]).size:
@@ -231,6 +235,11 @@ def known_cells(
             "Some cells are both training and test cells: the comparison needs separate sets."
         )
     return parts["train"], parts["test"]
+
+
+def _holds(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> bool:
+    own = getattr(model, "adata", None)
+    return own is None or own.obs_names.equals(adata.obs_names)
 
 
 class _Measured:

@@ -108,7 +108,7 @@ def swap_quality(
     check_in_memory(adata)
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key")
-    from_cells, on_cells = known_cells({"model": model}, train, test)
+    from_cells, on_cells = known_cells({"model": model}, adata, train, test)
     batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     fields = _fields_of_minibatch(model, adata)
     expression = registered_expression([model], adata)
