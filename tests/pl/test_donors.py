@@ -86,7 +86,7 @@ class TestEmbedding:
     def test_errors(self, donors):
         with pytest.raises(ValueError, match=r"no group for \['d4'\]"):
             pl.donor_embedding(donors, pd.Series(list("aabb"), DONORS[:4]))
-        with pytest.raises(ValueError, match="three donors or more"):
+        with pytest.raises(ValueError, match="Two directions need three donors"):
             pl.donor_embedding(donors[2:])
 
 

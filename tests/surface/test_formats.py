@@ -1,4 +1,4 @@
-"""Cells in any format have the same results, or a message with the line that mends it."""
+"""Cells in any format have the same results, or a message with the line that fixes it."""
 
 from __future__ import annotations
 
