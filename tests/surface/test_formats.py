@@ -39,7 +39,9 @@ def with_zeros(x):
 
 
 def as_view(adata, folder):
-    return ad.concat([adata, adata[:5]], index_unique="x", merge="same")[: adata.n_obs]
+    twice = ad.concat([adata, adata[:5]], merge="same")
+    twice.obs_names_make_unique()
+    return twice[: adata.n_obs]
 
 
 def backed(adata, folder, form=np.asarray):
