@@ -175,12 +175,12 @@ def fit_samples(
     typical = (probabilities @ np.array(grid)).T[:, :, None]  # mean variances, by gene
     estimates = []
     for contrast, *parts in zip(contrasts, *(of for _, of in found), strict=True):
+        of_points, covariances = (np.concatenate(x) for x in zip(*parts, strict=True))
         freedom = [
             _freedom(model.shares(typical[:, block], contrast))
             for model, block in zip(models, blocks, strict=True)
         ]
-        moments = (np.concatenate(x) for x in zip(*parts, strict=True))
-        estimates.append(Estimates(probabilities, *moments, np.concatenate(freedom)))
+        estimates.append(Estimates(probabilities, of_points, covariances, np.concatenate(freedom)))
     fixed, effects = [], []
     for model, block, (coefficients, _) in zip(models, blocks, found, strict=True):
         weights = probabilities[block].T
