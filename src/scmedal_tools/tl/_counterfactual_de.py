@@ -209,10 +209,10 @@ def counterfactual_de(
     pixels = None if layout is None else _pixels(layout, first.gene_names)
     projected = _copied(adata, _drawn(adata, setup, cells, labels_key, label, seed))
     check_training_cells(models, projected, donors, in_group, label)
+    for of_ensemble in models:  # which refuses cells that do not fit the model
+        warn_of_extrapolation(of_ensemble, donors, projected)
     in_memory = projected if adata.isbacked else adata
     check_depth(in_memory, setup, of_donors, group, reference)
-    for of_ensemble in models:
-        warn_of_extrapolation(of_ensemble, donors, projected)
 
     everything = sparse.csc_array(np.full((1, projected.n_obs), 1 / projected.n_obs))
     options: dict[str, Any] = {
