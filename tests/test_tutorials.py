@@ -98,6 +98,7 @@ def _check_outputs(notebook):
         "execute_result",
         "stream",
     }
+    assert not any("widget" in kind for output in outputs for kind in output.get("data", {}))
     noise = [output.text for output in outputs if output.get("name") == "stderr"]
     assert noise == []
     texts = [str(output.get("text", "")) for output in outputs]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from jupyter_client import KernelManager
 
 FOLDER = Path(__file__).resolve().parent
+# Of a table that is there as HTML and text: a widget is empty in a notebook that is only read.
+NOT_KEPT = ("application/vnd.jupyter.widget-view+json", "text/markdown")
 
 
 def run(
@@ -42,7 +44,10 @@ def run(
             cell.execution_count = None
             for output in cell.outputs:
                 output.pop("execution_count", None)
-                _shrink(output.get("data", {}))
+                data = output.get("data", {})
+                for kind in NOT_KEPT:
+                    data.pop(kind, None)
+                _shrink(data)
                 if output.output_type == "execute_result":
                     output.execution_count = None
     notebook.metadata.language_info = {"name": "python"}

@@ -699,7 +699,7 @@ class TestEvaluate:
         monkeypatch.setitem(sys.modules, "harmonypy", None)
         message = refuse(*evaluate(mine, tmp_path, "--models", "harmony"))
         assert "Error: " in message
-        assert "scmedal-tools[benchmark]" in message
+        assert 'pip install ".[benchmark]"' in message
 
 
 def test_help_names_all_commands():

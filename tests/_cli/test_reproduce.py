@@ -221,7 +221,8 @@ class TestRefusals:
             "heart": "global_raw.h5ad",
         }
         assert f"lacks {files[name]}." in message
-        assert "docs/user_guide/published_data.md" in message
+        page, section = re.search(r'(docs/\S+\.md),\s+"(.+?)"', message).groups()
+        assert f"\n## {section}\n" in (Path(__file__).parents[2] / page).read_text()
         assert not (tmp_path / "out").exists()
 
     def test_missing_annotation(self, tmp_path):

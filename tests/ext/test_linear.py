@@ -80,6 +80,6 @@ class TestScanorama:
 @pytest.mark.parametrize(("method", "package"), [("harmony", "harmonypy"), ("scanorama",) * 2])
 def test_missing_package(method, package, adata, embed, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    message = rf'{package} is not installed(.|\n)*pip install "scmedal-tools\[benchmark\]"'
+    message = rf'{package} is not installed(.|\n)*pip install "\.\[benchmark\]"'
     with pytest.raises(ImportError, match=message):
         embed(method, adata)

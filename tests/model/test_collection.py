@@ -113,7 +113,7 @@ class TestRegistration:
 
     def test_without_annbatch(self, monkeypatch, folder):
         monkeypatch.setattr(_on_disk, "find_spec", lambda name: None)
-        with pytest.raises(ImportError, match=r'pip install "scmedal-tools\[outofcore\]"'):
+        with pytest.raises(ImportError, match=r'pip install "\.\[outofcore\]"'):
             smt.model.SCMEDAL_RE.setup_annbatch(folder / "cells.zarr", batch_key="donor")
 
     def test_a_collection_is_built_once(self, on_disk, monkeypatch):

@@ -123,6 +123,17 @@ def test_lines_lead_from_the_strongest_genes_to_their_names(stack, differences):
         assert all(text.arrow_patch is not None for text in ax.texts)
 
 
+def test_lines_begin_at_the_left_of_their_names_and_cross_no_other(stack):
+    figure = genomap_panel(stack)
+    figure.draw_without_rendering()
+    for text in (text for ax, _ in names(figure) for text in ax.texts):
+        name = Text.get_window_extent(text)  # without its line
+        line = text.arrow_patch.get_path().transformed(text.arrow_patch.get_transform())
+        begins_x, begins_y = line.vertices[0]
+        assert begins_x <= name.x0
+        assert begins_y == pytest.approx((name.y0 + name.y1) / 2, abs=2)
+
+
 def test_named_genes_are_circled_in_all_counterfactuals(stack):
     figure = genomap_panel(stack)
     for row in maps(figure):

@@ -182,7 +182,7 @@ class TestReference:
 
     def test_not_installed(self, groups, monkeypatch):
         monkeypatch.setitem(sys.modules, "genomap", None)
-        with pytest.raises(ImportError, match=r"scmedal-tools\[genomap-reference\]"):
+        with pytest.raises(ImportError, match=r"\.\[genomap-reference\]"):
             pixels(groups, layout="genomap")
 
 

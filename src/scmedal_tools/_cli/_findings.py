@@ -156,8 +156,8 @@ def _strongest(run: Trained) -> Iterator[str]:
     genes = certain.index.unique("gene")
     name = run.job.batch_key
     said = (
-        f"{len(genes):,} of {len(re.gene_names):,} genes have an effect of some {name} whose sign "
-        f"is wrong with a probability below {LEVEL:.0%}"
+        f"{len(genes):,} of {len(re.gene_names):,} genes are higher or lower in some {name}, and "
+        f"the direction is wrong with a probability below {LEVEL:.0%}"
     )
     order = certain["effect"].abs().sort_values(ascending=False).index
     largest = certain.loc[order].groupby(level="gene", sort=False).head(1).head(N_STRONGEST)

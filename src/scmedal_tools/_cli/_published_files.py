@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DESCRIBED = (
     "What to download, and how the folder looks then: docs/user_guide/published_data.md, "
-    '"The data sets of the paper".'
+    '"What to download".'
 )
 HEART_FILE = "global_raw.h5ad"
 HEART_COLUMNS = ("sample", "donor", "region", "version", "cell_type")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from scmedal_tools._how_to_install import how_to_install
+
 from ._console import (
     announce,
     explained,
@@ -89,4 +91,4 @@ def _check_packages(*, needs_mixed_models: bool) -> None:
     needed = NEEDED | ({"statsmodels": "statsmodels"} if needs_mixed_models else {})
     missing = [name for module, name in needed.items() if find_spec(module) is None]
     if missing:
-        fail(f'Not installed: {", ".join(missing)}. Run: pip install "scmedal-tools[all]"')
+        fail(f"Not installed: {', '.join(missing)}. {how_to_install('all')}")

@@ -23,6 +23,7 @@ from scmedal_tools._data import (
     write_csv,
     write_whole,
 )
+from scmedal_tools._how_to_install import how_to_install
 from scmedal_tools.tl import umap_key
 from scmedal_tools.train import get_preset
 
@@ -299,7 +300,7 @@ class Run:
         self.steps.announce("  effects of batches")
         self._save("batch_effects", self._draw_effects)
         if find_spec("ot") is None:
-            self.steps.announce("  no genomaps, which need POT: install scmedal-tools[genomap]")
+            self.steps.announce(f"  no genomaps, which need POT. {how_to_install('genomap')}")
         else:
             self.steps.announce("  genomaps")
             self._save("genomaps", self._draw_genomaps)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._how_to_install import how_to_install
 
 from ._common import ComparatorRun, random_state
 from ._pca import principal_components
@@ -151,6 +152,4 @@ def _optional(package: str) -> ModuleType:
     try:
         return import_module(package)
     except ImportError as error:
-        raise ImportError(
-            f'{package} is not installed. Run:\npip install "scmedal-tools[benchmark]"'
-        ) from error
+        raise ImportError(f"{package} is not installed. {how_to_install('benchmark')}") from error

@@ -23,6 +23,7 @@ from scmedal_tools._data import (
     check_names,
     check_obs,
 )
+from scmedal_tools._how_to_install import how_to_install
 
 from ._collection import build, check_columns_there, check_record, is_complete
 
@@ -141,9 +142,7 @@ class OnDiskMixin(BaseModelClass):
                 f"{hints and ': '}{hints}."
             )
         if find_spec("annbatch") is None:
-            raise ImportError(
-                'setup_annbatch needs annbatch. Run:\npip install "scmedal-tools[outofcore]"'
-            )
+            raise ImportError(f"setup_annbatch needs annbatch. {how_to_install('outofcore')}")
         factors = None if random_effect_keys is None else list(random_effect_keys)
         columns = [batch_key, *([labels_key] if labels_key else []), *(factors or [])]
         place = Path(collection_path)

@@ -34,6 +34,7 @@ SIMILAR: dict[str, Any] = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "
 CIRCLE: dict[str, Any] = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
 HALO = [withStroke(linewidth=1.6, foreground="white")]  # dark pixels lie under it
 LEADER: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 2}
+LEADER |= {"relpos": (0, 0.5)}  # from the left end of a name, across no other
 LEADER |= {"path_effects": HALO}
 MAP_INCHES = 1.25
 LINE_INCHES = 0.13

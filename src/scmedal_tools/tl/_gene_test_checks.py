@@ -19,6 +19,7 @@ from scmedal_tools._data import (
     part_of,
     slots,
 )
+from scmedal_tools._how_to_install import how_to_install
 
 from ._training_cells import training_cells
 
@@ -39,9 +40,7 @@ def check_statsmodels() -> None:
     try:
         import statsmodels  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            "method='lme' needs statsmodels. Run:\npip install \"scmedal-tools[genes]\""
-        ) from error
+        raise ImportError(f"method='lme' needs statsmodels. {how_to_install('genes')}") from error
 
 
 def group_of_each(batches: pd.Series, groups: pd.Series) -> pd.Series:

@@ -10,6 +10,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import pairwise_distances
 
+from scmedal_tools._how_to_install import how_to_install
+
 LICENCE = (
     "The original genomap package is licensed under CC BY-NC-ND: for non-commercial use only. "
     "layout='rings' has the same objective and no such limit."
@@ -39,8 +41,8 @@ def reference_pixels(x: Any, shape: tuple[int, int], n_iter: int) -> np.ndarray:
         from genomap import construct_genomap
     except ImportError as error:
         raise ImportError(
-            "layout='genomap' needs the original package, for non-commercial use only. Run:\n"
-            'pip install "scmedal-tools[genomap-reference]"'
+            "layout='genomap' needs the original package, for non-commercial use only. "
+            + how_to_install("genomap-reference")
         ) from error
     warnings.warn(LICENCE, UserWarning, stacklevel=3)
     x = np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)

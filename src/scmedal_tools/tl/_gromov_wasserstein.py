@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmedal_tools._how_to_install import how_to_install
 from scmedal_tools._progress import tqdm
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def import_ot() -> ModuleType:
             warnings.simplefilter("ignore", SyntaxWarning)
             import ot
     except ImportError as error:
-        raise ImportError(
-            'Layouts of genomaps need POT. Run:\npip install "scmedal-tools[genomap]"'
-        ) from error
+        raise ImportError(f"Layouts of genomaps need POT. {how_to_install('genomap')}") from error
     return ot
 
 

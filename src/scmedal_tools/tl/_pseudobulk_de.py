@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from scmedal_tools._data import warn_of_depth
+from scmedal_tools._how_to_install import how_to_install
 from scmedal_tools._sample_model import full_rank
 
 from ._sample_design import sample_design
@@ -92,9 +93,7 @@ def pseudobulk_de(
     try:
         import pydeseq2  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            'tl.pseudobulk_de needs PyDESeq2. Run:\npip install "scmedal-tools[genes]"'
-        ) from error
+        raise ImportError(f"tl.pseudobulk_de needs PyDESeq2. {how_to_install('genes')}") from error
     design = sample_design(adata, formula, donor_key, sample_key, contrast)
     if design.has_repeats(np.arange(len(design.samples))) and not design.has_donors:
         raise ValueError(

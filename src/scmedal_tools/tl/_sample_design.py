@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools._data import check_obs
+from scmedal_tools._how_to_install import how_to_install
 from scmedal_tools._sample_model import is_estimable
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def sample_design(
         from formulaic_contrasts import FormulaicContrasts
     except ImportError as error:
         raise ImportError(
-            'A formula needs formulaic-contrasts. Run:\npip install "scmedal-tools[genes]"'
+            f"A formula needs formulaic-contrasts. {how_to_install('genes')}"
         ) from error
     check_obs(adata, donor_key, what="donor_key")
     variables = sorted(Formula(formula).required_variables)

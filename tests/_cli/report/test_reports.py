@@ -114,7 +114,7 @@ class TestRun:
         run = SimpleNamespace(figures=tmp_path, job=None)
         section = _of_run._genomaps(run)
         assert section.pictures == ()
-        assert "scmedal-tools[genomap]" in section.text[0]
+        assert 'pip install ".[genomap]"' in section.text[0]
 
     def test_largest_shifts_stand_in_a_table(self, run_done, run_report, read_page):
         table = run_done.strongest_shifts()[MATHS]

@@ -224,5 +224,5 @@ class TestScib:
 
     def test_missing_package(self, adata, monkeypatch):
         monkeypatch.setitem(sys.modules, "scib_metrics", None)
-        with pytest.raises(ImportError, match=r'pip install "scmedal-tools\[benchmark\]"'):
+        with pytest.raises(ImportError, match=r'pip install "\.\[benchmark\]"'):
             bm.scores(adata, ["X_one"], **ARGUMENTS, scib=True)

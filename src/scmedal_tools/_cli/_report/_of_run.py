@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scmedal_tools._cli._shifts_with_intervals import FEWEST_CELLS, INTERVAL, N_CELLS, N_DRAWS
+from scmedal_tools._how_to_install import how_to_install
 
 from ._page import Picture, Section, Table, as_text, write_page
 from ._sections import (
@@ -195,9 +196,7 @@ def _effects(run: Run) -> Section:
 def _genomaps(run: Run) -> Section:
     file = run.figures / "genomaps.png"
     if not file.is_file():
-        return Section(
-            "Genomaps", ["Not drawn: genomaps need POT. Install the extra scmedal-tools[genomap]."]
-        )
+        return Section("Genomaps", [f"Not drawn: genomaps need POT. {how_to_install('genomap')}"])
     alt = f"Genomaps of cells as measured, without batch effects, and in each {run.job.batch_key}."
     text = "Cells of the largest batches and the most variable genes; pl.genomap_panel draws all."
     return Section("Genomaps", [text], [Picture(file, alt, READING_GENOMAPS)])

@@ -48,7 +48,7 @@ def swap_quality(
     min_cells: int = 10,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Evaluate swapped cells one by one, not only their means.
+    """Evaluate counterfactuals of single cells, not only their means.
 
     Training cells of batch A are swapped to batch B with their residuals kept
     (``keep_residual=True``) and compared with test cells of the same type in B.

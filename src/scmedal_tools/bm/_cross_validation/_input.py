@@ -14,6 +14,7 @@ from scmedal_tools._data import (
     embedding_of,
     slots,
 )
+from scmedal_tools._how_to_install import how_to_install
 from scmedal_tools.bm._scores._scores import columns_to_score
 
 from ._embedders import COMPARATORS, ONE_EPOCH, OWN_MODELS, PERMUTED, RE, RE_CONTROLS
@@ -58,9 +59,7 @@ def check_input(
     needed |= {"scib_metrics"} if scib else set()
     missing = sorted(package for package in needed if find_spec(package) is None)
     if missing:
-        raise ImportError(
-            f'{", ".join(missing)} not installed: pip install "scmedal-tools[benchmark]"'
-        )
+        raise ImportError(f"Not installed: {', '.join(missing)}. {how_to_install('benchmark')}")
     for layer in layers_used(models, settings):
         check_counts(adata, layer)
     for key in used:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scmedal_tools._how_to_install import how_to_install
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -19,7 +21,7 @@ def import_scib() -> ModuleType:
         import scib_metrics
     except ImportError as error:
         raise ImportError(
-            'scib=True needs scib-metrics. Run:\npip install "scmedal-tools[benchmark]"'
+            f"scib=True needs scib-metrics. {how_to_install('benchmark')}"
         ) from error
     return scib_metrics
 
