@@ -279,10 +279,10 @@ class _Measured:
 def _score(shift: np.ndarray, truth: np.ndarray, noise: float, ceiling: float) -> dict[str, float]:
     size = np.square(truth).sum()
     values = agreement(shift, truth)
-    error = (values.pop("relative_error") * size - noise) / (size - noise)
+    missed = values.pop("relative_error") * size - noise
     return values | {
-        "error": error if size > noise else np.nan,
-        "noise": noise / size,
+        "error": missed / (size - noise) if size > noise else np.nan,
+        "noise": noise / size if size else np.nan,
         "ceiling": ceiling,
     }
 
