@@ -65,6 +65,7 @@ NULL = [
     Design("2 and 2", (2, 2)),
     Design("2 and 8", (2, 8)),
     Design("1 and 9", (1, 9)),
+    Design("1 and 3", (1, 3)),
 ]
 PLANTED = [
     Design("6 and 6 donors", effect=0.5),

@@ -8,6 +8,7 @@ from _record import load, markdown
 LEVEL = 0.05
 METHODS = {
     "group_effects": "`tl.group_effects`",
+    "uncorrected": "the same without the correction of few donors",
     "moderated_t": "log-CPM, moderated t",
     "voom": "log-CPM with precision weights, moderated t",
     "deseq": "`tl.pseudobulk_de` (PyDESeq2)",

@@ -115,7 +115,7 @@ MUTANTS = [
     # Models of samples.
     Mutant("_sample_model/_fit.py", "np.minimum(2 * np.minimum(below, above), 1.0)", "np.minimum(below, above)", f"{SAMPLES}"),
     Mutant("_sample_model/_fit.py", "(self.probabilities * squares).sum(1) - self.mean**2", "(self.probabilities * squares).sum(1)", f"{SAMPLES}"),
-    Mutant("_sample_model/_fit.py", "KURTOSIS * excess", "1e-9 * excess", f"{SAMPLES}"),
+    Mutant("_sample_model/_fit.py", "KURTOSIS * n_rows", "1e-9 * n_rows", f"{SAMPLES}"),
     Mutant("_sample_model/_nested.py", "information -= variance / growth", "information += variance / growth", f"{SAMPLES}"),
     Mutant("_sample_model/_fit.py", "prior = (EFFECTS / extent) ** 2", "prior = EFFECTS**2", "tests/tl/test_group_effects.py"),
     Mutant("_sample_model/_counts.py", "share**2 * squares_of_totals[:, None]", "squares_of_totals[:, None]", f"{SAMPLES}/test_counts.py"),

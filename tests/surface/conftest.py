@@ -13,7 +13,7 @@ from anndata import AnnData
 
 import scmedal_tools as smt
 
-from .calls import Models, dense, parts_of
+from .calls import CALLS, Models, called, dense, parts_of
 
 # A file gives the cells of a minibatch in its own order, and masks would fall on others.
 WITHOUT = {"input_dropout": 0.0, "adversary_dropout": 0.0}
@@ -80,3 +80,10 @@ def _trained(name, adata, layer, **settings):
 @pytest.fixture(scope="session")
 def models(train, study):
     return train(study.copy())
+
+
+@pytest.fixture(scope="session")
+def expected(study, models):
+    """Numbers of every call with plain cells."""
+    adata = study.copy()
+    return {name: called(name, models, adata) for name in CALLS}

@@ -73,12 +73,6 @@ NO_EXPRESSION = {"effects", "confounding", "folds"}
 NEED_MEMORY = {"genomap", "cross-validation", "donor prediction", "shifts", "swaps", "PCA"}
 
 
-@pytest.fixture(scope="module")
-def expected(study, models):
-    adata = study.copy()
-    return {name: called(name, models, adata) for name in CALLS}
-
-
 @pytest.mark.parametrize("name", SAME)
 def test_what_is_made_of_cells(study, models, expected, name, tmp_path):
     adata = SAME[name](study, tmp_path)

@@ -44,12 +44,17 @@ class Estimates:
     """Genes x points x rows of the contrast."""
     covariances: np.ndarray
     """Genes x points x rows x rows."""
-    freedom: np.ndarray
+    df: np.ndarray
     """Degrees of freedom of the contrast given the variances, by gene."""
 
     def of_genes(self, genes: np.ndarray) -> Estimates:
         """Those of some genes."""
-        return Estimates(*(x[genes] for x in vars(self).values()))
+        return Estimates(**{name: x[genes] for name, x in vars(self).items()})
+
+    @property
+    def t_variance(self) -> np.ndarray:
+        """Variance of Student's t, by gene."""
+        return self.df / (self.df - 2)
 
     @property
     def mean(self) -> np.ndarray:
@@ -64,16 +69,15 @@ class Estimates:
 
     def p_values(self) -> np.ndarray:
         """Two-sided p-value of each gene, averaged over the posterior of the variances."""
-        freedom = self.freedom[:, None]
-        variance = freedom / (freedom - 2)  # of Student's t
+        df, t_variance = self.df[:, None], self.t_variance[:, None]
         n_rows = self.values.shape[2]
         if n_rows > 1:
             solved = np.linalg.solve(self.covariances, self.values[..., None])[..., 0]
             wald = (self.values * solved).sum(2)
-            tails = stats.f.sf(wald / n_rows * variance, n_rows, freedom)
+            tails = stats.f.sf(wald / n_rows * t_variance, n_rows, df)
             return (self.probabilities * tails).sum(1)
-        t = self.values[:, :, 0] / np.sqrt(self.covariances[:, :, 0, 0] / variance)
-        below, above = ((self.probabilities * stats.t.sf(s * t, freedom)).sum(1) for s in (1, -1))
+        t = self.values[:, :, 0] / np.sqrt(self.covariances[:, :, 0, 0] / t_variance)
+        below, above = ((self.probabilities * stats.t.sf(s * t, df)).sum(1) for s in (1, -1))
         return np.minimum(2 * np.minimum(below, above), 1.0)
 
     def lfsr(self, extent: float = 1.0) -> np.ndarray:
@@ -81,7 +85,8 @@ class Estimates:
 
         Effects of genes are zero or normal around it, with frequencies of the standard deviations
         that are estimated from all genes. ``extent`` is how far samples are apart, the range of a
-        number, so that its unit makes no difference.
+        number, so that its unit makes no difference. Outliers count in how likely an effect is at
+        all; the sign of one that there is, is taken from the normal posterior.
 
         References
         ----------
@@ -90,10 +95,8 @@ class Estimates:
         value, variance = self.values[:, :, 0, None], self.covariances[:, :, 0, 0, None]
         prior = (EFFECTS / extent) ** 2
         # Genes x points x effects.
-        spread = self.freedom[:, None, None] / (self.freedom[:, None, None] - 2)
-        likelihood = stats.t.pdf(
-            value, self.freedom[:, None, None], scale=np.sqrt((variance + prior) / spread)
-        )
+        scale = np.sqrt((variance + prior) / self.t_variance[:, None, None])
+        likelihood = stats.t.pdf(value, self.df[:, None, None], scale=scale)
         joint = self.probabilities[:, :, None] * likelihood
         evidence = np.log(np.maximum(joint.sum(1), 1e-300))
         of_effects = posterior_over_genes(evidence, FURTHER_GENES)
@@ -176,11 +179,11 @@ def fit_samples(
     estimates = []
     for contrast, *parts in zip(contrasts, *(of for _, of in found), strict=True):
         of_points, covariances = (np.concatenate(x) for x in zip(*parts, strict=True))
-        freedom = [
-            _freedom(model.shares(typical[:, block], contrast))
+        df = [
+            _df(model.shares(typical[:, block], contrast), len(contrast))
             for model, block in zip(models, blocks, strict=True)
         ]
-        estimates.append(Estimates(probabilities, of_points, covariances, np.concatenate(freedom)))
+        estimates.append(Estimates(probabilities, of_points, covariances, np.concatenate(df)))
     fixed, effects = [], []
     for model, block, (coefficients, _) in zip(models, blocks, found, strict=True):
         weights = probabilities[block].T
@@ -196,7 +199,7 @@ def fit_samples(
     return SampleFit(estimates, np.concatenate(effects, 1), np.concatenate(fixed, 1))
 
 
-def _freedom(shares: np.ndarray) -> np.ndarray:
+def _df(shares: np.ndarray, n_rows: int) -> np.ndarray:
     """Degrees of freedom of a contrast, where donors deviate with outliers.
 
     The fewer donors decide about it, the more it has the tails of a single donor, and the less
@@ -207,11 +210,14 @@ def _freedom(shares: np.ndarray) -> np.ndarray:
     ----------
     shares
         Share of each donor in its variance, genes x donors.
+    n_rows
+        Rows of the contrast.
 
     References
     ----------
-    Box and Watson, Biometrika 1962 (regressors that make tests sensitive to kurtosis).
+    Box and Watson, Biometrika 1962 (regressors that make tests sensitive to kurtosis). Mardia's
+    kurtosis of a sum over donors is set equal to that of a multivariate t.
     """
-    of_normal = 3 / (shares.shape[1] + 2)
+    of_normal = (n_rows + 2) / (n_rows * (shares.shape[1] + 2))
     excess = np.maximum(np.square(shares).sum(1) - of_normal, NEGLIGIBLE)
-    return 4 + 6 / (KURTOSIS * excess)
+    return 4 + 2 * (n_rows + 2) / (KURTOSIS * n_rows * excess)

@@ -114,7 +114,9 @@ def donor_effects(
 
 def agreement(estimate: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Correlation, calibration slope and relative squared error over genes; NaN for 0 / 0."""
-    (variance, covariance), (_, true_variance) = np.cov(estimate, truth, ddof=0)  # or none of 1
+    (variance, covariance), (_, true_variance) = np.cov(
+        estimate, truth, ddof=0
+    )  # also of one gene
     size = np.square(truth).sum()
     values = (
         covariance / np.sqrt(variance * true_variance) if variance and true_variance else np.nan,
