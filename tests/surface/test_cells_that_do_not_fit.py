@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from .calls import CALLS, called
+import scmedal_tools as smt
+from scmedal_tools.bm._counterfactuals import known_cells
+
+from .calls import CALLS, called, parts_of
 
 pytestmark = pytest.mark.slow
 
@@ -61,3 +65,16 @@ def test_refused(study, models, without_states, call, spoil):
         if trained is models or call not in OF_STATES:
             with pytest.raises(ValueError, match=SPOILT[spoil]):
                 called(call, trained, spoil(study.copy()))
+
+
+@pytest.mark.parametrize("order", [slice(10, None), slice(None, None, -1)])
+def test_positions_are_those_in_the_cells_of_training(models, study, tmp_path, order):
+    models.re.save(tmp_path / "re")
+    loaded = smt.model.SCMEDAL_RE.load(tmp_path / "re", adata=False)
+    train, _, test = parts_of(study)
+    for model in (models.re, loaded):
+        found = known_cells({"RE": model}, study, None, None)
+        np.testing.assert_array_equal(found[0], train)
+        np.testing.assert_array_equal(found[1], test)
+        with pytest.raises(ValueError, match=r"are the train cells.*holds these cells"):
+            known_cells({"RE": model}, study[order], None, None)

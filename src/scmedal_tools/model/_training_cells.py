@@ -23,7 +23,9 @@ from ._inference import CELLS_AT_ONCE
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     import pandas as pd
+    from anndata import AnnData
     from lightning import LightningDataModule
+    from mudata import MuData
     from torch import Tensor
 
     from ._inference import Minibatches
@@ -142,6 +144,13 @@ class TrainingCellsMixin(BaseModelClass):
                 "The training cells of this data module are not those of the model's training: "
                 "divide them as then, by default with datamodule.set_split(train_size=0.9)."
             )
+
+    def _was_trained_on(self, adata: AnnData | MuData) -> bool:
+        """Whether positions of the training cells are positions in these cells."""
+        if self.training_cells_ is not None:
+            return _digest(adata.obs_names) == self.training_cells_
+        # A model saved by an earlier version.
+        return self.adata is not None and adata.obs_names.equals(self.adata.obs_names)
 
     def _has_training_cells(self) -> bool:
         # Cells that were filtered or sorted in place have a new index.

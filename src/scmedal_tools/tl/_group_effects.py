@@ -169,9 +169,8 @@ def group_effects(
     residuals do not show there.
 
     Where nothing differs, at most 5% of data sets should have any gene with an adjusted p-value
-    below .05. Of simulated data sets with 12 donors 13% had (12 of 90) where a skewed number was
-    tested. Do not rely on a gene or two found with a number: see whether a donor far from the rest
-    decides (:func:`scmedal_tools.pl.group_effects`).
+    below .05. Of data sets of 12 donors with random properties NUMBERS. See whether a donor far
+    from the rest decides (:func:`scmedal_tools.pl.group_effects`).
 
     An effect is a difference between samples. Whether the condition causes it depends on how
     donors came to it.

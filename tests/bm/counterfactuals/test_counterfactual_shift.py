@@ -318,19 +318,6 @@ class TestCells:
         for cells, expected in zip(found, world.parts.values(), strict=True):
             np.testing.assert_array_equal(np.sort(cells), expected)
 
-    @pytest.mark.parametrize("order", [slice(10, None), slice(None, None, -1)])
-    def test_those_of_a_model_of_other_cells_are_not_meant(self, world, order):
-        class Model:
-            adata = world.adata
-            train_indices, test_indices = world.parts.values()
-            __call__ = staticmethod(oracle(world, 0.6))
-
-        ours = {"train": None, "test": None}
-        assert scenarios(measure(world, Model(), **ours)) == everything()
-        adata = world.adata[order].copy()
-        with pytest.raises(ValueError, match=r"are the train cells.*holds these cells"):
-            bm.counterfactual_shift(Model(), adata, "donor", "type", **ours)
-
     def test_only_training_cells_are_moved(self, world):
         asked = set()
 

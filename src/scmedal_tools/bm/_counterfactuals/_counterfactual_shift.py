@@ -238,8 +238,8 @@ def known_cells(
 
 
 def _holds(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> bool:
-    own = getattr(model, "adata", None)
-    return own is None or own.obs_names.equals(adata.obs_names)
+    was_trained_on = getattr(model, "_was_trained_on", None)  # a function has positions as it is
+    return was_trained_on is None or was_trained_on(adata)
 
 
 class _Measured:
