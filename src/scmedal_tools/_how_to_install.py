@@ -2,7 +2,7 @@
 
 
 def how_to_install(extra: str) -> str:
-    """Give the command as in the documentation: from a clone, as the package is not on PyPI yet."""
+    """Give the command as in the documentation: from a clone, as nothing is on PyPI yet."""
     return (
         "In your clone of scmedal-tools, run:\n"
         f'pip install ".[{extra}]"  # with uv: uv sync --extra {extra}'

@@ -46,12 +46,12 @@ def as_view(adata, folder):
 
 def backed(adata, folder, form=np.asarray):
     adata = both(form)(adata, folder)
-    adata.write_h5ad(folder / "cells.h5ad")
+    adata.copy().write_h5ad(folder / "cells.h5ad")  # which makes text categorical in place
     return ad.read_h5ad(folder / "cells.h5ad", backed="r")
 
 
 def lazily_read(adata, folder):
-    adata.write_zarr(folder / "cells.zarr")
+    adata.copy().write_zarr(folder / "cells.zarr")
     return ad.experimental.read_lazy(folder / "cells.zarr")
 
 
