@@ -1,5 +1,6 @@
 """Neighbourhoods with more cells of one group: calibrated over donors, and found."""
 
+import warnings
 from itertools import combinations
 
 import numpy as np
@@ -124,6 +125,20 @@ class TestOfAModel:
         pd.testing.assert_frame_equal(
             tl.differential_abundance(trained, adata, **options), expected
         )
+
+    @pytest.mark.parametrize(("factor", "warns"), [(1, False), (3, True)])
+    def test_a_group_of_another_depth(self, trained, adata, factor, warns):
+        counts = np.ones(adata.shape)
+        counts[adata.obs["condition"] == "disease"] *= factor
+        adata.layers["counts"] = counts
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tl.differential_abundance(
+                trained, adata, group_key="condition", n_neighbors=30, n_centres=5
+            )
+        found = [str(w.message) for w in caught if "depth" in str(w.message)]
+        assert bool(found) == warns
+        assert all("'disease' have 3.00 times the counts" in text for text in found)
 
     def test_errors(self, trained, build, adata):
         with pytest.raises(ValueError, match="3 groups"):

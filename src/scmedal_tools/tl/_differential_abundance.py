@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from scmedal_tools._data import BATCH, as_named, check_obs, part_of, random_cells
 from scmedal_tools._permutations import relabelled
 
+from ._gene_test_checks import check_depth
 from ._models import check_has_draws
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from scmedal_tools.model import SCMEDAL_RE
+
+OF_DEPTH = (
+    "cells of one depth lie together in the content. Thin the counts of the deeper cells "
+    "(scanpy.pp.downsample_counts), train again, and see what remains"
+)
 
 
 def differential_abundance(
@@ -79,6 +85,12 @@ def differential_abundance(
     RuntimeError
         If the model is not trained.
 
+    Warns
+    -----
+    UserWarning
+        If cells of one group have 1.25 times the depth of the other's or more: the content of a
+        cell depends on its depth.
+
     Notes
     -----
     The adjusted p-value bounds the probability of one false finding or more, however the
@@ -124,6 +136,9 @@ def differential_abundance(
     if not 1 <= n_neighbors <= part.n_obs:
         raise ValueError(f"n_neighbors={n_neighbors} is no number of {part.n_obs:,} cells.")
     content = model.get_latent_representation(adata, kind="content")
+    group = next(name for name in names if name != (reference or names[0]))
+    named = groups.groupby(part.obs[setup["batch_key"]].to_numpy()).first()
+    check_depth(cells, setup, named, group, reference or names[0], OF_DEPTH)
     centres = random_cells(np.arange(len(content)), n_centres, seed)
     search = NearestNeighbors(n_neighbors=n_neighbors).fit(content)
     neighbors = search.kneighbors(content[centres], return_distance=False)

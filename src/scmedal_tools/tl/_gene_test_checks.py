@@ -149,7 +149,12 @@ def check_training_cells(
 
 
 def check_depth(
-    adata: AnnData | MuData, setup: dict, of_donors: pd.Series, group: str, reference: str
+    adata: AnnData | MuData,
+    setup: dict,
+    of_donors: pd.Series,
+    group: str,
+    reference: str,
+    advice: str = "take tl.group_effects, which tests sums of counts",
 ) -> None:
     """Warn where the donors of one group have cells with more counts than those of the other."""
     part = part_of(adata, setup, EXPRESSION)
@@ -162,8 +167,7 @@ def check_depth(
         warnings.warn(
             f"Cells of {group!r} have {ratio:.2f} times the {what} of those of {reference!r} "
             "(medians over donors). Log-normalised values differ between depths, whatever the "
-            "gene does, and p-values are too small: take tl.group_effects, which tests sums of "
-            "counts.",
+            f"gene does, and p-values are too small: {advice}.",
             UserWarning,
             stacklevel=3,
         )
