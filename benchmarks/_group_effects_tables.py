@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from _record import load, markdown
+from scipy import stats
 
 LEVEL = 0.05
 METHODS = {
@@ -16,6 +17,20 @@ METHODS = {
     "types_voom": "the same with precision weights",
     "pooled": "log-CPM of all cells, moderated t",
 }
+
+
+def judged(p: pd.Series, effects: pd.Series) -> dict[str, float]:
+    """What p-values of genes find, for a row of the results; ``effects`` are the planted ones."""
+    has_effect = effects[p.index].to_numpy() != 0
+    found = stats.false_discovery_control(p) < LEVEL
+    return {
+        "genes": len(p),
+        "with_effect": int(has_effect.sum()),
+        "below_05": float((p[~has_effect] < LEVEL).mean()),
+        "below_01": float((p[~has_effect] < LEVEL / 5).mean()),
+        "true": int(found[has_effect].sum()),
+        "false": int(found[~has_effect].sum()),
+    }
 
 
 def tables() -> dict[str, str]:

@@ -42,6 +42,17 @@ def voom_weights(values: np.ndarray, sizes: np.ndarray, design: np.ndarray) -> n
     return np.interp(fitted + to_counts[:, None], *trend.T) ** -4
 
 
+def of_sums(sums: CountSums, design: np.ndarray, contrast: np.ndarray) -> dict[str, np.ndarray]:
+    """P-values of a contrast from the logarithms of sums, without and with their precision."""
+    sizes = sums.sizes()
+    values = log_cpm(sums.counts, sizes)
+    weights = voom_weights(values, sizes, design)
+    return {
+        "moderated_t": moderated_t(values, design, contrast),
+        "voom": moderated_t(values, design, contrast, weights),
+    }
+
+
 def of_donors(
     values: np.ndarray, weights: np.ndarray, kind: np.ndarray, donor: np.ndarray, group: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -33,11 +33,18 @@ import pandas as pd
 import scvi
 import torch
 from _group_effects_cells import KANG, NULL, PLANTED, Design, cells_of, onek1k, planted
-from _group_effects_tables import LEVEL, METHODS, tables
+from _group_effects_tables import LEVEL, METHODS, judged, tables
 from _processes import fresh_processes, one_thread, peak_memory
-from _pseudobulk_tests import log_cpm, moderated_t, of_donors, sizes_by_type, voom_weights
+from _pseudobulk_tests import (
+    log_cpm,
+    moderated_t,
+    of_donors,
+    of_sums,
+    sizes_by_type,
+    voom_weights,
+)
 from _record import SOURCE, data_folder, save, saved
-from scipy import sparse, stats
+from scipy import sparse
 
 import scmedal_tools as smt
 from scmedal_tools._sample_model import CountSums, sum_counts
@@ -84,7 +91,7 @@ def p_values(adata: ad.AnnData, design: Design, methods: set[str]) -> dict[str, 
     found = {"group_effects": table.set_index("variable")["p_value"]}
     if design.in_type:
         adata = adata[adata.obs["cell_type"] == design.in_type].copy()
-    baselines = of_sums(adata, design, genes)
+    baselines = of_one_type(adata, design, genes)
     if design.of_types:
         baselines = {"pooled": baselines["moderated_t"]} | of_types(adata, genes)
     found |= {name: pd.Series(p, genes) for name, p in baselines.items()}
@@ -95,7 +102,7 @@ def p_values(adata: ad.AnnData, design: Design, methods: set[str]) -> dict[str, 
     return {name: p for name, p in found.items() if name in methods}
 
 
-def of_sums(adata: ad.AnnData, design: Design, genes: pd.Series) -> dict[str, np.ndarray]:
+def of_one_type(adata: ad.AnnData, design: Design, genes: pd.Series) -> dict[str, np.ndarray]:
     """Moderated t of the logarithms of sums over the cells of each sample."""
     donor, second = donors_of(adata)
     sums, first = sums_by(adata, genes, donor * 2 + second)
@@ -104,12 +111,7 @@ def of_sums(adata: ad.AnnData, design: Design, genes: pd.Series) -> dict[str, np
         matrix = np.column_stack([second[first], np.eye(donor.max() + 1)[donor[first]]])
     contrast = np.zeros(matrix.shape[1])
     contrast[0 if design.pairs else 1] = 1
-    values = log_cpm(sums.counts, sums.sizes())
-    weights = voom_weights(values, sums.sizes(), matrix)
-    return {
-        "moderated_t": moderated_t(values, matrix, contrast),
-        "voom": moderated_t(values, matrix, contrast, weights),
-    }
+    return of_sums(sums, matrix, contrast)
 
 
 def of_types(adata: ad.AnnData, genes: pd.Series) -> dict[str, np.ndarray]:
@@ -162,21 +164,14 @@ def simulate(design: Design, seed: int, methods: set[str]) -> list[dict]:
     adata = adata[np.asarray(adata.X.sum(1)).ravel() > 0].copy()
     rows = []
     for method, p in p_values(adata, design, methods).items():
-        has_effect = effects[p.index].to_numpy() != 0
-        significant = stats.false_discovery_control(p) < LEVEL
         rows.append(
             {
                 "design": design.name,
                 "seed": seed,
                 "method": method,
                 "commit": SOURCE["commit"],
-                "genes": len(p),
-                "with_effect": int(has_effect.sum()),
-                "below_05": float((p[~has_effect] < LEVEL).mean()),
-                "below_01": float((p[~has_effect] < LEVEL / 5).mean()),
-                "true": int(significant[has_effect].sum()),
-                "false": int(significant[~has_effect].sum()),
             }
+            | judged(p, effects)
         )
     return rows
 

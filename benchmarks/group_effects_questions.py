@@ -21,11 +21,10 @@ import numpy as np
 import pandas as pd
 import torch
 from _group_effects_cells import T_CELLS, onek1k
-from _group_effects_tables import LEVEL, METHODS
-from _pseudobulk_tests import log_cpm, moderated_t, voom_weights
+from _group_effects_tables import METHODS, judged
+from _pseudobulk_tests import of_sums
 from _record import SOURCE, load, markdown, save, saved
 from pseudo_donors import thin
-from scipy import stats
 
 import scmedal_tools as smt
 from scmedal_tools._sample_model import _fit, sum_counts
@@ -154,14 +153,8 @@ def rivals(adata: ad.AnnData, question: Question, genes: pd.Index) -> dict[str, 
     obs = adata.obs.groupby(donor)[["number", "group"]].first()
     others = obs["group"] if "group" in question.formula else np.zeros(len(obs))
     matrix = np.column_stack([obs["number"], pd.get_dummies(others).astype(float)])
-    sizes = sums.sizes()
-    values = log_cpm(sums.counts, sizes)
-    weights = {"moderated_t": None, "voom": voom_weights(values, sizes, matrix)}
-    contrast = np.eye(matrix.shape[1])[0]
-    return {
-        name: pd.Series(moderated_t(values, matrix, contrast, w), genes)
-        for name, w in weights.items()
-    }
+    found = of_sums(sums, matrix, np.eye(matrix.shape[1])[0])
+    return {name: pd.Series(p, genes) for name, p in found.items()}
 
 
 def measure(question: Question, seed: int) -> list[dict]:
@@ -170,8 +163,6 @@ def measure(question: Question, seed: int) -> list[dict]:
     effects = plant(adata, rng) if question.planted else pd.Series(0.0, adata.var_names)
     rows = []
     for method, p in p_values(adata, question).items():
-        has_effect = effects[p.index].to_numpy() != 0
-        found = stats.false_discovery_control(p) < LEVEL
         rows.append(
             {
                 "question": question.name,
@@ -179,13 +170,8 @@ def measure(question: Question, seed: int) -> list[dict]:
                 "seed": seed,
                 "method": method,
                 "commit": SOURCE["commit"],
-                "genes": len(p),
-                "with_effect": int(has_effect.sum()),
-                "below_05": float((p[~has_effect] < LEVEL).mean()),
-                "below_01": float((p[~has_effect] < LEVEL / 5).mean()),
-                "true": int(found[has_effect].sum()),
-                "false": int(found[~has_effect].sum()),
             }
+            | judged(p, effects)
         )
     return rows
 

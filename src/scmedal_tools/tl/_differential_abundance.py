@@ -126,19 +126,20 @@ def differential_abundance(
         raise ValueError(f"group_key={group_key!r} has {len(names)} groups, {names}: two needed.")
     if reference is not None and reference not in names:
         raise ValueError(f"reference={reference!r} is not one of the groups, {names}.")
+    reference = reference or names[0]
     donors = pd.Categorical(as_named(part.obs[setup["batch_key"]]))
     of_donors = groups.groupby(donors.codes).agg(["first", "nunique"])
     if (of_donors["nunique"] > 1).any():
         raise ValueError(f"group_key={group_key!r}: a donor is in both groups.")
-    in_group = (of_donors["first"] != (reference or names[0])).to_numpy()
+    in_group = (of_donors["first"] != reference).to_numpy()
     if min(in_group.sum(), (~in_group).sum()) < 2:
         raise ValueError(f"group_key={group_key!r}: each group needs two donors or more.")
     if not 1 <= n_neighbors <= part.n_obs:
         raise ValueError(f"n_neighbors={n_neighbors} is no number of {part.n_obs:,} cells.")
     content = model.get_latent_representation(adata, kind="content")
-    group = next(name for name in names if name != (reference or names[0]))
+    group = next(name for name in names if name != reference)
     named = groups.groupby(part.obs[setup["batch_key"]].to_numpy()).first()
-    check_depth(cells, setup, named, group, reference or names[0], OF_DEPTH)
+    check_depth(cells, setup, named, group, reference, OF_DEPTH)
     centres = random_cells(np.arange(len(content)), n_centres, seed)
     search = NearestNeighbors(n_neighbors=n_neighbors).fit(content)
     neighbors = search.kneighbors(content[centres], return_distance=False)

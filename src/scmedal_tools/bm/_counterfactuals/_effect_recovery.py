@@ -114,9 +114,8 @@ def donor_effects(
 
 def agreement(estimate: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Correlation, calibration slope and relative squared error over genes; NaN for 0 / 0."""
-    (variance, covariance), (_, true_variance) = np.cov(
-        estimate, truth, ddof=0
-    )  # also of one gene
+    covariances = np.cov(estimate, truth, ddof=0)  # ddof=1 is not defined for one gene
+    (variance, covariance), (_, true_variance) = covariances
     size = np.square(truth).sum()
     values = (
         covariance / np.sqrt(variance * true_variance) if variance and true_variance else np.nan,
