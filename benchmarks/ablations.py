@@ -26,7 +26,7 @@ from counterfactuals import DATA_SETS, KANG_TYPES, DataSet, Judge, load_cells, t
 import scmedal_tools as smt
 from scmedal_tools._gene_model import _effects, _guess, _states
 from scmedal_tools.model import _fit_gene_effects
-from scmedal_tools.train import _plans
+from scmedal_tools.train import _re_plan
 
 DESIGN = {
     "aml": DATA_SETS["aml"]._replace(draws=[(draw, 6) for draw in (0, 4, 5, 6)]),
@@ -153,8 +153,8 @@ def run_network(judge: Judge, done: set[str]) -> list[dict]:
             continue
         scvi.settings.seed = 0
         plan = dict(plan)
-        share = _plans.SETTLE_AFTER if plan.pop("settle", True) else math.inf
-        with patch.object(_plans, "SETTLE_AFTER", share):
+        share = _re_plan.SETTLE_AFTER if plan.pop("settle", True) else math.inf
+        with patch.object(_re_plan, "SETTLE_AFTER", share):
             smt.model.SCMEDAL_RE.setup_anndata(judge.adata, judge.keys["batch_key"])
             model = smt.model.SCMEDAL_RE(judge.adata, **settings)
             model.train(

@@ -37,7 +37,7 @@ from scvi import REGISTRY_KEYS
 from torch import nn
 
 import scmedal_tools as smt
-from scmedal_tools.train._plans import RETrainingPlan
+from scmedal_tools.train import RETrainingPlan
 from scmedal_tools.train._statistics import training_statistics
 
 if TYPE_CHECKING:

@@ -62,6 +62,27 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_umaps():
+    """Two axes in place of a UMAP, which each process would compile for half a minute."""
+    from scmedal_tools.tl import _umap
+
+    project = _umap._project
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_umap, "_project", lambda latent, *_: np.array(latent[:, :2]))
+        yield project
+
+
+@pytest.fixture(scope="module")
+def umaps(quick_umaps):
+    """UMAPs as users get them."""
+    from scmedal_tools.tl import _umap
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_umap, "_project", quick_umaps)
+        yield
+
+
 @pytest.fixture
 def one_thread():
     """Tiny networks are fastest so, and sums of several threads have their order by chance."""

@@ -31,6 +31,7 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "name", "shown"), BLOCKS)
 def test_table_is_that_of_the_results(script, name, shown):
     assert shown == update_tables.tables_of(script)[name].strip() + "\n", (

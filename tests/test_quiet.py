@@ -58,6 +58,7 @@ def balance(adata):
     smt.bm.balance_weights(smt.model.SCMEDAL_FE, adata, batch_key="donor", epochs=1, **NETWORK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [cross_validate, compare, balance])
 def test_nothing_is_printed(train, adata, said, capfd):
     train(adata)
@@ -71,6 +72,7 @@ def test_a_comparator_with_progress_is_as_scvi_tools_has_it(adata, said):
     assert any("GPU available" in line for line in said)
 
 
+@pytest.mark.slow
 def test_of_a_notebook(fit, adata, said):
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")

@@ -35,6 +35,7 @@ def _write(folder, files):
         path.write_text(text)
 
 
+@pytest.mark.slow
 def test_no_circle_of_imports():
     assert structure.circles() == []
 
@@ -46,6 +47,7 @@ def test_circles_are_found_in_functions_and_type_hints(tmp_path):
     assert structure.circles(tmp_path) == [["scmedal_tools._one", "scmedal_tools._two"]]
 
 
+@pytest.mark.slow
 def test_folders_import_from_those_below():
     upwards = {
         f"{module} imports {origin}"
@@ -58,6 +60,7 @@ def test_folders_import_from_those_below():
     assert upwards == set()
 
 
+@pytest.mark.slow
 def test_imports_past_the_interface_of_a_folder_are_few():
     assert len(structure.private_imports()) < 30
 

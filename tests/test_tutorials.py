@@ -28,10 +28,11 @@ def fit(trainer, *args, _fit=Trainer.fit, **kwargs):
     _fit(trainer, *args, **kwargs)
 
 def simulated(n_donors=8, n_genes=300, *, _simulated=smt.datasets.simulated, **kwargs):
-    return _simulated(n_donors, n_genes, **kwargs)
+    return _simulated(n_donors, n_genes, **{"cell_scale": 0.5} | kwargs)
 
 Trainer.fit = fit
 smt.bm.cross_validate.__kwdefaults__["n_trees"] = 5
+smt.tl._umap._project = lambda latent, *_: latent[:, :2].copy()
 smt.datasets.simulated = simulated
 warnings.filterwarnings("ignore", message="n_top_genes")
 warnings.filterwarnings("ignore", message="Most of these cells are in states")

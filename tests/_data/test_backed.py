@@ -42,6 +42,7 @@ def test_counterfactual_de_reads_the_cells_that_it_projects(re, in_memory, backe
     assert backed.isbacked
 
 
+@pytest.mark.slow
 def test_counterfactual_de_refuses_a_mudata(fit, cells, tmp_path):
     mdata = mudata.MuData({"rna": cells.copy()})
     mdata.write(tmp_path / "cells.h5mu")

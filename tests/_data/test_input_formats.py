@@ -94,6 +94,7 @@ def latent(adata):
     return model.get_latent_representation()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FORMATS, *OTHER_TYPES, "view"])
 def test_counts_are_preprocessed_alike(counts, name):
     makers = FORMATS | OTHER_TYPES | {"view": as_view}
@@ -129,6 +130,7 @@ def dask_layer(adata):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [preprocessed, latent])
 @pytest.mark.parametrize("make", [as_dask, dask_layer])
 def test_dask_has_to_be_computed(counts, expression, step, make):

@@ -47,6 +47,7 @@ def run(adata, out, batch_key="donor", monkeypatch=None):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_slashes_in_names_are_written_as_underscores(cells, tmp_path, monkeypatch):
     cells.obs["pct_CD4/CD8"] = np.arange(cells.n_obs) / 7
@@ -109,6 +110,7 @@ def test_ordinary_data_are_left_as_they_are(cells):
     assert list(cells.obs) == columns
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("output", ["adata.h5ad", "figures/embeddings.png"])
 def test_one_output_that_fails_costs_no_other(cells, tmp_path, monkeypatch, output):
@@ -134,6 +136,7 @@ def test_one_output_that_fails_costs_no_other(cells, tmp_path, monkeypatch, outp
     assert "No space left on device" in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_what_the_values_may_be_is_written_down(cells, tmp_path, monkeypatch):
     del cells.obs["lane/id"]

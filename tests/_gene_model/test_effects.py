@@ -192,6 +192,7 @@ class TestDraws:
         again = effects.draw(torch.Generator().manual_seed(0), n_unseen)
         assert torch.equal(again.fixed, draw.fixed)
 
+    @pytest.mark.slow
     def test_follow_as_often_as_is_probable(self, many):
         generator = torch.Generator().manual_seed(0)
         follows = torch.stack([many.draw(generator).follows for _ in range(4)])

@@ -267,6 +267,7 @@ class TestFollowing:
 
 
 class TestCrossed:
+    @pytest.mark.slow
     def test_agree_with_statsmodels(self):
         """One gene with effects of both factors: best linear unbiased predictions, other route."""
         rng = np.random.default_rng(3)

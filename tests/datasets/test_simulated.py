@@ -65,6 +65,7 @@ class TestData:
         assert sizes.between(30, 600).all()
         assert sizes.max() > 2 * sizes.min()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("scale", [0.5, 3.0])
     def test_cell_scale_multiplies_every_donors_cells(self, scale):
         sizes, scaled = (
@@ -79,6 +80,7 @@ class TestData:
         assert has_effect.dtype == bool
         assert (~has_effect).sum() == round(150 * share)
 
+    @pytest.mark.slow
     def test_confounding_ties_cell_types_to_conditions(self):
         associations = []
         for confounding in (0.0, 0.5, 1.0):
@@ -95,6 +97,7 @@ class TestData:
         assert (shares.max() - shares.min()).max() <= 2 * rounding
         assert shares.mean().max() > 2 * shares.mean().min()
 
+    @pytest.mark.slow
     def test_same_seed_gives_the_same_data(self, adata):
         again, other = simulated(**SIZE, seed=3), simulated(**SIZE, seed=4)
         for one, two in zip(
@@ -255,6 +258,7 @@ class TestTruth:
         )
         assert 0.2 < np.corrcoef(one, two)[0, 1] < 0.95
 
+    @pytest.mark.slow
     def test_is_larger_between_conditions(self):
         adata = simulated(12, 400, 2, confounding=0.0)
         condition = adata.obs.groupby("donor", observed=True)["condition"].first()

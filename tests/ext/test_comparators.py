@@ -52,6 +52,7 @@ class TestWhatIsWritten:
         assert (adata.X != before.X).nnz == 0
         assert (adata.layers["counts"] != before.layers["counts"]).nnz == 0
 
+    @pytest.mark.slow
     def test_can_be_saved(self, method, adata, embed, tmp_path):
         embed(method, adata, key_added="X_mine")
         adata.write_h5ad(tmp_path / "cells.h5ad")
@@ -64,6 +65,7 @@ class TestWhatIsWritten:
 
 
 class TestRandomState:
+    @pytest.mark.slow
     def test_same_seed_same_result_and_global_generators_left_alone(
         self, method, cells, splits, embed
     ):
@@ -75,6 +77,7 @@ class TestRandomState:
         assert (np.random.random(), torch.rand(1), random.random()) == expected
         np.testing.assert_array_equal(first, second)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", sorted({*INDUCTIVE} - {"pca"}))
     def test_seed_is_used(self, method, cells, embed):
         results = [embed(method, cells.copy(), seed=seed) for seed in (0, 1)]
@@ -141,6 +144,7 @@ class TestColumns:
         embed(method, adata, labels_key=None)
         assert adata.uns["scmedal"][f"X_{method}"]["labels_key"] in ("", "donor")
 
+    @pytest.mark.slow
     def test_batches_may_be_numbers(self, method, adata, embed):
         by_name = embed(method, adata.copy())
         adata.obs["donor"] = adata.obs["donor"].str[-1].astype(int)

@@ -129,6 +129,7 @@ def test_are_saved(model, fresh, tmp_path, adata):
         )
 
 
+@pytest.mark.slow
 def test_follow_a_later_training(fit, adata):
     model = fit("SCMEDAL_RE", adata)
     before = model.module.expression_axes.clone()
@@ -138,6 +139,7 @@ def test_follow_a_later_training(fit, adata):
     assert_same_up_to_sign(model.get_latent_representation(), expected)
 
 
+@pytest.mark.slow
 def test_are_fitted_to_some_of_many_cells(fit, adata, monkeypatch):
     monkeypatch.setattr("scmedal_tools.model._re.CELLS_FOR_AXES", 50)
     model = fit("SCMEDAL_RE", adata)
@@ -164,12 +166,14 @@ def test_an_unknown_kind_is_refused(model):
 class TestFew:
     """Fewer genes or training cells than axes: the last coordinates are 0."""
 
+    @pytest.mark.slow
     def test_genes(self, fit, cells):
         model = fit("SCMEDAL_RE", cells[:, :3].copy())
         latent = model.get_latent_representation()
         assert latent.shape == (240, 4)
         assert latent.any(0).tolist() == [True, True, True, False]
 
+    @pytest.mark.slow
     def test_training_cells(self, fit, adata):
         parts = np.split(np.random.default_rng(0).permutation(240), [20, 200])
         split = {"datasplitter_kwargs": {"external_indexing": parts}}

@@ -53,6 +53,7 @@ class TestTraining:
             contribution = history[f"weighted_{name}_train"].to_numpy(dtype=float)
             close(contribution, weight * history[f"{term}_train"].to_numpy(dtype=float))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("weight", [0.0, 2.0])
     def test_history_has_the_batch_classifier_if_there_is_one(self, fit, adata, weight):
         model = fit("SCMEDAL_RE", adata, model={"batch_weight": weight})
@@ -218,6 +219,7 @@ class TestReconstruction:
         minibatches = trained._make_data_loader(fresh, batch_size=50)
         close(trained.get_reconstruction(dataloader=minibatches), expected)
 
+    @pytest.mark.slow
     def test_is_in_the_units_of_the_input(self, fit, adata):
         adata.X = adata.X.toarray() / np.log(2)  # logarithms of another base
         model = fit("SCMEDAL_FE", adata, max_epochs=10, early_stopping=False)

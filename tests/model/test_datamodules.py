@@ -66,6 +66,7 @@ def test_early_stopping_needs_validation_cells(build, adata):
         model.train(datamodule=WithoutValidation(model), **QUICK)
 
 
+@pytest.mark.slow
 def test_a_splitter_of_the_registered_cells(build, adata):
     """Which cells were for training is remembered, as without it."""
     model = build("SCMEDAL_RE", adata)

@@ -95,7 +95,7 @@ def learn(cases, rank=0, n_processes=1, folder=None):
     for case, (name, settings) in cases.items():
         scvi.settings.seed = rank
         model = build(name, settings, adata)
-        train(model, rank, n_processes, max_epochs=10)
+        train(model, rank, n_processes, max_epochs=4)
         outcomes[case] = outcome(model)
         if folder is not None and model.trainer.is_global_zero:
             model.save(folder / case)

@@ -32,6 +32,7 @@ def test_the_papers_reconstruction_has_no_batch(fit, adata):
     np.testing.assert_array_equal(model.get_reconstruction(return_numpy=True), corrected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
 def test_a_batch_without_training_cells_is_reconstructed_like_the_average(fit, adata, name):
     late = (adata.obs["donor"] == "donor_04").to_numpy().nonzero()[0]
@@ -58,6 +59,7 @@ def test_correction_by_random_effects_is_that_of_the_population(trained_models, 
     assert corrected.equals(expected)
 
 
+@pytest.mark.slow
 def test_a_batch_of_that_name_is_not_the_population(fit, adata):
     named = adata.copy()
     donors = {"donor_02": "population"}

@@ -87,6 +87,7 @@ class TestUnlabelled:
         assert set(model.predict()) <= {"type_1", "type_2", "type_3"}
 
 
+@pytest.mark.slow
 def test_batch_as_label(fit, adata):
     plan = {"lr": 5e-3}
     model = fit(

@@ -101,6 +101,7 @@ class TestGroups:
         effects = model.module.gene_effects.factors[0]
         np.testing.assert_allclose(effects.scale, noise_of(values, parts), rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.slow
     def test_in_given_states_it_is_that_of_the_expression(self, fit, cells):
         model = fit("SCMEDAL_RE", cells.copy(), {"states_key": "cell_type"})
         rows = np.sort(model.train_indices)
@@ -169,6 +170,7 @@ def test_reconstructions_have_them(model):
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_later_training_fits_them_anew(fit, adata):
     model = fit("SCMEDAL_RE", adata)
     before = model.module.gene_effects.factors[0].loc.clone()
@@ -182,6 +184,7 @@ def test_a_later_training_fits_them_anew(fit, adata):
     assert not torch.equal(model.module.gene_effects.factors[0].loc, before)
 
 
+@pytest.mark.slow
 def test_none_without_states_or_in_the_papers_preset(fit, adata):
     for settings in ({"n_states": 0}, {"preset": "paper"}):
         model = fit("SCMEDAL_RE", adata.copy(), model=settings)
@@ -270,6 +273,7 @@ class TestFinish:
             )
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
+    @pytest.mark.slow
     def test_of_a_checkpoint_of_a_running_training(self, build, adata, tmp_path):
         """Nothing follows the last epoch of this one, so that it has the model's last weights."""
         model = build("SCMEDAL_RE", adata)

@@ -52,6 +52,7 @@ def test_equal_to_columns(followed, swap, keep_residual):
     check(followed, swap=swap, keep_residual=keep_residual)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swap", ["content", "encoder_decoder"])
 def test_equal_to_columns_of_draws(followed, swap):
     check(followed, swap=swap, n_samples=3, return_mean=False)

@@ -115,6 +115,7 @@ class TestBatches:
         assert np.isfinite(model.get_reconstruction(return_numpy=True)).all()
         assert model.get_latent_representation(indices=[17]).shape == (1, 4)
 
+    @pytest.mark.slow
     def test_a_batch_without_training_cells(self, fit, adata):
         in_obs("donor", "late", slice(200, 240))(adata)
         parts = [np.arange(150), np.arange(150, 200), np.arange(200, 240)]
@@ -129,6 +130,7 @@ class TestBatches:
 
 
 class TestGenesWithoutVariance:
+    @pytest.mark.slow
     @pytest.mark.parametrize("preset", ["default", "paper"])
     @pytest.mark.parametrize("name", MODELS)
     def test_warn_and_stay_finite(self, fit, adata, name, preset):
@@ -140,6 +142,7 @@ class TestGenesWithoutVariance:
         assert np.isfinite(model.get_reconstruction(return_numpy=True)).all()
         assert np.isfinite(model.history["train_loss"].to_numpy(dtype=float)).all()
 
+    @pytest.mark.slow
     def test_all_of_them(self, fit, adata):
         adata.X = np.full(adata.shape, np.log1p(3), dtype=np.float32)
         with pytest.raises(ValueError, match=r"No gene varies over the training cells"):
@@ -232,6 +235,7 @@ def test_settings_without_effect_are_refused(build, adata):
             build("SCMEDAL_FE", adata).train(plan_kwargs=plan)
 
 
+@pytest.mark.slow
 def test_counterfactual_without_a_target(fit, adata):
     model = fit("SCMEDAL_RE", adata)
     with pytest.raises(ValueError, match=r"names no batch.*transform_batch='donor_01'\.$"):

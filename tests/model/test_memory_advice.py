@@ -22,6 +22,7 @@ def out_of_memory(error):
     ids=["GPU", "numpy", "processor"],
 )
 class TestErrors:
+    @pytest.mark.slow
     def test_in_training(self, build, adata, monkeypatch, error):
         model = build("SCMEDAL_FE", adata)
         monkeypatch.setattr(model.module, "loss", out_of_memory(error))

@@ -125,6 +125,7 @@ class TestSameAsOfTheAnnData:
         close(ours.layers["sd"], expected.layers["sd"])
 
 
+@pytest.mark.slow
 def test_given_states(fit, labelled, fresh, query):
     """In the modality, or among the cells of all modalities."""
     expected = fit("SCMEDAL_RE", labelled.copy(), {"states_key": "cell_type"})
@@ -143,6 +144,7 @@ def test_given_states(fit, labelled, fresh, query):
             model.get_reconstruction(new)
 
 
+@pytest.mark.slow
 def test_layer(fit, models, labelled):
     rna = labelled.copy()
     rna.layers["lognorm"], rna.X = rna.X, rna.layers["counts"]
@@ -179,6 +181,7 @@ class TestOtherModalities:
         expected = pair[0].get_latent_representation(query)
         close(pair[0].get_latent_representation(fewer), expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", ["more cells", "other order"])
     def test_the_line_that_aligns_the_cells(self, build, fit, models, labelled, case):
         names = labelled.obs_names[::-1]

@@ -149,6 +149,7 @@ class TestCounterfactual:
         swapped = model.get_counterfactual_expression(indices=own, transform_batch="population")
         close(swapped, model.get_reconstruction(indices=own))
 
+    @pytest.mark.slow
     def test_intervals_are_of_the_draws(self, re):
         options = {"transform_batch": ["donor_02", "population"], "indices": [3, 8, 100]}
         draws = re.get_counterfactual_expression(
@@ -202,6 +203,7 @@ class TestCounterfactual:
         for donor, expected in re.get_counterfactual_expression(transform_batch=DONORS).items():
             close(ours[donor], expected)
 
+    @pytest.mark.slow
     def test_batches_named_by_numbers(self, fit, adata):
         adata.obs["plate"] = adata.obs["donor"].cat.codes.to_numpy() * 10
         model = fit("SCMEDAL_RE", adata, {"batch_key": "plate"})
@@ -519,11 +521,13 @@ class TestCollapse:
         (warning,) = (w for w in found if "have collapsed" in str(w.message))
         assert warning.filename == "the user's script"
 
+    @pytest.mark.slow
     def test_living_effects(self, caught):
         model, _, found = caught(plan_kwargs={"effects_lr": 0.2})
         assert model.get_swap_gap() > 1.01
         assert not found
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("gap", "n"), [(1.0019, 1), (1.0021, 0)])
     def test_where_the_line_is(self, caught, gap, n):
         assert len(caught(gap=gap)[2]) == n
@@ -532,6 +536,7 @@ class TestCollapse:
         model, asked, _ = caught(gap=2.0)
         assert_are_cells(asked["dataloader"], model, model.validation_indices)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "split",
         [

@@ -90,6 +90,7 @@ def test_from_a_registry_alone(trained, fresh):
     np.testing.assert_allclose(model.get_latent_representation(fresh), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_loading(fit, adata, tmp_path):
     model = fit("SCMEDAL_RE", adata)
     model.save(tmp_path / "model")

@@ -28,6 +28,7 @@ def hostile(cells):
     return adata
 
 
+@pytest.mark.slow
 def test_before_and_after_training(build, hostile):
     model = build("SCMEDAL_FE", hostile)
     before = Cells(model._repr_html_())
@@ -53,6 +54,7 @@ def test_text_has_the_same(build, hostile, capsys):
     assert capsys.readouterr().out == ""  # Jupyter asks for both, and shows one
 
 
+@pytest.mark.slow
 def test_a_saved_model_and_many_batches(fit, adata, tmp_path):
     adata.obs["plate"] = [f"plate_{i % 12:02d}" for i in range(adata.n_obs)]
     model = fit("SCMEDAL_RE", adata, {"batch_key": "plate"})

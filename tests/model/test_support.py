@@ -100,6 +100,7 @@ VERBS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "named"), VERBS)
 @pytest.mark.parametrize("kind", ["type_1", "type_2"])
 def test_every_verb_warns_once(model, verb, named, kind, tmp_path):

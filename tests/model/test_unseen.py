@@ -175,6 +175,7 @@ def test_batches_that_are_renamed_between_two_calls(re, fresh):
     assert not np.allclose(latent, known, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_cells", [True, False])
 def test_cells_of_many_files_do_not_stay_in_memory(trained, fresh, tmp_path, with_cells):
     trained.save(tmp_path / "model")
@@ -207,6 +208,7 @@ def test_threads_may_ask_for_cells_of_their_own(fe, fresh, monkeypatch):
         np.testing.assert_array_equal(latent, of_one)
 
 
+@pytest.mark.slow
 def test_cells_of_threads_that_ended_do_not_stay_in_memory(fe, fresh):
     held = []
     for _ in range(2):

@@ -243,6 +243,7 @@ class TestAll:
         assert sorted(names(of_batches)) == ["v2", "v3"]
         assert len(model.adata.uns["protocol_colors"]) == 2
 
+    @pytest.mark.slow
     def test_is_saved(self, model, draw, tmp_path):
         draw(model, save=tmp_path / "effects.png", **QUICK)
         assert (tmp_path / "effects.png").read_bytes().startswith(b"\x89PNG")

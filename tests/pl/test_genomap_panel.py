@@ -92,6 +92,7 @@ def test_own_batch_is_red_and_similar_ones_purple_on_request(stack):
     assert entries == ["own batch", "correlation with own batch ≥ 0.99", NAMED]
 
 
+@pytest.mark.slow
 def test_differences_are_to_the_own_batch(stack):
     rows = maps(genomap_panel(stack, n_genes=0))
     assert [len(row) for row in rows] == [5, 3, 5, 3]
@@ -123,6 +124,7 @@ def test_lines_lead_from_the_strongest_genes_to_their_names(stack, differences):
         assert all(text.arrow_patch is not None for text in ax.texts)
 
 
+@pytest.mark.slow
 def test_lines_begin_at_the_left_of_their_names_and_cross_no_other(stack):
     figure = genomap_panel(stack)
     figure.draw_without_rendering()
@@ -202,6 +204,7 @@ def test_long_names_of_batches_lie_apart(stack):
     assert min(ax.get_window_extent().width for ax in rows[0]) > 0.8 * figure.dpi
 
 
+@pytest.mark.slow
 def test_figure_is_saved_and_pyplot_keeps_nothing(stack, tmp_path):
     genomap_panel(stack, save=tmp_path / "panel.png")
     assert (tmp_path / "panel.png").read_bytes().startswith(b"\x89PNG")

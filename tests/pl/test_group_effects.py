@@ -26,11 +26,23 @@ def test_effects_with_their_intervals(result):
     assert [label.get_text() for label in forest.get_yticklabels()] == list(table["state"])
     (points,) = forest.collections[1:]
     np.testing.assert_allclose(points.get_offsets()[:, 0], table["log_fc"])
-    lines = forest.collections[0].get_segments()
-    widths = [line[1, 0] - line[0, 0] for line in lines]
-    np.testing.assert_allclose(widths, 2 * 1.96 * table["se"], rtol=1e-3)
+    np.testing.assert_allclose(widths(forest), 2 * 1.96 * table["se"], rtol=1e-3)
     assert contrast in figure.get_suptitle()
     assert figure.number not in plt.get_fignums()
+
+
+def widths(forest):
+    return [line[1, 0] - line[0, 0] for line in forest.collections[0].get_segments()]
+
+
+def test_intervals_where_few_donors_decide(result):
+    gene = result.table["variable"][0]
+    few = smt.tl.GroupEffects(result.table.assign(df=5.0), result.samples)
+    forest = smt.pl.group_effects(few, gene, "condition", interval=0.99).axes[0]
+    table = result.table[result.table["contrast"] == result.table["contrast"].iloc[0]]
+    # 99% of a t of five degrees of freedom lie within 4.032, whose variance is 5/3.
+    expected = 2 * 4.032 * np.sqrt(3 / 5) * table.set_index("variable").loc[[gene], "se"]
+    np.testing.assert_allclose(widths(forest), expected, rtol=1e-3)
 
 
 def test_a_point_for_each_sample_and_lines_for_donors(result):

@@ -188,6 +188,7 @@ class TestContributions:
         ]
         assert len({line.get_color() for line in ax.lines}) == 2
 
+    @pytest.mark.slow
     def test_limits_are_finite_where_one_is_zero(self, weighted):
         figure = _every_term(weighted)
         figure.draw_without_rendering()
@@ -248,6 +249,7 @@ def test_many_terms_wrap_into_rows():
     assert [position.rowspan.start for position in positions] == [0, 0, 0, 0, 1, 1]
 
 
+@pytest.mark.slow
 def test_figure_is_saved_and_pyplot_keeps_nothing(history, tmp_path):
     figures, settings = plt.get_fignums(), dict(plt.rcParams)
     figure = training(history, save=tmp_path / "losses.pdf")

@@ -127,6 +127,7 @@ class TestLibrarySize:
 
 
 class TestVariableGenes:
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch_key", [None, "donor"])
     def test_equals_scanpy(self, adata, batch_key):
         expected = adata.copy()

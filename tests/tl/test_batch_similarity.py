@@ -32,6 +32,7 @@ def test_is_of_differences_within_a_draw(trained):
             np.testing.assert_allclose(distances.loc[a, b], expected, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_of_known_effects(known_effects):
     model, loc, sd = known_effects
     distances = tl.batch_similarity(model, n_samples=200, progress=False).to_numpy()

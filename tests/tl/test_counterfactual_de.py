@@ -100,6 +100,7 @@ class TestDonor:
         other = tl.counterfactual_de(model, model.adata, "condition", 50, seed=2, **QUIET)
         assert not np.allclose(other["mean_group"], table["mean_group"], atol=1e-3)
 
+    @pytest.mark.slow
     def test_an_ensemble_averages(self, model, table, fit):
         other = fit("SCMEDAL_RE", model.adata.copy(), max_epochs=3)
         options = {"cells": 50, "seed": 1} | QUIET

@@ -142,6 +142,7 @@ class TestUncertainty:
             model, model.adata, targets, n_samples=12, interval=0.8, progress=False
         )
 
+    @pytest.mark.slow
     def test_is_of_differences_within_a_draw(self, model, means):
         cells = (model.adata.obs["donor"] == "donor_01").to_numpy()
         options = {"indices": cells, "n_samples": 12, "return_mean": False, "return_numpy": True}
@@ -187,6 +188,7 @@ def test_survives_a_file(model, tmp_path):
     np.testing.assert_array_equal(read.X, means.X)
 
 
+@pytest.mark.slow
 def test_batches_may_be_numbers(cells, fit):
     adata = cells.copy()
     adata.obs["lane"] = adata.obs["donor"].cat.codes.astype(int) + 1
@@ -222,6 +224,7 @@ class TestEnsemble:
         other = fit("SCMEDAL_RE", model.adata.copy(), max_epochs=8)
         return [model, other]
 
+    @pytest.mark.slow
     def test_means_are_averaged_and_draws_pooled(self, models):
         adata, options = models[0].adata, {"n_samples": 6, "interval": 0.5, "progress": False}
         pooled = tl.counterfactual_means(models, adata, "donor_02", **options)
@@ -246,6 +249,7 @@ class TestEnsemble:
         for name in ("sd", "lower", "upper"):
             np.testing.assert_array_equal(listed.layers[name], alone.layers[name])
 
+    @pytest.mark.slow
     def test_models_of_other_cells_are_refused(self, model, fit, cells):
         fewer = cells[cells.obs["donor"] != "donor_04"].copy()
         with pytest.raises(ValueError, match="differ in genes or batches"):

@@ -50,6 +50,7 @@ class TestEmbedding:
             np.testing.assert_allclose(shift, means[0] - means[1], atol=2e-5)
             assert (donors.var["n_cells"][of_group] == (types == group).sum()).all()
 
+    @pytest.mark.slow
     def test_groups_make_up_the_whole(self, trained):
         whole = tl.donor_embedding(trained)
         for by in ("cell_type", "state"):
@@ -70,6 +71,7 @@ class TestEmbedding:
         distances = np.square(donors.X[:4] - donors.X[4]).sum(1)
         assert distances.argmin() == 0  # whose cells it has
 
+    @pytest.mark.slow
     def test_few_cells_are_less_precise_and_nearer_to_nothing(self, trained, cells):
         def mapped(n):
             new = cells[cells.obs["donor"] == "donor_03"][:n].copy()

@@ -48,6 +48,7 @@ def lower_median(values):
     return np.quantile(values, 0.5, method="lower")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model", "paper"])
 def test_values(request, name):
     model = request.getfixturevalue(name)
@@ -125,11 +126,13 @@ class TestSwapGap:
         others = [model.get_swap_gap(indices=cells) for cells in (SPLIT[0], SPLIT[1], None)]
         assert gap not in others
 
+    @pytest.mark.slow
     def test_else_of_the_validation_cells(self, fit, cells):
         model = train(fit, cells, [SPLIT[0], np.arange(128, 240), []])
         gap = tl.effects_diagnostics(model).swap_gap
         assert gap == model.get_swap_gap(indices=np.arange(128, 240))
 
+    @pytest.mark.slow
     def test_else_of_all_cells(self, fit, cells):
         model = train(fit, cells, [np.arange(240), [], []], early_stopping=False)
         assert tl.effects_diagnostics(model).swap_gap == model.get_swap_gap()

@@ -20,6 +20,7 @@ def fe(fit, cells):
     return fit("SCMEDAL_FE", cells.copy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "key"), KEYS.items())
 def test_name_and_values(fit, adata, name, key):
     model = fit(name, adata, SETUP)
@@ -27,6 +28,7 @@ def test_name_and_values(fit, adata, name, key):
     np.testing.assert_array_equal(adata.obsm[key], model.get_latent_representation())
 
 
+@pytest.mark.slow
 def test_record(fit, adata):
     smt.tl.embed(adata, fit("SCMEDAL_FEC", adata, SETUP, {"preset": "paper"}, max_epochs=3))
     smt.tl.embed(adata, fit("SCMEDAL_RE", adata), key_added="X_mine")

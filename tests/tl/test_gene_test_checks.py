@@ -74,6 +74,7 @@ def test_cells_left_out_of_adata_are_no_cause(of_types, pool):
     assert warned(of_types, drawn(pool, (30, 30), (8, 8))) == []
 
 
+@pytest.mark.slow
 def test_large_donors_in_the_larger_group_are_no_cause(fit, pool):
     model = fit("SCMEDAL_RE", drawn(pool, (20, 20), (40, 40)))
     assert warned(model, model.adata) == []
@@ -84,6 +85,7 @@ def test_groups_as_large_as_each_other_are_no_cause(of_sizes):
     assert warned(of_sizes, adata) == []
 
 
+@pytest.mark.slow
 def test_training_cells_of_the_type_count_where_one_is_named(of_types):
     (message,) = warned(of_types, of_types.adata, **OF_TYPE)
     assert re.search(r"have \d+ training cells that are like those of 'type_1'", message)
@@ -92,18 +94,21 @@ def test_training_cells_of_the_type_count_where_one_is_named(of_types):
     assert warned(of_types, of_types.adata) == []
 
 
+@pytest.mark.slow
 def test_an_ensemble_counts_too(of_sizes, fit):
     other = fit("SCMEDAL_RE", of_sizes.adata.copy(), max_epochs=1)
     assert len(warned([of_sizes, other], of_sizes.adata)) == 1
 
 
 class TestTrainingCells:
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_states", [0, 10])
     def test_of_a_model(self, fit, pool, n_states):
         model = fit("SCMEDAL_RE", drawn(pool, (30, 30), (20, 20)), model={"n_states": n_states})
         trained = model.adata.obs["donor"].iloc[model.train_indices].value_counts()
         assert training_cells(model).to_dict() == trained.to_dict()
 
+    @pytest.mark.slow
     def test_of_a_loaded_model_and_a_queried_one(self, fit, pool, tmp_path):
         model = fit("SCMEDAL_RE", drawn(pool, (30, 30), (20, 20)))
         model.save(tmp_path / "model")

@@ -91,6 +91,15 @@ class TestWhatIsPlanted:
         assert {"variable", "log_fc", "p_value", "adj_p_value", "contrast"} <= set(table)
 
 
+def test_degrees_of_freedom_are_few_where_a_donor_is_alone():
+    adata = study()
+    adata.obs["lone"] = np.where(adata.obs["donor"] == adata.obs["donor"].iloc[0], "yes", "no")
+    equal = effects(adata).table
+    alone = effects(adata, "~ lone").table
+    assert (equal["df"] > 1000).all()
+    assert alone["df"].between(5, 10).all()
+
+
 def test_a_covariate_takes_its_own_effect():
     table = effects(study(), "~ condition + age").table
     age = of(table, "g002", contrast="age")
@@ -269,6 +278,7 @@ class TestStates:
             table = effects(adata, labels_key="cell_type").table
         assert set(table["state"]) == {"rest"}
 
+    @pytest.mark.slow
     def test_of_a_model(self, cells, fit):
         model = fit("SCMEDAL_RE", cells.copy(), model={"n_states": 3})
         found = effects(cells.copy(), layer="counts", model=model, min_cells=3, min_counts=0.5)
@@ -334,6 +344,7 @@ class TestNumbers:
         np.testing.assert_allclose(days["lfsr"], years["lfsr"], rtol=1e-4, atol=1e-8)
         np.testing.assert_allclose(days["depth_ratio"], years["depth_ratio"], rtol=1e-6)
 
+    @pytest.mark.slow
     def test_of_donors_are_names(self):
         pytest.importorskip("pydeseq2")
         adata = study(n_donors=6, pairs=True)[:, :40].copy()

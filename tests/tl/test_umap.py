@@ -6,6 +6,8 @@ from anndata import AnnData, read_h5ad
 
 from scmedal_tools.tl._umap import umap
 
+pytestmark = pytest.mark.usefixtures("umaps")
+
 
 def _adata(n_cells=60, key="X_scmedal_fe"):
     """Return two well separated clusters in five dimensions."""
@@ -14,6 +16,7 @@ def _adata(n_cells=60, key="X_scmedal_fe"):
     return AnnData(obsm={key: latent})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "key_out"),
     [("X_scmedal_fe", "X_umap_scmedal_fe"), ("X_pca", "X_umap_pca"), ("latent", "X_umap_latent")],

@@ -91,6 +91,7 @@ def test_of_known_effects(known_effects):
 
 
 class TestCells:
+    @pytest.mark.slow
     def test_else_validation_cells(self, fit, cells):
         parts = [SPLIT[0], np.arange(128, 240), []]
         model = fit("SCMEDAL_RE", cells.copy(), datasplitter_kwargs={"external_indexing": parts})
@@ -98,6 +99,7 @@ class TestCells:
         named = tl.variance_components(model, cells[128:].copy(), n_samples=1, progress=False)
         pd.testing.assert_frame_equal(ours, named)
 
+    @pytest.mark.slow
     def test_else_all_cells(self, fit, cells):
         model = fit(
             "SCMEDAL_RE",

@@ -124,6 +124,7 @@ class TestValues:
 class TestFullDisk:
     """What is finished can be read, and the same call goes on once there is space."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["a.zarr", "a.npy"])
     def test_while_it_is_written(self, write, computed, tmp_path, monkeypatch, name):
         store = _stores.STORES[f".{name[2:]}"]
@@ -171,6 +172,7 @@ class TestFullDisk:
 
 
 class TestStore:
+    @pytest.mark.slow
     def test_has_cells_genes_and_request(self, re, write, tmp_path):
         genes = list(re.adata.var_names[[9, 1]])
         path = write(tmp_path / "a.zarr", gene_list=genes, indices=[7, 5])
@@ -184,11 +186,13 @@ class TestStore:
         assert list(about["targets"]) == list(about["layers"]) == TARGETS
         assert about["swap"] == "content"
 
+    @pytest.mark.slow
     def test_one_layer_can_be_read_in_part(self, verb, write, tmp_path):
         path = write(tmp_path / "a.zarr")
         rows = zarr.open_group(path, mode="r")["layers/donor_03"][10:13]
         close(rows, verb(transform_batch="donor_03", return_numpy=True)[10:13])
 
+    @pytest.mark.slow
     def test_intervals(self, verb, write, tmp_path):
         options = {"n_samples": 4, "interval": 0.5, "indices": range(70)}
         expected = verb(**options, return_numpy=True)
@@ -200,17 +204,20 @@ class TestStore:
                 close(in_zarr[target if name == "mean" else f"{target}_{name}"], values)
                 close(in_npy[j, i], values)
 
+    @pytest.mark.slow
     def test_mean_over_targets(self, verb, write, tmp_path):
         path = write(tmp_path / "a.zarr", aggregate="mean")
         ((name, values),) = layers(path).items()
         assert name == "mean"
         close(values, verb(aggregate="mean", return_numpy=True))
 
+    @pytest.mark.slow
     def test_one_target(self, verb, write, tmp_path):
         expected = verb(transform_batch="donor_02", return_numpy=True)
         assert list(layers(write(tmp_path / "a.zarr", transform_batch="donor_02"))) == ["donor_02"]
         close(write(tmp_path / "a.npy", transform_batch="donor_02"), expected[None])
 
+    @pytest.mark.slow
     def test_names_that_would_be_folders(self, fit, adata, tmp_path):
         names = {"donor_01": "ill/1", "donor_02": "not ill (2)", "donor_03": "ill_1"}
         adata.obs["donor"] = adata.obs["donor"].cat.rename_categories(names)
@@ -368,6 +375,7 @@ def test_another_store_is_refused(re, write, tmp_path):
     assert ad.read_zarr(tmp_path / "a.zarr").shape == re.adata.shape
 
 
+@pytest.mark.slow
 def test_an_unfinished_store_has_gaps(write, computed, tmp_path):
     out = tmp_path / "a.zarr"
     interrupted(write, computed, out, transform_batch=["donor_01"])
@@ -376,6 +384,7 @@ def test_an_unfinished_store_has_gaps(write, computed, tmp_path):
     assert np.isnan(values[100:]).all()
 
 
+@pytest.mark.slow
 def test_other_cells_than_the_training_cells(re, verb, write, fresh, tmp_path):
     ours = layers(write(tmp_path / "a.zarr", adata=fresh[10:70]))
     for target, table in verb(adata=fresh[10:70].copy()).items():

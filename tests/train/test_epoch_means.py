@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from scmedal_tools.train._epoch_means import EpochMeans
+from scmedal_tools.train._epoch_means import EpochMeans, MinibatchMeans
 
 SPLIT = [np.arange(150), np.arange(150, 200), np.arange(200, 240)]
 QUICK = {"datasplitter_kwargs": {"external_indexing": SPLIT}, "batch_size": 64}
@@ -32,19 +32,23 @@ class Watcher(Callback):
         return [np.average(losses, weights=sizes) for losses, sizes in pairs]
 
 
+def loss_of(value, **kwargs):
+    return MinibatchMeans.of({"loss": torch.tensor(value, **kwargs)})
+
+
 def test_minibatches_count_by_their_cells():
     means = EpochMeans()
-    means.add({"loss": torch.tensor(1.0)}, 3)
-    means.add({"loss": torch.tensor(5.0, requires_grad=True)}, 1)
+    means.add(loss_of(1.0), 3)
+    means.add(loss_of(5.0, requires_grad=True), 1)
     assert means.take() == {"loss": torch.tensor(2.0)}
 
 
 def test_the_next_epoch_starts_from_nothing():
     means = EpochMeans()
-    means.add({"loss": torch.tensor(1.0)}, 3)
+    means.add(loss_of(1.0), 3)
     means.take()
     assert means.take() == {}
-    means.add({"loss": torch.tensor(7.0)}, 2)
+    means.add(loss_of(7.0), 2)
     assert means.take() == {"loss": torch.tensor(7.0)}
 
 
@@ -52,7 +56,7 @@ def test_the_next_epoch_starts_from_nothing():
 def test_sums_fit_in_low_precision(precision):
     means = EpochMeans()
     for _ in range(1000):
-        means.add({"loss": torch.tensor(600.0, dtype=precision)}, 256)
+        means.add(loss_of(600.0, dtype=precision), 256)
     assert float(means.take()["loss"]) == pytest.approx(600, rel=1e-3)
 
 

@@ -270,10 +270,9 @@ class TestMarginalLikelihood:
         x = effects[batch] + noise_sd * rng.standard_t(3, (len(batch), N_UNITS)) / 3**0.5
         values, codes = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(batch)
         table = make_table(n_batch, learn_prior=True, prior_sd=0.3, mean_sd=0.3)
-        optimizer = NaturalGradient(
-            [table], 0.1, len(x), lambda: settle_after, [table] if of_genes else []
-        )
-        for _ in range(400):
+        optimizer = NaturalGradient([table], 0.1, len(x), [table] if of_genes else [])
+        for i in range(400):
+            optimizer.settles = i >= settle_after
             missed = values - table(codes, sample=True)
             step(optimizer, missed.square().sum(1).mean() / (2 * NOISE**2))
         return table, effects
@@ -301,6 +300,7 @@ class TestMarginalLikelihood:
         table, effects = self.trained(0.3, of_genes=True)
         assert table.prior_sd.item() == pytest.approx(effects.std(), rel=0.1)
 
+    @pytest.mark.slow
     def test_noise_beyond_the_likelihoods_is_no_effect(self):
         """Three times the s.d. that the likelihood assumes."""
         plain, _ = self.trained(0.0, noise_sd=3 * NOISE)

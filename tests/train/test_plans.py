@@ -13,7 +13,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from scmedal_tools.module import REModule
 from scmedal_tools.train import _natural_gradient, get_preset, quiet
 from scmedal_tools.train._natural_gradient import NaturalGradient
-from scmedal_tools.train._plans import _check_precision, _frozen
+from scmedal_tools.train._plans import _frozen
+from scmedal_tools.train._re_plan import _check_precision
 
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
 LABELS = {"labels_key": "cell_type"}
@@ -62,6 +63,7 @@ class TestOptimisers:
     def test_every_parameter_exactly_once(self, trained, name, preset):
         self.check_once(trained(name, model={"preset": preset}))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("preset", "optimizer"), [("default", "natural"), ("default", "adam"), ("paper", "adam")]
     )
@@ -85,6 +87,7 @@ class TestOptimisers:
         ours = {id(p) for group in adversary.param_groups for p in group["params"]}
         assert ours == {id(p) for p in model.module.adversary.parameters()}
 
+    @pytest.mark.slow
     def test_after_training_the_effects_serve_any_optimiser(self, trained):
         tables = trained("SCMEDAL_RE").module.train().effect_tables.values()
         for table in tables:
@@ -92,6 +95,7 @@ class TestOptimisers:
             table.kl().backward()
             assert table.rho.grad.any()
 
+    @pytest.mark.slow
     def test_an_error_in_training_frees_the_effects_too(self, trained, build, adata):
         def fail(*_):
             raise OSError
@@ -115,6 +119,7 @@ class TestOptimisers:
         n_train = model.trainer.optimizers[1].n_obs
         assert n_train == len(model.train_indices) == 128
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("preset", "learned"),
         [("default", {"loc", "rho", "log_prior_sd"}), ("paper", {"loc", "rho"})],
@@ -147,6 +152,7 @@ class TestOptimisers:
         with pytest.raises(ValueError, match=r"'single draw': use effects_optimizer='adam'"):
             trained("SCMEDAL_RE", model={"preset": "paper"}, plan_kwargs=plan)
 
+    @pytest.mark.slow
     def test_adam_after_the_natural_gradient_moves_standard_deviations(self, trained):
         model = trained("SCMEDAL_RE")
         before = model.module.output.bias.posterior_sd.detach().clone()
@@ -198,6 +204,7 @@ class TestLearningRates:
 
     LAST_FOUR = np.array([1.0] * 7 + [0.75, 0.5, 0.25])  # of ten steps
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("optimizer", ["natural", "adam"])
     def test_fall_to_zero_at_the_end(self, rates, optimizer):
         network, effects, adversary = rates(
@@ -212,12 +219,14 @@ class TestLearningRates:
         np.testing.assert_allclose(network, 0.02 * (1 - np.arange(self.N) / self.N))
         assert adversary == [0.03] * self.N
 
+    @pytest.mark.slow
     def test_stay_without_decay(self, rates):
         network, effects, adversary = rates("SCMEDAL_RE", lr_decay=0.0, effects_lr=0.05)
         assert network == [0.02] * self.N
         assert effects == [0.05] * self.N
         assert adversary == [0.03] * self.N
 
+    @pytest.mark.slow
     def test_presets(self, rates):
         """The default of the random effects decays, that of the fixed effects does not."""
         network, effects, _ = rates("SCMEDAL_RE", effects_lr=0.05)
@@ -226,6 +235,7 @@ class TestLearningRates:
         np.testing.assert_allclose(np.divide(effects, 0.05), np.divide(network, 0.02))
         assert rates("SCMEDAL_FE")[0] == [0.02] * self.N
 
+    @pytest.mark.slow
     def test_a_later_training_starts_anew(self, trained, seen):
         plan = {"lr": 0.02, "effects_lr": 0.05, "adversary_lr": 0.03}
         model = trained("SCMEDAL_RE", plan_kwargs=plan)
@@ -239,10 +249,12 @@ class TestLearningRates:
 class TestFewBatches:
     MESSAGE = "4 batches are too few to estimate how much batches vary"
 
+    @pytest.mark.slow
     def test_are_warned_of(self, trained):
         with pytest.warns(UserWarning, match=self.MESSAGE):
             trained("SCMEDAL_RE")
 
+    @pytest.mark.slow
     def test_are_warned_of_under_the_filter_that_the_documentation_advises(self, trained):
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
@@ -262,6 +274,7 @@ class TestFewBatches:
     def test_are_none_of_others_business(self, trained, name, arguments):
         assert not self.found(lambda: trained(name, **arguments))
 
+    @pytest.mark.slow
     def test_five_are_enough(self, fit, adata):
         adata.obs["plate"] = np.array(list("ABCDE"))[np.arange(240) % 5]
         assert not self.found(lambda: fit("SCMEDAL_RE", adata, {"batch_key": "plate"}))
@@ -273,6 +286,7 @@ class TestFewBatches:
             train()
         return [w for w in found if "batches are too few" in str(w.message)]
 
+    @pytest.mark.slow
     def test_hold_the_scale_near_its_start(self, fit, adata, monkeypatch):
         """Start 0.1; the trained scale mixes it with what the effects say."""
         monkeypatch.setattr(REModule, "centre_effects", lambda module: None)
@@ -287,6 +301,7 @@ class TestFewBatches:
 class TestEffects:
     """What is common to all batches, and when the scales settle."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("optimizer", "times"), [("natural", N_STEPS), ("adam", 0)])
     def test_they_are_centred_after_every_step(self, trained, monkeypatch, optimizer, times):
         calls, centre = [], REModule.centre_effects
@@ -299,6 +314,7 @@ class TestEffects:
             _check_precision("16-mixed")
         assert all(_check_precision(precision) is None for precision in ("32-true", "bf16-mixed"))
 
+    @pytest.mark.slow
     def test_scales_settle_after_half_of_the_steps(self, fit, adata, monkeypatch):
         steps = []
         monkeypatch.setattr(
@@ -306,11 +322,12 @@ class TestEffects:
         )
         adata.obs["plate"] = np.array(list("ABCDE"))[np.arange(240) % 5]
         model = fit("SCMEDAL_RE", adata, {"batch_key": "plate"}, early_stopping=False)
-        n_tables, n_steps = len(model.module.effect_tables), model.trainer.optimizers[1].n_steps
+        n_tables, n_steps = len(model.module.effect_tables), 2 * model.trainer.num_training_batches
         assert len(steps) == n_tables * n_steps / 2
 
 
 class TestSteps:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "owner"), [("SCMEDAL_FE", "autoencoder"), ("SCMEDAL_RE", "")]
     )
@@ -362,6 +379,7 @@ class TestSteps:
         for key, value in parameters(model, adversary=True).items():
             assert torch.equal(value, untouched[key])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MODELS)
     def test_the_adversary_does_not_move_the_autoencoder_and_learns(self, build, fit, adata, name):
         changes = {"input_dropout": 0.0, "adversary_dropout": 0.0}  # which slow the adversary
@@ -443,6 +461,7 @@ class TestObjective:
         )
         np.testing.assert_allclose(history(model, "validation_loss"), expected, rtol=1e-5)
 
+    @pytest.mark.slow
     def test_validation_loss_of_the_random_effects(self, trained):
         changes = {"adversary_weight": 0.0, "batch_weight": 2.0, "kl_weight": 3.0}
         model = trained("SCMEDAL_RE", model=changes)
@@ -455,6 +474,7 @@ class TestObjective:
 
 
 class TestSelection:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MODELS)
     def test_reconstruction_and_what_the_adversary_can_read(self, trained, name):
         model = trained(name, model={"adversary_weight": 7.0, "reconstruction_weight": 2.0})
@@ -501,6 +521,7 @@ def test_batch_norm_survives_a_last_minibatch_of_one_cell(fit, adata, name):
     assert np.isfinite(model.get_latent_representation()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
 def test_a_data_module_need_not_say_how_many_cells_it_has(build, adata, name):
     class Minibatches(LightningDataModule):
@@ -518,6 +539,7 @@ def test_a_data_module_need_not_say_how_many_cells_it_has(build, adata, name):
     assert np.isfinite(model.history["train_loss"].to_numpy(float)).all()
 
 
+@pytest.mark.slow
 def test_a_second_training_draws_effects_again(fit, adata):
     model = fit("SCMEDAL_RE", adata)
     assert not model.module.training

@@ -161,6 +161,7 @@ class TestHoldOutCombinations:
         assert left == set("ABCD") - {donor for donor, _ in held_out}
         assert len(left) == 2
 
+    @pytest.mark.slow
     def test_an_order_that_gets_stuck_is_tried_anew(self):
         """Type y is large in A, B and C: if they all give their x, no batch is left to give y."""
         sizes = {donor: {"x": 60, "y": 60 if donor in "ABC" else 5} for donor in "ABCDE"}

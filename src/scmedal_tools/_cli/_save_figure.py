@@ -28,6 +28,9 @@ def save_figure(file: Path, draw: Callable[..., Artist], *what: Any, **options: 
         Function that gives a figure or axes, of ``what`` and the ``options``.
     """
     figure: Any = draw(*what, **options).get_figure(root=True)
+    # Laid out once for all formats, and not twice for each.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for ending in ENDINGS:
         write_figure(figure, file.with_suffix(ending))
     plt.close(figure)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class Solution(NamedTuple):
@@ -20,6 +20,24 @@ class Solution(NamedTuple):
     """Their covariance, genes x coefficients x coefficients."""
     evidence: np.ndarray
     """Restricted log-likelihood up to a constant, by gene."""
+
+
+class Level(NamedTuple):
+    """Units of a level of nesting, with those below it absorbed."""
+
+    starts: np.ndarray
+    """Where, among the units of the level below, each unit begins."""
+    variance: float | np.ndarray
+    """Of the level's random effects."""
+    weights: np.ndarray
+    """Genes x units."""
+    sums: np.ndarray
+    """Weighted sums, genes x units x quantities."""
+
+    @property
+    def growth(self) -> np.ndarray:
+        """How much more a unit varies than without the level's effect, genes x units."""
+        return 1 + self.variance * self.weights
 
 
 class NestedModel:
@@ -61,12 +79,10 @@ class NestedModel:
         sums = weights[:, :, None] * self.columns
         products = self.columns.mT @ sums
         log_determinant = -np.log(weights).sum(1)
-        for starts, variance in zip(self.starts, variances[1:], strict=True):
-            weights, sums = (np.add.reduceat(x, starts, axis=1) for x in (weights, sums))
-            growth = 1 + variance * weights
-            products -= sums.mT @ (sums * (variance / growth)[:, :, None])
-            log_determinant += np.log(growth).sum(1)
-            weights, sums = weights / growth, sums / growth[:, :, None]
+        for level in self._absorbed(variances, weights, sums):
+            shrunk = level.sums * (level.variance / level.growth)[:, :, None]
+            products -= level.sums.mT @ shrunk
+            log_determinant += np.log(level.growth).sum(1)
         information, score = products[:, :-1, :-1], products[:, :-1, -1]
         covariance = np.linalg.inv(information)
         coefficients = (covariance @ score[:, :, None])[:, :, 0]
@@ -90,13 +106,9 @@ class NestedModel:
         weights = 1 / (self.noise + variances[0])
         sums = weights[:, :, None] * directions
         information = (sums * directions).sum(2)
-        for starts, variance in zip(self.starts, variances[1:], strict=True):
-            weights, sums, information = (
-                np.add.reduceat(x, starts, axis=1) for x in (weights, sums, information)
-            )
-            growth = 1 + variance * weights
-            information -= variance / growth * np.square(sums).sum(2)
-            weights, sums = weights / growth, sums / growth[:, :, None]
+        for level in self._absorbed(variances, weights, sums):
+            information = np.add.reduceat(information, level.starts, axis=1)
+            information -= level.variance / level.growth * np.square(level.sums).sum(2)
         return information / len(contrast)
 
     def effects(self, variances: Sequence[float], coefficients: np.ndarray) -> np.ndarray:
@@ -106,19 +118,27 @@ class NestedModel:
         )
         weights = 1 / (self.noise + variances[0])
         sums = weights * residuals
-        absorbed = [(weights, sums)]
+        levels = list(self._absorbed(variances, weights, sums[:, :, None]))
+        total = np.zeros((len(residuals), 1))
+        for i, level in reversed(list(enumerate(levels))):
+            left = level.sums[:, :, 0] - level.weights * total
+            total = total + level.variance * left / level.growth
+            n_inner = (levels[i - 1].weights if i else weights).shape[1]
+            total = np.repeat(total, np.diff(np.append(level.starts, n_inner)), axis=1)
+        return (total + variances[0] * (sums - weights * total)).T
+
+    def _absorbed(
+        self, variances: Sequence[float | np.ndarray], weights: np.ndarray, sums: np.ndarray
+    ) -> Iterator[Level]:
+        """Sums over the units of each level in turn, once those below it are absorbed.
+
+        Of rows, ``weights`` are genes x rows and weighted ``sums`` genes x rows x quantities.
+        """
         for starts, variance in zip(self.starts, variances[1:], strict=True):
             weights, sums = (np.add.reduceat(x, starts, axis=1) for x in (weights, sums))
-            absorbed.append((weights, sums))
-            growth = 1 + variance * weights
-            weights, sums = weights / growth, sums / growth
-        total = np.zeros((len(residuals), 1))
-        steps = zip(self.starts, variances[1:], absorbed[1:], absorbed, strict=False)
-        for starts, variance, (weights, sums), (inner, _) in reversed(list(steps)):
-            total = total + variance * (sums - weights * total) / (1 + variance * weights)
-            total = np.repeat(total, np.diff(np.append(starts, inner.shape[1])), axis=1)
-        weights, sums = absorbed[0]
-        return (total + variances[0] * (sums - weights * total)).T
+            level = Level(starts, variance, weights, sums)
+            yield level
+            weights, sums = weights / level.growth, sums / level.growth[:, :, None]
 
 
 def _starts(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:

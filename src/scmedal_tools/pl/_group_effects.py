@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy import stats
 
 from scmedal_tools._docs import with_shared_parts
 
@@ -96,7 +96,9 @@ def group_effects(
 
 
 def _draw_forest(ax: Axes, rows: pd.DataFrame, interval: float) -> None:
-    place, half_width = np.arange(len(rows)), norm.ppf((1 + interval) / 2) * rows["se"]
+    place, df = np.arange(len(rows)), rows["df"].to_numpy()
+    # Student's t with the standard deviation of the effect.
+    half_width = stats.t.ppf((1 + interval) / 2, df) * np.sqrt(1 - 2 / df) * rows["se"]
     lower, upper = rows["log_fc"] - half_width, rows["log_fc"] + half_width
     colors = np.where((lower > 0) | (upper < 0), SURE, UNSURE)
     ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)

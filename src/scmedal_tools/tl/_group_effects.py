@@ -119,6 +119,7 @@ def group_effects(
           in common, or ``"all cells"`` without types; and ``contrast``.
         - ``log_fc``: the effect, as a difference of base 2 logarithms, and ``se``, its standard
           error. Both are missing where several coefficients are tested.
+        - ``df``: degrees of freedom of the tails of the p-value, few where few donors decide.
         - ``p_value``, and ``adj_p_value``, adjusted by Benjamini and Hochberg's procedure over the
           genes of a state.
         - ``lfsr``: local false sign rate, the probability that the effect has not the sign that it
@@ -294,6 +295,7 @@ def _table(
             "contrast": contrast,
             "log_fc": found.mean / np.log(2) if single else np.nan,
             "se": found.sd / np.log(2) if single else np.nan,
+            "df": found.df,
             "p_value": p_values,
             "adj_p_value": stats.false_discovery_control(p_values),
             "lfsr": found.lfsr(extent(design.matrix.to_numpy(), weights)[0]) if single else np.nan,

@@ -60,10 +60,10 @@ def pseudobulk_de(
     Returns
     -------
     pandas.DataFrame
-        The columns of ``table`` of :func:`~scmedal_tools.tl.group_effects` but ``lfsr``, and no
-        ``"overall"`` rows: each cell type is tested by itself. Effects are differences of base 2
-        logarithms, not shrunken. Genes with an outlier (Cook's distance) have no p-value, and no
-        part in the adjustment.
+        The columns of ``table`` of :func:`~scmedal_tools.tl.group_effects` but ``df`` and
+        ``lfsr``, and no ``"overall"`` rows: each cell type is tested by itself. Effects are
+        differences of base 2 logarithms, not shrunken. Genes with an outlier (Cook's distance)
+        have no p-value, and no part in the adjustment.
 
     Raises
     ------

@@ -12,10 +12,11 @@ from ._folds import Folds, cross_validation_folds
 from ._minibatches import minibatches_of as minibatches_of
 from ._natural_gradient import ENOUGH_BATCHES as ENOUGH_BATCHES
 from ._plans import SELECTION as SELECTION
-from ._plans import SETTLE_AFTER as SETTLE_AFTER
-from ._plans import MedalTrainingPlan, RETrainingPlan
+from ._plans import MedalTrainingPlan
 from ._presets import PRESETS, Preset, get_preset
 from ._query_plan import QueryTrainingPlan as QueryTrainingPlan
+from ._re_plan import SETTLE_AFTER as SETTLE_AFTER
+from ._re_plan import RETrainingPlan
 from ._splits import MedalDataSplitter, hold_out_combinations, stratified_split
 from ._splits import check_external_indexing as check_external_indexing
 from ._stoppable_trainer import StoppableTrainRunner as StoppableTrainRunner

@@ -47,7 +47,7 @@ class BestWeights(Callback):
             self.best_epoch = trainer.current_epoch
             weights = _trained_state(pl_module)
             if self._weights is None:
-                self._weights = {k: torch.empty_like(v, device="cpu") for k, v in weights.items()}
+                self._weights = {k: torch.empty_like(v) for k, v in weights.items()}
             _copy(weights, self._weights)
 
     def on_exception(

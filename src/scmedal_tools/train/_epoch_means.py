@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from torch import Tensor
+
+
+class MinibatchMeans(NamedTuple):
+    """Means over the cells of a minibatch of several quantities, together in one tensor."""
+
+    names: tuple[str, ...]
+    values: Tensor
+
+    @classmethod
+    def of(cls, means: dict[str, Tensor]) -> Self:
+        """Put scalars together; a sum of many does not fit the lower precisions."""
+        return cls(tuple(means), torch.stack([mean.detach().float() for mean in means.values()]))
 
 
 class EpochMeans:
@@ -16,19 +32,21 @@ class EpochMeans:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._names: tuple[str, ...] = ()
+        self._sums: Tensor | None = None
         self.n_cells = 0
 
-    def add(self, means: dict[str, Tensor], n_cells: int) -> None:
-        """Count in the means over the cells of a minibatch."""
-        for name, mean in means.items():
-            # A sum of many minibatches does not fit the lower precisions.
-            of_cells = n_cells * mean.detach().float()
-            self._sums[name] = self._sums[name] + of_cells if name in self._sums else of_cells
+    def add(self, means: MinibatchMeans, n_cells: int) -> None:
+        """Count in a minibatch."""
+        of_cells = n_cells * means.values
+        self._names = means.names
+        self._sums = of_cells if self._sums is None else self._sums + of_cells
         self.n_cells += n_cells
 
     def take(self) -> dict[str, Tensor]:
         """Means so far; the next epoch starts from nothing."""
-        means = {name: total / self.n_cells for name, total in self._sums.items()}
-        self._sums, self.n_cells = {}, 0
+        if self._sums is None:
+            return {}
+        means = dict(zip(self._names, self._sums / self.n_cells, strict=True))
+        self._sums, self.n_cells = None, 0
         return means

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, overload
 
 import torch
@@ -38,8 +37,8 @@ class NaturalGradient(torch.optim.Optimizer):
     noise of the minibatches.
 
     The prior's scale first follows :math:`\tau^2 = \overline{m^2 + s^2}`, the optimum for the
-    present posteriors, which never lets go of effects that the first noisy steps have made. After
-    ``settle_after`` steps it moves to the maximum of the marginal likelihood
+    present posteriors, which never lets go of effects that the first noisy steps have made. Once
+    ``settles`` is set it moves to the maximum of the marginal likelihood
     (``marginal_change``), which is zero for effects that are not there.
 
     Parameters
@@ -53,13 +52,16 @@ class NaturalGradient(torch.optim.Optimizer):
     kl_weight
         Weight of the divergence of the posteriors from the prior, whose gradient is known: that of
         the loss is without it.
-    settle_after
-        Gives the steps after which the prior's scale moves to the maximum of the marginal
-        likelihood. With fewer than five batches it does not.
     of_genes
         Those of the tables that act on genes. Residuals of a gene vary most where it is expressed,
         against which the noise of the likelihood is constant: the scale of these effects is
         compared with how much the cells' derivatives vary. Their posteriors are not.
+
+    Attributes
+    ----------
+    settles
+        Whether the prior's scale moves to the maximum of the marginal likelihood. With fewer than
+        five batches it never does.
 
     References
     ----------
@@ -72,7 +74,6 @@ class NaturalGradient(torch.optim.Optimizer):
         tables: Iterable[RandomEffects],
         lr: float,
         n_obs: int,
-        settle_after: Callable[[], float] = lambda: math.inf,
         of_genes: Collection[RandomEffects] = (),
         kl_weight: float = 1.0,
     ):
@@ -80,8 +81,7 @@ class NaturalGradient(torch.optim.Optimizer):
         super().__init__([p for table in self.tables for p in table.parameters()], {"lr": lr})
         self.n_obs = n_obs
         self.kl_weight = kl_weight
-        self.settle_after = settle_after
-        self.n_steps = 0
+        self.settles = False
         for table in self.tables:
             table.natural = True
             table.averages_squares = table in of_genes
@@ -98,7 +98,6 @@ class NaturalGradient(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.n_steps += 1
         for table in self.tables:
             if table.loc.grad is not None:
                 self._move_posterior(table, self.n_obs * table.loc.grad)
@@ -126,11 +125,13 @@ class NaturalGradient(torch.optim.Optimizer):
             state = self.state[table.loc]
             # Of the sum over a batch's cells, in the mean over batches.
             square = mean_over_processes(table.mean_square) * self.n_obs / len(table.loc)
-            state["weight"] = state.get("weight", 0.0) * (1 - NEW) + NEW
-            state["square"] = state.get("square", 0.0) * (1 - NEW) + NEW * square
+            if not state:
+                state |= {"weight": torch.zeros_like(square), "square": torch.zeros_like(square)}
+            state["weight"].mul_(1 - NEW).add_(NEW)
+            state["square"].mul_(1 - NEW).add_(NEW * square)
 
     def _move_prior(self, table: RandomEffects) -> None:
-        if self.n_steps <= self.settle_after() or len(table.loc) < ENOUGH_BATCHES:
+        if not self.settles or len(table.loc) < ENOUGH_BATCHES:
             table.log_prior_sd.copy_(0.5 * best_prior_variance(table).log())
             return
         prior_precision = table.prior_sd.square().reciprocal()

@@ -12,10 +12,9 @@ from scvi.train import TrainingPlan
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from scmedal_tools._compat import adam_of
-from scmedal_tools.module import RandomEffects, average_over_processes, n_processes
+from scmedal_tools.module import average_over_processes, n_processes
 
-from ._epoch_means import EpochMeans
-from ._natural_gradient import NaturalGradient
+from ._epoch_means import EpochMeans, MinibatchMeans
 from ._statistics import check_statistics, training_statistics
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scmedal_tools.module import Classifier, MedalModule
-
-# Share of the steps after which the scales of random effects settle.
-SETTLE_AFTER = 0.5
 
 Stage = Literal["train", "validation"]
 
@@ -120,8 +116,17 @@ class MedalTrainingPlan(TrainingPlan):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step of the adversary and one of the autoencoder."""
+        self._decay(batch_idx)
+        means, z = self._update(batch)
+        self._means["train"].add(means, len(z))
+        if self.trainer.is_last_batch:
+            self._log_means("train")
+        self._keep_for_scib(z, batch, "training")
+        return means.values[means.names.index("loss")]
+
+    def _update(self, batch: dict[str, Tensor]) -> tuple[MinibatchMeans, Tensor]:
+        """Change the weights by a minibatch; give what is logged of it, and its latent."""
         optimizers, adversary_optimizers = self._optimizers()
-        self._decay(optimizers, batch_idx)
         inference = self.module.inference(**self.module._get_inference_input(batch))
         if adversary_optimizers:
             features = self.module.adversary_features(inference).detach()
@@ -131,19 +136,15 @@ class MedalTrainingPlan(TrainingPlan):
             output = self.module.loss(batch, inference, generative, **self.loss_kwargs)
             self._step(optimizers, output.loss)
         self._average_running_statistics()
-        self._count_in(output, "train")
-        if self.trainer.is_last_batch:
-            self._log_means("train")
-        self._keep_for_scib(inference, batch, "training")
-        return output.loss
+        return self._means_of(output, "train"), inference["z"]
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Count in the loss of some validation cells and its terms."""
         inference, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
-        self._count_in(output, "validation")
-        self._keep_for_scib(inference, batch, "validation")
+        self._means["validation"].add(self._means_of(output, "validation"), len(inference["z"]))
+        self._keep_for_scib(inference["z"], batch, "validation")
 
-    def _count_in(self, output: LossOutput, stage: Stage) -> None:
+    def _means_of(self, output: LossOutput, stage: Stage) -> MinibatchMeans:
         n_cells = output.n_obs_minibatch
         # The terms that scvi-tools logs; those of the networks follow.
         terms = {
@@ -155,7 +156,7 @@ class MedalTrainingPlan(TrainingPlan):
         n_obs = self.n_obs_training if stage == "train" else self.n_obs_validation
         kl = terms["kl_local"] + terms["kl_global"] / max(n_obs or 1, 1)
         terms["elbo"] = terms["reconstruction_loss"] + kl
-        self._means[stage].add(terms | output.extra_metrics, n_cells)
+        return MinibatchMeans.of(terms | output.extra_metrics)
 
     def _log_means(self, stage: Stage) -> None:
         n_cells = self._means[stage].n_cells
@@ -171,13 +172,11 @@ class MedalTrainingPlan(TrainingPlan):
                 sync_dist=self.use_sync_dist,
             )
 
-    def _keep_for_scib(
-        self, inference: dict[str, Tensor], batch: dict[str, Tensor], stage: str
-    ) -> None:
+    def _keep_for_scib(self, z: Tensor, batch: dict[str, Tensor], stage: str) -> None:
         """Keep what the callbacks that tune by scib-metrics look for, if there are any."""
         levels = batch[REGISTRY_KEYS.BATCH_KEY]
         labels = batch.get(REGISTRY_KEYS.LABELS_KEY, torch.zeros_like(levels))
-        self.prepare_scib_autotune({"z": inference["z"], "batch": levels, "labels": labels}, stage)
+        self.prepare_scib_autotune({"z": z, "batch": levels, "labels": labels}, stage)
 
     def on_train_epoch_end(self) -> None:
         """Log what is left of an epoch that ended before its last minibatch.
@@ -234,16 +233,19 @@ class MedalTrainingPlan(TrainingPlan):
         n_autoencoder = len(optimizers) - n_adversary
         return optimizers[:n_autoencoder], optimizers[n_autoencoder:]
 
-    def _decay(self, optimizers: list, batch_idx: int) -> None:
+    def _decay(self, batch_idx: int) -> None:
         """Lower the learning rates linearly to zero over the last ``lr_decay`` of the steps."""
         n_steps = self._n_steps()
         if not self.lr_decay or n_steps == math.inf:
             return
-        done = self.trainer.current_epoch * self.trainer.num_training_batches + batch_idx
-        factor = min(1.0, (n_steps - done) / (self.lr_decay * n_steps))
-        for optimizer in optimizers:
+        factor = min(1.0, (n_steps - self._done(batch_idx)) / (self.lr_decay * n_steps))
+        for optimizer in self._optimizers()[0]:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    def _done(self, batch_idx: int) -> int:
+        """Steps before this one."""
+        return self.trainer.current_epoch * self.trainer.num_training_batches + batch_idx
 
     def _n_steps(self) -> float:
         """Steps of the whole training, infinite if it has no last epoch."""
@@ -284,106 +286,6 @@ class MedalTrainingPlan(TrainingPlan):
         layers = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
         names = ("running_mean", "running_var")
         average_over_processes([layer.get_buffer(name) for layer in layers for name in names])
-
-
-class RETrainingPlan(MedalTrainingPlan):
-    """Plan of the random-effects network: the effects have an optimiser of their own.
-
-    Parameters
-    ----------
-    effects_optimizer
-        ``"natural"``: :class:`~scmedal_tools.train._natural_gradient.NaturalGradient`;
-        ``"adam"``: the network's Adam.
-    effects_lr
-        Step size of the posteriors: a share of the way to their optimum with ``"natural"``,
-        a learning rate with ``"adam"``.
-    module, **kwargs
-        See :class:`MedalTrainingPlan`.
-
-    Notes
-    -----
-    The natural gradient learns the scales of the effects for good in the second half of
-    ``max_epochs``: a training that stops before, or whose best epoch lies before, leaves effects
-    that the data do not support near their start.
-
-    Examples
-    --------
-    Models use it by themselves; its arguments are passed through ``train``:
-
-    >>> import scmedal_tools as smt
-    >>> smt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")
-    >>> model = smt.model.SCMEDAL_RE(adata, n_hidden=(16, 8), n_latent=4)
-    >>> plan = {"effects_optimizer": "adam", "effects_lr": 1e-2}
-    >>> model.train(max_epochs=1, plan_kwargs=plan, enable_progress_bar=False)
-    >>> model.trainer.lightning_module.effects_optimizer
-    'adam'
-    """
-
-    def __init__(
-        self,
-        module: MedalModule,
-        *,
-        effects_optimizer: Literal["natural", "adam"] = "natural",
-        effects_lr: float = 5e-3,
-        **kwargs: Any,
-    ):
-        super().__init__(module, **kwargs)
-        if effects_optimizer not in ("natural", "adam"):
-            raise ValueError(
-                f"effects_optimizer={effects_optimizer!r} is neither 'natural' nor 'adam'."
-            )
-        if effects_optimizer == "natural" and module.kl_estimate != "closed form":
-            raise ValueError(
-                f"effects_optimizer='natural' has the divergence from the prior in closed form, "
-                f"not kl_estimate={module.kl_estimate!r}: use effects_optimizer='adam'."
-            )
-        self.effects_optimizer = effects_optimizer
-        self.effects_lr = effects_lr
-
-    def on_fit_start(self) -> None:
-        """Prepare the module, and refuse a precision that is too low for the natural gradient."""
-        super().on_fit_start()
-        self.module.start_training()
-        if self.effects_optimizer == "natural":
-            _check_precision(self.trainer.precision)
-
-    def _autoencoder_optimizers(self) -> list[torch.optim.Optimizer]:
-        tables = list(self.module.effect_tables.values())
-        effects = [parameter for table in tables for parameter in table.parameters()]
-        ids = {id(parameter) for parameter in effects}
-        rest = {"params": [p for p in self._autoencoder_parameters() if id(p) not in ids]}
-        adam = self.get_optimizer_creator()
-        if self.effects_optimizer == "natural":
-            return [adam([rest]), self._natural_gradient(tables)]
-        learned = [parameter for parameter in effects if parameter.requires_grad]
-        return [adam([rest, {"params": learned, "lr": self.effects_lr}])]
-
-    def _natural_gradient(self, tables: Sequence[RandomEffects]) -> NaturalGradient:
-        on_genes = self.module.output.modules()
-        assert self.n_obs_training is not None  # it is set in setup()
-        return NaturalGradient(
-            tables,
-            self.effects_lr,
-            self.n_obs_training,
-            settle_after=lambda: SETTLE_AFTER * self._n_steps(),
-            of_genes=[table for table in on_genes if isinstance(table, RandomEffects)],
-            kl_weight=self.module.kl_weight,
-        )
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Step as of the other networks; then what all batches share becomes fixed."""
-        loss = super().training_step(batch, batch_idx)
-        if self.effects_optimizer == "natural":
-            self.module.centre_effects()
-        return loss
-
-
-def _check_precision(precision: str) -> None:
-    if precision.startswith("16"):
-        raise ValueError(
-            "effects_optimizer='natural' needs the size of its gradients, which float16 training "
-            "rescales: use precision='bf16-mixed' or '32-true'."
-        )
 
 
 @contextmanager

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ._plans import MedalTrainingPlan, RETrainingPlan
+from ._plans import MedalTrainingPlan
+from ._re_plan import RETrainingPlan
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from scmedal_tools.module import MedalModule
+
+    from ._epoch_means import MinibatchMeans
 
 
 # Steps are large, as nothing but a few rows of effects moves.
@@ -64,9 +67,9 @@ class QueryTrainingPlan(RETrainingPlan):
             if isinstance(layer, _BatchNorm):
                 layer.eval()
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def _update(self, batch: dict[str, Tensor]) -> tuple[MinibatchMeans, Tensor]:
         """Step of the effects of the new batches."""
-        return MedalTrainingPlan.training_step(self, batch, batch_idx)
+        return MedalTrainingPlan._update(self, batch)
 
     def _backward(self, loss: Tensor, optimizers: list) -> None:
         super()._backward(loss, optimizers)

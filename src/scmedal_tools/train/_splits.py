@@ -13,10 +13,14 @@ from scmedal_tools._data import check_read
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import n_processes
 
+from ._resident_cells import ResidentCells, resident_loader
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from scvi.data import AnnDataManager
+    from scvi.dataloaders import AnnDataLoader
     from torch.utils.data import DataLoader
 
 # Random orders in which combinations are tried, as one order may get stuck.
@@ -228,6 +232,7 @@ class MedalDataSplitter(DataSplitter):
         super().__init__(adata_manager, *args, external_indexing=external_indexing, **kwargs)
         if self.n_train % kwargs["batch_size"] == 1 and self.n_train > 1:
             self.drop_last = True
+        self._cells: ResidentCells | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Split the cells, in the same way in all processes.
@@ -250,9 +255,34 @@ class MedalDataSplitter(DataSplitter):
         one_is_left = of_process % self.data_loader_kwargs["batch_size"] == 1
         self.drop_last = self._asked_to_drop_last or one_is_left
 
+    def train_dataloader(self) -> DataLoader:
+        """Minibatches of the training cells."""
+        return self.on_device(super().train_dataloader())
+
     def val_dataloader(self) -> DataLoader | list:
         """Minibatches of the validation cells; none if there are no such cells."""
-        return super().val_dataloader() or []
+        loader = super().val_dataloader()
+        return [] if loader is None else self.on_device(loader)
+
+    def on_device(self, loader: AnnDataLoader) -> DataLoader:
+        """Loader of the same minibatches from a GPU's memory, if the cells fit there."""
+        if self._cells is None and (device := self._device_for_cells()):
+            self._cells = ResidentCells(self.adata_manager, device)
+        return resident_loader(loader, self._cells) if self._cells else loader
+
+    def teardown(self, stage: str) -> None:
+        """Free the GPU's memory, though the trainer keeps its loaders."""
+        if self._cells is not None:
+            self._cells.release()
+            self._cells = None
+
+    def _device_for_cells(self) -> torch.device | None:
+        """GPU that has room for all cells; ``None`` if there is none, or they are shared out."""
+        if self.trainer is None or n_processes() > 1:
+            return None
+        device = self.trainer.strategy.root_device
+        room = device.type == "cuda" and ResidentCells.fit(self.adata_manager, device)
+        return device if room else None
 
 
 def check_external_indexing(

@@ -13,6 +13,7 @@ from scvi.dataloaders import AnnDataLoader, DataSplitter
 from scmedal_tools.module import ExpressionStatistics, as_levels, levels_of
 
 from ._minibatches import minibatches_of
+from ._splits import MedalDataSplitter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,18 +35,19 @@ def training_statistics(
 
 def _training_minibatches(splitter: DataSplitter) -> Iterable[dict[str, Tensor]]:
     """All training cells, also where a process trains on its share of them."""
-    return AnnDataLoader(
+    loader = AnnDataLoader(
         splitter.adata_manager,
         indices=np.sort(splitter.train_idx),
         shuffle=False,
         batch_size=CELLS_PER_CHUNK,
     )
+    return splitter.on_device(loader) if isinstance(splitter, MedalDataSplitter) else loader
 
 
 def _accumulate(
     minibatches: Iterable[dict[str, Tensor]], n_levels: Sequence[int]
 ) -> ExpressionStatistics:
-    total = squares = torch.zeros(())
+    total = squares = torch.zeros((), dtype=torch.double)
     low, high, origin = np.inf, -np.inf, None
     cells = [np.zeros(n, dtype=int) for n in n_levels]
     for tensors in minibatches:

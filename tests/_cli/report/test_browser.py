@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_report_opens_without_errors_at_both_widths(report, browse):
     found, console = browse(report)

@@ -132,6 +132,7 @@ def posterior_of_cells(data):
 
 
 class TestMixedModel:
+    @pytest.mark.slow
     def test_is_the_posterior_of_the_cells(self, data):
         effects = fit_by(mixed_model, data)
         assert effects[1:] == (BATCHES, TYPES)

@@ -348,6 +348,7 @@ class TestMethods:
         two = table[table["method"] == "two"].reset_index(drop=True)
         pd.testing.assert_frame_equal(two.assign(method="half"), alone)
 
+    @pytest.mark.slow
     def test_a_model_is_asked_for_counterfactuals_and_reconstructions(self, cells, fit):
         parts = stratified_split(cells.obs, ["donor", "cell_type"])
         model = fit("SCMEDAL_RE", cells.copy(), datasplitter_kwargs={"external_indexing": parts})
@@ -370,6 +371,7 @@ class TestMethods:
             assert row.correlation == pytest.approx(fit_.rvalue, abs=1e-4)
             assert row.slope == pytest.approx(fit_.slope, rel=1e-3)
 
+    @pytest.mark.slow
     def test_a_model_without_test_cells(self, cells, fit):
         model = fit("SCMEDAL_RE", cells.copy(), max_epochs=1)
         with pytest.raises(ValueError, match=r"Which cells are the test cells.*external_indexing"):

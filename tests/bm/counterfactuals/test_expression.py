@@ -27,6 +27,7 @@ def trained(fit, cells):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "judge",
     [

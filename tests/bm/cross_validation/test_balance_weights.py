@@ -85,6 +85,7 @@ class TestWeights:
         assert all(value == float(f"{value:.1e}") for value in settings.values())
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_the_seed(weights, adata):
     state = torch.get_rng_state()
     again = balanced("SCMEDAL_RE", adata)

@@ -86,6 +86,7 @@ def run(adata, models=("X_mine",), targets=("condition",), **options):
 
 
 class TestFit:
+    @pytest.mark.slow
     def test_methods_get_the_folds_and_their_own_seeds(self, adata):
         method = Recorder()
         run(adata, {"mine": method}, seed=5)
@@ -94,6 +95,7 @@ class TestFit:
         for (_, splits, _), fold in zip(method.calls, expected, strict=True):
             assert all(np.array_equal(a, b) for a, b in zip(splits, fold, strict=True))
 
+    @pytest.mark.slow
     def test_genes_are_selected_on_the_training_cells(self, adata):
         method = Recorder()
         run(adata, {"mine": method}, n_top_genes=20, folds=[1])
@@ -515,6 +517,7 @@ class TestRefusedBeforeTraining:
         )
 
 
+@pytest.mark.slow
 def test_folds_can_be_balanced_for_some_of_the_targets(adata):
     other = adata.copy()
     codes = other.obs["donor"].cat.codes.to_numpy()

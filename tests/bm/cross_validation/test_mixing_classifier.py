@@ -76,6 +76,7 @@ def test_scores_are_those_of_a_forest_fitted_by_hand(adata):
     assert row["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y[test], predicted))
 
 
+@pytest.mark.slow
 def test_validation_cells_are_not_used(adata):
     (_, validation, _), before = run(adata, target="type")
     for key in ("content", "re", "noise"):
@@ -100,6 +101,7 @@ def test_without_random_effects_there_is_nothing_to_add(adata):
     assert names == {"chance", "batch label", "content", "noise"} | labels
 
 
+@pytest.mark.slow
 def test_votes_are_of_batches_with_one_label(adata):
     _, mixing = run(adata, scheme="donors")
     votes = mixing.votes[mixing.votes["embedding"] == "re"]

@@ -136,6 +136,7 @@ class TestNothingLeaks:
                 assert features.train.shape == (8, 2)
                 assert (features.test == 0).all()
 
+    @pytest.mark.slow
     def test_an_embedding_is_made_without_the_donor_left_out(self):
         adata, seen = simulate(), []
 
@@ -272,6 +273,7 @@ class TestTable:
         assert value(table, CELLS, *options, column="p_value") == pytest.approx(expected)
         assert value(table, CELLS, *options, column="n_relabellings") == 84
 
+    @pytest.mark.slow
     def test_predictions_are_of_every_donor(self):
         table, predictions = predict(simulate(effect=0.8), n_permutations=5)
         assert (predictions.groupby(["features", "method"])["donor"].nunique() == 9).all()
@@ -280,6 +282,7 @@ class TestTable:
         assert ((of_blup["score"] > 0) == (of_blup["truth"] == "well")).all()
         assert (table["n_relabellings"] == 6).all()
 
+    @pytest.mark.slow
     def test_two_numbers_are_labels(self):
         adata = simulate(effect=0.8)
         named = predict(adata, n_permutations=5).table
