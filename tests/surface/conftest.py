@@ -10,6 +10,7 @@ import pytest
 import scvi
 import torch
 from anndata import AnnData
+from mudata import MuData
 
 import scmedal_tools as smt
 
@@ -69,7 +70,13 @@ def _trained(name, adata, layer, **settings):
     model_class = getattr(smt.model, f"SCMEDAL_{name}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of few cells, and of unused categories
-        model_class.setup_anndata(adata, "donor", labels_key="cell_type", layer=layer)
+        if isinstance(adata, MuData):
+            of_rna = dict.fromkeys(("rna_layer", "batch_key", "labels_key"), "rna")
+            model_class.setup_mudata(
+                adata, batch_key="donor", labels_key="cell_type", modalities=of_rna
+            )
+        else:
+            model_class.setup_anndata(adata, "donor", labels_key="cell_type", layer=layer)
         scvi.settings.seed = 0
         torch.set_num_threads(1)
         model = model_class(adata, n_hidden=(8,), n_latent=3, **WITHOUT, **settings)

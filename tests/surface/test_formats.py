@@ -7,6 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from mudata import MuData
 
 from .calls import CALLS, called
 
@@ -126,3 +127,31 @@ def test_networks_learn_the_same_from_a_layer(study, models, train):
     for call in set(CALLS) & {"latent of RE", "means", "gene test", "swaps", "stack", "shifts"}:
         found, expected = called(call, trained, adata.copy()), called(call, models, study.copy())
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3, err_msg=call)
+
+
+def in_modalities(study):
+    """Cells with two modalities, and their columns in the MuData as well."""
+    mdata = MuData({"rna": study.copy(), "prot": study[:, :3].copy()})
+    mdata.obs = mdata.obs.assign(**study.obs)
+    return mdata
+
+
+@pytest.mark.parametrize("call", sorted(set(CALLS) - NO_EXPRESSION))
+def test_one_modality_is_asked_for(study, models, call):
+    with pytest.raises(ValueError, match=r"pass one modality, such as mdata\['rna'\]"):
+        called(call, models, in_modalities(study))
+
+
+OF_MUDATA = {
+    "latent of RE", "content of RE", "latent of FE", "prediction", "reconstruction", "error",
+    "correction by RE", "correction by FE", "counterfactuals", "residuals kept", "means",
+    "diagnostics", "components", "admissibility", "abundance", "gene test", "donors", "distances",
+    "stack",
+}  # fmt: skip
+
+
+def test_models_of_one_modality(study, train, expected):
+    trained = train(in_modalities(study))
+    for call in sorted(OF_MUDATA):
+        found = called(call, trained, in_modalities(study))
+        np.testing.assert_allclose(found, expected[call], rtol=1e-3, atol=1e-3, err_msg=call)

@@ -137,7 +137,12 @@ def check_obs(
     """
     check_read(adata.obs)
     if key not in adata.obs:
-        raise ValueError(f"{what}={key!r} is not a column of adata.obs. {_candidates(adata)}")
+        instead = _candidates(adata)
+        if holders := [
+            name for name, part in getattr(adata, "mod", {}).items() if key in part.obs
+        ]:
+            instead = f"A modality has it: pass mdata[{holders[0]!r}], or name it in modalities."
+        raise ValueError(f"{what}={key!r} is not a column of adata.obs. {instead}")
     column = adata.obs[key]
     n_missing = int(column.isna().sum())
     if n_missing:
@@ -276,7 +281,34 @@ def check_names(adata: AnnData) -> None:
             )
 
 
-def check_in_memory(adata: AnnData | MuData) -> None:
+def check_anndata(adata: AnnData | MuData) -> None:
+    """Refuse a MuData where the expression of one modality is needed.
+
+    Raises
+    ------
+    ValueError
+        If it is one.
+    """
+    if hasattr(adata, "mod"):
+        raise ValueError(
+            "This is a MuData, and an AnnData is needed: pass one modality, such as "
+            f"mdata[{next(iter(adata.mod))!r}]."
+        )
+
+
+def check_in_memory(adata: AnnData) -> None:
+    """Refuse what is no AnnData, is backed by a file, or computed when it is needed.
+
+    Raises
+    ------
+    ValueError
+        If it is. The message ends with the line that reads it.
+    """
+    check_anndata(adata)
+    check_not_backed(adata)
+
+
+def check_not_backed(adata: AnnData | MuData) -> None:
     """Refuse data that are backed by a file, or computed when they are needed.
 
     Raises

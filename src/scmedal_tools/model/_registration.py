@@ -43,6 +43,7 @@ from scmedal_tools._data import (
 )
 
 from ._query_checks import check_query, levels_of_factors
+from ._targets import POPULATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -261,6 +262,14 @@ def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> st
         check_obs(adata, setup["batch_key"])
         batch = adata.obs[setup["batch_key"]]
         warn_of_small_batches(batch, stacklevel=4)
+        if (batch == POPULATION).any():
+            warnings.warn(
+                f"A batch is called {POPULATION!r}, which usually names the target without "
+                "effects: `transform_batch` will mean the batch, and `get_corrected_expression` "
+                "gives the other. Rename the batch to have both.",
+                UserWarning,
+                stacklevel=4,
+            )
     if setup["random_effect_keys"] is not None:
         with checked_part(data, setup, FACTORS) as adata:
             check_factors(adata, setup["random_effect_keys"], batch)

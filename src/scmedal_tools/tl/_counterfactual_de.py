@@ -14,7 +14,7 @@ from scipy import sparse, stats
 from scmedal_tools._data import (
     BATCH,
     EXPRESSION,
-    check_in_memory,
+    check_not_backed,
     check_obs,
     checked_part,
     random_cells,
@@ -283,7 +283,7 @@ def _copied(adata: AnnData | MuData, cells: np.ndarray) -> AnnData | MuData:
     """Some of the cells in an object of its own, which also reads them from a file."""
     if isinstance(adata, AnnData) and adata.isbacked:
         return adata[cells].to_memory().copy()  # without the copy dense expression stays a view
-    check_in_memory(adata)
+    check_not_backed(adata)
     return adata[cells].copy()
 
 

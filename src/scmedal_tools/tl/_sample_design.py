@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmedal_tools._data import check_obs
+from scmedal_tools._data import check_anndata, check_obs
 from scmedal_tools._how_to_install import how_to_install
 from scmedal_tools._sample_model import is_estimable
 
@@ -88,6 +88,7 @@ def sample_design(
         raise ImportError(
             f"A formula needs formulaic-contrasts. {how_to_install('genes')}"
         ) from error
+    check_anndata(adata)
     check_obs(adata, donor_key, what="donor_key")
     variables = sorted(Formula(formula).required_variables)
     for name in variables:

@@ -172,13 +172,13 @@ def donor_prediction(
     >>> int(result.table["n_relabellings"].iloc[0])  # 8 donors, 4 of each condition
     70
     """
+    check_in_memory(adata)
     for key, what in (
         (donor_key, "donor_key"),
         (target_key, "target_key"),
         (labels_key, "labels_key"),
     ):
         check_obs(adata, key, what)
-    check_in_memory(adata)
     check_log_normalised(adata, layer)
     truth = _donor_values(adata.obs, donor_key, target_key)
     is_number = is_numeric_dtype(truth.dtype) and not is_bool_dtype(truth.dtype)
