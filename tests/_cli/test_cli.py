@@ -384,7 +384,7 @@ class TestFolder:
 
 
 @pytest.mark.usefixtures("no_umaps")
-def test_effects_of_a_condition(files, tmp_path):
+def test_effects_of_a_condition(files, tmp_path, drawn_figures):
     arguments = [*BATCH, "--condition-key", "condition", "--n-top-genes", 100]
     output = succeed("run", files["counts"], *arguments, "--out", tmp_path, "--max-epochs", 1)
     assert "Effects of condition" in output
@@ -476,7 +476,7 @@ class TestRefusals:
 
 
 @pytest.mark.usefixtures("no_umaps")
-def test_demo_compares_with_the_truth(tmp_path, monkeypatch):
+def test_demo_compares_with_the_truth(tmp_path, monkeypatch, drawn_figures):
     small = functools.partial(datasets.simulated, n_donors=4, n_genes=60, n_cell_types=2)
     monkeypatch.setattr(datasets, "simulated", small)
     output = succeed("demo", "--out", tmp_path, "--max-epochs", 2)
