@@ -28,7 +28,7 @@ def fit(trainer, *args, _fit=Trainer.fit, **kwargs):
     _fit(trainer, *args, **kwargs)
 
 def simulated(n_donors=8, n_genes=300, *, _simulated=smt.datasets.simulated, **kwargs):
-    return _simulated(n_donors, n_genes, **{"cell_scale": 0.5} | kwargs)
+    return _simulated(n_donors, n_genes, **kwargs)
 
 Trainer.fit = fit
 smt.bm.cross_validate.__kwdefaults__["n_trees"] = 5

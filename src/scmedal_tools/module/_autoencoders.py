@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from scmedal_tools._gene_model import effects_of
 
 from ._factor_levels import as_levels
-from ._layers import Normalization, normalization_layer
+from ._layers import Dropout, Normalization, normalization_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,13 +53,12 @@ class Encoder(nn.Module):
         hidden = (normalization_layer(normalization, n) for n in widths[1:-1])
         self.norms = nn.ModuleList(hidden)
         self.latent_activation = F.selu if latent_activation == "selu" else nn.Identity()
-        self.input_dropout = input_dropout
+        self.dropout = Dropout(input_dropout)
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Activations of every layer, ``(n_cells, width)`` each; the last is the latent."""
         activations = []
-        if self.input_dropout:
-            x = F.dropout(x, self.input_dropout, self.training)
+        x = self.dropout(x)
         for layer, norm in zip(self.layers, self.norms, strict=False):
             x = F.selu(norm(layer(x)))
             activations.append(x)

@@ -15,7 +15,7 @@ from scmedal_tools._gene_model import SPREAD, GeneEffects
 
 from ._base import MedalModule
 from ._factor_levels import POPULATION_LEVEL, as_levels, levels_of
-from ._layers import Classifier
+from ._layers import Classifier, Dropout
 from ._re_layers import build_layers, check_architecture, of_block
 from ._reden import RandomEffects, RedenBlock, factor_of
 from ._settings import Architecture, EffectsSettings, ObjectiveSettings
@@ -97,7 +97,7 @@ class REModule(MedalModule):
         n_trained = [n - new for n, new in zip(self.n_levels, self.n_new, strict=True)]
         check_architecture(n_hidden, architecture, self.adversary_weight)
         self.kl_estimate = objective.kl_estimate
-        self.input_dropout = architecture.input_dropout
+        self.dropout = Dropout(architecture.input_dropout)
         self.batch_weight = objective.batch_weight
         self.kl_weight = objective.kl_weight
         layers = build_layers(
@@ -131,7 +131,7 @@ class REModule(MedalModule):
         self, x_scaled: Tensor, levels: Tensor, sample: bool, draw: EffectsDraw | None = None
     ) -> Tensor:
         """Content of scaled expression, of shape ``(n_cells, n_latent)``."""
-        x_scaled = F.dropout(x_scaled, self.input_dropout, self.training)
+        x_scaled = self.dropout(x_scaled)
         for i, block in enumerate(self.encoder):
             x_scaled = block(x_scaled, levels, sample, draw=of_block(draw, f"encoder.{i}"))
         return self.latent_activation(self.latent(x_scaled))
