@@ -133,17 +133,17 @@ class Soak(RuleBasedStateMachine):
     def train_again(self, trained):
         """A copy of it, as the one in the bundle is to stay what it is."""
         with tempfile.TemporaryDirectory() as folder:
-            trained.model.save(folder, save_anndata=True)
-            model = type(trained.model).load(folder, accelerator="cpu")
+            trained.model.save(f"{folder}/model", save_anndata=True)
+            model = type(trained.model).load(f"{folder}/model", accelerator="cpu")
         model.train(**QUICK)
         return self.known(model)
 
     @rule(target=models, trained=models, adata=data, with_cells=st.booleans())
     def save_and_load(self, trained, adata, with_cells):
         with tempfile.TemporaryDirectory() as folder:
-            trained.model.save(folder)
+            trained.model.save(f"{folder}/model")
             given = adata if with_cells else False
-            model = type(trained.model).load(folder, given, accelerator="cpu")
+            model = type(trained.model).load(f"{folder}/model", given, accelerator="cpu")
         self.check(model, trained.latents, adata)
         return Trained(model, trained.latents)
 

@@ -93,7 +93,7 @@ MUTANTS = [
     Mutant("train/_resident_cells.py", "self.place < self.length[rows, None]", "self.place <= self.length[rows, None]", f"{TRAIN}/test_resident_cells.py"),
     Mutant("train/_resident_cells.py", "            x.sum_duplicates()\n", "", f"{TRAIN}/test_resident_cells.py"),
     Mutant("train/_re_plan.py", "self._done(batch_idx) + 1 >", "self._done(batch_idx) <", f"{TRAIN}/test_plans.py"),
-    Mutant("module/_layers.py", "left_out - 2**15", "left_out - 2**14", f"{MODULE}/test_layers.py"),
+    Mutant("module/_layers.py", "2**16) - 2**15", "2**16) - 2**14", f"{MODULE}/test_layers.py"),
     Mutant("train/_folds.py", "held_out = np.isin(batches, names[tested])", "held_out = np.isin(batches, names[tested[1:]])", f"{TRAIN}/test_folds.py"),
     Mutant("train/_folds.py", "np.concatenate([test, validation])", "test", f"{TRAIN}/test_folds.py"),
     Mutant("train/_splits.py", "side=\"right\"", "side=\"left\"", f"{TRAIN}/test_splits.py tests/test_properties.py"),

@@ -65,7 +65,9 @@ def test_a_batch_of_that_name_is_not_the_population(fit, adata):
     donors = {"donor_02": "population"}
     named.obs["donor"] = named.obs["donor"].cat.rename_categories(donors)
     expected = fit("SCMEDAL_RE", adata)
-    with pytest.warns(UserWarning, match="A batch is called 'population'.*Rename the batch"):
+    with pytest.warns(
+        UserWarning, match="A level of 'donor' is called 'population'.*Rename the level"
+    ):
         found = fit("SCMEDAL_RE", named)
     corrected = (model.get_corrected_expression(return_numpy=True) for model in (found, expected))
     np.testing.assert_allclose(*corrected, atol=1e-5)

@@ -67,3 +67,18 @@ def test_new_donor(on_gpu, fresh):
     assert query.device.type == "cuda"
     shift = query.get_counterfactual_expression(fresh, transform_batch="new")
     assert torch.isfinite(torch.as_tensor(np.asarray(shift))).all()
+
+
+def test_cells_are_kept_there_while_a_network_is_trained(on_gpu):
+    before = torch.cuda.memory_allocated()
+    model = on_gpu("SCMEDAL_FE", preset="paper")
+    splitter = model.trainer.datamodule
+    assert splitter._cells is None
+    model.module.to("cpu")
+    assert torch.cuda.memory_allocated() - before < 1e6
+    # Without dropout and draws the weights are those of minibatches that are sent one by one.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(splitter), "_device_for_cells", lambda _: None)
+        expected = on_gpu("SCMEDAL_FE", preset="paper").module.state_dict()
+    for name, values in model.module.state_dict().items():
+        torch.testing.assert_close(values, expected[name].cpu(), rtol=1e-4, atol=1e-5, msg=name)

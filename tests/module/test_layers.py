@@ -103,5 +103,5 @@ class TestDropout:
 
     @pytest.mark.parametrize("share", [-0.1, 1.0])
     def test_share_is_a_share(self, share):
-        with pytest.raises(ValueError, match="is not between 0 and 1"):
+        with pytest.raises(ValueError, match="at least 0 and below 1"):
             Dropout(share)

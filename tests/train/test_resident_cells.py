@@ -1,10 +1,17 @@
 """Cells on the device: the same minibatches as from the loader of scvi-tools."""
 
+import weakref
+from types import SimpleNamespace
+
+import anndata as ad
+import dask.array as da
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from scipy import sparse
 
+from scmedal_tools.train import _splits
 from scmedal_tools.train._resident_cells import ResidentCells, SparseRows
 from scmedal_tools.train._splits import MedalDataSplitter
 
@@ -55,11 +62,47 @@ def test_they_are_read_from_there(fit, adata, monkeypatch, on_device):
     assert kept
 
 
-def test_memory_is_given_back(fit, adata, monkeypatch, on_device):
-    released = []
-    monkeypatch.setattr(ResidentCells, "release", lambda cells: released.append(cells))
-    fit("SCMEDAL_FE", adata)
-    assert len(released) == 1
+@pytest.mark.parametrize("batch_size", [239, 60])  # one cell is left over; none is
+def test_the_last_minibatch_is_dropped_as_there(fit, adata, request, batch_size):
+    split = {"external_indexing": [np.arange(240), [], []]}
+    options = {"datasplitter_kwargs": split, "batch_size": batch_size, "early_stopping": False}
+    usual = fit("SCMEDAL_FE", adata.copy(), **options)
+    request.getfixturevalue("on_device")
+    resident = fit("SCMEDAL_FE", adata, **options)
+    for name in ("global_step", "num_training_batches"):
+        assert getattr(resident.trainer, name) == getattr(usual.trainer, name) > 0
+    assert resident.history["train_loss"].equals(usual.history["train_loss"])
+
+
+class TestMemory:
+    @pytest.fixture
+    def values(self, monkeypatch, on_device):
+        """References to the values that were kept, which do not keep them."""
+        made, init = [], SparseRows.__init__
+
+        def watched(rows, x, device):
+            init(rows, x, device)
+            made.append(weakref.ref(rows.value))
+
+        monkeypatch.setattr(SparseRows, "__init__", watched)
+        return made
+
+    def test_is_given_back_after_a_training(self, fit, adata, values):
+        model = fit("SCMEDAL_FE", adata)
+        assert len(values) == 1
+        assert model.trainer is not None
+        assert values[0]() is None
+
+    def test_is_given_back_after_an_interruption(self, fit, adata, values):
+        def interrupt(trainer, *_):
+            if trainer.current_epoch == 1:
+                raise KeyboardInterrupt
+
+        callback = LambdaCallback(on_train_epoch_start=interrupt)
+        with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+            fit("SCMEDAL_FE", adata, callbacks=[callback])
+        assert len(values) == 1
+        assert values[0]() is None
 
 
 class TestRows:
@@ -82,24 +125,45 @@ class TestRows:
 
 
 class TestRoom:
-    """Cells move to a GPU only if they are in memory and take at most half of what is free."""
+    """Cells move to a GPU only if they are in memory and take at most a third of what is free."""
 
     @pytest.fixture
-    def manager(self, build, adata):
-        return build("SCMEDAL_FE", adata).adata_manager
+    def room(self, monkeypatch):
+        """Give a function that says whether cells fit where so many bytes are free."""
 
-    @staticmethod
-    def size(adata):
+        def room(model, free, held=0):
+            for name, value in (("reserved", held), ("allocated", 0)):
+                monkeypatch.setattr(torch.cuda, f"memory_{name}", lambda _, value=value: value)
+            monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+            return ResidentCells.fit(model.adata_manager, torch.device("cuda"))
+
+        return room
+
+    def test_a_third_of_what_is_free(self, build, adata, room):
         # Four bytes for a value and four for its column; four for each cell's batch and label.
-        return 8 * adata.X.nnz + 2 * 4 * adata.n_obs
+        size = 8 * adata.X.nnz + 2 * 4 * adata.n_obs
+        model = build("SCMEDAL_FE", adata)
+        assert not room(model, int(3.2 * size))
+        assert room(model, int(3.4 * size))
+        # What PyTorch holds without need is free.
+        assert room(model, int(2.4 * size), held=size)
 
-    @pytest.mark.parametrize(("share", "fit"), [(1.9, False), (2.1, True)])
-    def test_half_of_what_is_free(self, manager, adata, monkeypatch, share, fit):
-        free = int(share * self.size(adata))
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
-        assert ResidentCells.fit(manager, torch.device("cuda")) == fit
+    def test_not_of_files_and_of_what_is_to_be_computed(self, build, adata, room, tmp_path):
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+        for cells in (ad.read_h5ad(tmp_path / "cells.h5ad", backed="r"), adata.copy()):
+            model = build("SCMEDAL_FE", cells)
+            if not cells.isbacked:
+                model.adata.X = da.from_array(cells.X.toarray())
+            assert not room(model, 10**12)
 
-    def test_not_on_a_processor(self, manager):
-        splitter = MedalDataSplitter(manager, batch_size=64)
-        splitter.setup()
+    @pytest.mark.parametrize(("device", "n_processes"), [("cpu", 1), ("cuda", 2)])
+    def test_not_on_a_processor_or_in_parts(self, build, adata, monkeypatch, device, n_processes):
+        monkeypatch.setattr(_splits, "n_processes", lambda: n_processes)
+        monkeypatch.setattr(ResidentCells, "fit", lambda *_: True)
+        splitter = MedalDataSplitter(build("SCMEDAL_FE", adata).adata_manager, batch_size=64)
+        strategy = SimpleNamespace(root_device=torch.device(device))
+        splitter.trainer = SimpleNamespace(strategy=strategy)
         assert splitter._device_for_cells() is None
+        monkeypatch.setattr(_splits, "n_processes", lambda: 1)
+        strategy.root_device = torch.device("cuda")
+        assert splitter._device_for_cells() == strategy.root_device

@@ -141,7 +141,7 @@ def check_obs(
         if holders := [
             name for name, part in getattr(adata, "mod", {}).items() if key in part.obs
         ]:
-            instead = f"A modality has it: pass mdata[{holders[0]!r}], or name it in modalities."
+            instead = f"Run:\nmdata.obs[{key!r}] = mdata[{holders[0]!r}].obs[{key!r}]"
         raise ValueError(f"{what}={key!r} is not a column of adata.obs. {instead}")
     column = adata.obs[key]
     n_missing = int(column.isna().sum())

@@ -23,7 +23,7 @@ class Solution(NamedTuple):
 
 
 class Level(NamedTuple):
-    """Units of a level of nesting, with those below it absorbed."""
+    """Units of a level of nesting: those below it are absorbed, its own effect is not yet."""
 
     starts: np.ndarray
     """Where, among the units of the level below, each unit begins."""
@@ -33,11 +33,8 @@ class Level(NamedTuple):
     """Genes x units."""
     sums: np.ndarray
     """Weighted sums, genes x units x quantities."""
-
-    @property
-    def growth(self) -> np.ndarray:
-        """How much more a unit varies than without the level's effect, genes x units."""
-        return 1 + self.variance * self.weights
+    growth: np.ndarray
+    """How much more a unit varies with the level's effect, genes x units."""
 
 
 class NestedModel:
@@ -136,9 +133,9 @@ class NestedModel:
         """
         for starts, variance in zip(self.starts, variances[1:], strict=True):
             weights, sums = (np.add.reduceat(x, starts, axis=1) for x in (weights, sums))
-            level = Level(starts, variance, weights, sums)
-            yield level
-            weights, sums = weights / level.growth, sums / level.growth[:, :, None]
+            growth = 1 + variance * weights
+            yield Level(starts, variance, weights, sums, growth)
+            weights, sums = weights / growth, sums / growth[:, :, None]
 
 
 def _starts(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:

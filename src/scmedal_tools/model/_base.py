@@ -151,7 +151,8 @@ class MedalModel(
         shuffle_set_split
             Draw the cells of these at random.
         load_sparse_tensor
-            Move minibatches to the device sparse; by default where that is quicker.
+            Move minibatches to the device sparse; by default where that is quicker. Not used where
+            all cells are kept on a GPU, which needs three times the memory that they take.
         batch_size
             Cells in a minibatch, of each process if there are several; by default the preset's
             (256; the paper's 512).

@@ -262,17 +262,12 @@ def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> st
         check_obs(adata, setup["batch_key"])
         batch = adata.obs[setup["batch_key"]]
         warn_of_small_batches(batch, stacklevel=4)
-        if (batch == POPULATION).any():
-            warnings.warn(
-                f"A batch is called {POPULATION!r}, which usually names the target without "
-                "effects: `transform_batch` will mean the batch, and `get_corrected_expression` "
-                "gives the other. Rename the batch to have both.",
-                UserWarning,
-                stacklevel=4,
-            )
+        _warn_of_population(batch)
     if setup["random_effect_keys"] is not None:
         with checked_part(data, setup, FACTORS) as adata:
             check_factors(adata, setup["random_effect_keys"], batch)
+            for key in setup["random_effect_keys"]:
+                _warn_of_population(adata.obs[key])
     if setup["labels_key"] is not None:
         with checked_part(data, setup, LABELS) as adata:
             check_labels(adata, setup["labels_key"], setup["unlabeled_category"])
@@ -280,6 +275,18 @@ def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> st
         with checked_part(data, setup, CELL_STATES) as adata:
             check_obs(adata, setup["states_key"], what=CELL_STATES, min_levels=1)
     return taken_as
+
+
+def _warn_of_population(levels: pd.Series) -> None:
+    if (levels == POPULATION).any():
+        warnings.warn(
+            f"A level of {levels.name!r} is called {POPULATION!r}, which usually names the target "
+            "without effects: `transform_batch` will mean the level, and "
+            "`get_corrected_expression` gives expression without effects. Rename the level to "
+            "have both.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 @contextmanager

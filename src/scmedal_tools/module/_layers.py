@@ -37,9 +37,9 @@ class Dropout(nn.Module):
 
     def __init__(self, share: float):
         super().__init__()
-        if not 0 <= share < 1:
-            raise ValueError(f"A dropout of {share} is not between 0 and 1.")
-        self.share = share
+        self.share = round(share * 2**16) / 2**16
+        if not 0 <= self.share < 1:
+            raise ValueError(f"A dropout of {share} leaves nothing: pass at least 0 and below 1.")
 
     def forward(self, x: Tensor) -> Tensor:
         """Leave out some of the values."""
@@ -47,11 +47,12 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.share)
-        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), 2**63 - 1)
+        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device="cpu").random_(
+            -(2**63), 2**63 - 1
+        )
         bits = drawn.view(torch.int16)[: x.numel()].view(x.shape)
-        left_out = round(self.share * 2**16)
-        kept = bits.ge_(left_out - 2**15).to(x.dtype)
-        return kept.mul_(2**16 / (2**16 - left_out)).mul(x)
+        kept = bits.ge_(round(self.share * 2**16) - 2**15).to(x.dtype)
+        return kept.mul_(1 / (1 - self.share)).mul(x)
 
 
 def normalization_layer(kind: Normalization, width: int) -> nn.Module:

@@ -97,7 +97,7 @@ def group_effects(
 
 def _draw_forest(ax: Axes, rows: pd.DataFrame, interval: float) -> None:
     place, df = np.arange(len(rows)), rows["df"].to_numpy()
-    # Student's t with the standard deviation of the effect.
+    # As the p-value has it: the standard deviation is that of the t, not of a normal below it.
     half_width = stats.t.ppf((1 + interval) / 2, df) * np.sqrt(1 - 2 / df) * rows["se"]
     lower, upper = rows["log_fc"] - half_width, rows["log_fc"] + half_width
     colors = np.where((lower > 0) | (upper < 0), SURE, UNSURE)

@@ -119,7 +119,8 @@ def group_effects(
           in common, or ``"all cells"`` without types; and ``contrast``.
         - ``log_fc``: the effect, as a difference of base 2 logarithms, and ``se``, its standard
           error. Both are missing where several coefficients are tested.
-        - ``df``: degrees of freedom of the tails of the p-value, few where few donors decide.
+        - ``df``: degrees of freedom of the p-value's Student's t, which is scaled so that its
+          standard deviation is ``se``: few where few donors decide, 6 or more for a coefficient.
         - ``p_value``, and ``adj_p_value``, adjusted by Benjamini and Hochberg's procedure over the
           genes of a state.
         - ``lfsr``: local false sign rate, the probability that the effect has not the sign that it

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from scvi.dataloaders import AnnDataLoader
     from torch import Tensor
 
-# Share of a GPU's free memory that cells may take.
-MOST_OF_MEMORY = 0.5
+# Share of a GPU's free memory that cells may take: networks and minibatches need some too.
+MOST_OF_MEMORY = 0.3
 
 
 class ResidentCells(Dataset):
@@ -49,6 +49,8 @@ class ResidentCells(Dataset):
         if not all(sparse.issparse(data) or isinstance(data, np.ndarray) for data in columns):
             return False
         free, _ = torch.cuda.mem_get_info(device)
+        # What PyTorch keeps for later is free as well.
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         # Four bytes for a value, four more for its column if it is one of a sparse matrix.
         size = sum(8 * data.nnz if sparse.issparse(data) else 4 * data.size for data in columns)
         return size < MOST_OF_MEMORY * free

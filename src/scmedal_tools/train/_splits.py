@@ -276,6 +276,10 @@ class MedalDataSplitter(DataSplitter):
             self._cells.release()
             self._cells = None
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Free it after an interruption or an error too, when nothing is torn down."""
+        self.teardown("fit")
+
     def _device_for_cells(self) -> torch.device | None:
         """GPU that has room for all cells; ``None`` if there is none, or they are shared out."""
         if self.trainer is None or n_processes() > 1:
