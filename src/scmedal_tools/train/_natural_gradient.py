@@ -127,6 +127,7 @@ class NaturalGradient(torch.optim.Optimizer):
             square = mean_over_processes(table.mean_square) * self.n_obs / len(table.loc)
             if not state:
                 state |= {"weight": torch.zeros_like(square), "square": torch.zeros_like(square)}
+            # In place, so that a GPU can repeat a step that was recorded.
             state["weight"].mul_(1 - NEW).add_(NEW)
             state["square"].mul_(1 - NEW).add_(NEW * square)
 
