@@ -192,7 +192,7 @@ class Soak(RuleBasedStateMachine):
         if model.adata is not None and model.train_indices is not None:
             assert np.isfinite(model.get_batch_effects()).all(axis=None)
         else:
-            with pytest.raises(ValueError, match="found from the cells .* trained on"):
+            with pytest.raises(ValueError, match="cells that the model was trained on"):
                 model.get_batch_effects()
 
     @rule(trained=models, adata=data)
