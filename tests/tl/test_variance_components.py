@@ -150,7 +150,7 @@ def test_agree_with_a_mixed_model_that_is_told_the_types(build):
     adata = smt.datasets.simulated(10, 200, 3, confounding=0.0)
     smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None)
     model = build("SCMEDAL_RE", adata, n_hidden=(32, 16), n_latent=8)
-    model.train(10, batch_size=128, accelerator="cpu", enable_progress_bar=False)
+    model.train(20, batch_size=128, accelerator="cpu", enable_progress_bar=False)
     mean = np.asarray(adata.X.mean(0)).ravel()
     genes = adata.var_names[np.argsort(-mean)[:100:5]]
     ours = tl.variance_components(model, progress=False).loc[genes]

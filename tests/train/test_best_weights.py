@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LambdaCallback
 
 from scmedal_tools.train._best_weights import BestWeights
 
@@ -101,17 +101,23 @@ class Snapshots(Callback):
         self.weights.append({k: v.clone() for k, v in pl_module.module.state_dict().items()})
 
 
+def overshoot(trainer, *_):
+    """Take steps from the sixth epoch on that are far too large."""
+    if trainer.current_epoch == 5:
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = 10.0
+
+
 @pytest.fixture(scope="module")
 def overshot(fit, cells):
-    """Model whose learning rate is so large that its best epoch is not the last."""
+    """Model whose best epoch is not the last."""
     snapshots = Snapshots()
     model = fit(
         "SCMEDAL_FE",
         cells.copy(),
         model={"adversary_weight": 0},
         max_epochs=8,
-        plan_kwargs={"lr": 0.3},
-        callbacks=[snapshots],
+        callbacks=[snapshots, LambdaCallback(on_train_epoch_start=overshoot)],
         early_stopping=True,
         early_stopping_patience=50,
         early_stopping_warmup_epochs=0,
