@@ -39,7 +39,7 @@ class Dropout(nn.Module):
         super().__init__()
         self.share = round(share * 2**16) / 2**16
         if not 0 <= self.share < 1:
-            raise ValueError(f"A dropout of {share} leaves nothing: pass at least 0 and below 1.")
+            raise ValueError(f"A dropout of {share} is no share: pass at least 0 and below 1.")
 
     def forward(self, x: Tensor) -> Tensor:
         """Leave out some of the values."""
