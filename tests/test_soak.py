@@ -19,3 +19,19 @@ TestSoak.settings = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.slow
+def test_what_is_saved_goes_on(one_thread):
+    """Few random sequences save a model."""
+    soak = _soak.Soak()
+    adata = soak.read(dense=False)
+    trained = soak.train(adata=adata, name="SCMEDAL_RE", crossed=False)
+    query = soak.add_a_donor(trained=trained, adata=adata)
+    for model in (trained, query):
+        for with_cells in (True, False):
+            loaded = soak.save_and_load(trained=model, adata=adata, with_cells=with_cells)
+            soak.effects(trained=loaded)
+        soak.train_again(trained=model)
+    soak.nothing_of_the_users_has_changed()
+    soak.teardown()
