@@ -17,9 +17,12 @@ NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 ACCESSION = re.compile(r"\bGSE\d{5,6}\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|mnt|var)/")
 MAX_BYTES = 600_000
-# Two epochs and small forests on few cells and genes, whatever a notebook asks for.
+# Two epochs and small forests on few cells and genes, two axes in place of UMAPs, which take half
+# a minute to compile, and no search for versions, whatever a notebook asks for.
 FEW = """
 import warnings
+import scanpy
+import session_info2
 from lightning.pytorch import Trainer
 import scmedal_tools as smt
 
@@ -30,7 +33,12 @@ def fit(trainer, *args, _fit=Trainer.fit, **kwargs):
 def simulated(n_donors=8, n_genes=300, *, _simulated=smt.datasets.simulated, **kwargs):
     return _simulated(n_donors, n_genes, **kwargs)
 
+def neighbors(adata, use_rep):
+    adata.obsm["X_umap"] = adata.obsm[use_rep][:, :2].copy()
+
 Trainer.fit = fit
+scanpy.pp.neighbors, scanpy.tl.umap = neighbors, lambda adata: None
+session_info2.session_info = lambda **_: None
 smt.bm.cross_validate.__kwdefaults__["n_trees"] = 5
 smt.tl._umap._project = lambda latent, *_: latent[:, :2].copy()
 smt.datasets.simulated = simulated

@@ -12,6 +12,16 @@ for ending, kind in ((".png", "PNG"), (".pdf", "PDF")):
     BLANK[ending] = file.getvalue()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def small_forests():
+    """Ten trees unless a test asks for more."""
+    from scmedal_tools import bm
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(bm.cross_validate.__kwdefaults__, "n_trees", 10)
+        yield
+
+
 @pytest.fixture
 def drawn_figures():
     """Figures as users get them."""
@@ -21,15 +31,17 @@ def drawn_figures():
 def quick_figures(request, monkeypatch):
     """Blank pictures in place of those of a single test; a fixture of several has its own.
 
-    To write them takes longer than all else that a command does.
+    To draw and write them takes longer than all else that a command does.
     """
-    from scmedal_tools._cli import _save_figure
+    from scmedal_tools._cli import _evaluation, _run
 
     if "drawn_figures" in request.fixturenames:
         return
 
-    def write(figure, file):
+    def write(file, *_, **__):
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(BLANK[file.suffix])
+        for ending, blank in BLANK.items():
+            file.with_suffix(ending).write_bytes(blank)
 
-    monkeypatch.setattr(_save_figure, "write_figure", write)
+    for module in (_evaluation, _run):
+        monkeypatch.setattr(module, "save_figure", write)

@@ -33,16 +33,6 @@ def files_in(folder):
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.fixture
-def no_umaps(monkeypatch):
-    """Take the time out of the figures, which other tests look at."""
-    from scmedal_tools._cli import _run
-
-    monkeypatch.setattr(_run.Run, "_draw_genomaps", lambda _: plt.figure())
-    for slow in ("embeddings", "batch_effects"):
-        monkeypatch.setattr(pl, slow, lambda *_, **__: plt.figure())
-
-
 @pytest.fixture(scope="module")
 def counts():
     adata = datasets.simulated(n_donors=4, n_genes=150, n_cell_types=3, seed=3)[:N_CELLS].copy()
@@ -222,7 +212,6 @@ class TestRun:
             assert model["epochs"] == N_EPOCHS
 
 
-@pytest.mark.usefixtures("no_umaps")
 class TestOptions:
     def test_same_seed_gives_the_same_whatever_the_form_of_the_option(
         self, labelled, files, tmp_path
@@ -351,7 +340,6 @@ class TestFolder:
         assert files_in(tmp_path) == {"run.json"}
         assert (tmp_path / "run.json").read_text() == "mine"
 
-    @pytest.mark.usefixtures("no_umaps")
     def test_overwrite_replaces_its_own_files_and_keeps_others(self, files, tmp_path):
         earlier = {"run.json", "models/fec/model.pt", "history/fec.csv", "effect_recovery.csv"}
         earlier |= {"figures/true_shifts.png", "figures/true_shifts.pdf"}
@@ -383,7 +371,6 @@ class TestFolder:
         assert "is a file" in refuse("run", files["counts"], *BATCH, *arguments)
 
 
-@pytest.mark.usefixtures("no_umaps")
 def test_effects_of_a_condition(files, tmp_path, drawn_figures):
     arguments = [*BATCH, "--condition-key", "condition", "--n-top-genes", 100]
     output = succeed("run", files["counts"], *arguments, "--out", tmp_path, "--max-epochs", 1)
@@ -400,7 +387,6 @@ def test_effects_of_a_condition(files, tmp_path, drawn_figures):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1_000
 
 
-@pytest.mark.usefixtures("no_umaps")
 def test_a_condition_that_cannot_be_tested(files, tmp_path):
     arguments = [*BATCH, *LABELS, "--condition-key", "condition", "--out", tmp_path]
     output = succeed("run", files["counts"], *arguments, "--max-epochs", 1)
@@ -475,7 +461,6 @@ class TestRefusals:
         assert [logging.getLogger(name).level for name in CHATTY] == before
 
 
-@pytest.mark.usefixtures("no_umaps")
 def test_demo_compares_with_the_truth(tmp_path, monkeypatch, drawn_figures):
     small = functools.partial(datasets.simulated, n_donors=4, n_genes=60, n_cell_types=2)
     monkeypatch.setattr(datasets, "simulated", small)
@@ -597,7 +582,6 @@ class TestEvaluate:
         adata.write_h5ad(path)
         return path
 
-    @pytest.mark.usefixtures("no_umaps")
     @pytest.mark.parametrize("layer", [None, "raw"])
     def test_is_the_cross_validation_of_python(self, mine, tmp_path, layer):
         options = ["--models", "X_mine", "pca", "--seed", 4]
@@ -615,7 +599,6 @@ class TestEvaluate:
         for path in (tmp_path / "expected").iterdir():
             assert (tmp_path / "out" / "tables" / path.name).read_text() == path.read_text()
 
-    @pytest.mark.usefixtures("no_umaps")
     def test_number_of_genes_of_raw_counts(self, files, tmp_path, monkeypatch):
         from scmedal_tools._cli import _evaluation
 
@@ -625,7 +608,6 @@ class TestEvaluate:
         settings = json.loads((tmp_path / "folds" / "settings.json").read_text())
         assert settings["n_top_genes"] == 70
 
-    @pytest.mark.usefixtures("no_umaps")
     def test_whole_donors(self, mine, tmp_path):
         options = ["--models", "X_mine", "--scheme", "donors", "--n-folds", 2]
         options += ["--stratify-key", "condition"]
@@ -634,7 +616,6 @@ class TestEvaluate:
         assert set(votes["n_batches"]) == {4}
         assert "tables/votes.csv" in output
 
-    @pytest.mark.usefixtures("no_umaps")
     def test_what_was_interrupted_goes_on(self, mine, tmp_path, monkeypatch):
         arguments = evaluate(mine, tmp_path, "--models", "X_mine", "pca")
         embed = Fold.embed
@@ -655,7 +636,7 @@ class TestEvaluate:
         message = refuse(*arguments, "--seed", 1)
         assert "results of a run with other settings (seed)" in message
 
-    def test_tables_come_before_figures(self, mine, tmp_path, monkeypatch):
+    def test_tables_come_before_figures(self, mine, tmp_path, monkeypatch, drawn_figures):
         def fail(*_, **__):
             raise ValueError("no colours left")
 
@@ -708,13 +689,13 @@ def test_help_names_all_commands():
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("no_umaps")
 def test_real_counts_of_some_genes(data_dir, tmp_path):
     """The 3,000 genes in the file are no library: the sizes come from obs."""
     adata = ad.read_h5ad(data_dir / "aml_vangalen2019_d0_hvg3000.h5ad", backed="r")
     cells = np.flatnonzero(adata.obs["donor"].isin(["BM2", "BM3", "AML328"]))[::4]
     adata[cells].to_memory().write_h5ad(tmp_path / "aml.h5ad")
     arguments = [*BATCH, *LABELS, "--size-factor-key", "n_umi_total", "--transform-batch", "BM2"]
+    arguments += ["--n-top-genes", 500]
     output = succeed(
         "run", tmp_path / "aml.h5ad", *arguments, "--out", tmp_path / "out", *_quick()
     )

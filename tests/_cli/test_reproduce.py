@@ -90,11 +90,10 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quick():
-    """Small forests; no UMAPs, and not most comparators, which the tests of evaluate look at."""
+    """No UMAPs, and not most comparators, which the tests of evaluate look at."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pl, "embeddings", lambda *_, **__: plt.figure())
         patch.setattr(_reproduction, "MODELS", ("pca", "ae", "FE", "FEC", "RE"))
-        patch.setitem(bm.cross_validate.__kwdefaults__, "n_trees", 10)
         yield
 
 
@@ -108,13 +107,6 @@ def reproduced(request, published, tmp_path_factory, quick):
             patch.setattr(pl, "genomap_panel", lambda *_, **__: plt.figure())
         output = succeed(request.param, published[request.param], "--out", out, *OPTIONS)
     return request.param, out, output
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Leave out the figures that another test looks for."""
-    for figure in ("scores", "training", "confounding", "genomap_panel"):
-        monkeypatch.setattr(pl, figure, lambda *_, **__: plt.figure())
 
 
 class TestReproduction:
@@ -161,7 +153,6 @@ class TestReproduction:
         model = OWN_MODELS["RE"].load(out / "folds" / "fold 1" / "model RE", False)
         assert set(stack.obs["cell"]) <= set(cells[model.train_indices_])
 
-    @pytest.mark.usefixtures("no_figures")
     def test_a_second_call_trains_nothing(self, reproduced, published, monkeypatch):
         name, out, _ = reproduced
 
@@ -194,9 +185,9 @@ class TestReproduction:
         assert test.found in output
 
 
-@pytest.mark.usefixtures("quick", "no_figures")
+@pytest.mark.usefixtures("quick")
 def test_numbers_are_those_of_python(published, tmp_path):
-    from scmedal_tools import bm, pp
+    from scmedal_tools import pp
 
     succeed("aml", published["aml"], "--out", tmp_path, *OPTIONS, "--seed", 3)
     adata = datasets.aml(published["aml"], progress=False)

@@ -202,7 +202,7 @@ def test_a_network_that_was_given_labels_is_named(run_report, read_page):
 
 
 @pytest.mark.slow
-def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch):
+def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch, drawn_figures):
     def fail(*_, **__):
         raise RuntimeError("no figure")
 
