@@ -10,7 +10,8 @@ NOTEBOOK = """
 import sys, types
 sys.modules["ipykernel.zmqshell"] = types.ModuleType("zmqshell")
 sys.modules["IPython"] = types.ModuleType("IPython")
-sys.modules["IPython"].get_ipython = lambda: None
+kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
+sys.modules["IPython"].get_ipython = lambda: kernel
 sys.modules["ipywidgets"] = None
 """
 WARNING = "IProgress not found"

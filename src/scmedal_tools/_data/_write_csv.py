@@ -45,4 +45,6 @@ def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
 def _as_text(value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith(BEGINNINGS):
         return value
+    # Before Python 3.13, this one is not quoted and ends the row.
+    value = value.replace("\r", "\n")
     return value if pd.notna(pd.to_numeric(value, errors="coerce")) else f"'{value}"

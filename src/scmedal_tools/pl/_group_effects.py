@@ -116,7 +116,8 @@ def _draw_samples(ax: Axes, result: GroupEffects, gene: str, color: str, states:
     offset = SPREAD * ((groups.codes + 0.5) / len(groups.categories) - 0.5)
     place = states.get_indexer(obs["state"]) + offset
     # The first column of the samples is the donor.
-    for _, own in obs.assign(place=place, value=value).groupby(["state", obs.columns[0]]):
+    placed = obs.assign(place=place, value=value)
+    for _, own in placed.groupby(["state", obs.columns[0]], observed=True):
         if len(own) > 1:
             ax.plot(own["value"], own["place"], color="0.8", linewidth=0.6, zorder=1)
     for code, name in enumerate(groups.categories):

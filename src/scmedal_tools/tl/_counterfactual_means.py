@@ -130,7 +130,8 @@ def counterfactual_means(
         raise ValueError("transform_batch names no batch: pass one by its name, or several.")
     batches = part_of(adata, setup, BATCH).obs[setup["batch_key"]]
     groups, membership = _groups(batches, None if labels_key is None else cells.obs[labels_key])
-    membership = membership / groups["n_cells"].to_numpy()[:, None]
+    # Before SciPy 1.16, a quotient is of a format that has no columns to take.
+    membership = sparse.csc_array(membership / groups["n_cells"].to_numpy()[:, None])
     options: dict[str, Any] = {
         "adata": adata,
         "targets": targets,
