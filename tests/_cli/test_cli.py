@@ -38,6 +38,7 @@ def counts():
     adata = datasets.simulated(n_donors=4, n_genes=150, n_cell_types=3, seed=3)[:N_CELLS].copy()
     adata.obs["n_umi"] = 2.0 * np.asarray(adata.X.sum(axis=1)).ravel()
     adata.obs["lane"] = adata.obs["donor"].cat.codes.astype(int) + 1
+    adata.obs["late"] = adata.obs["lane"] > 2
     return adata
 
 
@@ -320,12 +321,15 @@ class TestOptions:
             assert adata.n_vars == n_genes
             assert "note: 2 of 4 batches have fewer than 50 cells" in output
 
-    def test_batches_that_are_numbers(self, files, tmp_path):
-        arguments = ["--batch-key", "lane", "--transform-batch", 1, 1, 2, "--out", tmp_path]
+    @pytest.mark.parametrize(("key", "levels"), [("lane", [1, 2, 3, 4]), ("late", [False, True])])
+    def test_batches_that_are_no_text(self, files, tmp_path, key, levels):
+        swap = ["--transform-batch", levels[0], *levels[:2]]
+        arguments = ["--batch-key", key, *swap, "--out", tmp_path]
         succeed("run", files["counts"], *arguments, *_quick())
         means = ad.read_h5ad(tmp_path / "counterfactual_means.h5ad")
-        pairs = [f"{source} -> {target}" for target in (1, 2) for source in (1, 2, 3, 4)]
+        pairs = [f"{source} -> {target}" for target in levels[:2] for source in levels]
         assert list(means.obs_names) == pairs
+        assert (tmp_path / "report.html").is_file()
 
 
 def _quick():
@@ -447,6 +451,26 @@ class TestRefusals:
         message = refuse("run", tmp_path / "scaled.h5ad", *BATCH, "--out", tmp_path / "out")
         assert "negative values (scaled data?)" in message
         assert ("Pass --layer counts." in message) == has_counts
+
+    @pytest.mark.parametrize(
+        ("transform", "found"),
+        [
+            (np.log1p, "Undo one logarithm"),
+            (lambda x: np.sqrt(np.expm1(x)), "square roots"),
+            (lambda x: np.floor(np.expm1(x)) * 1.5 + 0.25 * (x > 0), "whole"),
+        ],
+        ids=["logged twice", "square roots", "fractions"],
+    )
+    @pytest.mark.parametrize("command", ["run", "evaluate"])
+    def test_other_values(self, expression, tmp_path, command, transform, found):
+        other = expression.copy()
+        other.X.data = transform(other.X.data)
+        other.write_h5ad(tmp_path / "other.h5ad")
+        arguments = [*BATCH, *LABELS, "--out", tmp_path / "out"]
+        arguments += TARGET if command == "evaluate" else []
+        message = refuse(command, tmp_path / "other.h5ad", *arguments)
+        assert found in message
+        assert not (tmp_path / "out").exists()
 
     def test_missing_values_of_expression(self, expression, tmp_path):
         broken = expression.copy()

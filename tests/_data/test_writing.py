@@ -216,3 +216,7 @@ def test_names_of_embeddings_that_no_file_can_hold(cells, key):
         smt.tl.combine(cells, ["a", "b"], key_added=key)
     with pytest.raises(ValueError, match=r"key_added=.* cannot be written"):
         smt.ext.pca(cells, batch_key="donor", key_added=key)
+    smt.pp.preprocess(cells, batch_key="donor")
+    smt.model.SCMEDAL_FE.setup_anndata(cells, batch_key="donor")
+    with pytest.raises(ValueError, match=r"key_added=.* cannot be written"):
+        smt.tl.embed(cells, smt.model.SCMEDAL_FE(cells, n_hidden=(8,), n_latent=2), key)

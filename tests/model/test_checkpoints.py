@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import sys
 from importlib.metadata import version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -72,6 +74,15 @@ def test_a_file_that_is_not_whole(folder, share):
         smt.model.SCMEDAL_RE.load(folder, adata=False)
 
 
+def save_what_is_not_known_here(file):
+    """Object of a package that is not installed when the file is read."""
+    package = ModuleType("of_tomorrow")
+    package.Thing = type("Thing", (), {"__module__": package.__name__})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, package.__name__, package)
+        torch.save({"thing": package.Thing()}, file)
+
+
 FOREIGN = {
     "text": (lambda file: file.write_text("cell,gene"), "is not whole, or is no saved model"),
     "weights": (
@@ -84,6 +95,10 @@ FOREIGN = {
             or file.with_suffix(".npz").replace(file)
         ),
         r"cannot be read \(.*Copy it again",
+    ),
+    "of a newer package": (
+        save_what_is_not_known_here,
+        r"do not know \(.*of_tomorrow.*newer versions of scmedal-tools",
     ),
     "nothing": (Path.unlink, r"There is no model in .*re: it has no file model\.pt"),
 }

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from scmedal_tools.model import _re
 from scmedal_tools.model._memory_advice import memory_advice
 
 SMALLER = "smaller batch_size"
@@ -31,7 +32,22 @@ class TestErrors:
         assert SMALLER in caught.value.__notes__[0]
         assert "to train()" in caught.value.__notes__[0]
 
-    @pytest.mark.parametrize("verb", ["get_latent_representation", "iter_expression"])
+    @pytest.mark.slow
+    def test_after_the_last_epoch(self, build, adata, monkeypatch, error):
+        """A smaller minibatch would not help there."""
+        error.__notes__ = []
+        model = build("SCMEDAL_RE", adata)
+        monkeypatch.setattr(_re, "fit_gene_effects", out_of_memory(error))
+        with pytest.raises(type(error)) as caught:
+            model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+        assert len(caught.value.__notes__) == 1
+        assert "n_top_genes" in caught.value.__notes__[0]
+        assert "model.finish()" in caught.value.__notes__[0]
+        assert model.is_trained
+
+    @pytest.mark.parametrize(
+        "verb", ["get_latent_representation", "iter_expression", "get_batch_effects"]
+    )
     def test_afterwards(self, trained, monkeypatch, error, verb):
         error.__notes__ = []
         monkeypatch.setattr(trained, "_infer", out_of_memory(error))

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import scmedal_tools as smt
+from scmedal_tools.model import _re
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +86,24 @@ def test_second_training_in_its_first_epoch(model, tmp_path):
     model.train(max_epochs=2, **QUICK)
     with pytest.warns(UserWarning, match=r"interrupted in epoch 0 of 6.*of the last step"):
         interrupt(model, 0)
+    assert_finished(model, tmp_path / "model")
+
+
+def test_after_the_last_epoch(model, tmp_path, monkeypatch):
+    """The network is trained; what follows can be done another time."""
+
+    def interrupt_it(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_re, "fit_gene_effects", interrupt_it)
+        with pytest.raises(KeyboardInterrupt):
+            model.train(max_epochs=2, **QUICK)
+    assert model.is_trained
+    assert not model.is_finished
+    with pytest.warns(UserWarning, match=r"not fitted.*`model.finish\(\)`"):
+        model.get_reconstruction()
+    model.finish()
     assert_finished(model, tmp_path / "model")
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 
 from scmedal_tools.module import levels_of
 
+from ._memory_advice import INFERENCE, memory_advice
 from ._targets import ROWS, target_levels
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ GENES = "genes"
 class BatchEffectsMixin(BaseModelClass):
     """Tables of the random effects; subclasses give module, counterfactuals and draws."""
 
+    @memory_advice(INFERENCE)
     @torch.inference_mode()
     def get_batch_effects(
         self,

@@ -152,6 +152,12 @@ def _problem(file: Path, name: str, others: list[str] | None, error: Exception) 
         saved = torch.load(file, map_location="cpu", weights_only=False)
     except Exception as found:  # whatever the pickled objects raise
         reason = (str(found).splitlines() or [type(found).__name__])[0]
+        if isinstance(found, (AttributeError, ImportError)):
+            return (
+                f"{file} cannot be read: it holds objects that the packages installed here do not "
+                f"know ({reason}). It was probably saved with newer versions of scmedal-tools, "
+                "scvi-tools or pandas: install those."
+            )
         return f"{file} cannot be read ({reason}). {again}"
     if not isinstance(saved, dict) or not saved.keys() >= PARTS:
         return f"{file} is no model that was saved by `model.save(folder)`. {again}"

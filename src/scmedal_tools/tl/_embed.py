@@ -81,7 +81,7 @@ def embed(
     'donor'
     """
     check_is_model(model, "tl.embed(adata, model)")
-    key = key_added or OBSM_KEYS[type(model).__name__]
+    key = OBSM_KEYS[type(model).__name__] if key_added is None else key_added
     check_key(key)
     latent = model.get_latent_representation(adata, unseen_batch=unseen_batch)
     setup = model.registry["setup_args"]

@@ -372,6 +372,14 @@ class TestResumption:
         summary = pd.read_csv(tmp_path / "out" / "summary.csv")
         pd.testing.assert_frame_equal(summary, summarise_folds(table.drop(columns="seed")))
 
+    @pytest.mark.parametrize("target", ["x/../../../mine", "a/b", "x:y?"])
+    def test_no_column_names_a_file_elsewhere(self, adata, tmp_path, target):
+        adata.obs[target] = adata.obs["condition"]
+        result = run(adata, targets=[target], folds=[0], out=tmp_path / "deep" / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+        assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+        assert set(result.table["of"].dropna()) >= {target}
+
     def test_folds_can_be_added(self, adata, tmp_path):
         first, second = Recorder(), Recorder()
         run(adata, {"mine": first}, folds=[0], out=tmp_path / "out")

@@ -17,6 +17,7 @@ from scmedal_tools.pp import variable_genes
 
 from ._embedders import PERMUTED, RE, RE_CONTROLS, Fold
 from ._mixing_classifier import BATCH_LABEL, CHANCE, SEPARATOR, classify, feature_sets
+from ._write_tables import file_stem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -194,4 +195,4 @@ def _as_curve(term: str, values: np.ndarray) -> pd.DataFrame:
 
 
 def _file(fold: int, name: str, ending: str) -> str:
-    return f"fold {fold}/{name}.{ending}"
+    return f"fold {fold}/{file_stem(name)}.{ending}"

@@ -71,7 +71,7 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: str | Path) -> list
 
 
 def file_stem(name: str) -> str:
-    """Name of a file, different for different names of tables, whatever a column is called."""
+    """Name of a file, different for different names, whatever a column is called."""
     return quote(name, safe=" ,()+")
 
 
