@@ -47,7 +47,7 @@ MUTANTS = [
     Mutant("module/_likelihood.py", "return (x - x_hat).square().mean(1)", "return (x - x_hat).square().sum(1)", f"{MODULE}/test_likelihood.py {MODULE}/test_parity.py"),
     Mutant("module/_layers.py", "momentum=BATCH_NORM_MOMENTUM", "momentum=0.1", f"{MODULE}/test_layers.py {MODULE}/test_parity.py"),
     Mutant("module/_scaler.py", "statistics.variance.mean() ** 0.5", "statistics.variance.mean()", f"{MODULE}/test_scaler.py"),
-    Mutant("module/_scaler.py", "x = x.contiguous() if", "x = x if", f"{MODEL}/test_reproducibility.py"),
+    Mutant("module/_scaler.py", "x = x.contiguous() if", "x = x if", f"{MODULE}/test_scaler.py"),
     Mutant("module/_scaler.py", "self.shift if genes is None else self.shift[genes]", "self.shift if genes is None else self.shift[: len(genes)]", f"{MODULE}/test_scaler.py tests/test_properties.py"),
     Mutant("module/_autoencoders.py", "table = (table - average) * trained[:, None]", "table = table * trained[:, None]", f"{MODULE}/test_autoencoders.py"),
     Mutant("module/_autoencoders.py", "(table - average) * trained[:, None]", "(table - average)", f"{MODULE}/test_autoencoders.py"),

@@ -56,7 +56,11 @@ def run(minutes: float) -> None:
     start = time.monotonic()
     while time.monotonic() - start < 60 * minutes:
         number = len(rounds)
-        run_state_machine_as_test(seed(number)(counting(steps)), settings=SETTINGS)
+        try:
+            run_state_machine_as_test(seed(number)(counting(steps)), settings=SETTINGS)
+        except Exception:
+            save("soak", rounds, sequences=SEQUENCES, steps=STEPS, failures=1)
+            raise
         gc.collect()
         elapsed = (time.monotonic() - start) / 60
         rounds.append({"round": number, "minutes": round(elapsed, 2), "megabytes": round(held())})

@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -167,12 +168,32 @@ class TestFill:
             update_tables.fill("<!-- table: aml.three -->\n<!-- end table -->", TABLES.get)
 
 
-def test_every_mutant_changes_one_place_of_the_code():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        mutants = importlib.import_module("mutants")
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+@pytest.fixture
+def mutants(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("mutants")
+
+
+def test_every_mutant_has_a_verdict_and_all_but_a_twentieth_are_killed(mutants):
+    rows = json.loads((ROOT / "benchmarks/results/mutants.json").read_text())["results"]
+    verdicts = {
+        mutants.Mutant(*(row[name] for name in mutants.Mutant._fields)): row for row in rows
+    }
+    assert [mutant.after for mutant in mutants.MUTANTS if mutant not in verdicts] == []
+    survivors = [row for row in rows if row["result"] != "killed"]
+    assert [row["after"] for row in survivors if not row["why"]] == []
+    assert len(survivors) <= 0.05 * len(rows)
+
+
+def test_the_soak_neither_failed_nor_grew():
+    record = json.loads((ROOT / "benchmarks/results/soak.json").read_text())
+    assert record["failures"] == 0
+    held = [of_round["megabytes"] for of_round in record["results"][1:]]
+    first, second = np.array_split(held, 2)
+    assert np.mean(second) < 1.02 * np.mean(first)
+
+
+def test_every_mutant_changes_one_place_of_the_code(mutants):
     places = {
         mutant: (ROOT / mutants.PACKAGE / mutant.file).read_text().count(mutant.before)
         for mutant in mutants.MUTANTS

@@ -170,6 +170,8 @@ class TestManyBatches:
         n_calls = len(sizes)
         assert n_calls < 40
         assert max(sizes) <= _targets.ROWS
+        # Each batch, cell and draw once, and not all batches for each of them.
+        assert sum(sizes) <= (300 + 2) * 10 * (3 + 1)
         for module in (_swap, _effects):
             monkeypatch.setattr(module, "ROWS", 1)
         alone = model.get_batch_effects(n_samples=3, n_cells=10)

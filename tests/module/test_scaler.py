@@ -44,6 +44,15 @@ def test_scaled_values(x, scaler):
         assert len(np.unique(scaled[x == x[0, 0]])) == 1
 
 
+def test_cells_that_arrive_by_columns_leave_by_rows(x, scaler):
+    """Masks of dropout and sums of rounded numbers follow the order in memory."""
+    by_rows = torch.as_tensor(x)
+    by_columns = by_rows.t().contiguous().t()
+    assert not by_columns.is_contiguous()
+    assert scaler(by_columns).is_contiguous()
+    torch.testing.assert_close(scaler(by_columns), scaler(by_rows), rtol=0, atol=0)
+
+
 def test_genes_keep_their_relative_variance(x, scaler):
     scaled = scaler(torch.as_tensor(x)).numpy()
     ratio = scaled.var(0)[:-1] / x.var(0)[:-1]
