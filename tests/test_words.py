@@ -22,7 +22,7 @@ IDIOMS = {
     r"\b(is|are|was|were) judged\b": "is evaluated, is measured",
     r"\bhides? nothing\b": "does not hide",
     r"\bholds what\b": "keeps the content",
-    r"\brests? on \d": "occurs in 3 of 7 donors",
+    r"\brests? on\b": "uses; is supported by; occurs in",
     r"\bgo(es)? together with\b": "is confounded with",
     r"\b(is|are|was|were) held against\b": "compared with",
     r"\bhas cells\b": "contains cells",

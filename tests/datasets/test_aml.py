@@ -142,7 +142,7 @@ class TestErrors:
         write_sample(tmp_path, "BM2", ["T"], 2)
         next(tmp_path.glob("*BM2.anno*")).rename(annotation)
         write_sample(tmp_path, "BM2", ["T"], 2)
-        with pytest.raises(ValueError, match=r"BM1.anno.txt.gz is not about the cells"):
+        with pytest.raises(ValueError, match=r"BM1.anno.txt.gz lists other cells"):
             aml(tmp_path, progress=False)
 
     def test_sample_twice(self, tmp_path):

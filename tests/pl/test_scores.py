@@ -201,8 +201,8 @@ def test_figure_is_saved_and_pyplot_keeps_nothing(summary, tmp_path):
     ("metric", "of", "match"),
     [
         ("F1", None, "no metric 'F1'; there are accuracy, ASW"),
-        ("ASW", "sex", "of='sex': ASW is there of batch, label"),
-        ("ASW", [], "ASW is there of batch, label"),
+        ("ASW", "sex", "of='sex': ASW is available for batch, label"),
+        ("ASW", [], "ASW is available for batch, label"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(summary, metric, of, match):

@@ -145,7 +145,7 @@ class TestOfAModel:
             tl.differential_abundance(trained, group_key="cell_type")
         with pytest.raises(ValueError, match="reference='sick'"):
             tl.differential_abundance(trained, group_key="condition", reference="sick")
-        with pytest.raises(ValueError, match="no number of 240 cells"):
+        with pytest.raises(ValueError, match="between 1 and the number of cells, 240"):
             tl.differential_abundance(trained, group_key="condition", n_neighbors=241)
         adata.obs["half"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
         with pytest.raises(ValueError, match="in both groups"):

@@ -171,7 +171,7 @@ class TestDistances:
             tl.donor_distances(trained, n_samples=1)
 
     def test_no_draws(self, trained):
-        with pytest.raises(ValueError, match="n_samples=0 is no number of draws"):
+        with pytest.raises(ValueError, match="n_samples=0 has to be at least 1"):
             tl.donor_distances(trained, n_samples=0)
 
 

@@ -127,7 +127,7 @@ class TestErrors:
             ({"cell_type": "Zebra"}, r"cell_type=\['Zebra'\]"),
             ({"cells": ["nobody"]}, r"cells=\['nobody'\]"),
             ({"cells": 0}, "cells=0"),
-            ({"cells": -1}, "cells=-1 is no number of cells"),
+            ({"cells": -1}, "cells=-1 has to be at least 1"),
             ({"labels_key": "kind"}, "labels_key='kind' is not a column"),
         ],
     )

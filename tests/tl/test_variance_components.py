@@ -179,7 +179,7 @@ def test_leaves_the_model_as_it_was(trained):
 
 class TestErrors:
     def test_no_draws(self, trained):
-        with pytest.raises(ValueError, match="n_samples=0 is no number of draws"):
+        with pytest.raises(ValueError, match="n_samples=0 has to be at least 1"):
             tl.variance_components(trained, n_samples=0)
 
     def test_untrained(self, build, adata):

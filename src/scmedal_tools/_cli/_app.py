@@ -86,8 +86,8 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAME ...",
-            help="Target batches of counterfactuals: the mean expression of all other batches is "
-            "predicted as in these. Write them after the file.",
+            help="Target batches of counterfactuals: predict the mean expression of every batch "
+            "as if its cells came from these. Write them after the file.",
         ),
     ] = None,
     n_top_genes: Annotated[

@@ -98,7 +98,7 @@ def _mixing(run: Trained) -> str:
     of_batch = (
         f"Batch correction: of the {n} nearest neighbours of a cell, {before:.0%} are of its own "
         f"{name} in PCA and {after:.0%} in {title}'s latent; {_chance(batch, types):.0%} "
-        f"would be if every {name} were mixed{' within cell types' if labels_key else ''}"
+        f"would be expected with perfect mixing{' within cell types' if labels_key else ''}"
     )
     if labels_key is None:
         return f"{of_batch}."
@@ -156,8 +156,8 @@ def _strongest(run: Trained) -> Iterator[str]:
     genes = certain.index.unique("gene")
     name = run.job.batch_key
     said = (
-        f"{len(genes):,} of {len(re.gene_names):,} genes are higher or lower in some {name}, and "
-        f"the direction is wrong with a probability below {LEVEL:.0%}"
+        f"For {len(genes):,} of {len(re.gene_names):,} genes, the direction of the effect of at "
+        f"least one {name} is clear (probability of a wrong sign below {LEVEL:.0%})"
     )
     order = certain["effect"].abs().sort_values(ascending=False).index
     largest = certain.loc[order].groupby(level="gene", sort=False).head(1).head(N_STRONGEST)

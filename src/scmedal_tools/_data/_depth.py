@@ -51,7 +51,7 @@ def extent(design: np.ndarray, contrast: np.ndarray) -> np.ndarray:
 def warn_of_depth(table: pd.DataFrame, bound: float, consequence: str) -> None:
     """Warn where the depth ratio of a state and contrast, or its inverse, is beyond a bound.
 
-    Of genes that rest on different cells the ratio that is furthest from 1 counts.
+    Of genes measured in different cells the ratio that is furthest from 1 counts.
     """
     ratios = table.dropna(subset="depth_ratio").set_index(["state", "contrast"])["depth_ratio"]
     order = np.log(ratios).abs().to_numpy().argsort()
@@ -61,7 +61,7 @@ def warn_of_depth(table: pd.DataFrame, bound: float, consequence: str) -> None:
         return
     named = [f"{contrast} in {state} {ratio:.2f}" for (state, contrast), ratio in beyond.items()]
     warnings.warn(
-        f"Cells have more or fewer counts where something else is tested: {'; '.join(named[:5])}"
+        f"Sequencing depth differs between the groups compared: {'; '.join(named[:5])}"
         f"{', ...' if len(named) > 5 else ''} (ratios of counts of a cell). {consequence}",
         UserWarning,
         stacklevel=3,

@@ -125,7 +125,7 @@ def aml(path: str | Path, *, paper_filters: bool = True, progress: bool = True) 
         raise FileNotFoundError(f"Only donors that the paper leaves out are there. {DOWNLOAD}")
     obs = pd.concat(tables)
     if not obs.index.is_unique:
-        raise ValueError("Two samples name the same cell: each file is to be there once.")
+        raise ValueError("Two samples name the same cell: keep only one copy of each file.")
     text = obs.columns.difference(["day", "n_reads"])
     obs[text] = obs[text].astype("category")
     adata = AnnData(sparse.vstack(counts, format="csr"), obs=obs, var=pd.DataFrame(index=genes))
@@ -179,7 +179,7 @@ def _obs(cells: list[str], annotation: Path, sample: _Sample) -> pd.DataFrame:
     table = table.set_index("Cell")
     known = [column for column in COLUMNS if column in table]
     if not table.index.is_unique or not pd.Index(cells).isin(table.index).all():
-        raise ValueError(f"{annotation.name} is not about the cells of its counts. {DOWNLOAD}")
+        raise ValueError(f"{annotation.name} lists other cells than its count file. {DOWNLOAD}")
     obs = table[known].rename(columns=COLUMNS).reindex(cells)
     undefined = obs["cell_type"].astype(str).str.strip().str.lower().isin(UNDEFINED)
     obs["cell_type"] = obs["cell_type"].mask(undefined)

@@ -282,7 +282,7 @@ class MedalModel(
         warnings.warn(
             f"Training was interrupted in epoch {self.trainer.stopped_in} of "
             f"{self.trainer.max_epochs}, counted from 0. The model has the weights of {kept} and "
-            "can be used and saved; `train()` goes on from them.",
+            "can be used and saved; `train()` continues from these weights.",
             UserWarning,
             stacklevel=3,
         )

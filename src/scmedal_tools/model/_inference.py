@@ -250,7 +250,9 @@ class InferenceMixin(BaseModelClass):
             if adata is not None or indices is not None or batch_size is not None:
                 raise ValueError("`dataloader` replaces `adata`, `indices` and `batch_size`.")
             if unseen_batch != "error":
-                raise ValueError("unseen_batch needs `adata`: codes of a `dataloader` are taken.")
+                raise ValueError(
+                    "unseen_batch needs `adata`: a `dataloader` has codes of known batches only."
+                )
             return dataloader
         adata, cells = self._cells(adata, indices, unseen_batch)
         minibatches = self._make_data_loader(

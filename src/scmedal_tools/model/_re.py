@@ -311,8 +311,8 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         if settles and self.best_epoch_ is not None and self.best_epoch_ < settled_after:
             warnings.warn(
                 f"The best epoch, {self.best_epoch_}, lies in the first half of the training, in "
-                "which the scales of the random effects are not settled: effects that the data do "
-                "not support may be left. Train with a smaller `max_epochs`, or with "
+                "which the scales of the random effects are not settled: some effects that the "
+                "data do not support may remain. Train with a smaller `max_epochs`, or with "
                 "`early_stopping=False`.",
                 UserWarning,
                 stacklevel=4,

@@ -84,13 +84,13 @@ class TrainingCellsMixin(BaseModelClass):
             )
         if self.training_cells_ == OF_A_DATA_MODULE:
             raise ValueError(
-                "This is found from the cells that the model was trained on, which a data module "
-                "gave. Load it with that module:\n"
+                "This needs the cells that the model was trained on, which came from a data "
+                "module. Load the model with that module:\n"
                 f"    model = {name}.load(folder, datamodule=datamodule)"
             )
         held = "was loaded without data" if self.adata is None else "holds other cells"
         raise ValueError(
-            f"This is found from the cells that the model was trained on, and it {held}. Load it "
+            f"This needs the cells that the model was trained on, but the model {held}. Load it "
             f"with its training cells:\n    model = {name}.load(folder, adata)"
         )
 

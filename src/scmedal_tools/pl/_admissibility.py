@@ -1,4 +1,4 @@
-"""For which cells and donors a counterfactual rests on measured cells."""
+"""For which cells and donors a counterfactual is supported by measured cells."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ def donor_distances(distances: DonorDistances, *, save: str | Path | None = None
 
     Colours are multiples of the posterior standard deviation of the difference between two
     donors: up to about 1.4 occur without any difference. Donors with fewer than 10 training cells
-    in a group are grey there. Donors have the same order in all panels, that of a tree of their
-    mean distances, and all panels the same colours, which go from 1 to 3 at least.
+    in a group are grey there. Donors are ordered by hierarchical clustering of their mean
+    distances, the same in all panels. All panels share one colour scale, from 1 to at least 3.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def embeddings(
     The cells are drawn in a random but fixed order, so that no category hides another because
     it comes later. Cells without a value are light grey and lie below the others. Of more than
     ten categories the legend gives numbers, which stand on their cells: in each panel on those
-    categories that lie together, of which most cells have mostly their own kind for neighbours.
+    categories that lie together, whose cells mostly have neighbours of the same category.
 
     Parameters
     ----------

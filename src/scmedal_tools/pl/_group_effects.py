@@ -1,4 +1,4 @@
-"""One gene's effect in every cell type, beside the samples that it rests on."""
+"""One gene's effect in every cell type, beside the samples it is estimated from."""
 
 from __future__ import annotations
 

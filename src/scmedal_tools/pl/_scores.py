@@ -139,7 +139,7 @@ def _panels(summary: pd.DataFrame, metric: str, of: str | Sequence[str] | None) 
     panels = known[metric] if of is None else [of] if isinstance(of, str) else list(of)
     unknown = [name for name in panels if name not in known[metric]]
     if unknown or not panels:
-        raise KeyError(f"of={of!r}: {metric} is there of {', '.join(known[metric])}.")
+        raise KeyError(f"of={of!r}: {metric} is available for {', '.join(known[metric])}.")
     return panels
 
 

@@ -258,7 +258,7 @@ def _drawn(
     if (labels_key is None) != (label is None):
         raise ValueError("labels_key and label go together: pass both, or neither.")
     if n_cells < 1:
-        raise ValueError(f"cells={n_cells} is no number of cells: pass 1 or more.")
+        raise ValueError(f"cells={n_cells} has to be at least 1.")
     candidates, of_type = np.arange(adata.n_obs), ""
     if labels_key is not None:
         with checked_part(adata, setup, EXPRESSION) as part:

@@ -40,11 +40,11 @@ def differential_abundance(
     """Test where in the content one group of donors has more cells, with donors as the unit.
 
     Some cells are centres of neighbourhoods, the nearest cells by their content, which has little
-    of the donor. Of every donor as many cells are drawn as the donor with the fewest has, and
-    those in a neighbourhood are counted: donors with more cells would be known more precisely,
-    which groups of donors may differ by. The counts' square roots are compared by a t-test over
-    donors, whose p-values come from giving the groups to the donors in other ways. Leave out
-    donors that have too few cells for that.
+    of the donor. The same number of cells is drawn from every donor, that of the donor with the
+    fewest, so that donors with more cells are not measured more precisely; those in a
+    neighbourhood are counted. The counts' square roots are compared by a t-test over donors, whose
+    p-values come from permuting the group labels of the donors. Leave out donors that have too few
+    cells for that.
 
     Parameters
     ----------
@@ -135,7 +135,10 @@ def differential_abundance(
     if min(in_group.sum(), (~in_group).sum()) < 2:
         raise ValueError(f"group_key={group_key!r}: each group needs two donors or more.")
     if not 1 <= n_neighbors <= part.n_obs:
-        raise ValueError(f"n_neighbors={n_neighbors} is no number of {part.n_obs:,} cells.")
+        raise ValueError(
+            f"n_neighbors={n_neighbors} has to lie between 1 and the number of cells, "
+            f"{part.n_obs:,}."
+        )
     content = model.get_latent_representation(adata, kind="content")
     group = next(name for name in names if name != reference)
     named = groups.groupby(part.obs[setup["batch_key"]].to_numpy()).first()

@@ -39,7 +39,7 @@ class DonorDistances(NamedTuple):
     sd: pd.DataFrame
     """Posterior standard deviation of the difference between the effects of two donors."""
     n_cells: pd.DataFrame
-    """Training cells of each donor that the effects on a group rest on, groups x donors."""
+    """Training cells of each donor for the effects on a group, groups x donors."""
 
 
 @torch.inference_mode()

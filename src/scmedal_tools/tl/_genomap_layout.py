@@ -160,7 +160,7 @@ def _checked_shape(shape: tuple[int, int] | None, n_genes: int) -> tuple[int, in
         n_columns = math.ceil(math.sqrt(n_genes))
         return math.ceil(n_genes / n_columns), n_columns
     if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"shape={shape!r} is no number of rows and of columns.")
+        raise ValueError(f"shape={shape!r} has to be a number of rows and one of columns.")
     if math.prod(shape) < n_genes:
         raise ValueError(
             f"shape={tuple(shape)} has {math.prod(shape):,} pixels for {n_genes:,} genes: pass a "

@@ -65,7 +65,7 @@ def reference_pixels(x: Any, shape: tuple[int, int], n_iter: int) -> np.ndarray:
     _, pixels = linear_sum_assignment(squared)
     if not np.allclose(x[:-1], values[:, pixels], atol=1e-6):
         raise ValueError(
-            "The genomap package has mixed genes in its images: its last transport problem did "
-            "not end. Try another max_iter, or layout='rings'."
+            "The last transport problem of the genomap package did not converge, so that some "
+            "pixels mix genes. Try another max_iter, or layout='rings'."
         )
     return pixels

@@ -123,10 +123,10 @@ def group_effects(
           standard deviation is ``se``: few where few donors decide, 6 or more for a coefficient.
         - ``p_value``, and ``adj_p_value``, adjusted by Benjamini and Hochberg's procedure over the
           genes of a state.
-        - ``lfsr``: local false sign rate, the probability that the effect has not the sign that it
-          seems to have.
-        - ``n_donors``, ``n_samples`` and ``n_cells`` it rests on: those of the state, and
-          *overall* those of all states in which the gene is measured.
+        - ``lfsr``: local false sign rate, the probability that the true effect is zero or has the
+          opposite sign.
+        - ``n_donors``, ``n_samples`` and ``n_cells``: numbers of donors, samples and cells used,
+          those of the state, and *overall* those of all states in which the gene is measured.
         - ``depth_ratio``: factor by which the counts of a cell differ with the contrast; for a
           number, over its range.
 
@@ -270,7 +270,7 @@ def _overall(fitted: list[_Fitted], design: SampleDesign) -> list[pd.DataFrame]:
 def _numbers(
     states: list[StateSums], measured: np.ndarray, design: SampleDesign, contrast: str
 ) -> dict[str, np.ndarray]:
-    """What a contrast of each gene rests on, by the states (rows) in which it is measured."""
+    """What is used for a contrast of each gene, by the states (rows) in which it is measured."""
     kinds, of_genes = np.unique(measured, axis=1, return_inverse=True)
     merged = [merge_states([s for s, there in zip(states, kind, strict=True) if there], OVERALL)
               for kind in kinds.T]  # fmt: skip

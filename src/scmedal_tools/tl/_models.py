@@ -17,7 +17,7 @@ def check_has_draws(model: SCMEDAL_RE, n_samples: int) -> None:
             f"{type(model).__name__} has no random effects: pass a trained SCMEDAL_RE."
         )
     if n_samples < 1:
-        raise ValueError(f"n_samples={n_samples} is no number of draws: pass 1 or more.")
+        raise ValueError(f"n_samples={n_samples} has to be at least 1.")
     model._check_if_trained(warn=False, message=UNTRAINED)
 
 

@@ -59,8 +59,8 @@ def projection_stack(
     re
         Trained :class:`~scmedal_tools.model.SCMEDAL_RE`, with the same genes.
     cells
-        Number of cells to draw, from each of the batches as many as from the others as far as
-        they have them; or the names of the cells.
+        Number of cells to draw, the same from each batch if it has enough; or the names of the
+        cells.
     cell_type
         Cell type to draw from, or several; ``None`` for all.
     labels_key
@@ -172,7 +172,7 @@ def _draw(
 ) -> np.ndarray:
     """Positions of randomly drawn cells: the batches take turns as long as they have cells."""
     if n_cells < 1:
-        raise ValueError(f"cells={n_cells} is no number of cells: pass 1 or more.")
+        raise ValueError(f"cells={n_cells} has to be at least 1.")
     order = np.random.default_rng(seed).permutation(len(obs))
     candidates = candidates & obs["batch"].isin(batches).to_numpy()
     order = order[candidates[order]]

@@ -1,4 +1,4 @@
-"""Counts of every sample in every cell type, with what they rest on."""
+"""Counts of every sample in every cell type, with the cells they are sums of."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class StateSums:
         return self.sums.totals / self.sums.n_cells
 
     def numbers(self, design: SampleDesign, weights: np.ndarray) -> dict[str, float]:
-        """What a contrast rests on in this state, for its table."""
+        """Donors, samples and cells used for a contrast in this state, for its table."""
         matrix = design.matrix.to_numpy()[self.sample]
         return {
             "n_donors": len(np.unique(design.donor[self.sample])),

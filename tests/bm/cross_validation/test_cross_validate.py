@@ -432,8 +432,8 @@ class TestResumption:
     [
         ({"models": ["scVI"]}, r"\['scVI'\], which are neither models .* comparators .*scvi"),
         ({"models": []}, "models is empty"),
-        ({"models": {"my RE": "RE"}}, "'RE' is the name of RE alone"),
-        ({"models": {"RE": "pca"}}, "'RE' is the name of RE alone"),
+        ({"models": {"my RE": "RE"}}, "The name 'RE' is reserved for RE"),
+        ({"models": {"RE": "pca"}}, "The name 'RE' is reserved for RE"),
         ({"settings": {"pca": {}}}, r"settings has \['pca'\]"),
         ({"folds": []}, "name some of the folds 0 to 2"),
         ({"models": {"short": lambda adata, **_: np.zeros((3, 2))}}, "The function of 'short'"),

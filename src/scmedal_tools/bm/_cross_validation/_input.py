@@ -124,7 +124,7 @@ def methods(
             f"'{both[0]}_joint'."
         )
     if any((method == RE) != (name == RE) for name, method in made_of.items()):
-        raise ValueError("'RE' is the name of RE alone: its controls are named after it.")
+        raise ValueError("The name 'RE' is reserved for RE: its controls are named after it.")
     taken = sorted({BATCH_LABEL, CHANCE, *RE_CONTROLS} & set(made_of))
     taken += [name for name in made_of if SEPARATOR in name or "/" in name]
     if taken:

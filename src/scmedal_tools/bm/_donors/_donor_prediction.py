@@ -72,11 +72,11 @@ def donor_prediction(
     r"""Predict labels or numbers of donors from their cells, with the donor as the unit.
 
     One donor is left out at a time, and everything that learns sees the others only: the choice
-    of genes, the mixed models, standardisation, and what predicts. So it is with simple features
-    beside each other, which any claim of an embedding has to exceed:
+    of genes, the mixed models, standardisation, and what predicts. Simple features are evaluated
+    in the same way; an embedding has to predict better than these:
 
-    - *number of cells and depth*: logarithms, of the second the mean over cells. They know nothing
-      of biology; they show how the study was done;
+    - *number of cells and depth*: log number of cells and mean log depth. They contain no biology;
+      they show how the study was done;
     - *composition*: square roots of the shares of the cell types;
     - *mean of all cells*: mean expression, in which composition and effects are mixed;
     - *effects given types (no network)*: posterior means (BLUPs) of what a donor does to each
