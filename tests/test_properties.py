@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from scmedal_tools import bm, tl
 from scmedal_tools._gene_model import GroupSums, fit_mixed_model, posterior_over_genes
 from scmedal_tools._sample_model import full_rank, is_estimable, sum_counts
 from scmedal_tools.module._scaler import ExpressionScaler
@@ -222,3 +223,74 @@ def cells_of_session(fit, cells):
     adata = cells.copy()
     adata.obs["donor"] = adata.obs["donor"].astype("category")
     return fit("SCMEDAL_RE", adata), adata
+
+
+@given(seeds, st.integers(2, 40), st.sampled_from(["grid", "rings"]))
+@settings(max_examples=20)
+def test_images_hold_each_gene_once_at_its_pixel(seed, n_genes, layout):
+    pytest.importorskip("ot")
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(30, 3)) @ rng.normal(size=(3, n_genes))
+    adata = AnnData(np.float32(x + rng.normal(size=x.shape)))
+    adata.var_names = [f"g{i}" for i in range(n_genes)]
+    tl.genomap_layout(adata, layout=layout, progress=False)
+    pixels = adata.uns["genomap"]["pixels"]
+    assert list(pixels.index) == list(adata.var_names)
+    assert not pixels.duplicated().any()
+    images = tl.genomap_images(adata)[:]
+    np.testing.assert_array_equal(images[:, pixels["row"], pixels["column"]], adata.X)
+    assert (np.isfinite(images).sum((1, 2)) == n_genes).all()
+    if layout == "rings":  # in a grid, what is equally good is decided by the order
+        moved = adata[:, rng.permutation(n_genes)].copy()
+        tl.genomap_layout(moved, layout=layout, progress=False)
+        pd.testing.assert_frame_equal(moved.uns["genomap"]["pixels"].loc[pixels.index], pixels)
+
+
+@given(cells(), seeds)
+@settings(max_examples=20)
+def test_scores_are_the_same_whatever_batches_and_types_are_called(obs, seed):
+    assume(obs[["batch", "type"]].nunique().min() > 1)
+    rng = np.random.default_rng(seed)
+    adata = AnnData(obs=obs, obsm={"X": rng.normal(size=(len(obs), 3))})
+    renamed = adata.copy()
+    for column in ("batch", "type"):
+        codes, levels = pd.factorize(obs[column])
+        renamed.obs[column] = rng.permutation([f"n{i}" for i in range(len(levels))])[codes]
+    expected, found = (bm.scores(a, ["X"], "batch", "type") for a in (adata, renamed))
+    pd.testing.assert_frame_equal(found, expected, atol=1e-9)
+
+
+@given(seeds)
+@settings(max_examples=5)
+def test_group_effects_move_with_the_genes(seed):
+    rng = np.random.default_rng(seed)
+    donor, n_genes = np.repeat(np.arange(6), 8), 20
+    rates = rng.gamma(1, 4, n_genes) * rng.lognormal(0, 0.3, (6, n_genes))
+    columns = {"donor": donor.astype(str), "old": donor // 3, "type": np.arange(48) % 2}
+    adata = AnnData(rng.poisson(rates[donor]).astype(float), pd.DataFrame(columns).rename(str))
+    adata.var_names = [f"g{i}" for i in range(n_genes)]
+    moved = adata[:, rng.permutation(n_genes)].copy()
+    expected, found = (
+        tl.group_effects(cells, "~ old", "donor", labels_key="type", min_cells=2).table
+        for cells in (adata, moved)
+    )
+    by_gene = ["state", "variable"]
+    found, expected = (table.set_index(by_gene).sort_index() for table in (found, expected))
+    pd.testing.assert_frame_equal(found, expected, atol=1e-9)
+
+
+def test_cell_types_are_predicted_alike_whatever_they_are_called(build, cells):
+    named = {"type_1": "b", "type_2": "c", "type_3": "a"}
+    adata, renamed = cells.copy(), cells.copy()
+    renamed.obs["cell_type"] = cells.obs["cell_type"].astype(str).map(named)
+    options = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False}
+    tables = []
+    for of_names, order in ((adata, [0, 1, 2]), (renamed, [2, 0, 1])):
+        model = build("SCMEDAL_FEC", of_names, {"labels_key": "cell_type"})
+        with torch.no_grad():  # each type starts with the same weights
+            for weights in model.module.label_classifier[-1].parameters():
+                weights.copy_(weights[order])
+        model.train(**options)
+        tables.append(model.predict(soft=True))
+    expected = tables[0].rename(columns=named)
+    pd.testing.assert_frame_equal(tables[1][list(expected)], expected, atol=1e-5)

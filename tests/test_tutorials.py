@@ -94,6 +94,7 @@ def test_what_is_kept_is_presentable(path):
     notebook = nbformat.read(path, as_version=4)
     _check_outputs(notebook)
     assert path.stat().st_size < MAX_BYTES
+    assert "widgets" not in notebook.metadata
     assert ACCESSION.search("".join(cell.source for cell in notebook.cells))
     # Kept outputs are those of the real data.
     assert not any("donor_01" in str(cell.outputs) for cell in _code(notebook))

@@ -51,6 +51,8 @@ def run(
                 if output.output_type == "execute_result":
                     output.execution_count = None
     notebook.metadata.language_info = {"name": "python"}
+    # Progress bars that are gone; the documentation would load scripts from elsewhere for them.
+    notebook.metadata.pop("widgets", None)
 
 
 def _shrink(data: dict[str, str]) -> None:

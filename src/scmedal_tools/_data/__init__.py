@@ -19,7 +19,7 @@ from ._checks import (
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
 from ._embeddings import check_embeddings, digest_of, embedding_of
 from ._expression_kinds import summarise
-from ._expression_messages import describe, doubt, layers_at_hand, where
+from ._expression_messages import available_layers, describe, doubt, where
 from ._fingerprint import fingerprint
 from ._indexing import positions_of, random_cells, rows_of
 from ._kept_settings import SETTINGS, keep_settings, other_settings
@@ -57,6 +57,7 @@ __all__ = [
     "UNEQUAL_DEPTH",
     "ExpressionError",
     "as_named",
+    "available_layers",
     "cell_depth",
     "check_anndata",
     "check_counts",
@@ -83,7 +84,6 @@ __all__ = [
     "fingerprint",
     "keep_settings",
     "layer_of",
-    "layers_at_hand",
     "make_names_writable",
     "other_settings",
     "part_of",

@@ -9,10 +9,10 @@ import numpy as np
 
 from ._expression_kinds import summarise
 from ._expression_messages import (
+    available_layers,
     counts_layer,
     describe,
     doubt,
-    layers_at_hand,
     quoted,
     to_counts,
     to_logarithms,
@@ -337,7 +337,7 @@ def check_read(obs: pd.DataFrame, name: str = "adata") -> None:
 def expression_of(adata: AnnData, layer: str | None) -> Any:
     if layer is not None and layer not in adata.layers:
         raise ValueError(
-            f"layer={layer!r} is not in adata.layers. {layers_at_hand(adata)}".rstrip()
+            f"layer={layer!r} is not in adata.layers. {available_layers(adata)}".rstrip()
         )
     if 0 in adata.shape:
         raise ValueError(
@@ -346,7 +346,7 @@ def expression_of(adata: AnnData, layer: str | None) -> Any:
         )
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:
-        raise ValueError(f"adata.X is empty (None). {layers_at_hand(adata)}".rstrip())
+        raise ValueError(f"adata.X is empty (None). {available_layers(adata)}".rstrip())
     _check_computed(x, where(layer))
     return x
 

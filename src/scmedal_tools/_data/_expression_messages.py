@@ -77,7 +77,7 @@ def to_counts(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
         "negative": "Scaled data cannot be converted back: start again from the counts. ",
         "non-finite": "Drop these cells, or start again from the counts. ",
     }[kind]
-    return f"{advice}{layers_at_hand(adata)}{use_raw_data(adata, layer)}".rstrip()
+    return f"{advice}{available_layers(adata)}{use_raw_data(adata, layer)}".rstrip()
 
 
 def doubt(layer: str | None, kind: ExpressionKind) -> str:
@@ -124,7 +124,7 @@ def where(layer: str | None) -> str:
     return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 
 
-def layers_at_hand(adata: AnnData) -> str:
+def available_layers(adata: AnnData) -> str:
     """The layers there are, as a sentence."""
     # Since anndata 0.13 the mapping also holds X, under None.
     layers = [name for name in adata.layers if name is not None]

@@ -13,8 +13,8 @@ from scvi.model.base import BaseModelClass
 
 from scmedal_tools._data import positions_of
 
+from ._cell_tables import AsAsked, collect_tables
 from ._memory_advice import INFERENCE, memory_advice
-from ._rows import AsAsked, collect_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools._data import (
+    available_layers,
     check_names,
     check_obs,
     depth_ratio,
     describe,
     expression_of,
-    layers_at_hand,
     summarise,
     where,
 )
@@ -179,5 +179,5 @@ def _check_counts(adata: AnnData, layer: str | None) -> None:
     if found.kind != "counts":
         raise ValueError(
             f"{where(layer)} {describe(found)}; raw counts (whole numbers) are summed here. Name "
-            f"their layer, such as layer='counts'. {layers_at_hand(adata)}".rstrip()
+            f"their layer, such as layer='counts'. {available_layers(adata)}".rstrip()
         )

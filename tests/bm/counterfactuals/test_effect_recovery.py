@@ -6,14 +6,12 @@ import warnings
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from anndata import AnnData
-from scipy import sparse, stats
+from scipy import stats
 
 from scmedal_tools import bm, datasets, pp
-from scmedal_tools.bm._counterfactuals._effect_recovery import agreement, donor_effects
+from scmedal_tools.bm._counterfactuals._effect_recovery import agreement
 from scmedal_tools.datasets import true_shift
 from scmedal_tools.model import ExpressionBlock
 
@@ -112,46 +110,6 @@ class TestEffectRecovery:
         table = recovery(few, 1.0, min_cells=1000)
         assert len(table) == 0
         assert {"method", *METRICS} <= set(table)
-
-
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix, sparse.csr_array])
-class TestDonorEffects:
-    def test_one_column_gives_the_means(self, container):
-        adata = _confounded(container)
-        effects = donor_effects(adata, ["donor"], adata.X)
-        expected = pd.DataFrame(_dense(adata)).groupby(adata.obs["donor"].to_numpy()).mean()
-        assert list(effects.index) == list(expected.index)
-        assert list(effects.columns) == list(adata.var_names)
-        np.testing.assert_allclose(effects, expected, atol=1e-8)
-
-    def test_differences_are_those_of_least_squares(self, container):
-        adata = _confounded(container)
-        effects = donor_effects(adata, ["donor", "cell_type"], adata.X)
-        # A design of full rank: intercept, and all levels but the first.
-        design = pd.get_dummies(adata.obs, drop_first=True, dtype=float)
-        design.insert(0, "intercept", 1.0)
-        fitted = np.linalg.lstsq(design.to_numpy(), _dense(adata), rcond=None)[0]
-        of_c = fitted[list(design).index("donor_c")]
-        np.testing.assert_allclose(effects.loc["c"] - effects.loc["a"], of_c, atol=1e-8)
-        means = donor_effects(adata, ["donor"], adata.X)
-        assert np.abs(means.loc["c"] - means.loc["a"] - of_c).max() > 0.5
-
-
-def _confounded(container):
-    """Types differ much and donors little, but donor c has another mixture of types."""
-    rng = np.random.default_rng(0)
-    donor = rng.choice(["a", "b", "c"], 90)
-    cell_type = np.where(rng.random(90) < np.where(donor == "c", 0.9, 0.2), "x", "y")
-    x = rng.random((90, 5)) + 3.0 * (cell_type == "x")[:, None]
-    x[x < 0.3] = 0
-    obs = pd.DataFrame(
-        {"donor": donor, "cell_type": cell_type}, index=[f"c{i}" for i in range(90)]
-    )
-    return AnnData(container(x), obs=obs)
-
-
-def _dense(adata):
-    return adata.X.toarray() if sparse.issparse(adata.X) else adata.X
 
 
 class TestAgreement:

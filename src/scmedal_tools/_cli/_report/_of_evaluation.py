@@ -69,13 +69,15 @@ def evaluation_sections(evaluation: Evaluation, record: Mapping[str, Any]) -> li
         / f"confounding_{file_stem(claim)}.png"
         for claim in evaluation.claims
     }
+    found = list(evaluation.result.conclusions.values())
     return [
         *doubt_sections(record),
+        *([Section("Findings", found)] if found else []),
         confounding_section(evaluation.confounding, pictures),
-        *_training(evaluation),
         _embeddings(evaluation),
         *_scores(evaluation),
         *_votes(evaluation),
+        *_training(evaluation),
     ]
 
 
@@ -103,26 +105,23 @@ def _embeddings(evaluation: Evaluation) -> Section:
 
 
 def _scores(evaluation: Evaluation) -> list[Section]:
-    """Conclusion, picture and table of each target; then the separation."""
-    conclusions = evaluation.result.conclusions
+    """Picture and table of each target; then the separation."""
     sections = []
     for target in dict.fromkeys(evaluation.job.target_keys):
-        text = [conclusions[target]] if target in conclusions else []
-        of_target = f"Prediction of {target}", text, f"classification_{target}"
+        of_target = f"Prediction of {target}", f"classification_{target}"
         sections.append(_scored(evaluation, *of_target, READING_CLASSIFICATION))
     title = "Separation of batches and cell types"
-    return [*sections, _scored(evaluation, title, [], "clustering", READING_CLUSTERING)]
+    return [*sections, _scored(evaluation, title, "clustering", READING_CLUSTERING)]
 
 
-def _scored(
-    evaluation: Evaluation, title: str, text: list[str], name: str, reading: str
-) -> Section:
+def _scored(evaluation: Evaluation, title: str, name: str, reading: str) -> Section:
     file = evaluation.figures / f"{file_stem(name)}.png"
     alt = f"{title}: scores of every embedding and of the controls, with intervals."
     scored = evaluation.tables[name]
     header, *rows = text_rows(scored)
     table = Table(scored.attrs["caption"], header, rows)
-    return Section(title, text, [Picture(file, alt, f"{reading} {READING_SCORES}")], [table])
+    picture = Picture(file, alt, f"{reading} {READING_SCORES}")
+    return Section(title, pictures=[picture], tables=[table])
 
 
 def _votes(evaluation: Evaluation) -> list[Section]:

@@ -36,6 +36,12 @@ class Effects(NamedTuple):
     batch_names: list[str]
     group_names: list[str]
 
+    def shift(self, source: str, target: str, cell_type: str) -> np.ndarray:
+        """Difference of two batches' effects on a group of cells, of each gene."""
+        of_group = self.values[:, self.group_names.index(cell_type)]
+        one, other = (of_group[self.batch_names.index(name)] for name in (source, target))
+        return other - one
+
 
 @dataclass(frozen=True)
 class AddedEffects:

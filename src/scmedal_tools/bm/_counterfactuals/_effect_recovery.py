@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from scmedal_tools import tl
 from scmedal_tools._data import check_in_memory
 from scmedal_tools.datasets import true_shift
 
+from ._baselines import additive, least_squares
 from ._expression import registered_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from scipy import sparse
 
     from scmedal_tools.model import SCMEDAL_RE
 
@@ -75,11 +76,12 @@ def effect_recovery(
     shifts = tl.counterfactual_means(models, adata, donors, labels_key=labels_key)
     shifts = shifts[shifts.obs["n_cells"] >= min_cells]
     expression = registered_expression(models, adata)
+    dense = expression.toarray() if sparse.issparse(expression) else expression
+    columns = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
+    given = dense, *columns
     baselines = {
-        "additive": donor_effects(adata, [batch_key], expression),
-        "least squares (given cell types)": donor_effects(
-            adata, [batch_key, labels_key], expression
-        ),
+        "additive": additive(*given),
+        "least squares (given cell types)": least_squares(*given),
     }
     rows = []
     for group, predicted in zip(shifts.obs.itertuples(), shifts.X, strict=True):
@@ -88,28 +90,11 @@ def effect_recovery(
         scenario = {"cell_type": group.cell_type, "source": group.source, "target": group.target}
         truth = true_shift(adata, **scenario).to_numpy()
         estimates = {name: predicted} | {
-            name: (effects.loc[group.target] - effects.loc[group.source]).to_numpy()
-            for name, effects in baselines.items()
+            name: effects.shift(**scenario) for name, effects in baselines.items()
         }
         for method, estimate in estimates.items():
             rows.append({"method": method, **scenario, **agreement(estimate, truth)})
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def donor_effects(
-    adata: AnnData, keys: list[str], expression: np.ndarray | sparse.csr_matrix
-) -> pd.DataFrame:
-    """Least-squares effects of the first column's levels, given the other columns.
-
-    Returns a table of levels x genes, of which differences have a meaning. With one column these
-    are the levels' means.
-    """
-    dummies = [pd.get_dummies(adata.obs[key].astype(str), dtype=float) for key in keys]
-    design = np.hstack(dummies)
-    # The normal equations read the expression once and keep it sparse.
-    coefficients = np.linalg.pinv(design.T @ design) @ (design.T @ expression)
-    levels = dummies[0].columns
-    return pd.DataFrame(coefficients[: len(levels)], index=levels, columns=adata.var_names)
 
 
 def agreement(estimate: np.ndarray, truth: np.ndarray) -> dict[str, float]:

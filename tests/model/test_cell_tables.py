@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scmedal_tools.model._rows import Rows
+from scmedal_tools.model._cell_tables import Rows
 
 CELLS = np.arange(2 * 23 * 3, dtype=np.float32).reshape(2, 23, 3)
 
