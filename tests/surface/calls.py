@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import scvi
 from scipy import sparse
 
 import scmedal_tools as smt
@@ -42,18 +45,53 @@ def embedded(models, adata):
     return adata
 
 
-def written(models, adata):
-    """Not in a file of the user's: the array in memory is enough."""
+def counterfactuals(models, adata):
     targets = models.re.get_counterfactual_expression(
         adata, transform_batch=some(models), return_numpy=True
     )
     return np.stack(list(targets.values()))
 
 
+def written(models, adata):
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "cells.npy")
+        return np.array(tl.write_counterfactuals(models.re, adata, some(models), path, **QUIET))
+
+
+def query(models, adata):
+    """Latents of cells that are all of a new donor, after an epoch for its effects."""
+    first, last = models.re.batch_names[[0, -1]]  # a new one is of their type
+    new = "new" if isinstance(last, str) else last + (last - first)
+    donor = adata.obs["donor"]
+    adata.obs["donor"] = pd.Series(new, adata.obs_names)
+    try:
+        scvi.settings.seed = 0
+        model = smt.model.SCMEDAL_RE.load_query_data(adata, models.re, accelerator="cpu")
+        quietly = {"enable_progress_bar": False, "logger": False}
+        model.train(max_epochs=1, accelerator="cpu", **quietly)
+        return model.get_latent_representation()
+    finally:
+        adata.obs["donor"] = donor
+
+
+def prepared(models, adata):
+    return dense(smt.model.SCMEDAL_RE.prepare_query_anndata(adata, models.re, inplace=False).X)
+
+
+def preprocessed(models, adata):
+    options = {"layer": "counts", "batch_key": "donor", "n_top_genes": 8, "min_genes": 1}
+    return dense(smt.pp.preprocess(adata, min_cells=1, copy=True, **options).X)
+
+
 def means(models, adata):
     options = {"labels_key": "kind", "n_samples": 5, "interval": 0.5} | QUIET
     found = tl.counterfactual_means(models.re, adata, some(models)[0], **options)
     return np.stack([found.X, found.layers["upper"]])
+
+
+def umap(models, adata):
+    tl.umap(embedded(models, adata), "X_re")
+    return adata.obsm[tl.umap_key("X_re")]
 
 
 def donors(models, adata):
@@ -90,6 +128,11 @@ def stack(models, adata):
 def group_effects(models, adata):
     options = {"labels_key": "kind", "layer": "counts", "min_cells": 2}
     return tl.group_effects(adata, "~ condition", "donor", **options).table
+
+
+def pseudobulk(models, adata):
+    options = {"labels_key": "kind", "layer": "counts", "min_cells": 2}
+    return tl.pseudobulk_de(adata, "~ condition", "donor", **options)
 
 
 def confounding(models, adata):
@@ -135,14 +178,21 @@ def donor_prediction(models, adata):
 
 
 def shifts(models, adata):
-    return bm.counterfactual_shift(
+    table = bm.counterfactual_shift(
         models.re, adata, *COLUMNS, min_cells=1, baselines=False, **QUIET
     )
+    bm.shift_summary(table)
+    return table
 
 
 def swaps(models, adata):
     first = tuple(str(next(iter(adata.obs[column]), "")) for column in COLUMNS)
     return bm.swap_quality(models.re, adata, *COLUMNS, targets=[first], min_cells=2, **QUIET)
+
+
+def held_out(models, adata):
+    parts, _ = smt.train.hold_out_combinations(adata.obs, *COLUMNS, 1, min_cells=5)
+    return np.concatenate(parts)
 
 
 def genomap(models, adata):
@@ -170,16 +220,26 @@ CALLS = {
     "latent of FE": lambda m, a: m.fe.get_latent_representation(a),
     "prediction": lambda m, a: m.fec.predict(a, soft=True),
     "reconstruction": lambda m, a: m.re.get_reconstruction(a),
+    "swap gap": lambda m, a: m.re.get_swap_gap(a),
     "error": lambda m, a: list(m.re.get_reconstruction_error(a).values()),
     "correction by RE": lambda m, a: m.re.get_corrected_expression(a),
     "correction by FE": lambda m, a: m.fe.get_corrected_expression(a),
-    "counterfactuals": written,
+    "counterfactuals": counterfactuals,
+    "written": written,
+    "blocks": lambda m, a: np.concatenate(
+        [block.values for block in m.re.iter_expression(a, transform_batch=some(m))]
+    ),
     "residuals kept": lambda m, a: m.re.get_counterfactual_expression(
         a, transform_batch=some(m)[0], keep_residual=True
     ),
     "effects": lambda m, a: m.re.get_batch_effects(n_samples=2),
+    "similarity": lambda m, a: tl.batch_similarity(m.re, n_samples=2, **QUIET),
+    "query": query,
+    "prepared": prepared,
+    "preprocessed": preprocessed,
     "embed": lambda m, a: embedded(m, a).obsm["X_re"],
     "combine": lambda m, a: a.obsm[tl.combine(embedded(m, a), ["X_re", "X_fe"])],
+    "umap": umap,
     "means": means,
     "diagnostics": lambda m, a: tl.effects_diagnostics(m.re, a).swap_gap,
     "components": lambda m, a: tl.variance_components(m.re, a, n_samples=2, **QUIET),
@@ -190,6 +250,7 @@ CALLS = {
     "distances": distances,
     "stack": stack,
     "group effects": group_effects,
+    "pseudobulk": pseudobulk,
     "genomap": genomap,
     "confounding": confounding,
     "scores": scores,
@@ -199,6 +260,9 @@ CALLS = {
     "shifts": shifts,
     "swaps": swaps,
     "PCA": lambda m, a: a.obsm[ext.pca(a, batch_key="donor", n_latent=3)],
+    "Harmony": lambda m, a: a.obsm[ext.harmony(a, batch_key="donor", n_latent=3)],
+    "splits": lambda m, a: np.concatenate(smt.train.stratified_split(a.obs, COLUMNS)),
+    "held out": held_out,
     "folds": lambda m, a: np.concatenate(
         smt.train.cross_validation_folds(a, *COLUMNS, n_folds=3).splits[0]
     ),

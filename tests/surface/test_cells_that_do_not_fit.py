@@ -12,7 +12,7 @@ from .calls import CALLS, called, parts_of
 
 pytestmark = pytest.mark.slow
 
-NO_NEW_CELLS = {"effects"}
+NO_NEW_CELLS = {"effects", "similarity"}
 NO_MODEL = {
     "group effects",
     "genomap",
@@ -20,9 +20,15 @@ NO_MODEL = {
     "cross-validation",
     "donor prediction",
     "PCA",
+    "Harmony",
     "folds",
+    "splits",
+    "held out",
+    "preprocessed",
+    "pseudobulk",
 }
-OF_MODELS = sorted(set(CALLS) - NO_NEW_CELLS - NO_MODEL)
+MAKES_THEM_FIT = {"prepared"}
+OF_MODELS = sorted(set(CALLS) - NO_NEW_CELLS - NO_MODEL - MAKES_THEM_FIT)
 OF_STATES = {"donors", "distances"}
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import anndata as ad
 import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import zarr
+from anndata.io import sparse_dataset
 from mudata import MuData
 
 from .calls import CALLS, called
@@ -70,8 +74,10 @@ SAME = {
     "backed csr": lambda adata, folder: backed(adata, folder, sp.csr_matrix),
 }
 REFUSED = {"dask": both(lambda x: da.from_array(x, chunks=(50, 16))), "lazy": lazily_read}
-NO_EXPRESSION = {"effects", "confounding", "folds"}
+NO_EXPRESSION = {"effects", "similarity", "confounding", "folds", "splits", "held out"}
+NOT_COMPUTED = {"prepared"}  # genes are chosen, and no value is read
 NEED_MEMORY = {"genomap", "cross-validation", "donor prediction", "shifts", "swaps", "PCA"}
+NEED_MEMORY |= {"Harmony", "prepared", "preprocessed"}
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -107,9 +113,33 @@ def test_what_is_made_of_counts(study, models, expected, dtype):
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_to_be_computed_first(study, models, name, tmp_path):
     adata = REFUSED[name](study, tmp_path)
-    for call in set(CALLS) - NO_EXPRESSION:
+    for call in set(CALLS) - NO_EXPRESSION - NOT_COMPUTED:
         with pytest.raises(ValueError, match=IN_MEMORY):
             called(call, models, adata)
+
+
+def in_zarr(adata, folder, form):
+    """Cells whose matrices stay in a store, though their AnnData is not backed."""
+    both(form)(adata, folder).write_zarr(folder / "cells.zarr")
+    group = zarr.open_group(folder / "cells.zarr", mode="r")
+    x, counts = group["X"], group["layers/counts"]
+    if form is not np.asarray:
+        x, counts = sparse_dataset(x), sparse_dataset(counts)
+    return ad.AnnData(x, adata.obs.copy(), adata.var.copy(), layers={"counts": counts})
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+def test_what_is_made_of_a_store_or_how_to_read_it(study, models, expected, form, tmp_path):
+    adata, unexplained = in_zarr(study, tmp_path, form), {}
+    for call in CALLS:
+        try:
+            found = called(call, models, adata)
+        except Exception as error:
+            if not re.search(IN_MEMORY, str(error)):
+                unexplained[call] = repr(error)
+        else:
+            np.testing.assert_allclose(found, expected[call], rtol=1e-3, atol=1e-3, err_msg=call)
+    assert unexplained == {}
 
 
 @pytest.mark.parametrize("name", ["csr", "csc", "float64", "zeros kept", "backed csr"])
@@ -146,7 +176,7 @@ OF_MUDATA = {
     "latent of RE", "content of RE", "latent of FE", "prediction", "reconstruction", "error",
     "correction by RE", "correction by FE", "counterfactuals", "residuals kept", "means",
     "diagnostics", "components", "admissibility", "abundance", "gene test", "donors", "distances",
-    "stack",
+    "stack", "swap gap", "written", "blocks",
 }  # fmt: skip
 
 

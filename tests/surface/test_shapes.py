@@ -63,9 +63,11 @@ TRAINED = {
     without_variance: set(),
     a_batch_of_one_cell: {"cross-validation", "folds"},
     hardly_labelled: {"swaps"},
-    one_kind: {"confounding", "cross-validation", "donor prediction", "scores", "swaps"},
-    one_gene: {"PCA", "genomap"},
-}
+    one_kind: {
+        "confounding", "cross-validation", "donor prediction", "held out", "scores", "swaps",
+    },
+    one_gene: {"Harmony", "PCA", "genomap"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("change", TRAINED)
@@ -95,12 +97,12 @@ def no_gene(adata):
 
 
 OF_GROUPS = {"abundance", "cross-validation", "donor prediction", "gene test", "group effects"}
-OF_GROUPS |= {"mixing", "scores", "shifts", "swaps", "PCA"}
+OF_GROUPS |= {"mixing", "scores", "shifts", "swaps", "PCA", "Harmony", "held out", "pseudobulk"}
 ASKED = {
-    no_cell: set(CALLS) - {"effects"},
-    one_cell: OF_GROUPS | {"confounding", "folds", "genomap"},
+    no_cell: set(CALLS) - {"effects", "similarity", "prepared", "splits"},
+    one_cell: OF_GROUPS | {"confounding", "folds", "genomap", "preprocessed", "umap"},
     one_donor: OF_GROUPS | {"confounding"},
-    no_gene: set(CALLS) - {"effects", "confounding", "folds"},
+    no_gene: set(CALLS) - {"effects", "similarity", "confounding", "folds", "splits", "held out"},
 }
 
 

@@ -253,7 +253,7 @@ class REModule(MedalModule):
         genes: Tensor | None = None,
         draw: EffectsDraw | None = None,
     ) -> LevelFreePart | None:
-        """Part of :meth:`REModule.predict` that the levels do not change, with fitted effects on genes."""
+        """Part of a prediction that the levels do not change, with fitted effects on genes."""
         if (gene_effects := self._fitted_gene_effects) is None:
             return None
         population = self.decode_in_population(content, genes)

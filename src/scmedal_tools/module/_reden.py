@@ -190,7 +190,7 @@ class RandomEffects(nn.Module):
             return (0.5 * (ratio**2 + (self.loc / self.prior_sd) ** 2 - 1) - ratio.log()).sum()
 
     def kl_of_draw(self, noise: Tensor | None = None) -> Tensor:
-        """Estimate of :meth:`RandomEffects.kl` from a single draw, as the paper's preset uses it."""
+        """Estimate of the divergence from a single draw, as the paper's preset uses it."""
         sd, prior_sd = self.posterior_sd, self.prior_sd
         noise = self._alike(torch.randn_like(self.loc)) if noise is None else noise
         value = self.loc + sd * noise
