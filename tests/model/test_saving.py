@@ -1,5 +1,8 @@
 """Saved models compute what they computed before."""
 
+import copy
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,3 +132,27 @@ def test_cells_given_at_loading_are_checked(trained, folder, fresh, message):
     SPOILT[message](fresh)
     with pytest.raises(ValueError, match=message):
         type(trained).load(folder, fresh, accelerator="cpu")
+
+
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("copied", [pickled, copy.deepcopy])
+def test_copies_compute_the_same_and_stand_alone(trained, copied):
+    twin, expected = copied(trained), trained.get_latent_representation()
+    assert_same_model(twin, trained)
+    np.testing.assert_array_equal(twin.get_latent_representation(), expected)
+    with torch.no_grad():
+        for weights in twin.module.parameters():
+            weights.zero_()
+    np.testing.assert_array_equal(trained.get_latent_representation(), expected)
+
+
+@pytest.mark.slow
+def test_training_is_the_same_with_cells_from_another_process(fit, adata):
+    latents = []
+    for n_workers in (0, 1):
+        kwargs = {"datasplitter_kwargs": {"num_workers": n_workers}}
+        latents.append(fit("SCMEDAL_RE", adata.copy(), **kwargs).get_latent_representation())
+    np.testing.assert_array_equal(*latents)
