@@ -233,3 +233,12 @@ def test_the_device_is_that_of_scvi_tools(both, new_cells):
     assert query.device == torch.device("cpu")
     with pytest.raises(ValueError, match="Only a single device"):
         SCMEDAL_RE.load_query_data(new_cells, reference, accelerator="cpu", device="0,1")
+
+
+def test_new_levels_of_a_type_that_cannot_be_sorted_with_the_others(fit, adata):
+    adata.obs["number"] = adata.obs["donor"].cat.codes.astype(int)
+    model = fit("SCMEDAL_RE", adata, {"batch_key": "number"})
+    new = adata[:30].copy()
+    new.obs["number"] = "new"
+    with pytest.raises(ValueError, match=r"obs\['number'\].*cannot be sorted together .*str"):
+        smt.model.SCMEDAL_RE.load_query_data(new, model)

@@ -316,10 +316,13 @@ def check_not_backed(adata: AnnData | MuData) -> None:
     ValueError
         If they are. The message ends with the line that reads them.
     """
-    _check_computed(getattr(adata, "X", None), "adata.X")
-    if adata.isbacked:
+    from anndata.abc import CSCDataset, CSRDataset  # the command checks names without anndata
+
+    x = getattr(adata, "X", None)
+    _check_computed(x, "adata.X")
+    if adata.isbacked or isinstance(x, (CSCDataset, CSRDataset)):
         read = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
-        raise ValueError(f"adata is backed by a file. Run:\nadata = {read}")
+        raise ValueError(f"adata is backed by a file or store. Run:\nadata = {read}")
 
 
 def check_read(obs: pd.DataFrame, name: str = "adata") -> None:
@@ -352,8 +355,9 @@ def expression_of(adata: AnnData, layer: str | None) -> Any:
 
 
 def _check_computed(x: Any, name: str) -> None:
-    if hasattr(x, "dask"):
-        raise ValueError(f"{name} is a dask array. Run:\nadata = adata.to_memory()")
+    kinds = {"dask": "a dask array", "zarr": "an array in a store of zarr"}
+    if kind := kinds.get(type(x).__module__.partition(".")[0]):
+        raise ValueError(f"{name} is {kind}. Run:\nadata = adata.to_memory()")
 
 
 def _fractions(column: pd.Series) -> list[Any]:

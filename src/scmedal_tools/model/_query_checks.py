@@ -130,6 +130,16 @@ def _check_levels(adata: AnnData, key: str, trained: pd.Index, unseen: bool) -> 
             f"{by_text[str(same_text[0])]!r}: give them the same type, for example with "
             f"adata.obs[{key!r}].astype(...)."
         )
+    if unseen and unknown:
+        try:
+            sorted([trained[0], *unknown])  # as registration does
+        except TypeError:
+            kinds = " and ".join(sorted({type(x).__name__ for x in (trained[0], *unknown)}))
+            raise ValueError(
+                f"adata.obs[{key!r}] and the levels that the model was trained on are of types "
+                f"that cannot be sorted together ({kinds}). Give new levels the type of the "
+                "others, or train on text."
+            ) from None
     new = [str(level) for level in unknown]
     if len(new) and not unseen:
         raise ValueError(
