@@ -12,7 +12,7 @@ for ending, kind in ((".png", "PNG"), (".pdf", "PDF")):
     BLANK[ending] = file.getvalue()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def small_forests():
     """Ten trees unless a test asks for more."""
     from scmedal_tools import bm

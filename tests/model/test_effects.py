@@ -142,9 +142,10 @@ def test_names_the_gene_that_a_donor_raises(fit, raised):
     table = model.get_batch_effects(n_samples=10)
     gene = "donor_02", raised.var_names[7]
     assert table["effect"].idxmax() == table["z"].abs().idxmax() == gene
-    assert table.loc[gene, "z"] > 2
-    assert table.loc[gene, "lfsr"] < 0.02
-    assert table.loc[gene, "p_nonzero"] > 0.98
+    # Its z is 2.5, a little more or less with the version of PyTorch.
+    sure = table[(table.index == gene) | (table["z"].abs() > 2.5)]
+    assert (sure["lfsr"] < 0.02).all()
+    assert (sure["p_nonzero"] > 0.98).all()
 
 
 @pytest.mark.slow

@@ -33,11 +33,14 @@ class TestErrors:
         assert "to train()" in caught.value.__notes__[0]
 
     @pytest.mark.slow
-    def test_after_the_last_epoch(self, build, adata, monkeypatch, error):
-        """A smaller minibatch would not help there."""
+    @pytest.mark.parametrize(
+        ("owner", "step"), [(_re, "fit_gene_effects"), (_re.SCMEDAL_RE, "_infer")]
+    )
+    def test_after_the_last_epoch(self, build, adata, monkeypatch, error, owner, step):
+        """A smaller minibatch, or fewer cells, would not help there."""
         error.__notes__ = []
         model = build("SCMEDAL_RE", adata)
-        monkeypatch.setattr(_re, "fit_gene_effects", out_of_memory(error))
+        monkeypatch.setattr(owner, step, out_of_memory(error))
         with pytest.raises(type(error)) as caught:
             model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
         assert len(caught.value.__notes__) == 1

@@ -268,7 +268,7 @@ class TestErrors:
             ({"method": "wilcoxon"}, "method='wilcoxon' is not one of"),
             ({"group": "ill"}, "group='ill' is not a level of 'condition'. Choose from 'control'"),
             ({"group": "control", "reference": "control"}, "name two groups"),
-            ({"cells": 0}, "cells=0 is no number"),
+            ({"cells": 0}, "cells=0 has to be at least 1"),
             ({"n_samples": 1}, "n_samples=1 is too few"),
             ({"label": "type_1"}, "labels_key and label go together"),
             ({"labels_key": "cell_type", "label": "x"}, "no cell has it.*'type_1'"),

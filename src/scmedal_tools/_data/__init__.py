@@ -14,6 +14,7 @@ from ._checks import (
     check_obs,
     check_read,
     expression_of,
+    stays_on_disk,
     warn_of_small_batches,
 )
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
@@ -91,6 +92,7 @@ __all__ = [
     "random_cells",
     "remove_unfinished",
     "rows_of",
+    "stays_on_disk",
     "summarise",
     "warn_of_depth",
     "warn_of_small_batches",

@@ -316,13 +316,17 @@ def check_not_backed(adata: AnnData | MuData) -> None:
     ValueError
         If they are. The message ends with the line that reads them.
     """
-    from anndata.abc import CSCDataset, CSRDataset  # the command checks names without anndata
-
-    x = getattr(adata, "X", None)
-    _check_computed(x, "adata.X")
-    if adata.isbacked or isinstance(x, (CSCDataset, CSRDataset)):
+    _check_computed(getattr(adata, "X", None), "adata.X")
+    if stays_on_disk(adata):
         read = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
         raise ValueError(f"adata is backed by a file or store. Run:\nadata = {read}")
+
+
+def stays_on_disk(adata: AnnData | MuData) -> bool:
+    """Whether the expression is read from a file or store when it is needed."""
+    from anndata.abc import CSCDataset, CSRDataset  # the command checks names without anndata
+
+    return adata.isbacked or isinstance(getattr(adata, "X", None), (CSCDataset, CSRDataset))
 
 
 def check_read(obs: pd.DataFrame, name: str = "adata") -> None:
@@ -355,8 +359,9 @@ def expression_of(adata: AnnData, layer: str | None) -> Any:
 
 
 def _check_computed(x: Any, name: str) -> None:
-    kinds = {"dask": "a dask array", "zarr": "an array in a store of zarr"}
-    if kind := kinds.get(type(x).__module__.partition(".")[0]):
+    of_zarr = type(x).__module__.partition(".")[0] == "zarr"
+    if of_zarr or hasattr(x, "dask"):
+        kind = "an array in a store of zarr" if of_zarr else "a dask array"
         raise ValueError(f"{name} is {kind}. Run:\nadata = adata.to_memory()")
 
 

@@ -61,7 +61,7 @@ def warn_of_depth(table: pd.DataFrame, bound: float, consequence: str) -> None:
         return
     named = [f"{contrast} in {state} {ratio:.2f}" for (state, contrast), ratio in beyond.items()]
     warnings.warn(
-        f"Sequencing depth differs between the groups compared: {'; '.join(named[:5])}"
+        f"Sequencing depth differs with what is tested: {'; '.join(named[:5])}"
         f"{', ...' if len(named) > 5 else ''} (ratios of counts of a cell). {consequence}",
         UserWarning,
         stacklevel=3,

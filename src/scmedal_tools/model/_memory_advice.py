@@ -16,14 +16,14 @@ TRAINING = (
     'processor with accelerator="cpu".'
 )
 FINISHING = (
-    "Not enough memory to fit the effects on single genes, which takes the more the more genes, "
-    "batches and states there are, whatever the number of cells: select fewer genes with "
-    "pp.preprocess(n_top_genes=...). The network is trained: save the model, and call "
-    "model.finish() where there is more memory."
+    "Not enough memory to fit the effects on single genes, which grows with genes x batches x "
+    "states, not with cells. The network is trained: save the model, and call model.finish() on a "
+    "machine with more memory; with fewer genes, pp.preprocess(n_top_genes=...), it has to be "
+    "trained again."
 )
 INFERENCE = (
     "Not enough memory for the results: pass a smaller batch_size, or ask for fewer cells "
-    "(indices=...), genes (gene_list=...) or draws (n_samples=...) at a time. "
+    "(indices=... or n_cells=...), genes (gene_list=...) or draws (n_samples=...) at a time. "
     "tl.write_counterfactuals keeps counterfactuals on disk."
 )
 # What PyTorch says on a processor, in a plain RuntimeError.
@@ -34,13 +34,14 @@ ON_PROCESSOR = "DefaultCPUAllocator"
 def memory_advice(advice: str) -> Iterator[None]:
     """Context in which an error of too little memory says what to do about it.
 
-    What an inner context says is closer to the cause, and stays alone.
+    Advice on finishing stays alone; other advice of an inner context gives way to that of the verb
+    which was called.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         is_typed = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        is_of_memory = is_typed or ON_PROCESSOR in str(error)
-        if is_of_memory and not getattr(error, "__notes__", None):
-            error.add_note(advice)
+        notes = getattr(error, "__notes__", [])
+        if (is_typed or ON_PROCESSOR in str(error)) and FINISHING not in notes:
+            error.__notes__ = [note for note in notes if note != INFERENCE] + [advice]
         raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from scmedal_tools._compat import device_of, latest_manager
-from scmedal_tools._data import check_in_memory
+from scmedal_tools._data import check_anndata
 from scmedal_tools.train import QueryTrainingPlan, RETrainingPlan
 
 from ._base import MedalModel
@@ -78,7 +78,9 @@ class QueryMixin(MedalModel):
         genes = reference.gene_names
         if return_reference_var_names:
             return genes
-        check_in_memory(adata)
+        check_anndata(adata)
+        if adata.isbacked:
+            raise ValueError("adata is backed by a file. Run:\nadata = adata.to_memory()")
         check_has_genes(adata, genes)
         if not inplace:
             return adata[:, genes].copy()

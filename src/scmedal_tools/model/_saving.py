@@ -155,8 +155,8 @@ def _problem(file: Path, name: str, others: list[str] | None, error: Exception) 
         if isinstance(found, (AttributeError, ImportError)):
             return (
                 f"{file} cannot be read: it holds objects that the packages installed here do not "
-                f"know ({reason}). It was probably saved with newer versions of scmedal-tools, "
-                "scvi-tools or pandas: install those."
+                f"know ({reason}). It was saved with other, probably newer versions of "
+                "scmedal-tools, scvi-tools or pandas: install those."
             )
         return f"{file} cannot be read ({reason}). {again}"
     if not isinstance(saved, dict) or not saved.keys() >= PARTS:

@@ -18,6 +18,7 @@ from scmedal_tools._data import (
     check_obs,
     checked_part,
     random_cells,
+    stays_on_disk,
 )
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
@@ -281,7 +282,7 @@ def _drawn(
 
 def _copied(adata: AnnData | MuData, cells: np.ndarray) -> AnnData | MuData:
     """Some of the cells in an object of its own, which also reads them from a file."""
-    if isinstance(adata, AnnData) and adata.isbacked:
+    if isinstance(adata, AnnData) and stays_on_disk(adata):
         return adata[cells].to_memory().copy()  # without the copy dense expression stays a view
     check_not_backed(adata)
     return adata[cells].copy()

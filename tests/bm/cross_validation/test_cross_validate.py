@@ -61,7 +61,6 @@ TRAINED = {
 KILLED = f"""
 import os, signal, sys
 from pathlib import Path
-from types import ModuleType
 import anndata
 from scmedal_tools.bm import cross_validate
 
