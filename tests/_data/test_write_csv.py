@@ -21,6 +21,14 @@ def test_formulas_are_text(tmp_path, begin):
     assert read.to_numpy().tolist() == [[f"'{text}"] * 2, ["b", "a"]]
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_ends_of_lines_end_no_row(tmp_path, end):
+    table = pd.DataFrame({f"a{end}b": [f"c{end}d", "e"]})
+    write_csv(tmp_path / "a.csv", table, index=False)
+    read = pd.read_csv(tmp_path / "a.csv")
+    pd.testing.assert_frame_equal(read, pd.DataFrame({"a\nb": ["c\nd", "e"]}), check_dtype=False)
+
+
 def test_what_is_no_formula_stays(tmp_path):
     table = pd.DataFrame(
         {

@@ -82,6 +82,17 @@ class TestHoldOutCombinations:
     def hold_out(self, obs, combinations, **kwargs):
         return hold_out_combinations(obs, "donor", "cell_type", combinations, **kwargs)
 
+    def test_cells_without_a_type_are_no_combination(self):
+        types = ["x"] * 60 + ["y"] * 60 + [None] * 60
+        obs = pd.DataFrame({"donor": list("ABC") * 60, "cell_type": types})
+        drawn = {self.hold_out(obs, 1, min_cells=5, seed=seed)[1][0][1] for seed in range(20)}
+        assert drawn == {"x", "y"}
+
+    def test_columns_that_do_not_exist(self):
+        obs = pd.DataFrame({"donor": ["A"], "type": ["x"]})
+        with pytest.raises(KeyError, match=r"cell_type.*its columns are.*'type'"):
+            self.hold_out(obs, 1)
+
     @pytest.mark.parametrize(
         "combinations", [2, np.int64(1), [("A", "x"), ("D", "y")], (("A", "x"),)]
     )

@@ -43,8 +43,11 @@ def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_text(value: Any) -> Any:
-    if not isinstance(value, str) or not value.startswith(BEGINNINGS):
+    if not isinstance(value, str):
         return value
-    # Before Python 3.13, this one is not quoted and ends the row.
-    value = value.replace("\r", "\n")
+    formula = value.startswith(BEGINNINGS)
+    # Before Python 3.13, a carriage return is not quoted and ends the row.
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
+    if not formula:
+        return value
     return value if pd.notna(pd.to_numeric(value, errors="coerce")) else f"'{value}"

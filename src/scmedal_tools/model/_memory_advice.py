@@ -23,7 +23,8 @@ FINISHING = (
 )
 INFERENCE = (
     "Not enough memory for the results: pass a smaller batch_size, or ask for fewer cells "
-    "(indices=... or n_cells=...), genes (gene_list=...) or draws (n_samples=...) at a time. "
+    "(indices=... or n_cells=...), genes (gene_list=...) or draws (n_samples=...) at a time, "
+    "whichever the method takes. "
     "tl.write_counterfactuals keeps counterfactuals on disk."
 )
 # What PyTorch says on a processor, in a plain RuntimeError.

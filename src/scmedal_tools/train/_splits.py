@@ -138,17 +138,18 @@ def hold_out_combinations(
     >>> obs.iloc[parts[0]].value_counts(sort=False).loc["A"].to_dict()
     {'B': 18}
     """
-    check_read(obs, "obs")
-    pairs = pd.MultiIndex.from_frame(obs[[batch_key, labels_key]].astype(str))
+    keys = [batch_key, labels_key]
+    parts = stratified_split(obs, keys, sizes, seed)
+    pairs = pd.MultiIndex.from_frame(obs[keys].astype(str))
     named = combinations
     if isinstance(named, int | np.integer):
-        named = _draw_combinations(pairs, int(named), min_cells, seed)
+        known = obs[keys].notna().all(axis=1).to_numpy()
+        named = _draw_combinations(pairs[known], int(named), min_cells, seed)
     chosen = [(str(batch), str(label)) for batch, label in named]
     held_out = pairs.isin(chosen)
     missing = [pair for pair in chosen if pair not in pairs]
     if missing:
         raise ValueError(f"No cell is of the combinations {missing}.")
-    parts = stratified_split(obs, [batch_key, labels_key], sizes, seed)
     train, validation, test = (part[~held_out[part]] for part in parts)
     return [train, validation, np.union1d(test, np.flatnonzero(held_out))], chosen
 
