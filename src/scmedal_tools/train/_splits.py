@@ -147,7 +147,8 @@ def hold_out_combinations(
         named = _draw_combinations(pairs[known], int(named), min_cells, seed)
     chosen = [(str(batch), str(label)) for batch, label in named]
     held_out = pairs.isin(chosen)
-    missing = [pair for pair in chosen if pair not in pairs]
+    existing = set(pairs)
+    missing = [pair for pair in chosen if pair not in existing]
     if missing:
         raise ValueError(f"No cell is of the combinations {missing}.")
     train, validation, test = (part[~held_out[part]] for part in parts)
