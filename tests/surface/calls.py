@@ -114,7 +114,7 @@ def support(models, adata):
 
 
 def gene_test(models, adata):
-    options = {"labels_key": "kind", "label": next(iter(adata.obs["kind"]), "")}
+    options = {"labels_key": "kind", "label": next(iter(adata.obs["kind"].dropna()), "")}
     table = tl.counterfactual_de(
         models.re, adata, "condition", 20, n_samples=2, **QUIET, **options
     )
