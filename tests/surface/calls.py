@@ -114,7 +114,8 @@ def support(models, adata):
 
 
 def gene_test(models, adata):
-    options = {"labels_key": "kind", "label": next(iter(adata.obs["kind"].dropna()), "")}
+    kinds = pd.Series(np.asarray(adata.obs["kind"])).dropna()
+    options = {"labels_key": "kind", "label": next(iter(kinds), "")}
     table = tl.counterfactual_de(
         models.re, adata, "condition", 20, n_samples=2, **QUIET, **options
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from scmedal_tools._docs import with_shared_parts
 
-from ._fit import VALUES_AT_ONCE, backfitting_order
+from ._fit import backfitting_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,34 +65,35 @@ def share_of_new(expression: GroupSums, of_states: np.ndarray, share: float) -> 
     """The same for further batches, given the means of the states."""
     weights = _weights(expression.sizes)
     rest = np.where(expression.sizes[:, :, None] > 0, expression.means - of_states, 0.0)
-    shared = _mean(weights, rest, axis=1)
+    shared = _sum(weights, rest, axis=1) / _total(weights, axis=1)
     return shared[:, None] + share * _occupied(expression.sizes, rest - shared[:, None])
 
 
 def _two_way(expression: GroupSums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means of the states, and what batches add to all of them and to each."""
     means, weights = expression.means, _weights(expression.sizes)
-    shared = np.zeros((len(means), means.shape[2]))
-    of_states = np.zeros(means.shape[1:])
-    at_once = max(1, VALUES_AT_ONCE // expression.sizes.size)
-    for start in range(0, means.shape[2], at_once):
-        genes = slice(start, start + at_once)
-        some, of_some = np.ascontiguousarray(means[:, :, genes]), shared[:, genes]
-        for _ in range(ROUNDS):
-            of_states[:, genes] = _mean(weights, some - of_some[:, None], axis=0)
-            of_some = _mean(weights, some - of_states[:, genes], axis=1)
-            of_some -= of_some.mean(0)
-        shared[:, genes] = of_some
+    # All that the rounds need of the means.
+    over_batches, over_states = _sum(weights, means, axis=0), _sum(weights, means, axis=1)
+    of_state, of_batch = _total(weights, axis=0), _total(weights, axis=1)
+    shared = np.zeros_like(over_states)
+    for _ in range(ROUNDS):
+        of_states = (over_batches - weights.T @ shared) / of_state
+        shared = (over_states - weights @ of_states) / of_batch
+        shared -= shared.mean(0)
     rest = _occupied(expression.sizes, means - of_states - shared[:, None])
     return of_states, shared, rest
 
 
 def _weights(sizes: np.ndarray) -> np.ndarray:
-    return (sizes / (sizes + HALF_WEIGHT))[:, :, None]
+    return sizes / (sizes + HALF_WEIGHT)
 
 
-def _mean(weights: np.ndarray, values: np.ndarray, axis: int) -> np.ndarray:
-    return (weights * values).sum(axis) / np.maximum(weights.sum(axis), 1e-9)
+def _sum(weights: np.ndarray, values: np.ndarray, axis: int) -> np.ndarray:
+    return (weights[:, :, None] * values).sum(axis)
+
+
+def _total(weights: np.ndarray, axis: int) -> np.ndarray:
+    return np.maximum(weights.sum(axis), 1e-9)[:, None]
 
 
 def _occupied(sizes: np.ndarray, values: np.ndarray) -> np.ndarray:

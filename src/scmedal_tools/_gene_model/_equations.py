@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # that of effects that do not matter: were they exactly 0, their intervals would be points, which
 # miss what is nearly 0.
 VARIANCE_RATIOS = (2.5e-4, 1e-3, 4e-3, 0.016, 0.064, 0.256, 1.0)
+# Means of groups that are worked on at once, 2 MiB.
+VALUES_AT_ONCE = 2**18
 # Squared length scale, of the mean squared distance to the nearest other state.
 LENGTH_SCALE = 2.0
 VARIANCES = tuple(
@@ -82,19 +84,13 @@ class MixedEquations:
 
     def fixed(self, means: Tensor) -> Tensor:
         """Fixed effects of the states, ``(n_states, n_genes)``."""
-        score = (self.information[self.fitted] @ means[self.fitted]).sum(0)
-        return self.fixed_covariance @ score
-
-    def evidence(self, means: Tensor) -> Tensor:
-        """Restricted log-likelihood of each gene, up to a constant."""
-        weighted = self.information @ means
-        score = weighted.sum(0)
-        squares = (means * weighted).sum((0, 1))
-        squares -= (score * (self.fixed_covariance @ score)).sum(0)
-        return -0.5 * (self._log_determinant + squares)
+        # Symmetric for each batch: one product of large matrices.
+        information = self.information[self.fitted].flatten(0, 1)
+        return self.fixed_covariance @ (information.T @ means[self.fitted].flatten(0, 1))
 
     @cached_property
-    def _log_determinant(self) -> Tensor:
+    def log_determinant(self) -> Tensor:
+        """Log determinant in the restricted likelihood, a scalar."""
         return torch.logdet(self._scaled).sum() + torch.logdet(self._of_fixed)
 
     def log_likelihood(self, means: Tensor, fixed: Tensor) -> Tensor:
@@ -116,6 +112,10 @@ class MixedEquations:
     def covariance_of_effects(self) -> Tensor:
         """Covariance of a batch's effects, ``(n_batch, n_states, n_states)``."""
         return self.given_fixed + self.gain @ self.fixed_covariance @ self.gain.mT
+
+    def variance_of_effects(self) -> Tensor:
+        """Variance of the random effects, ``(n_batch, n_states)``."""
+        return self.covariance_of_effects.diagonal(dim1=1, dim2=2)
 
     def variance_of_sum(self) -> Tensor:
         """Variance of the fixed plus the random effect, ``(n_batch, n_states)``."""
@@ -140,6 +140,33 @@ class MixedEquations:
         error = torch.randn(means.shape, generator=generator, dtype=means.dtype)
         simulated = prior + self.standard_errors * error
         return self.effects(means, fixed) + spread * (prior - self.gain @ simulated)
+
+
+def restricted_likelihoods(equations: Sequence[MixedEquations], means: Tensor) -> Tensor:
+    """Restricted log-likelihoods of each gene, up to a constant, ``(n_genes, n_equations)``.
+
+    All equations share the products of a batch's means, so that two products of large matrices do
+    the work.
+    """
+    information = torch.stack([of_point.information for of_point in equations])
+    n_points, _, n_states, _ = information.shape
+    first, second = torch.triu_indices(n_states, n_states)
+    of_products = (information[..., first, second] * (2.0 - 1.0 * (first == second))).flatten(1)
+    of_means = information.transpose(1, 2).reshape(n_points * n_states, -1)
+    fixed_covariance = torch.stack([of_point.fixed_covariance for of_point in equations])
+    log_determinant = torch.stack([of_point.log_determinant for of_point in equations])
+    squares = []
+    for part in some_genes(means):
+        score = (of_means @ part.flatten(0, 1)).unflatten(0, (n_points, n_states))
+        of_fixed = (score * (fixed_covariance @ score)).sum(1)
+        squares.append(of_products @ (part[:, first] * part[:, second]).flatten(0, 1) - of_fixed)
+    return -0.5 * (log_determinant + torch.cat(squares, 1).T)
+
+
+def some_genes(means: Tensor) -> tuple[Tensor, ...]:
+    """Parts of batches x states x genes that the processor's cache has room for."""
+    n_groups = means.shape[0] * means.shape[1]
+    return means.split(max(1, VALUES_AT_ONCE // n_groups), dim=2)
 
 
 def _noise(covariance: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:

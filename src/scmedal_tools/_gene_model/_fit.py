@@ -10,7 +10,13 @@ import torch
 
 from scmedal_tools._docs import with_shared_parts
 
-from ._equations import VARIANCES, MixedEquations, covariance_of
+from ._equations import (
+    VARIANCES,
+    MixedEquations,
+    covariance_of,
+    restricted_likelihoods,
+    some_genes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +27,6 @@ if TYPE_CHECKING:
 
 EM_STEPS = 200
 BACKFITTING_ROUNDS = 4
-# Means of groups that are worked on at once, 2 MiB.
-VALUES_AT_ONCE = 2**18
 # Posterior probability of variances that no gene needs.
 NEGLIGIBLE = 1e-6
 
@@ -129,10 +133,7 @@ def fit_mixed_model(
     equations = [
         MixedEquations(sizes, covariance_of(point, correlation)) for point in range(len(VARIANCES))
     ]
-    evidence = torch.cat(
-        [torch.stack([model.evidence(part) for model in equations], 1) for part in some_genes(y)]
-    )
-    probabilities = posterior_over_genes(evidence.numpy())
+    probabilities = posterior_over_genes(restricted_likelihoods(equations, y).numpy())
     moments = _moments(y, torch.from_numpy(probabilities), equations)
     return MixedModel(
         sizes=groups.sizes,
@@ -158,46 +159,43 @@ def points(probabilities: Tensor) -> list[tuple[int, Tensor]]:
     return [(i, weight) for i, weight in enumerate(probabilities.T) if weight.max() >= NEGLIGIBLE]
 
 
-def some_genes(means: Tensor) -> tuple[Tensor, ...]:
-    """Parts of batches x states x genes that the processor's cache has room for."""
-    n_groups = means.shape[0] * means.shape[1]
-    return means.split(max(1, VALUES_AT_ONCE // n_groups), dim=2)
-
-
-class PointMoments(NamedTuple):
-    """What the moments at one point of the grid need beside the means."""
-
-    equations: MixedEquations
-    weight: Tensor
-    variance: Tensor
-    of_sum: Tensor
+def points(probabilities: Tensor) -> list[tuple[int, Tensor]]:
+    """Variances that some gene needs, by their place in ``VARIANCES``, and probabilities."""
+    return [(i, weight) for i, weight in enumerate(probabilities.T) if weight.max() >= NEGLIGIBLE]
 
 
 def _moments(y: Tensor, probabilities: Tensor, equations: list[MixedEquations]) -> Moments:
-    needed = [
-        PointMoments(
-            of_point := equations[point],
-            weight,
-            of_point.covariance_of_effects.diagonal(dim1=1, dim2=2)[:, :, None],
-            of_point.variance_of_sum()[:, :, None],
-        )
-        for point, weight in points(probabilities)
-    ]
+    needed = [point for point, _ in points(probabilities)]
+    variance, of_sum = (
+        torch.stack([values(equations[point]) for point in needed], -1)
+        for values in (MixedEquations.variance_of_effects, MixedEquations.variance_of_sum)
+    )
+    # Genes that need the same variances are worked on at once.
+    order = probabilities.argmax(1).argsort()
     parts, start = [], 0
-    for part in some_genes(y):
-        genes = slice(start, start := start + part.shape[2])
-        parts.append(_moments_of(part, [x._replace(weight=x.weight[genes]) for x in needed]))
-    return Moments(*(torch.cat(values, dim=-1) for values in zip(*parts, strict=True)))
+    for part in some_genes(y[:, :, order]):
+        weights = probabilities[order[start : (start := start + part.shape[2])]]
+        of_points = [(equations[point], weight) for point, weight in points(weights)]
+        weights = weights[:, needed].T
+        parts.append(_moments_of(part, of_points, variance @ weights, of_sum @ weights))
+    of_gene = order.argsort()
+    return Moments(*(torch.cat(values, -1)[..., of_gene] for values in zip(*parts, strict=True)))
 
 
-def _moments_of(y: Tensor, needed: list[PointMoments]) -> Moments:
-    fixed = loc = squares = squares_of_sum = torch.zeros(())
-    for of_point, weight, variance, of_sum in needed:
-        c = of_point.fixed(y)
-        effects = of_point.effects(y, c)
-        fixed, loc = fixed + weight * c, loc + weight * effects
-        squares = squares + weight * (effects.square() + variance)
-        squares_of_sum = squares_of_sum + weight * ((c + effects).square() + of_sum)
+def _moments_of(
+    y: Tensor, of_points: list[tuple[MixedEquations, Tensor]], variance: Tensor, of_sum: Tensor
+) -> Moments:
+    """Moments of some genes, given what the variances themselves are on average."""
+    fixed, loc = y.new_zeros(y.shape[1:]), torch.zeros_like(y)
+    squares, squares_of_sum = variance, of_sum
+    for equations, weight in of_points:
+        c = equations.fixed(y)
+        effects = equations.effects(y, c)
+        total = c + effects
+        fixed.addcmul_(weight, c)
+        loc.addcmul_(weight, effects)
+        squares.addcmul_(weight * effects, effects)
+        squares_of_sum.addcmul_(weight * total, total)
     sd = (squares - loc.square()).clamp_min(0).sqrt()
     sd_of_sum = (squares_of_sum - (fixed + loc).square()).clamp_min(0).sqrt()
     return Moments(fixed, loc, sd, sd_of_sum)
