@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 import scmedal_tools as smt
-from scmedal_tools._gene_model import GroupSums, MixedEquations
+from scmedal_tools._gene_model import GroupSums, MixedEquations, restricted_likelihoods
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -99,7 +99,7 @@ def mixed_model_intervals(adata: AnnData, groups: pd.DataFrame) -> tuple[np.ndar
     sizes, means = torch.from_numpy(sums.sizes), torch.from_numpy(means / scale)
     one, own = torch.ones(n_types, n_types).double(), torch.eye(n_types).double()
     models = [MixedEquations(sizes, a * one + b * own) for a, b in product(RATIOS, repeat=2)]
-    best = torch.stack([model.evidence(means) for model in models]).argmax(0).numpy()
+    best = restricted_likelihoods(models, means).argmax(1).numpy()
     loc, variance = np.empty(means.shape), np.empty(means.shape)
     for pair in np.unique(best):
         of_genes, genes = means[:, :, best == pair], best == pair

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scmedal_tools._gene_model import GroupSums, _content, batch_share_of_content, share_of_new
+from scmedal_tools._gene_model import GroupSums, batch_share_of_content, share_of_new
 
 N_BATCH, N_STATES, N_GENES = 4, 3, 5
 
@@ -118,14 +118,3 @@ def test_further_batches_without_cells_of_a_state(planted):
     sizes[:, 1] = 0
     ours = share_of_new(expression(of_states + shared[:, None], sizes), of_states, 1.0)
     np.testing.assert_allclose(ours[:, 1], shared, atol=1e-8)
-
-
-def test_few_genes_at_once_give_the_same(planted, monkeypatch):
-    of_states, shared, rest = planted
-    sizes = np.random.default_rng(1).integers(5, 400, size=(N_BATCH, N_STATES)).astype(float)
-    groups = expression(of_states + shared[:, None] + rest, sizes)
-    together = batch_share_of_content(groups, levels_alone(), [N_BATCH], 0.3)
-    monkeypatch.setattr(_content, "VALUES_AT_ONCE", 2 * N_BATCH * N_STATES)
-    apart = batch_share_of_content(groups, levels_alone(), [N_BATCH], 0.3)
-    np.testing.assert_allclose(apart[0], together[0], atol=1e-12)
-    np.testing.assert_allclose(apart[1][0], together[1][0], atol=1e-12)

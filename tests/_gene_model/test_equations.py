@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from scmedal_tools._gene_model import MixedEquations, state_correlation
+from scmedal_tools._gene_model import (
+    MixedEquations,
+    restricted_likelihoods,
+    state_correlation,
+)
 from scmedal_tools._gene_model._equations import VARIANCE_RATIOS, VARIANCES, covariance_of
 
 PROFILES = torch.tensor([[0.0], [1.0], [3.0]])
@@ -76,9 +80,20 @@ def test_covariance_of_what_states_share_and_of_what_they_do_not(variances):
     np.testing.assert_allclose(ours, expected)
 
 
-def test_evidence(solved):
-    equations, means, dense = solved
-    assert equations.evidence(means)[0].item() == pytest.approx(dense.evidence, rel=1e-6)
+def test_restricted_likelihoods(data, solve_densely):
+    sizes, means = data
+    covariances = [
+        covariance_of(VARIANCES.index(variances), state_correlation(PROFILES))
+        for variances in CHOSEN
+    ]
+    equations = [MixedEquations(torch.from_numpy(sizes), covariance) for covariance in covariances]
+    of_genes = np.stack([means, 2 * means, means - 1], axis=2)
+    expected = [
+        [solve_densely(sizes, y, covariance.numpy()).evidence for covariance in covariances]
+        for y in np.moveaxis(of_genes, 2, 0)
+    ]
+    ours = restricted_likelihoods(equations, torch.from_numpy(of_genes))
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
 def test_likelihood_given_the_fixed_effects(solved, data):

@@ -12,7 +12,7 @@ from scmedal_tools._gene_model import (
     NETWORK_SHARE,
     GroupSums,
     MixedModel,
-    _fit,
+    _equations,
     backfitting_order,
     fit_crossed_models,
     fit_mixed_model,
@@ -306,11 +306,11 @@ def test_few_genes_at_once_give_the_same(draw_cells, groups_of, monkeypatch):
     groups = groups_of(residuals, batch, state)
     together = fit_mixed_model(groups, UNLIKE)
     n_genes = []
-    evidence = MixedEquations.evidence
+    fixed = MixedEquations.fixed
     monkeypatch.setattr(
-        MixedEquations, "evidence", lambda self, y: n_genes.append(y.shape[2]) or evidence(self, y)
+        MixedEquations, "fixed", lambda self, y: n_genes.append(y.shape[2]) or fixed(self, y)
     )
-    monkeypatch.setattr(_fit, "VALUES_AT_ONCE", 3 * N_BATCH * N_STATES)
+    monkeypatch.setattr(_equations, "VALUES_AT_ONCE", 3 * N_BATCH * N_STATES)
     apart = fit_mixed_model(groups, UNLIKE)
     assert set(n_genes) == {3, 1}
     for name in ("probabilities", "fixed", "loc", "sd", "sd_of_sum"):

@@ -248,18 +248,18 @@ class TestMarginalLikelihood:
         given = torch.as_tensor(precision * y), torch.as_tensor(precision)
         variance = torch.tensor(1.0, dtype=torch.float64)
         for _ in range(100):
-            variance = variance * marginal_change(*given, variance, noise).clamp(-2, 2).exp()
+            variance = variance * marginal_change([given], variance, noise).clamp(-2, 2).exp()
         assert variance.log().item() == pytest.approx(best, abs=1e-3)
 
     def test_nothing_known_changes_nothing(self):
         nothing = torch.zeros(30)
-        assert marginal_change(nothing, nothing, torch.tensor(0.01), 1e12) == 0
+        assert marginal_change([(nothing, nothing)], torch.tensor(0.01), 1e12) == 0
 
     def test_effects_that_are_not_there_are_switched_off(self):
         precision = torch.full((4000,), 30.0)
         noise = torch.as_tensor(np.random.default_rng(0).normal(size=4000))
         natural_mean = precision.sqrt() * noise
-        assert marginal_change(0.9 * natural_mean, precision, torch.tensor(0.01)) < -3
+        assert marginal_change([(0.9 * natural_mean, precision)], torch.tensor(0.01)) < -3
 
     @staticmethod
     def trained(effect_sd, n_batch=40, settle_after=150, noise_sd=NOISE, of_genes=False):

@@ -8,7 +8,12 @@ network, ``_posterior`` holds the result, and ``_effects`` predicts with it.
 
 from ._content import batch_share_of_content, share_of_new
 from ._effects import GeneEffects, GeneEffectsDraw, LevelFreePart
-from ._equations import MixedEquations, covariance_of, state_correlation
+from ._equations import (
+    MixedEquations,
+    covariance_of,
+    restricted_likelihoods,
+    state_correlation,
+)
 from ._fit import (
     MixedModel,
     backfitting_order,
@@ -44,6 +49,7 @@ __all__ = [
     "points",
     "posterior_over_genes",
     "probability_of_following",
+    "restricted_likelihoods",
     "share_of_new",
     "state_correlation",
 ]

@@ -159,11 +159,6 @@ def points(probabilities: Tensor) -> list[tuple[int, Tensor]]:
     return [(i, weight) for i, weight in enumerate(probabilities.T) if weight.max() >= NEGLIGIBLE]
 
 
-def points(probabilities: Tensor) -> list[tuple[int, Tensor]]:
-    """Variances that some gene needs, by their place in ``VARIANCES``, and probabilities."""
-    return [(i, weight) for i, weight in enumerate(probabilities.T) if weight.max() >= NEGLIGIBLE]
-
-
 def _moments(y: Tensor, probabilities: Tensor, equations: list[MixedEquations]) -> Moments:
     needed = [point for point, _ in points(probabilities)]
     variance, of_sum = (

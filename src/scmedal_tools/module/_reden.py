@@ -72,6 +72,8 @@ class RandomEffects(nn.Module):
         super().__init__()
         self.loc = nn.Parameter(settings.mean_sd * torch.randn(n_batch, n_units))
         self.rho = nn.Parameter(torch.empty(n_batch, n_units))
+        self._kept_sd: Tensor | None = None
+        self._kept_version = -1
         self.set_posterior_sd(torch.tensor(settings.posterior_sd))
         self.log_prior_sd = nn.Parameter(
             torch.tensor(math.log(settings.prior_sd)), requires_grad=settings.learn_prior
@@ -89,6 +91,18 @@ class RandomEffects(nn.Module):
         return MIN_POSTERIOR_SD + F.softplus(self.rho)
 
     @property
+    @torch.no_grad()
+    def kept_sd(self) -> Tensor:
+        """The same without gradient, computed once after a change; not to be written to."""
+        if self._kept_sd is None:
+            self._kept_sd = torch.empty_like(self.rho)
+        if self._kept_version != self.rho._version:
+            # In place, so that a GPU can repeat a step that was recorded.
+            self._kept_sd.copy_(self.posterior_sd)
+            self._kept_version = self.rho._version
+        return self._kept_sd
+
+    @property
     def learned(self) -> slice:
         """Batches whose effects are learned, all or only the new ones."""
         return slice(len(self.loc) - self.n_new if self.n_new else 0, None)
@@ -96,7 +110,12 @@ class RandomEffects(nn.Module):
     @torch.no_grad()
     def set_posterior_sd(self, sd: Tensor, batches: slice = slice(None)) -> None:
         """Give the posteriors of some batches these standard deviations."""
-        self.rho[batches] = (sd - MIN_POSTERIOR_SD).clamp_min_(MIN_POSTERIOR_SD).expm1_().log_()
+        sd = sd.clamp_min(2 * MIN_POSTERIOR_SD)
+        is_kept = self._kept_version == self.rho._version
+        self.rho[batches] = (sd - MIN_POSTERIOR_SD).expm1_().log_()
+        if is_kept and self._kept_sd is not None:
+            self._kept_sd[batches] = sd
+            self._kept_version = self.rho._version
 
     @property
     def prior_sd(self) -> Tensor:
@@ -112,7 +131,8 @@ class RandomEffects(nn.Module):
     def end_training(self) -> None:
         """Let no optimiser's settings and values of the last step stay."""
         self.natural = self.averages_squares = False
-        self.deviation = self.mean_square = None
+        self.deviation = self.mean_square = self._kept_sd = None
+        self._kept_version = -1
 
     def draw(self, generator: torch.Generator | None = None, n_unseen: int = 0) -> Tensor:
         """One draw of the whole table from the posterior, of shape ``(n_batch, n_units)``.
@@ -126,9 +146,10 @@ class RandomEffects(nn.Module):
             drawn = torch.randn(n_batch, self.loc.shape[1], generator=generator, device=device)
             return self._alike(drawn.to(self.loc.device))
 
-        deviation = self.posterior_sd * noise(len(self.loc))
         if self.natural and self.training:
-            deviation = self.deviation = deviation.detach()
+            deviation = self.deviation = self.kept_sd * noise(len(self.loc))
+        else:
+            deviation = self.posterior_sd * noise(len(self.loc))
         values = self.loc + deviation
         return torch.cat([values, self.prior_sd * noise(n_unseen)]) if n_unseen else values
 
@@ -175,7 +196,7 @@ class RandomEffects(nn.Module):
         :math:`\sum_k m_k / \sum_k \gamma_k`, of which each mean contains the share
         :math:`\gamma_k`. The means left sum to zero.
         """
-        of_data = self.posterior_sd.div_(self.prior_sd).square_().neg_().add_(1).clamp_min_(0)
+        of_data = (self.kept_sd / self.prior_sd).square_().neg_().add_(1).clamp_min_(0)
         # The means of a batch without training cells have never moved.
         of_data *= self.loc.any(1, keepdim=True)
         common = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
@@ -186,8 +207,10 @@ class RandomEffects(nn.Module):
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.natural):
-            ratio = self.posterior_sd / self.prior_sd
-            return (0.5 * (ratio**2 + (self.loc / self.prior_sd) ** 2 - 1) - ratio.log()).sum()
+            sd = self.kept_sd if self.natural else self.posterior_sd
+            squares = _sum_of_squares(sd) + _sum_of_squares(self.loc)
+            log_ratio = sd.numel() * self.log_prior_sd - sd.log().sum()
+            return log_ratio + 0.5 * (squares / self.prior_sd.square() - sd.numel())
 
     def kl_of_draw(self, noise: Tensor | None = None) -> Tensor:
         """Estimate of the divergence from a single draw, as the paper's preset uses it."""
@@ -195,6 +218,10 @@ class RandomEffects(nn.Module):
         noise = self._alike(torch.randn_like(self.loc)) if noise is None else noise
         value = self.loc + sd * noise
         return (0.5 * (value / prior_sd) ** 2 - 0.5 * noise**2 + (prior_sd / sd).log()).sum()
+
+
+def _sum_of_squares(values: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(values).square()
 
 
 class RedenBlock(nn.Module):

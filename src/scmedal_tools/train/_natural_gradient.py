@@ -9,7 +9,7 @@ import torch
 from scmedal_tools.module import mean_over_processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from torch import Tensor
 
@@ -22,6 +22,8 @@ MAX_LOG_CHANGE = 0.2
 MAX_LOG_CHANGE_OF_PRIOR = 0.05
 # Effects whose scale is this small are off.
 MIN_PRIOR_SD = 1e-3
+# Effects that a processor moves at once: what is computed of them stays in its cache.
+EFFECTS_AT_ONCE = 2**16
 # Weight of a minibatch in the moving average of squared derivatives.
 NEW = 5e-3
 
@@ -100,25 +102,28 @@ class NaturalGradient(torch.optim.Optimizer):
                 loss = closure()
         for table in self.tables:
             if table.loc.grad is not None:
-                self._move_posterior(table, self.n_obs * table.loc.grad)
+                parts = _parts(table)
+                for part in parts:
+                    self._move_posterior(table, part)
                 self._follow_squares(table)
                 if table.log_prior_sd.requires_grad:
-                    self._move_prior(table)
+                    self._move_prior(table, parts)
             table.deviation = None  # of a draw that is done with
         return loss
 
-    def _move_posterior(self, table: RandomEffects, by_draw: Tensor) -> None:
-        rate, learned = self.param_groups[0]["lr"], table.learned
-        sd, loc, by_draw = table.posterior_sd[learned], table.loc[learned], by_draw[learned]
+    def _move_posterior(self, table: RandomEffects, part: slice) -> None:
+        rate = self.param_groups[0]["lr"]
+        assert table.loc.grad is not None
         assert table.deviation is not None  # of the draw that the gradient is of
+        sd, loc, by_draw = table.kept_sd[part], table.loc[part], self.n_obs * table.loc.grad[part]
         of_prior = self.kl_weight / table.prior_sd.square()
         variance = sd.square()
         by_log_sd = (variance * of_prior).sub_(self.kl_weight)
-        by_log_sd.addcmul_(by_draw, table.deviation[learned])
+        by_log_sd.addcmul_(by_draw, table.deviation[part])
         change = torch.addcmul(by_draw, loc, of_prior).mul_(variance).mul_(rate)
         loc -= change.clamp_(-sd, sd)
         change = by_log_sd.mul_(-0.5 * rate).clamp_(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
-        table.set_posterior_sd(sd.mul_(change.exp_()), learned)
+        table.set_posterior_sd(change.exp_().mul_(sd), part)
 
     def _follow_squares(self, table: RandomEffects) -> None:
         if table.averages_squares and table.mean_square is not None:
@@ -131,31 +136,49 @@ class NaturalGradient(torch.optim.Optimizer):
             state["weight"].mul_(1 - NEW).add_(NEW)
             state["square"].mul_(1 - NEW).add_(NEW * square)
 
-    def _move_prior(self, table: RandomEffects) -> None:
+    def _move_prior(self, table: RandomEffects, parts: Sequence[slice]) -> None:
         if not self.settles or len(table.loc) < ENOUGH_BATCHES:
-            table.log_prior_sd.copy_(0.5 * best_prior_variance(table).log())
+            table.log_prior_sd.copy_(0.5 * _best_prior_variance(table).log())
             return
-        prior_precision = table.prior_sd.square().reciprocal()
-        precision = table.posterior_sd.square_().reciprocal_()
-        of_data = (precision - prior_precision).clamp_min_(0)
-        natural_mean = precision * table.loc
+        before = table.prior_sd.square()
+        known = [_known_of_data(table, part, before) for part in parts]
         state = self.state[table.loc]
         noise: Tensor | float = 1.0
         if "square" in state:
-            noise = state["square"] / state["weight"] / of_data.mean().clamp_min(1e-12)
-        change = marginal_change(natural_mean, of_data, prior_precision.reciprocal(), noise)
-        variance = prior_precision.reciprocal() * torch.exp(
-            change.clamp(-MAX_LOG_CHANGE_OF_PRIOR, MAX_LOG_CHANGE_OF_PRIOR)
-        )
-        variance = variance.clamp_min(MIN_PRIOR_SD**2)
+            precision = torch.stack([precision.sum() for _, precision in known]).sum()
+            mean = (precision / table.loc.numel()).clamp_min(1e-12)
+            noise = state["square"] / state["weight"] / mean
+        change = marginal_change(known, before, noise)
+        change = change.clamp(-MAX_LOG_CHANGE_OF_PRIOR, MAX_LOG_CHANGE_OF_PRIOR)
+        variance = (before * change.exp()).clamp_min(MIN_PRIOR_SD**2)
         table.log_prior_sd.copy_(0.5 * variance.log())
         # The data's part of the posteriors stays.
-        precision = of_data + variance.reciprocal()
-        table.set_posterior_sd(precision.rsqrt())
-        table.loc.copy_(natural_mean / precision)
+        for part, (natural_mean, precision) in zip(parts, known, strict=True):
+            precision += variance.reciprocal()
+            table.loc[part] = natural_mean.div_(precision)
+            table.set_posterior_sd(precision.rsqrt_(), part)
 
 
-def best_prior_variance(table: RandomEffects) -> Tensor:
+def _parts(table: RandomEffects) -> list[slice]:
+    """Batches whose effects are learned, as many at once as is quickest."""
+    first, n_batch = table.learned.start or 0, len(table.loc)
+    at_once = n_batch
+    if table.loc.device.type == "cpu":
+        at_once = max(1, EFFECTS_AT_ONCE // table.loc.shape[1])
+    starts = range(first, n_batch, at_once)
+    return [slice(start, min(start + at_once, n_batch)) for start in starts]
+
+
+def _known_of_data(
+    table: RandomEffects, part: slice, prior_variance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Natural mean and precision of the effects by the data alone."""
+    precision = table.kept_sd[part].square().reciprocal_()
+    natural_mean = precision * table.loc[part]
+    return natural_mean, (precision - prior_variance.reciprocal()).clamp_min_(0)
+
+
+def _best_prior_variance(table: RandomEffects) -> Tensor:
     """Prior variance that minimises the divergence of the posterior from it.
 
     With fewer than five batches the missing ones count as if their effects had the starting scale:
@@ -163,12 +186,13 @@ def best_prior_variance(table: RandomEffects) -> Tensor:
     """
     n_batch = table.loc.shape[0]
     missing = max(0, ENOUGH_BATCHES - n_batch)
-    seen = (table.posterior_sd.square_() + table.loc.square()).mean()
+    squares = [torch.linalg.vector_norm(x).square() for x in (table.kept_sd, table.loc)]
+    seen = (squares[0] + squares[1]) / table.loc.numel()
     return (n_batch * seen + missing * table.start.prior_sd**2) / (n_batch + missing)
 
 
 def marginal_change(
-    natural_mean: Tensor, precision: Tensor, variance: Tensor, noise: Tensor | float = 1.0
+    known: Iterable[tuple[Tensor, Tensor]], variance: Tensor, noise: Tensor | float = 1.0
 ) -> Tensor:
     r"""Change of the log prior variance by one step of Fisher scoring.
 
@@ -178,8 +202,8 @@ def marginal_change(
 
     Parameters
     ----------
-    natural_mean, precision
-        :math:`h` and :math:`\lambda` of each effect.
+    known
+        :math:`h` and :math:`\lambda` of the effects, in parts.
     variance
         The present :math:`\tau^2`.
     noise
@@ -189,8 +213,12 @@ def marginal_change(
     -------
     The change; not below that to a hundred-millionth of the variance.
     """
-    marginal = (precision.square() * variance + noise * precision).clamp_min(1e-12)
-    weight = (precision / marginal).square()
-    information = (precision.square() * weight).sum().clamp_min(1e-12)
-    step = (weight * (natural_mean.square() - marginal)).sum() / information
+    information, score = torch.zeros(2, dtype=variance.dtype, device=variance.device)
+    for natural_mean, precision in known:
+        # The derivative of the marginal variance, over that variance; 0 without data.
+        share = precision / (precision.square() * variance + noise * precision).clamp_min(1e-12)
+        information += torch.linalg.vector_norm(precision * share).square()
+        score += torch.linalg.vector_norm(natural_mean * share).square()
+        score -= (precision * share).sum()
+    step = score / information.clamp_min(1e-12)
     return torch.log((1 + step / variance).clamp_min(1e-8))
