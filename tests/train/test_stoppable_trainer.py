@@ -149,6 +149,30 @@ def test_a_training_that_diverges_is_stopped(build, adata, name):
         model.get_latent_representation()
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"])
+def test_a_second_training_that_diverges_changes_nothing(fit, adata, name, early_stopping):
+    setup = {"labels_key": "cell_type"} if name == "SCMEDAL_FEC" else None
+    model = fit(name, adata, setup)
+    latent, cells = model.get_latent_representation(), model.train_indices
+    weights = {key: values.clone() for key, values in model.module.state_dict().items()}
+    with pytest.raises(ValueError, match="not a finite number") as raised:
+        model.train(
+            max_epochs=2,
+            plan_kwargs={"lr": 1e25},
+            early_stopping=early_stopping,
+            train_size=0.7,
+            **QUICK,
+        )
+    assert raised.value.__notes__ == ["The model is as it was before this training."]
+    for key, values in model.module.state_dict().items():
+        assert torch.equal(values, weights[key]), key
+    np.testing.assert_array_equal(model.get_latent_representation(), latent)
+    np.testing.assert_array_equal(model.train_indices, cells)
+    model.train(max_epochs=1, **QUICK)
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
 def test_other_ends_of_the_process_are_not_caught(model):
     with pytest.raises(SystemExit):
         model.train(max_epochs=6, callbacks=[Interruption(2, SystemExit)], **QUICK)

@@ -21,7 +21,7 @@ from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_dept
 from ._embeddings import check_embeddings, digest_of, embedding_of
 from ._expression_kinds import summarise
 from ._expression_messages import available_layers, describe, doubt, where
-from ._fingerprint import fingerprint
+from ._fingerprint import fingerprint, sample_digest
 from ._indexing import positions_of, random_cells, rows_of
 from ._kept_settings import SETTINGS, keep_settings, other_settings
 from ._modalities import (
@@ -92,6 +92,7 @@ __all__ = [
     "random_cells",
     "remove_unfinished",
     "rows_of",
+    "sample_digest",
     "stays_on_disk",
     "summarise",
     "warn_of_depth",

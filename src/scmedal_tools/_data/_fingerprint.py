@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 LENGTH = 16
+# Cells, evenly spaced, by which a change in place is noticed.
+SAMPLE = 300
 
 
 def fingerprint(
@@ -30,6 +32,12 @@ def fingerprint(
     parts |= {f"obs {key}": _of_text(adata.obs[key].astype(str)) for key in columns}
     parts |= {f"obsm {key}": _of_numbers(adata.obsm[key]) for key in embeddings}
     return parts
+
+
+def sample_digest(x: Any) -> str:
+    """Digest of the values of some cells, and whether those of all are finite."""
+    rows = np.unique(np.linspace(0, x.shape[0] - 1, SAMPLE, dtype=int))
+    return f"{_of_numbers(x[rows])}, finite: {np.isfinite(x.sum(dtype=np.float64))}"
 
 
 def _of_text(values: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from math import ceil
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ from ._training_cells import TrainingCellsMixin
 from ._unseen import UnseenBatchMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
     from lightning import LightningDataModule
@@ -48,6 +49,15 @@ if TYPE_CHECKING:
 CELLS_SEEN = 400_000
 EPOCH_RANGE = (10, 100)
 DEFAULT_TRAIN_SIZE = 0.9
+# Beside weights and history, what a model keeps of its training.
+OF_TRAINING = (
+    "train_indices_",
+    "validation_indices_",
+    "test_indices_",
+    "training_cells_",
+    "_datamodule",
+    "seed_",
+)
 
 
 class MedalModel(
@@ -209,7 +219,7 @@ class MedalModel(
         for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: {name} must be at least 1.")
-        self._check_genes_unchanged()
+        self._check_unchanged()
         preset = self._preset()
         settings_ = preset.train | given_settings(trainer_config) | trainer_kwargs
         if accelerator == "auto":
@@ -250,9 +260,9 @@ class MedalModel(
                 check_early_stopping(datamodule)
             self._check_codes(datamodule)
             set_batch_size(datamodule, batch_size)
-        self._datamodule = datamodule
-        self.seed_ = scvi.settings.seed
-        with memory_advice(TRAINING):
+        with memory_advice(TRAINING), self._as_before_if_it_diverges():
+            self._datamodule = datamodule
+            self.seed_ = scvi.settings.seed
             super().train(
                 max_epochs=max_epochs or preset_epochs or self._default_epochs(),
                 batch_size=batch_size,
@@ -276,6 +286,26 @@ class MedalModel(
         if self.trainer.stopped_in is not None:
             self._report_interruption()
             raise KeyboardInterrupt
+
+    @contextmanager
+    def _as_before_if_it_diverges(self) -> Iterator[None]:
+        """Context in which no failed training leaves weights that are not numbers in the model."""
+        if not self.is_trained_:
+            yield
+            return
+        weights = {name: x.clone() for name, x in self.module.trained_state().items()}
+        of_training = {name: getattr(self, name) for name in OF_TRAINING}
+        try:
+            yield
+        except Exception as error:
+            state = self.module.trained_state()
+            if not all(values.isfinite().all() for values in state.values()):
+                for name, values in weights.items():
+                    state[name].copy_(values)
+                for name, value in of_training.items():
+                    setattr(self, name, value)
+                error.add_note("The model is as it was before this training.")
+            raise
 
     def _report_interruption(self) -> None:
         kept = "the last step" if self.best_epoch_ is None else f"epoch {self.best_epoch_}"

@@ -37,8 +37,11 @@ from scmedal_tools._data import (
     check_names,
     check_obs,
     checked_part,
+    expression_of,
     layer_of,
     part_of,
+    sample_digest,
+    stays_on_disk,
     warn_of_small_batches,
 )
 
@@ -208,6 +211,7 @@ class RegistrationMixin(BaseModelClass):
             # By this it renews the codes when another registration has overwritten them.
             adata_manager._source_registry = deepcopy(adata_manager.registry)
         adata_manager.taken_as = taken_as
+        adata_manager.checked_sample = _sample_of(data, setup)
         cls.register_manager(adata_manager)
 
     @property
@@ -240,17 +244,29 @@ class RegistrationMixin(BaseModelClass):
         """Names of the modelled genes, in the order of the data."""
         return pd.Index(self.get_state_registry(REGISTRY_KEYS.X_KEY)["column_names"])
 
-    def _check_genes_unchanged(self) -> None:
-        """Refuse the model's own data if their genes were filtered in place."""
+    def _check_unchanged(self) -> None:
+        """Refuse the model's own data if genes or expression were changed in place for worse."""
         if self.adata is None:
             return
-        genes = part_of(self.adata, self.registry["setup_args"], EXPRESSION).var_names
+        setup = self.registry["setup_args"]
+        genes = part_of(self.adata, setup, EXPRESSION).var_names
         if not genes.equals(self.gene_names):
             raise ValueError(
                 f"adata has {len(genes):,} genes now, which are not the {len(self.gene_names):,} "
                 "it was set up with: it was changed in place since. Select genes first, then call "
                 f"{self.registry['setup_method_name']} again and make a new model."
             )
+        sample = _sample_of(self.adata, setup)
+        if sample != getattr(self._adata_manager, "checked_sample", None):
+            with checked_part(self.adata, setup, EXPRESSION) as adata:
+                check_log_normalised(adata, layer_of(setup))
+            self._adata_manager.checked_sample = sample
+
+
+def _sample_of(data: AnnData | MuData, setup: Mapping[str, Any]) -> str | None:
+    """Digest by which a change of the expression is noticed; of data on disk there is none."""
+    adata = part_of(data, setup, EXPRESSION)
+    return None if stays_on_disk(adata) else sample_digest(expression_of(adata, layer_of(setup)))
 
 
 def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> str:

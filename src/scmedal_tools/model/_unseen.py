@@ -66,13 +66,15 @@ class UnseenBatchMixin(BaseModelClass):
                 self._tell_from_its_copy(adata)
                 # Anew, as they may have had other batches when they were registered before.
                 self._remember(self._manager_of_query(adata))
-        elif adata is None or adata is self.adata:
-            self._check_genes_unchanged()
+        elif not self._in_parts and (adata is None or adata is self.adata):
+            self._check_unchanged()
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
 
     @contextmanager
     def _check_once(self, adata: AnnData | MuData) -> Iterator[None]:
         """Context in which these cells, read in parts, are not checked again for each part."""
+        if adata is self.adata and not self._in_parts:
+            self._check_unchanged()
         before = self._checked, self._in_parts
         self._checked, self._in_parts = adata, True
         try:
