@@ -13,6 +13,8 @@ from scmedal_tools._data import check_anndata, check_obs
 from scmedal_tools._how_to_install import how_to_install
 from scmedal_tools._sample_model import is_estimable
 
+from ._formula import with_stand_ins
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -83,6 +85,7 @@ def sample_design(
     """
     try:
         from formulaic import Formula
+        from formulaic.errors import FormulaicError
         from formulaic_contrasts import FormulaicContrasts
     except ImportError as error:
         raise ImportError(
@@ -90,7 +93,12 @@ def sample_design(
         ) from error
     check_anndata(adata)
     check_obs(adata, donor_key, what="donor_key")
-    variables = sorted(Formula(formula).required_variables)
+    readable, stand_ins = with_stand_ins(formula, adata.obs.columns)
+    names = {stand_in: name for name, stand_in in stand_ins.items()}
+    try:
+        variables = sorted(names.get(x, x) for x in Formula(readable).required_variables)
+    except FormulaicError as error:
+        raise ValueError(f"formula={formula!r} cannot be read: {error}") from error
     for name in variables:
         check_obs(adata, name, what="formula")
     obs = pd.DataFrame({name: _plain(adata.obs[name]) for name in [donor_key, *variables]})
@@ -116,15 +124,20 @@ def sample_design(
         )
     # Names of samples that are unique over donors.
     samples.index = samples[list(dict.fromkeys(keys))].astype(str).agg(" | ".join, axis=1)
-    parsed = FormulaicContrasts(samples, formula)
+    try:
+        parsed = FormulaicContrasts(samples.rename(columns=stand_ins), readable)
+    except FormulaicError as error:
+        raise ValueError(f"formula={formula!r} cannot be computed: {error}") from error
     matrix = pd.DataFrame(parsed.design_matrix).astype(float)
+    for stand_in, name in names.items():
+        matrix.columns = matrix.columns.str.replace(stand_in, name, regex=False)
     if np.linalg.matrix_rank(matrix) < matrix.shape[1]:
         raise ValueError(
             f"The coefficients of {formula!r} cannot be separated in {len(samples)} samples "
             f"({', '.join(matrix)}): one is a combination of others. Leave a variable out."
         )
     donor = pd.factorize(samples[donor_key])[0]
-    contrasts = _named(parsed, matrix, donor_key, contrast)
+    contrasts = _named(parsed, matrix, donor_key, contrast, stand_ins)
     design = SampleDesign(samples, matrix, of_cells, contrasts, donor, donor_key in variables)
     if len(design.testable(np.arange(len(samples)))) < len(contrasts):
         raise ValueError(
@@ -154,6 +167,7 @@ def _named(
     matrix: pd.DataFrame,
     donor_key: str,
     contrast: Contrast | Mapping[str, Contrast] | None,
+    stand_ins: Mapping[str, str],
 ) -> dict[str, np.ndarray]:
     """Contrasts by name; by default all coefficients but the intercept and the donors."""
     if contrast is None:
@@ -163,7 +177,7 @@ def _named(
         contrast = {_name(contrast): contrast}
     if not contrast:
         raise ValueError("The formula has no variable: there is nothing to estimate or test.")
-    return {name: _weights(parsed, matrix, value) for name, value in contrast.items()}
+    return {name: _weights(parsed, matrix, value, stand_ins) for name, value in contrast.items()}
 
 
 def _name(contrast: Contrast) -> str:
@@ -177,9 +191,12 @@ def _name(contrast: Contrast) -> str:
     return " & ".join(contrast)
 
 
-def _weights(parsed: Any, matrix: pd.DataFrame, contrast: Contrast) -> np.ndarray:
+def _weights(
+    parsed: Any, matrix: pd.DataFrame, contrast: Contrast, stand_ins: Mapping[str, str]
+) -> np.ndarray:
     if isinstance(contrast, tuple):
         column, group, reference = contrast
+        column = stand_ins.get(column, column)
         weights = parsed.contrast(column, reference, group).to_numpy(dtype=float)
     elif isinstance(contrast, (np.ndarray, pd.Series)):
         weights = np.asarray(contrast, dtype=float)
