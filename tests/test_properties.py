@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import numpy as np
@@ -22,8 +23,12 @@ from scmedal_tools.train import cross_validation_folds, hold_out_combinations, s
 
 pytestmark = pytest.mark.slow
 
+# The same examples always, or with SCMEDAL_RANDOM_EXAMPLES=1 new ones.
 settings.register_profile(
-    "here", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    "here",
+    deadline=None,
+    derandomize=os.environ.get("SCMEDAL_RANDOM_EXAMPLES") != "1",
+    suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("here")
 

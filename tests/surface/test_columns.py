@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from itertools import product
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from .calls import CALLS, called, figures
@@ -40,13 +40,16 @@ KINDS = {
     "nullable float": lambda codes: pd.array(codes + 0.5, dtype="Float64"),
     "numbers as categories": lambda codes: pd.Categorical(codes + 0.5),
     "dates": days,
+    "arrow": by_type("string[pyarrow]"),
+    "arrow text": by_type(pd.ArrowDtype(pa.string())),
+    "arrow integer": lambda codes: pd.array(codes, dtype="int64[pyarrow]"),
+    "arrow float": lambda codes: pd.array(codes + 0.5, dtype="double[pyarrow]"),
+    "arrow dictionary": by_type(pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string()))),
     "numbers as text": by_names("01", "1", "1.0", "10", "1e1", "9"),
     "awkward names": by_names("", " a -> b", "$x_1", "../<b>c</b>", "=1+1\n", "供体 | Zoë"),
     "words of the package": by_names("all cells", "mean", "nan", "overall", "prior", "state"),
 }
 DRAWN = {"unused levels", "float", "dates", "awkward names"}
-if find_spec("pyarrow"):
-    KINDS["arrow"] = by_type("string[pyarrow]")
 TWO = {
     "boolean": lambda codes: codes == 1,
     "nullable boolean": lambda codes: pd.array(codes == 1, dtype="boolean"),

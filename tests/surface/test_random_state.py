@@ -15,12 +15,6 @@ pytestmark = pytest.mark.slow
 TRAIN = {"query"}  # from the global generators, as all models of scvi-tools do
 
 
-@pytest.fixture(scope="module", autouse=True)
-def imported():
-    """POT imports JAX where it is installed, which draws a number when it is imported."""
-    pytest.importorskip("ot")
-
-
 def states():
     """State of each global generator."""
     _, numbers, *position = np.random.get_state()
