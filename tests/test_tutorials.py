@@ -45,6 +45,12 @@ smt.datasets.simulated = simulated
 warnings.filterwarnings("ignore", message="n_top_genes")
 warnings.filterwarnings("ignore", message="Most of these cells are in states")
 """
+# Names, and the way in which a notebook shows warnings.
+FORGET = """
+%reset -f
+import importlib, warnings
+importlib.reload(warnings)
+"""
 
 
 def _code(notebook):
@@ -81,7 +87,7 @@ def kernel(run_tutorials, tmp_path_factory):
 def test_it_runs(path, run_tutorials, kernel):
     manager, folder = kernel
     notebook = nbformat.read(path, as_version=4)
-    forget = nbformat.v4.new_code_cell("%reset -f")
+    forget = nbformat.v4.new_code_cell(FORGET)
     notebook.cells.insert(0, forget)
     run_tutorials.run(notebook, folder, timeout=300, kernel=manager)
     notebook.cells.remove(forget)

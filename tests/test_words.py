@@ -31,6 +31,8 @@ IDIOMS = {
     r"\bserved (the design|no choice)\b": "was (not) used for a choice",
     r"\bsays? nothing\b": "does not show, means nothing",
     r"\bwho knows\b|\bwhoever\b": "say what determines what",
+    r"\bknows more\b": "contains more, predicts better",
+    r"\btake `?tl\.": "use",
     r"\bis worth (its|their) face value\b|\bat face value\b": "do not report only the smallest",
 }
 WORDS = {
@@ -55,19 +57,21 @@ WORDS = {
     r"\band/or\b": "or",
     r"\betc\b": "such as",
 }
-# Text that is generated, and code: both are no prose.
+# Text that is generated, and code: both are no prose, but comments are.
 TABLE = re.compile(r"<!-- table: .*?<!-- end table -->", re.DOTALL)
+COMMENT = re.compile(r"(?<!\S)# (.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```(python|bash|r|text|\{eval-rst\}).*?^```", re.DOTALL | re.MULTILINE)
 SKIPPED = {"_build", "generated", "tutorials", "jupyter_execute"}
 
 
 def texts():
     """Give every page, module and notebook that users or contributors read, by its name."""
-    pages = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
-    pages += ["tutorials/index.md", "benchmarks/README.md"]
-    for page in pages:
+    for path in sorted(ROOT.glob("*.md")):
+        yield path.name, prose(path.read_text())
+    for page in ("tutorials/index.md", "benchmarks/README.md"):
         yield page, prose((ROOT / page).read_text())
-    for folder, ending in (("docs", "md"), ("src", "py"), ("src", "html")):
+    of_github = [(".github/ISSUE_TEMPLATE", "yml"), (".github/ecosystem", "yaml")]
+    for folder, ending in (("docs", "md"), ("src", "py"), ("src", "html"), *of_github):
         for path in sorted((ROOT / folder).rglob(f"*.{ending}")):
             if not SKIPPED & set(path.relative_to(ROOT).parts):
                 yield str(path.relative_to(ROOT)), prose(path.read_text())
@@ -76,7 +80,7 @@ def texts():
 
 
 def prose(page):
-    return FENCE.sub("", TABLE.sub("", page))
+    return FENCE.sub(lambda code: "\n".join(COMMENT.findall(code[0])), TABLE.sub("", page))
 
 
 def of_notebook(notebook):
@@ -115,4 +119,17 @@ def test_a_broken_line_hides_no_idiom():
 def test_outputs_of_notebooks_are_read():
     notebook = {"cells": [{"source": ["x"], "outputs": [{"text": ["it is told"]}]}]}
     assert "it is told" in of_notebook(notebook)
-    assert {"CHANGELOG.md", "CONTRIBUTING.md", "tutorials/index.md"} <= set(TEXTS)
+    assert {
+        ".github/ISSUE_TEMPLATE/bug_report.yml",
+        ".github/ecosystem/meta.yaml",
+        "CODE_OF_CONDUCT.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "tutorials/index.md",
+    } <= set(TEXTS)
+
+
+def test_comments_of_code_are_read_and_the_code_is_not():
+    page = "Text\n\n```python\ntold = 1  # it is told\n# of course\n```\n"
+    assert prose(page).split("\n\n")[1].split("\n")[:2] == ["it is told", "of course"]
+    assert "= 1" not in prose(page)

@@ -30,9 +30,9 @@ class TestNesting:
         assert row["cramers_v"] == pytest.approx(1)
         assert (row["n_groups"], row["n_targets"], row["fewest_groups"]) == (4, 2, 1)
         assert row["conclusion"] == (
-            "Every donor has one condition: the donor alone predicts it perfectly, so cells "
-            "cannot show that an embedding knows more; hold out levels of donor, not cells. "
-            "condition 'sick' occurs in 1 of 4 levels of donor."
+            "Every donor has one condition. The donor alone predicts it, so accuracy over cells "
+            "proves nothing: hold out all cells of a donor together. Counted by donor, "
+            "condition 'sick' occurs in 1 of 4."
         )
 
     def test_samples_of_a_donor(self):
@@ -60,8 +60,8 @@ class TestNesting:
         row = row_of(study(cell_type=cell_type), "cell_type")
         assert row["nesting"] == "partly crossed"
         assert row["fewest_groups"] == 1
-        assert row["conclusion"].startswith("4 of 16 combinations have no cells. 1 level(s)")
-        assert "('X') occur in one donor" in row["conclusion"]
+        assert row["conclusion"].startswith("4 of 16 combinations have no cells. In one donor")
+        assert "cell_type 'X' (1 in all)" in row["conclusion"]
 
     def test_a_type_that_some_donors_lack(self):
         cell_type = np.where(np.isin(DONOR, ["a", "b"]) & (ROTATE == 0), "NK", "T")

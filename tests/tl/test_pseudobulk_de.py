@@ -57,7 +57,7 @@ def test_samples_of_a_donor_are_not_taken_for_independent(counts):
 def test_several_coefficients_at_once_are_refused(counts):
     adata = counts.copy()
     adata.obs["age"] = adata.obs["donor"].cat.codes.astype(float)
-    with pytest.raises(ValueError, match=r"take tl.group_effects"):
+    with pytest.raises(ValueError, match=r"use tl\.group_effects"):
         smt.tl.pseudobulk_de(
             adata, "~ condition + age", "donor", layer="counts",
             contrast=["condition[T.disease]", "age"],

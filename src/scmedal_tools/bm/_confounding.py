@@ -106,9 +106,9 @@ def confounding(
     --------
     >>> import scmedal_tools as smt
     >>> print(smt.bm.confounding(adata, "donor", ["condition"]))
-    donor, condition: donor in condition, Cramér's V 1.00. Every donor has one condition: the
-    donor alone predicts it perfectly, so cells cannot show that an embedding knows more; hold
-    out levels of donor, not cells. condition 'control' occurs in 2 of 4 levels of donor.
+    donor, condition: donor in condition, Cramér's V 1.00. Every donor has one condition. The
+    donor alone predicts it, so accuracy over cells proves nothing: hold out all cells of a donor
+    together. Counted by donor, condition 'control' occurs in 2 of 4.
     """
     if isinstance(target_keys, str):
         raise ValueError(f"target_keys takes a list: write [{target_keys!r}].")
@@ -170,20 +170,20 @@ def _conclusion(
         )
     if nesting == f"{group} in {target}":
         return (
-            f"Every {group} has one {target}: the {group} alone predicts it perfectly, so cells "
-            f"cannot show that an embedding knows more; hold out levels of {group}, not cells. "
-            f"{target} {n_groups_of.idxmin()!r} occurs in {n_groups_of.min()} of {len(table)} "
-            f"levels of {group}."
+            f"Every {group} has one {target}. The {group} alone predicts it, so accuracy over "
+            f"cells proves nothing: hold out all cells of a {group} together. Counted by "
+            f"{group}, {target} {n_groups_of.idxmin()!r} occurs in {n_groups_of.min()} of "
+            f"{len(table)}."
         )
     if nesting == f"{target} in {group}":
         return (
-            f"Every {target} is in one {group}: a difference between levels of {target} may be "
-            f"one between levels of {group}, and correcting for {group} removes both."
+            f"Every {target} belongs to one {group}: what seems an effect of {target} may be one "
+            f"of {group}, and correcting for {group} removes both."
         )
     if nesting == "crossed":
         return (
             f"Every {group} has every {target}, with {table.to_numpy().min():,} cells or more: "
-            f"levels of {target} can be compared within each {group}."
+            f"compare {target} within each {group}."
         )
     single = n_groups_of.index[n_groups_of == 1]
     n_empty = int((table == 0).to_numpy().sum())
@@ -191,10 +191,10 @@ def _conclusion(
     if len(single):
         names = ", ".join(map(repr, single[:3])) + (", ..." if len(single) > 3 else "")
         return begin + (
-            f"{len(single)} level(s) of {target} ({names}) occur in one {group}: their effects "
-            f"and the effect of the {group} cannot be separated."
+            f"In one {group} only: {target} {names} ({len(single)} in all). No analysis can "
+            f"separate such an effect from that of the {group}."
         )
     return begin + (
-        f"Compare levels of {target} within a {group} that has them: over all cells, scores of "
+        f"Compare {target} within a {group} that has more than one: over all cells, scores of "
         f"{group} are also scores of {target}."
     )

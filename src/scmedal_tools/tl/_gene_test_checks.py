@@ -154,7 +154,7 @@ def check_depth(
     of_donors: pd.Series,
     group: str,
     reference: str,
-    advice: str = "take tl.group_effects, which tests sums of counts",
+    advice: str = "use tl.group_effects, which tests sums of counts",
 ) -> None:
     """Warn where the donors of one group have cells with more counts than those of the other."""
     part = part_of(adata, setup, EXPRESSION)

@@ -98,12 +98,12 @@ def pseudobulk_de(
     if design.has_repeats(np.arange(len(design.samples))) and not design.has_donors:
         raise ValueError(
             f"Donors have several samples each, which PyDESeq2 would take for independent: put "
-            f"{donor_key!r} into the formula, or take tl.group_effects, where donors are random."
+            f"{donor_key!r} into the formula, or use tl.group_effects, where donors are random."
         )
     for name, weights in design.contrasts.items():
         if len(weights) > 1:
             raise ValueError(
-                f"contrast {name!r} tests several coefficients at once: take tl.group_effects."
+                f"contrast {name!r} tests several coefficients at once: use tl.group_effects."
             )
     labels = labels_of(adata, labels_key)
     states = sample_sums(adata, design, labels, layer, None, min_cells, min_counts)
