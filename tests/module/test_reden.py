@@ -138,6 +138,18 @@ class TestRandomEffects:
         torch.testing.assert_close(table.posterior_sd[1:], torch.full((2, 5), 0.5))
         assert torch.equal(table.posterior_sd[0], before[0])
 
+    @pytest.mark.parametrize("is_kept", [False, True])
+    @pytest.mark.parametrize("loads", [False, True])
+    def test_kept_posterior_sds_are_those_of_now(self, table, is_kept, loads):
+        """Also when a part is given others after all have been loaded."""
+        if is_kept:
+            assert torch.equal(table.kept_sd, table.posterior_sd)
+        if loads:
+            table.load_state_dict({k: v + 0.5 for k, v in table.state_dict().items()})
+        table.set_posterior_sd(torch.tensor(0.7), slice(1, None))
+        torch.testing.assert_close(table.kept_sd, table.posterior_sd)
+        assert not table.kept_sd.requires_grad
+
 
 class TestRedenBlock:
     def test_formula(self):

@@ -15,8 +15,9 @@ from ._factor_levels import as_levels as as_levels
 from ._factor_levels import levels_of as levels_of
 from ._fe import FEModule
 from ._layers import Classifier as Classifier
+from ._random_effects import RandomEffects
 from ._re import REModule
-from ._reden import RandomEffects, RedenBlock
+from ._reden import RedenBlock
 from ._reden import factor_of as factor_of
 from ._settings import (
     AdversarySettings,

@@ -16,8 +16,9 @@ from scmedal_tools._gene_model import SPREAD, GeneEffects
 from ._base import MedalModule
 from ._factor_levels import POPULATION_LEVEL, as_levels, levels_of
 from ._layers import Classifier, Dropout
+from ._random_effects import RandomEffects
 from ._re_layers import build_layers, check_architecture, of_block
-from ._reden import RandomEffects, RedenBlock, factor_of
+from ._reden import RedenBlock, factor_of
 from ._settings import Architecture, EffectsSettings, ObjectiveSettings
 
 if TYPE_CHECKING:

@@ -40,14 +40,14 @@ ENOUGH = 5e-3
 
 def import_ot() -> ModuleType:
     """Import POT, or say how to get it."""
-    state = np.random.get_state()
+    state = np.random.get_state()  # noqa: NPY002
     try:
         with warnings.catch_warnings():
             # Of its docstrings, when Python compiles them for the first time.
             warnings.simplefilter("ignore", SyntaxWarning)
             import ot
         # JAX, which POT imports where it is installed, has drawn a number.
-        np.random.set_state(state)
+        np.random.set_state(state)  # noqa: NPY002
     except ImportError as error:
         raise ImportError(f"Layouts of genomaps need POT. {how_to_install('genomap')}") from error
     return ot
