@@ -69,7 +69,8 @@ class CounterfactualMixin(SwapMixin):
         adata, indices, batch_size, dataloader, unseen_batch
             See :meth:`get_latent_representation`.
         transform_batch
-            Name of the target batch, or several; needed. ``"population"`` is a batch in which
+            Name of the target batch, or several; needed. Numbers may be given as text: 2 and
+            ``"2"`` also name a batch 2.0. ``"population"`` is a batch in which
             every random effect is at its mean, 0 (unless a batch has that name). With several
             factors a name changes the batch and keeps the others; a dictionary, for example
             ``{"protocol": "v3"}``, changes those that it names and keeps the rest.
