@@ -26,9 +26,9 @@ def find_level(levels: Iterable[Any], name: Any) -> int | None:
         Position of the level; ``None`` if there is none, or if several could be meant.
     """
     known = list(levels)
-    for alike in (lambda level: level, str, _number):
-        meant = alike(name)
-        found = [i for i, level in enumerate(known) if alike(level) == meant]
+    for form in (lambda level: level, str, _number):
+        meant = form(name)
+        found = [i for i, level in enumerate(known) if form(level) == meant]
         if found:
             return found[0] if len(found) == 1 else None
     return None

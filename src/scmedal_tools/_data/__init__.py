@@ -1,20 +1,23 @@
 """What all parts read from an AnnData, check in it, and write into it."""
 
-from ._checks import (
-    LOGARITHMS,
-    ExpressionError,
+from ._check_cells import (
     check_anndata,
-    check_counts,
-    check_factors,
+    check_cells,
     check_in_memory,
-    check_labels,
-    check_log_normalised,
-    check_names,
     check_not_backed,
-    check_obs,
     check_read,
     expression_of,
     stays_on_disk,
+)
+from ._checks import (
+    LOGARITHMS,
+    ExpressionError,
+    check_counts,
+    check_factors,
+    check_labels,
+    check_log_normalised,
+    check_names,
+    check_obs,
     warn_of_small_batches,
 )
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
@@ -61,6 +64,7 @@ __all__ = [
     "available_layers",
     "cell_depth",
     "check_anndata",
+    "check_cells",
     "check_counts",
     "check_embeddings",
     "check_factors",

@@ -150,8 +150,8 @@ class CounterfactualMixin(SwapMixin):
         """
         if adata is not None and not isinstance(adata, AnnData | MuData):
             raise TypeError(
-                f"adata is of type {type(adata).__name__}, and cells come first: pass the batch "
-                "by name, transform_batch=..."
+                f"adata is of type {type(adata).__name__}, and an AnnData is needed: pass the "
+                "batch by name, transform_batch=..."
             )
         if aggregate not in (None, "mean"):
             raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")

@@ -21,6 +21,7 @@ from scmedal_tools._data import (
 )
 from scmedal_tools._sample_model import CountSums, sum_counts
 
+from ._models import check_has_random_effects
 from ._training_cells import states_of
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def labels_of(
         check_obs(adata, labels_key, what="labels_key", min_levels=1)
         return adata.obs[labels_key].astype(str).astype("category")
     if model is not None:
+        check_has_random_effects(model)
         states = np.char.add("state_", np.char.zfill(states_of(model, adata).astype(str), 2))
         return pd.Series(states, adata.obs_names, dtype="category")
     return pd.Series(ALL_CELLS, adata.obs_names, dtype="category")
