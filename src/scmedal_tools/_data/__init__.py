@@ -23,7 +23,7 @@ from ._checks import (
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
 from ._embeddings import check_embeddings, digest_of, embedding_of
 from ._expression_kinds import summarise
-from ._expression_messages import available_layers, describe, doubt, where
+from ._expression_messages import COUNTS, available_layers, describe, doubt, where
 from ._fingerprint import fingerprint, sample_digest
 from ._indexing import positions_of, random_cells, rows_of
 from ._kept_settings import SETTINGS, keep_settings, other_settings
@@ -52,6 +52,7 @@ from .slots import STATES
 __all__ = [
     "BATCH",
     "CELL_STATES",
+    "COUNTS",
     "EXPRESSION",
     "FACTORS",
     "LABELS",

@@ -10,6 +10,7 @@ import numpy as np
 from ._check_cells import check_cells, check_read, expression_of
 from ._expression_kinds import summarise
 from ._expression_messages import (
+    COUNTS,
     counts_layer,
     describe,
     doubt,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from ._expression_kinds import ExpressionKind
+    from ._expression_kinds import ExpressionKind, Summary
 
 LOGARITHMS: frozenset[ExpressionKind] = frozenset({"log-normalised", "log-counts", "unrecognised"})
 """Kinds that models take; the last two with a warning."""
@@ -84,25 +85,41 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> Expression
         problem = f"{where(layer)} {describe(found)}; log-normalised expression is needed."
         advice = to_logarithms(adata, layer, found.kind)
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
-    if doubtful := doubt(layer, found.kind):
-        warnings.warn(f"{where(layer)} {describe(found)}. {doubtful}", UserWarning, stacklevel=2)
+    _warn_of_doubt(layer, found)
     return found.kind
 
 
-def check_counts(adata: AnnData, layer: str | None = None) -> None:
+def _warn_of_doubt(layer: str | None, found: Summary) -> None:
+    if doubtful := doubt(layer, found.kind):
+        warnings.warn(f"{where(layer)} {describe(found)}. {doubtful}", UserWarning, stacklevel=3)
+
+
+def check_counts(adata: AnnData, layer: str | None = None) -> ExpressionKind:
     """Refuse expression that is not raw counts; parameters as in :func:`check_log_normalised`.
+
+    Returns
+    -------
+    str
+        What the values are taken for, one of :data:`COUNTS`.
 
     Raises
     ------
     ValueError
         For anything but non-negative whole numbers, no cells, no genes, or a layer that does not
         exist. The message names the alternatives.
+
+    Warns
+    -----
+    UserWarning
+        For counts of cells that have nearly the same total.
     """
     found = summarise(expression_of(adata, layer))
-    if found.kind != "counts":
+    if found.kind not in COUNTS:
         problem = f"{where(layer)} {describe(found)}; raw counts (whole numbers) are needed."
         advice = to_counts(adata, layer, found.kind)
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
+    _warn_of_doubt(layer, found)
+    return found.kind
 
 
 def check_obs(

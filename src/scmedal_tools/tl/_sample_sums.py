@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools._data import (
+    COUNTS,
     available_layers,
     check_names,
     check_obs,
@@ -178,7 +179,7 @@ def _in(state: str, contrast: str, design: SampleDesign) -> str:
 
 def _check_counts(adata: AnnData, layer: str | None) -> None:
     found = summarise(expression_of(adata, layer))
-    if found.kind != "counts":
+    if found.kind not in COUNTS:
         raise ValueError(
             f"{where(layer)} {describe(found)}; raw counts (whole numbers) are summed here. Name "
             f"their layer, such as layer='counts'. {available_layers(adata)}".rstrip()
