@@ -44,7 +44,7 @@ MUTANTS = [
     Mutant("bm/_cross_validation/_parts.py", "{file_stem(name)}", "{name}", "tests/bm/cross_validation/test_cross_validate.py::TestResumption::test_no_column_names_a_file_elsewhere"),
     Mutant("tl/_embed.py", "if key_added is None else", "if not key_added else", "tests/_data/test_writing.py::test_names_of_embeddings_that_no_file_can_hold"),
     Mutant("_data/_write_csv.py", '.replace("\\r", "\\n")', "", "tests/_data/test_write_csv.py"),
-    Mutant("_data/_checks.py", "if of_zarr or hasattr", "if hasattr", WRONG_INPUT),
+    Mutant("_data/_check_cells.py", "if of_zarr or hasattr", "if hasattr", WRONG_INPUT),
     Mutant("tl/_counterfactual_de.py", "stays_on_disk(adata):", "adata.isbacked:", WRONG_INPUT),
     Mutant("model/_query_checks.py", "if unseen and unknown:", "if unseen and not unknown:", f"{MODEL}/test_query.py::test_new_levels_of_a_type_that_cannot_be_sorted_with_the_others"),
     Mutant("model/_memory_advice.py", " and FINISHING not in notes", "", f"{MODEL}/test_memory_advice.py"),

@@ -382,10 +382,14 @@ def test_effects_of_a_condition(files, tmp_path, drawn_figures):
     adata = ad.read_h5ad(tmp_path / "adata.h5ad")
     assert adata.n_vars == 100
     table = pd.read_csv(tmp_path / "group_effects.csv")
-    expected = tl.group_effects(adata, "~ C(`condition`)", "donor", layer="counts").table
+    contrast = {"disease - control": ("condition", "disease", "control")}
+    options = {"contrast": contrast, "layer": "counts"}
+    expected = tl.group_effects(adata, "~ condition", "donor", **options).table
     pd.testing.assert_frame_equal(table, expected, rtol=1e-6, check_dtype=False)
     report = (tmp_path / "report.html").read_text()
     assert "Effects of condition" in report
+    assert ">disease - control<" in report
+    assert "C(`" not in report
     assert f">{table.sort_values('p_value')['variable'].iloc[0]}<" in report
     for name in ("confounding_condition", "group_effects"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1_000
@@ -690,7 +694,7 @@ class TestEvaluate:
                 "--scheme patients",
                 "--scheme patients: there is no such choice. There are: cells, donors.",
             ),
-            ("--n-folds 1", "n_folds=1: scheme='cells' needs at least 3"),
+            ("--n-folds 1", "--n-folds 1: --scheme cells needs at least 3"),
             ("--layer x", "--layer x: there is no such layer"),
             ("--batch-key donor pca", "unexpected arguments: pca"),
         ],

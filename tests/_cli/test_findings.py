@@ -112,6 +112,39 @@ def test_cell_types(run, said):
     assert expected in said[1]
 
 
+def test_neighbours_that_are_kept_without_cell_types(run):
+    job = SimpleNamespace(**vars(run.job) | {"labels_key": None})
+    donors = run.adata.obs["donor"].to_numpy()
+    # Distances within a donor are the same before and after, in this embedding.
+    assert "Within a donor, 100% of the cells nearest to a cell in PCA are also" in (
+        _findings._mixing(replace(run, job=job))
+    )
+    other = run.adata.copy()
+    other.obsm["X_scmedal_fe"] = np.random.default_rng(1).normal(size=(other.n_obs, 3))
+    sentence = _findings._mixing(replace(run, job=job, adata=other))
+    shares, by_chance = [], []
+    for donor in np.unique(donors):
+        cells = donors == donor
+        nearest = []
+        n = min(15, (cells.sum() - 1) // 4)
+        for key in run.embeddings:
+            distances = pairwise_distances(other.obsm[key][cells])
+            np.fill_diagonal(distances, np.inf)
+            nearest.append(distances.argsort(1)[:, :n])
+        pairs = zip(*nearest, strict=True)
+        shares += [len(set(one) & set(two)) / n for one, two in pairs]
+        by_chance += [n / (cells.sum() - 1)] * cells.sum()
+    assert f"Within a donor, {np.mean(shares):.0%} of the cells nearest" in sentence
+    assert f"latent; {np.mean(by_chance):.0%} would be by chance." in sentence
+    assert abs(np.mean(shares) - np.mean(by_chance)) < 0.05
+
+
+def test_donors_of_a_few_cells_have_no_neighbours_to_keep():
+    batch = np.array([0, 0, 0, 1, 1, 1, 1, 1])
+    x = np.arange(8.0)[:, None]
+    assert _findings._kept(batch, x, x) == (1.0, 0.25)
+
+
 def test_use_of_the_batch(run, said):
     re = run.models["re"]
     gap = re.get_swap_gap(indices=re.validation_indices)

@@ -5,12 +5,14 @@ import re
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 
 from scmedal_tools import train
 from scmedal_tools._cli import _header
 from scmedal_tools._cli._header import Header, check_batches, check_header
+from scmedal_tools._data import check_obs
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
 
 from ..shell import refuse_at_once
@@ -28,8 +30,16 @@ def file(adata, tmp_path):
 def test_names_are_those_that_anndata_reads(file):
     adata, header = ad.read_h5ad(file), Header.of(file)
     assert list(header.obs) == list(adata.obs)
+    assert header.n_cells == adata.n_obs
     assert set(header.obsm) == set(adata.obsm)
     assert set(header.layers) == {"raw", "counts"}
+
+
+@pytest.mark.parametrize("names", [np.array, pd.Categorical])
+def test_number_of_cells_however_their_names_are_stored(adata, tmp_path, names):
+    adata.obs_names = pd.Index(names(adata.obs_names.to_numpy()))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    assert Header.of(tmp_path / "cells.h5ad").n_cells == 240
 
 
 def test_a_file_of_another_kind_has_no_header(tmp_path):
@@ -76,7 +86,7 @@ class TestBatches:
     @pytest.mark.parametrize("column", [*COLUMNS, "late"])
     def test_levels_are_those_that_anndata_reads(self, path, column):
         levels = ad.read_h5ad(path).obs[column].astype(str).unique()
-        assert sorted(_header._levels(path, column)) == sorted(levels)
+        assert sorted(map(str, _header._levels(path, column))) == sorted(levels)
         check_batches(path, column, list(levels))
 
     def test_another_name_is_refused(self, path, capsys):
@@ -100,9 +110,76 @@ class TestBatches:
             file["obs/old"].attrs["categories"] = "a reference, as anndata 0.6 wrote it"
         check_batches(path, column, ["donor_9"])
 
+    def test_numbers_may_be_written_without_their_fraction(self, path, capsys):
+        check_batches(path, "lane_float", ["1", "2.0"])
+        with pytest.raises(typer.Exit):
+            check_batches(path, "lane_float", ["9"])
+        assert "There are: 0.0, 1.0, 2.0, 3.0" in capsys.readouterr().err
+
     def test_nothing_large_is_imported(self, path):
         options = ["--batch-key", "donor", "--transform-batch", "donor_9", "--out", "out"]
         assert "no such batch in obs['donor']" in refuse_at_once("run", path, *options)
+
+
+NO_BATCHES = {
+    "one": r"--batch-key one has 1 level\(s\) \(a\), and at least 2 are needed: a random",
+    "score": "--batch-key score has 238 levels that are numbers with fractions .*measurement",
+    "rounded": "--batch-key rounded has 22 levels that are numbers with fractions",
+    "barcode": "--batch-key barcode has 240 levels .*in 240 cells: .*the names of the cells",
+    "count": "--batch-key count has 121 levels .*in 240 cells",
+}
+
+
+class TestColumnsThatAreNoBatches:
+    """Refused by the rules of the models, in words for the shell."""
+
+    @pytest.fixture
+    def path(self, adata, tmp_path):
+        n = adata.n_obs
+        adata.obs["one"] = "a"
+        adata.obs["score"] = np.linspace(0, 1, n)
+        adata.obs["rounded"] = np.arange(n) % 25 / 10
+        adata.obs["barcode"] = [f"cell {i}" for i in range(n)]
+        adata.obs["count"] = np.arange(n) // 2 + (np.arange(n) == n - 1)
+        adata.obs["pair"] = [f"pair {i // 2}" for i in range(n)]
+        adata.obs["step"] = np.arange(n) % 23 / 10
+        adata.write_h5ad(tmp_path / "cells.h5ad", convert_strings_to_categoricals=False)
+        return tmp_path / "cells.h5ad"
+
+    @pytest.mark.parametrize("column", [*NO_BATCHES, "pair", "step", "donor"])
+    def test_by_the_rules_of_the_models(self, path, column, capsys):
+        if column not in NO_BATCHES:
+            check_batches(path, column)
+            check_obs(ad.read_h5ad(path), column)
+            return
+        with pytest.raises(ValueError, match=column):
+            check_obs(ad.read_h5ad(path), column)
+        with pytest.raises(typer.Exit):
+            check_batches(path, column)
+        message = capsys.readouterr().err
+        assert re.search(NO_BATCHES[column], message)
+        assert "Choose a column such as the donor or sample. There are: " in message
+        assert "adata" not in message
+
+    @pytest.mark.parametrize("command", ["run", "evaluate"])
+    def test_nothing_large_is_imported(self, path, command):
+        options = ["--labels-key", "cell_type"] if command == "evaluate" else []
+        error = refuse_at_once(command, path, "--batch-key", "score", "--out", "out", *options)
+        assert "it looks like a measurement" in error
+
+
+@pytest.mark.parametrize("scheme", _header.FEWEST_FOLDS)
+def test_too_few_folds(file, adata, scheme):
+    fewest = _header.FEWEST_FOLDS[scheme]
+    with pytest.raises(ValueError, match=f"needs at least {fewest}"):
+        train.cross_validation_folds(
+            adata, "donor", "cell_type", n_folds=fewest - 1, scheme=scheme
+        )
+    train.cross_validation_folds(adata, "donor", "cell_type", n_folds=fewest, scheme=scheme)
+    keys = ["--batch-key", "donor", "--labels-key", "cell_type", "--out", "out"]
+    options = ["--scheme", scheme, "--n-folds", fewest - 1]
+    error = refuse_at_once("evaluate", file, *keys, *options)
+    assert f"--n-folds {fewest - 1}: --scheme {scheme} needs at least {fewest}." in error
 
 
 def test_choices_are_those_of_the_package():

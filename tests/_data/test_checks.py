@@ -25,7 +25,8 @@ FORMATS = {"dense": np.asarray, "csr": sp.csr_matrix, "csc": sp.csc_matrix}
 @pytest.fixture
 def counts() -> np.ndarray:
     rng = np.random.default_rng(0)
-    return rng.poisson(rng.gamma(0.6, 4.0, size=30), size=(40, 30)).astype(np.float32)
+    depth = rng.lognormal(0, 0.5, size=(40, 1))
+    return rng.poisson(depth * rng.gamma(0.6, 4.0, size=30)).astype(np.float32)
 
 
 def normalised(counts: np.ndarray) -> np.ndarray:

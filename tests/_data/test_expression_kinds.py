@@ -97,7 +97,12 @@ KINDS = {
     "corrected and small": (lambda c: below(20, corrected(c)), "unrecognised"),
     "scaled": (lambda c: c - c.mean(axis=0), "negative"),
     "scale.data of Seurat": (lambda c: seurat_scaled(log_normalised(c)), "negative"),
-    "SCT-corrected counts": (lambda c: sct_corrected(c), "counts"),
+    "SCT-corrected counts": (lambda c: sct_corrected(c), "even-counts"),
+    "counts of one depth": (
+        lambda c: np.random.default_rng(3).multinomial(200, c[0] / c[0].sum(), 80),
+        "even-counts",
+    ),
+    "SCT-corrected counts of a few cells": (lambda c: sct_corrected(c)[:29], "counts"),
     "log1p of SCT-corrected counts": (lambda c: np.log1p(sct_corrected(c)), "log-counts"),
     "CPM": (lambda c: normalised(c, 1e6), "normalised"),
     "a subset of CPM": (lambda c: normalised(c, 1e6)[:, ::7], "normalised"),
@@ -175,6 +180,8 @@ def all_and_subsets(adata):
 def check_all(adata):
     for x, _ in all_and_subsets(adata):
         assert expression_kind(x) == "log-normalised"
+    assert expression_kind(adata.X) == "counts"
+    assert expression_kind(sct_corrected(adata.X.toarray())) == "even-counts"
     x, variable = next(all_and_subsets(adata))
     assert expression_kind(x.log1p()[:, variable]) == "log-twice"
     assert expression_kind(x.expm1().sqrt()[:, variable]) == "square-roots"

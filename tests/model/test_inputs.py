@@ -280,6 +280,22 @@ def test_no_target_is_told_of_a_batch_as_it_is_written(fit, adata):
         model.get_counterfactual_expression()
 
 
+def test_donors_that_became_fractions(fit, adata):
+    adata.obs["donor"] = adata.obs["donor"].cat.codes.astype(float) + 1
+    model = fit("SCMEDAL_RE", adata)
+    options = {"indices": [0, 5], "return_numpy": True}
+    expected = model.get_counterfactual_expression(transform_batch=[2.0, 3.0], **options)
+    for targets in ([2, 3], ["2", "3"], ["2.0", "3.0"]):
+        found = model.get_counterfactual_expression(transform_batch=targets, **options)
+        assert list(found) == [2.0, 3.0]
+        for target in expected:
+            np.testing.assert_array_equal(found[target], expected[target])
+    with pytest.raises(ValueError, match=r"'7' is not a level of 'donor'.*Choose from 1\.0, 2\.0"):
+        model.get_counterfactual_expression(transform_batch="7")
+    means = smt.tl.counterfactual_means(model, adata, "2")
+    assert "2.0 -> 2.0" in means.obs_names
+
+
 def test_a_batch_in_the_place_of_the_cells(re):
     with pytest.raises(TypeError, match=r"adata is of type str.*transform_batch="):
         re.get_counterfactual_expression("donor_01")

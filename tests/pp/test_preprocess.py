@@ -254,6 +254,7 @@ class TestWhatIsChanged:
             "min_genes": 10,
             "min_cells": 3,
             "target_sum": 1e4,
+            "taken_as": "counts",
         }
         assert uns["log1p"]["base"] is None
 

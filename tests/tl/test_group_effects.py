@@ -359,3 +359,24 @@ class TestNumbers:
         adata.obs["treated"] = (adata.obs["condition"] == "treated").astype(int)
         with pytest.raises(ValueError, match=r"adata.obs\['treated'\].astype\('category'\)"):
             effects(adata, "~ treated")
+
+
+@pytest.mark.parametrize(
+    "as_column",
+    [
+        lambda treated: np.where(treated, "yes", "no"),
+        lambda treated: treated,
+        lambda treated: treated + 1.0,
+        lambda treated: pd.Categorical(np.where(treated, "a", "b"), ["x", "b", "a"]),
+        lambda treated: pd.Categorical(treated),
+    ],
+    ids=["text", "boolean", "numbers", "unused category", "boolean category"],
+)
+def test_groups_of_any_type_have_the_names_of_the_formula(as_column):
+    adata = study()
+    adata.obs["group"] = as_column((adata.obs["condition"] == "treated").to_numpy())
+    reference, group = smt.tl.groups_of(adata.obs["group"])
+    named = {"named": ("group", group, reference)}
+    table = effects(adata, "~ C(`group`)", contrast=named).table
+    expected = effects(adata, "~ C(`group`)").table
+    np.testing.assert_allclose(table["log_fc"], expected["log_fc"])

@@ -18,7 +18,7 @@ from ._console import (
     read,
 )
 from ._folder import check_evaluation_folder
-from ._header import SCHEMES, check_choice, check_header
+from ._header import SCHEMES, check_batches, check_choice, check_header, check_n_folds
 from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
 
 
@@ -92,7 +92,9 @@ def evaluate(
         "--size-factor-key": size_factor_key,
     }
     check_choice("--scheme", scheme, SCHEMES)
+    check_n_folds(n_folds, scheme)
     check_header(path, columns, layer, preset, (*(models or ()), *context.args))
+    check_batches(path, batch_key)
     check_evaluation_folder(out)
     announce(f"Read {path}")
     with quiet(), explained():

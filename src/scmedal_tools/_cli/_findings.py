@@ -101,7 +101,11 @@ def _mixing(run: Trained) -> str:
         f"would be expected with perfect mixing{' within cell types' if labels_key else ''}"
     )
     if labels_key is None:
-        return f"{of_batch}."
+        kept, by_chance = _kept(batch, *(run.adata.obsm[key][cells] for key in neighbours))
+        return (
+            f"{of_batch}. Within a {name}, {kept:.0%} of the cells nearest to a cell in PCA are "
+            f"also nearest to it in {title}'s latent; {by_chance:.0%} would be by chance."
+        )
     before, after = (_share(types, found) for found in neighbours.values())
     given = ", which was given the labels" if "fec" in run.models else ""
     return (
@@ -120,6 +124,20 @@ def _neighbours(x: np.ndarray, n: int) -> np.ndarray:
 
 def _share(codes: np.ndarray, neighbours: np.ndarray) -> float:
     return float((codes[neighbours] == codes[:, None]).mean())
+
+
+def _kept(batch: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """Share of a cell's neighbours within its batch that it keeps, and what chance would keep."""
+    kept, by_chance = [], []
+    for code in range(batch.max() + 1):
+        cells = np.flatnonzero(batch == code)
+        n = min(N_NEIGHBOURS, (len(cells) - 1) // 4)  # of more, chance keeps most
+        if n < 1:
+            continue
+        pairs = zip(_neighbours(before[cells], n), _neighbours(after[cells], n), strict=True)
+        kept += [np.isin(own, others).mean() for own, others in pairs]
+        by_chance += [n / (len(cells) - 1)] * len(cells)
+    return (float(np.mean(kept)), float(np.mean(by_chance))) if kept else (np.nan, np.nan)
 
 
 def _chance(batch: np.ndarray, types: np.ndarray) -> float:

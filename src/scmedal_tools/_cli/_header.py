@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+
+from scmedal_tools._find_level import find_level
 
 from ._console import fail
 
@@ -16,16 +18,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PRESETS = ("default", "paper", "paper-aml", "paper-asd", "paper-heart")
-SCHEMES = ("cells", "donors")
+FEWEST_FOLDS = {"cells": 3, "donors": 2}
+SCHEMES = tuple(FEWEST_FOLDS)
 MODELS = ("FE", "FEC", "RE")
 COMPARATORS = ("ae", "aec", "aec_batch", "harmony", "pca", "saucie", "scanorama", "scanvi", "scvi")
 SHOWN = 12
+MANY_FRACTIONS = 20  # as in _data._checks, which imports anndata
 
 
 @dataclass(frozen=True)
 class Header:
-    """Names in an h5ad file."""
+    """Names in an h5ad file, and the number of its cells."""
 
+    n_cells: int
     obs: tuple[str, ...]
     layers: tuple[str, ...]
     obsm: tuple[str, ...]
@@ -38,8 +43,9 @@ class Header:
                 obs = file["obs"]
                 of_table = isinstance(obs, h5py.Dataset)  # as older versions wrote it
                 columns = obs.dtype.names if of_table else obs.attrs["column-order"]
+                names = obs if of_table else obs[obs.attrs["_index"]]
                 layers, obsm = (tuple(file.get(name, ())) for name in ("layers", "obsm"))
-                return cls(tuple(map(str, columns)), layers, obsm)
+                return cls(_length(names), tuple(map(str, columns)), layers, obsm)
         except (OSError, KeyError):
             return None
 
@@ -76,24 +82,66 @@ def check_header(
         check_choice("--models", name, known, "model, comparator or name in obsm")
 
 
-def check_batches(path: Path, batch_key: str, targets: Collection[str]) -> None:
-    """End the command if a target is not one of the batches, if the header is enough to know."""
-    known = _levels(path, batch_key) if targets else None
-    if known is not None:
-        for name in targets:
+def check_batches(path: Path, batch_key: str, targets: Collection[str] = ()) -> None:
+    """End the command if a column is none of batches, or a target not one of them.
+
+    What the header is not enough to know is left to the reading of the file.
+    """
+    header, levels = Header.of(path), _levels(path, batch_key)
+    if header is None or levels is None:
+        return
+    if problem := _problem(levels, header.n_cells):
+        others = [name for name in header.obs if name != batch_key]
+        fail(
+            f"--batch-key {batch_key} {problem}. Choose a column such as the donor or sample. "
+            f"There are: {_listed(others)}."
+        )
+    known = list(map(str, levels))
+    for name in targets:
+        if find_level(known, name) is None:
             check_choice("--transform-batch", name, known, f"batch in obs[{batch_key!r}]")
 
 
-def _levels(path: Path, column: str) -> list[str] | None:
-    """Levels of a column as text; ``None`` where only anndata can read them."""
+def _problem(levels: list[Any], n_cells: int) -> str:
+    """Why levels cannot be batches, by the rules of the models; empty if they can."""
+    shown = ", ".join(map(str, levels[:3])) + (", ..." if len(levels) > 3 else "")
+    fractions = [x for x in levels if isinstance(x, float) and not x.is_integer()]
+    if len(levels) < 2:
+        return (
+            f"has {len(levels)} level(s) ({shown}), and at least 2 are needed: a random effect "
+            "describes how batches differ from each other"
+        )
+    if len(fractions) > MANY_FRACTIONS:
+        return (
+            f"has {len(fractions):,} levels that are numbers with fractions ({shown}): it looks "
+            "like a measurement. If these are names of batches, save them as text"
+        )
+    if len(levels) > n_cells / 2:
+        return (
+            f"has {len(levels):,} levels ({shown}) in {n_cells:,} cells: it looks like a "
+            "measurement or the names of the cells, and a batch needs several cells"
+        )
+    return ""
+
+
+def _levels(path: Path, column: str) -> list[Any] | None:
+    """Levels of a column; ``None`` where only anndata can read them."""
     try:
         with h5py.File(path) as file:
             obs = file["obs"]
             if isinstance(obs, h5py.Dataset) or "categories" in obs[column].attrs:
                 return None  # as older versions wrote it
-            return [str(level) for level in np.unique(_values(obs[column])).tolist()]
+            levels = np.unique(_values(obs[column])).tolist()
+            return [level for level in levels if level == level]  # without NaN
     except (OSError, KeyError):
         return None
+
+
+def _length(element: h5py.Group | h5py.Dataset) -> int:
+    """Length of a column, or of the table of an older version."""
+    if isinstance(element, h5py.Group):
+        element = element["codes" if "codes" in element else "values"]
+    return len(element)
 
 
 def _values(element: h5py.Group | h5py.Dataset) -> np.ndarray:
@@ -106,6 +154,12 @@ def _values(element: h5py.Group | h5py.Dataset) -> np.ndarray:
     return _values(element["categories"])[codes[codes >= 0]]
 
 
+def check_n_folds(n_folds: int, scheme: str) -> None:
+    """End the command if there are fewer folds than a scheme needs."""
+    if n_folds < (fewest := FEWEST_FOLDS[scheme]):
+        fail(f"--n-folds {n_folds}: --scheme {scheme} needs at least {fewest}.")
+
+
 def check_choice(option: str, value: str, known: Collection[str], what: str = "choice") -> None:
     """End the command if a value is not one of those that are known."""
     if value in known:
@@ -113,6 +167,10 @@ def check_choice(option: str, value: str, known: Collection[str], what: str = "c
     by_case = {name.lower(): name for name in known}
     near = get_close_matches(value.lower(), by_case, n=1)
     hint = f"Did you mean {by_case[near[0]]}? " if near else ""
-    names = list(known)
-    shown = f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" or "none"
-    fail(f"{option} {value}: there is no such {what}. {hint}There are: {shown}.")
+    fail(f"{option} {value}: there is no such {what}. {hint}There are: {_listed(known)}.")
+
+
+def _listed(names: Collection[str]) -> str:
+    """The first names."""
+    names = list(names)
+    return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" or "none"

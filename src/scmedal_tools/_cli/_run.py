@@ -23,6 +23,7 @@ from scmedal_tools._data import (
     write_csv,
     write_whole,
 )
+from scmedal_tools._find_level import find_level
 from scmedal_tools._how_to_install import how_to_install
 from scmedal_tools.tl import umap_key
 from scmedal_tools.train import get_preset
@@ -186,12 +187,12 @@ class Run:
 
     def _check_targets(self) -> None:
         job, adata = self.job, self.adata
-        batches = adata.obs[job.batch_key].astype(str).unique()
-        unknown = [name for name in job.transform_batch if name not in batches]
+        batches = adata.obs[job.batch_key].unique()
+        unknown = [name for name in job.transform_batch if find_level(batches, name) is None]
         if unknown:
             raise ValueError(
                 f"transform_batch: {unknown} are not in adata.obs[{job.batch_key!r}]. Choose from "
-                f"{', '.join(sorted(batches))}."
+                f"{', '.join(sorted(map(str, batches)))}."
             )
 
     def _preprocess(self) -> None:
@@ -245,14 +246,16 @@ class Run:
         return trained
 
     def _test_condition(self) -> None:
-        job, adata = self.job, self.adata
+        job, adata, key = self.job, self.adata, self.job.condition_key
+        reference, *groups = tl.groups_of(adata.obs[key])
         try:
             if slots.COUNTS_LAYER not in adata.layers:
                 raise ValueError("That needs raw counts, and the expression is log-normalised.")
             self.group_effects = tl.group_effects(
                 adata,
-                f"~ C(`{job.condition_key}`)",  # also where its groups have numbers for names
+                f"~ C(`{key}`)",  # also where its groups have numbers for names
                 job.batch_key,
+                contrast={f"{group} - {reference}": (key, group, reference) for group in groups},
                 labels_key=job.labels_key,
                 layer=slots.COUNTS_LAYER,
                 size_factor_key=job.size_factor_key,
@@ -265,10 +268,9 @@ class Run:
 
     def _write_counterfactual_means(self) -> None:
         job, trained = self.job, self.models["re"]
-        # The user's names are text, those of the batches may be numbers.
-        batches = {str(name): name for name in trained.batch_names}
-        targets = [batches[name] for name in job.transform_batch]
-        self.means = shifts_with_intervals(trained, self.adata, targets, job.labels_key, job.seed)
+        self.means = shifts_with_intervals(
+            trained, self.adata, job.transform_batch, job.labels_key, job.seed
+        )
         self._write_cells(self.means, "counterfactual_means.h5ad")
 
     def strongest_shifts(self) -> dict[str, pd.DataFrame]:

@@ -1,26 +1,29 @@
 """What all parts read from an AnnData, check in it, and write into it."""
 
-from ._checks import (
-    LOGARITHMS,
-    ExpressionError,
+from ._check_cells import (
     check_anndata,
-    check_counts,
-    check_factors,
+    check_cells,
     check_in_memory,
-    check_labels,
-    check_log_normalised,
-    check_names,
     check_not_backed,
-    check_obs,
     check_read,
     expression_of,
     stays_on_disk,
+)
+from ._checks import (
+    LOGARITHMS,
+    ExpressionError,
+    check_counts,
+    check_factors,
+    check_labels,
+    check_log_normalised,
+    check_names,
+    check_obs,
     warn_of_small_batches,
 )
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
 from ._embeddings import check_embeddings, digest_of, embedding_of
 from ._expression_kinds import summarise
-from ._expression_messages import available_layers, describe, doubt, where
+from ._expression_messages import COUNTS, available_layers, describe, doubt, where
 from ._fingerprint import fingerprint, sample_digest
 from ._indexing import positions_of, random_cells, rows_of
 from ._kept_settings import SETTINGS, keep_settings, other_settings
@@ -49,6 +52,7 @@ from .slots import STATES
 __all__ = [
     "BATCH",
     "CELL_STATES",
+    "COUNTS",
     "EXPRESSION",
     "FACTORS",
     "LABELS",
@@ -61,6 +65,7 @@ __all__ = [
     "available_layers",
     "cell_depth",
     "check_anndata",
+    "check_cells",
     "check_counts",
     "check_embeddings",
     "check_factors",

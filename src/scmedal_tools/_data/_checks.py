@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._check_cells import check_cells, check_read, expression_of
 from ._expression_kinds import summarise
 from ._expression_messages import (
-    available_layers,
+    COUNTS,
     counts_layer,
     describe,
     doubt,
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-    from mudata import MuData
 
-    from ._expression_kinds import ExpressionKind
+    from ._expression_kinds import ExpressionKind, Summary
 
 LOGARITHMS: frozenset[ExpressionKind] = frozenset({"log-normalised", "log-counts", "unrecognised"})
 """Kinds that models take; the last two with a warning."""
@@ -85,25 +85,41 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> Expression
         problem = f"{where(layer)} {describe(found)}; log-normalised expression is needed."
         advice = to_logarithms(adata, layer, found.kind)
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
-    if doubtful := doubt(layer, found.kind):
-        warnings.warn(f"{where(layer)} {describe(found)}. {doubtful}", UserWarning, stacklevel=2)
+    _warn_of_doubt(layer, found)
     return found.kind
 
 
-def check_counts(adata: AnnData, layer: str | None = None) -> None:
+def _warn_of_doubt(layer: str | None, found: Summary) -> None:
+    if doubtful := doubt(layer, found.kind):
+        warnings.warn(f"{where(layer)} {describe(found)}. {doubtful}", UserWarning, stacklevel=3)
+
+
+def check_counts(adata: AnnData, layer: str | None = None) -> ExpressionKind:
     """Refuse expression that is not raw counts; parameters as in :func:`check_log_normalised`.
+
+    Returns
+    -------
+    str
+        What the values are taken for, one of :data:`COUNTS`.
 
     Raises
     ------
     ValueError
         For anything but non-negative whole numbers, no cells, no genes, or a layer that does not
         exist. The message names the alternatives.
+
+    Warns
+    -----
+    UserWarning
+        For counts of cells that have nearly the same total.
     """
     found = summarise(expression_of(adata, layer))
-    if found.kind != "counts":
+    if found.kind not in COUNTS:
         problem = f"{where(layer)} {describe(found)}; raw counts (whole numbers) are needed."
         advice = to_counts(adata, layer, found.kind)
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
+    _warn_of_doubt(layer, found)
+    return found.kind
 
 
 def check_obs(
@@ -130,11 +146,14 @@ def check_obs(
 
     Raises
     ------
+    TypeError
+        If these are no cells.
     ValueError
         If the column does not exist (the message lists columns that would do), has missing
         values, mixes text with other types, has fewer than ``min_levels`` levels, or, as the
         batch, has many levels with fractions or a level for nearly every cell.
     """
+    check_cells(adata)
     check_read(adata.obs)
     if key not in adata.obs:
         instead = _candidates(adata)
@@ -279,90 +298,6 @@ def check_names(adata: AnnData) -> None:
                 f"({quoted(names[repeated].unique())}). "
                 f"Run:\nadata.{axis}_make_unique()"
             )
-
-
-def check_anndata(adata: AnnData | MuData) -> None:
-    """Refuse a MuData where the expression of one modality is needed.
-
-    Raises
-    ------
-    ValueError
-        If it is one.
-    """
-    if hasattr(adata, "mod"):
-        raise ValueError(
-            "This is a MuData, and an AnnData is needed: pass one modality, such as "
-            f"mdata[{next(iter(adata.mod))!r}]."
-        )
-
-
-def check_in_memory(adata: AnnData) -> None:
-    """Refuse what is no AnnData, is backed by a file, or computed when it is needed.
-
-    Raises
-    ------
-    ValueError
-        If it is. The message ends with the line that reads it.
-    """
-    check_anndata(adata)
-    check_not_backed(adata)
-
-
-def check_not_backed(adata: AnnData | MuData) -> None:
-    """Refuse data that are backed by a file, or computed when they are needed.
-
-    Raises
-    ------
-    ValueError
-        If they are. The message ends with the line that reads them.
-    """
-    _check_computed(getattr(adata, "X", None), "adata.X")
-    if stays_on_disk(adata):
-        read = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
-        raise ValueError(f"adata is backed by a file or store. Run:\nadata = {read}")
-
-
-def stays_on_disk(adata: AnnData | MuData) -> bool:
-    """Whether the expression is read from a file or store when it is needed."""
-    from anndata.abc import CSCDataset, CSRDataset  # the command checks names without anndata
-
-    return adata.isbacked or isinstance(getattr(adata, "X", None), (CSCDataset, CSRDataset))
-
-
-def check_read(obs: pd.DataFrame, name: str = "adata") -> None:
-    """Refuse annotation that is read when it is needed, by ``anndata.experimental.read_lazy``.
-
-    Raises
-    ------
-    ValueError
-        If it is. The message ends with the line that reads what has that name.
-    """
-    if hasattr(obs, "to_memory"):
-        raise ValueError(f"{name} is read lazily. Run:\n{name} = {name}.to_memory()")
-
-
-def expression_of(adata: AnnData, layer: str | None) -> Any:
-    if layer is not None and layer not in adata.layers:
-        raise ValueError(
-            f"layer={layer!r} is not in adata.layers. {available_layers(adata)}".rstrip()
-        )
-    if 0 in adata.shape:
-        raise ValueError(
-            f"adata has {adata.n_obs:,} cells and {adata.n_vars:,} genes: nothing is left to "
-            "learn from. Check the last selection or filter before this line."
-        )
-    x = adata.X if layer is None else adata.layers[layer]
-    if x is None:
-        raise ValueError(f"adata.X is empty (None). {available_layers(adata)}".rstrip())
-    _check_computed(x, where(layer))
-    return x
-
-
-def _check_computed(x: Any, name: str) -> None:
-    of_zarr = type(x).__module__.partition(".")[0] == "zarr"
-    if of_zarr or hasattr(x, "dask"):
-        kind = "an array in a store of zarr" if of_zarr else "a dask array"
-        raise ValueError(f"{name} is {kind}. Run:\nadata = adata.to_memory()")
 
 
 def _fractions(column: pd.Series) -> list[Any]:

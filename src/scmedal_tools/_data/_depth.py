@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import slots
-from ._checks import expression_of
+from ._check_cells import expression_of
 
 if TYPE_CHECKING:
     import pandas as pd

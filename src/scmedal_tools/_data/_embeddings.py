@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from ._check_cells import check_cells
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,11 +21,14 @@ def check_embeddings(adata: AnnData, keys: Sequence[str], argument: str) -> None
 
     Raises
     ------
+    TypeError
+        If these are no cells.
     ValueError
         If one name is given instead of a list, none, or one of them twice.
     KeyError
         If some are not in ``adata.obsm``; the message lists those that are.
     """
+    check_cells(adata)
     if isinstance(keys, str):
         raise ValueError(f"{argument} takes a list: write [{keys!r}].")
     if not len(keys) or len(set(keys)) < len(keys):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ExpressionKind = Literal[
     "counts",
+    "even-counts",
     "corrected-counts",
     "normalised",
     "log-normalised",
@@ -39,6 +40,9 @@ _FEWEST_INFORMATIVE = 100
 _TOLERANCE = 0.02
 _SHARE_OF_MULTIPLES = 0.9
 _SHARE_OF_WHOLE = 0.25
+# Cells that were sequenced differ in depth by half of it and more in the data sets tried, those of
+# SCTransform or of one depth by a tenth.
+_SPREAD_OF_EVEN_DEPTH, _FEWEST_CELLS = 0.2, 30
 # Totals of cells that were normalised agree but for rounding, also in half precision.
 _SPREAD_OF_TOTALS = 0.01
 
@@ -98,6 +102,9 @@ def expression_kind(x: Any) -> ExpressionKind:
         Some values are negative: z-scores or residuals.
     ``"counts"``
         Whole numbers; 0/1 data included.
+    ``"even-counts"``
+        Whole numbers, not only 0 and 1, whose totals hardly differ between 30 cells or more:
+        SCTransform's corrected counts, or counts reduced to one depth.
 
     or of a sample of 300 cells, in which the counts of a cell are multiples of its smallest, once
     what was done to them is undone:
@@ -158,11 +165,11 @@ def summarise(x: Any) -> Summary:
         kind = "non-finite"
     elif n_negative:
         kind = "negative"
-    elif whole:
+    elif not samples:
         kind = "counts"
     else:
-        both = _Sample(*map(np.concatenate, zip(*samples, strict=True)))
-        kind = _kind_of_fractions(both, maximum)
+        sample = _Sample(*map(np.concatenate, zip(*samples, strict=True)))
+        kind = _kind_of_counts(sample) if whole else _kind_of_fractions(sample, maximum)
     return Summary(kind, x.shape[0], n_non_finite, n_negative, maximum)
 
 
@@ -188,6 +195,13 @@ def _sample(block: Any, rows: np.ndarray, first: int) -> _Sample:
     found = sp.coo_array(found.astype(np.float64))  # there are none of half precision
     values, cells = found.data, rows[found.coords[0]] + first
     return _Sample(values[values != 0], cells[values != 0])
+
+
+def _kind_of_counts(sample: _Sample) -> ExpressionKind:
+    totals = _totals(sample)
+    if totals.size < _FEWEST_CELLS or sample.values.max() <= 1:  # cells detect as many genes
+        return "counts"
+    return "even-counts" if totals.std() < _SPREAD_OF_EVEN_DEPTH * totals.mean() else "counts"
 
 
 def _kind_of_fractions(sample: _Sample, maximum: float) -> ExpressionKind:
@@ -244,6 +258,11 @@ def _are_whole(sample: _Sample) -> bool:
 
 def _agree(sample: _Sample) -> bool:
     """Whether the cells have the same total."""
-    totals = np.bincount(sample.cells, sample.values)
-    totals = totals[totals > 0]
+    totals = _totals(sample)
     return totals.size > 1 and bool(totals.std() < _SPREAD_OF_TOTALS * totals.mean())
+
+
+def _totals(sample: _Sample) -> np.ndarray:
+    """Totals of the cells that have any."""
+    totals = np.bincount(sample.cells, sample.values)
+    return totals[totals > 0]

@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from ._expression_kinds import ExpressionKind, Summary
 
 
+COUNTS: frozenset[ExpressionKind] = frozenset({"counts", "even-counts"})
+"""Kinds that are taken for raw counts; the last with a warning."""
+
+
 def describe(found: Summary) -> str:
     """Say what a matrix holds, after its name."""
     fractions, of_all = f"(fractions up to {found.maximum:,.3g})", f"of {found.n_cells:,} cells"
     return {
         "counts": f"holds raw counts (whole numbers up to {found.maximum:,.0f})",
+        "even-counts": f"holds counts (whole numbers up to {found.maximum:,.0f}) of cells that "
+        "have nearly the same total",
         "corrected-counts": f"looks like corrected counts {fractions}",
         "normalised": f"looks normalised, but not logged {fractions}",
         "log-normalised": f"looks log-normalised {fractions}",
@@ -36,7 +42,7 @@ def describe(found: Summary) -> str:
 
 def to_logarithms(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
     """How to make log-normalised expression of what is no logarithm."""
-    if kind == "counts" and layer is not None and _is_log_normalised(adata.X):
+    if kind in COUNTS and layer is not None and _is_log_normalised(adata.X):
         return f"adata.X has it: leave out layer={layer!r}."
     x, argument = where(layer), _argument(layer)
     preprocess, log1p = _preprocess(layer), f"sc.pp.log1p(adata{argument})"
@@ -46,6 +52,7 @@ def to_logarithms(adata: AnnData, layer: str | None, kind: ExpressionKind) -> st
         )
     return {
         "counts": f"Run:\n{preprocess}",
+        "even-counts": f"Run:\n{preprocess}",
         "corrected-counts": f"Round them first:\n{x} = np.rint({x}); {preprocess}",
         "normalised": f"Run:\n{log1p}",
         "log-twice": f"Undo one of them:\n{x} = np.expm1({x})",
@@ -81,13 +88,20 @@ def to_counts(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
 
 
 def doubt(layer: str | None, kind: ExpressionKind) -> str:
-    """What to make sure of before logarithms of this kind are modelled; empty if all is well."""
+    """What to make sure of before values of this kind are used; empty if all is well."""
     x = where(layer)
     if kind == "log-counts":
         return (
             "The sequencing depth of a cell then counts as expression. If all cells have the same "
             "depth already (downsampled, SCTransform) this is fine; if not, use the counts:\n"
             f"{x} = np.rint(np.expm1({x})); {_preprocess(layer)}"
+        )
+    if kind == "even-counts":
+        return (
+            "SCTransform's corrected counts (the counts of Seurat's assay SCT) look like this, "
+            "and so do counts that were reduced to one depth. They are used as raw counts; if "
+            "there are raw counts, use those: tests on counts take corrected ones for more "
+            "precise than they are."
         )
     if kind == "unrecognised":
         return (
@@ -109,7 +123,7 @@ def use_raw_data(adata: AnnData, layer: str | None) -> str:
     if counts := counts_layer(adata, layer):
         return f"Run:\n{_preprocess(counts)}"
     kept = None if adata.raw is None else expression_kind(adata.raw.X)
-    if kept == "counts":
+    if kept in COUNTS:
         return f"adata.raw has the counts. Run:\nadata = adata.raw.to_adata(); {_preprocess(None)}"
     if kept == "log-normalised":
         return (

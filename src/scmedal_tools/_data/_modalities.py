@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mudata import MuData
 
-from ._checks import check_read
+from ._check_cells import check_cells, check_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,6 +71,8 @@ def part_of(data: AnnData | MuData, setup: Mapping[str, Any], argument: str) -> 
 
     Raises
     ------
+    TypeError
+        If these are no cells.
     ValueError
         If the AnnData is read lazily, there is no such modality, its cells are not those of the
         MuData in the same order, or the model was registered with an object of the other kind.
@@ -83,6 +85,7 @@ def part_of(data: AnnData | MuData, setup: Mapping[str, Any], argument: str) -> 
                 "modalities={'rna_layer': 'rna', 'batch_key': 'rna'})."
             )
         if data is not None:
+            check_cells(data)
             check_read(data.obs)
         return data
     name = setup["modalities"].get(argument)

@@ -17,6 +17,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmedal_tools._compat import given_settings
+from scmedal_tools._data import check_cells
 from scmedal_tools.train import (
     SELECTION,
     BestWeights,
@@ -90,6 +91,8 @@ class MedalModel(
         preset: str = "default",
         **module_kwargs: Any,
     ):
+        if adata is not None:
+            check_cells(adata)
         if isinstance(n_hidden, Integral):
             raise TypeError(
                 f"n_hidden={n_hidden} is one number: pass the width of each hidden layer, for "

@@ -69,7 +69,8 @@ class CounterfactualMixin(SwapMixin):
         adata, indices, batch_size, dataloader, unseen_batch
             See :meth:`get_latent_representation`.
         transform_batch
-            Name of the target batch, or several; needed. ``"population"`` is a batch in which
+            Name of the target batch, or several; needed. Numbers may be given as text: 2 and
+            ``"2"`` also name a batch 2.0. ``"population"`` is a batch in which
             every random effect is at its mean, 0 (unless a batch has that name). With several
             factors a name changes the batch and keeps the others; a dictionary, for example
             ``{"protocol": "v3"}``, changes those that it names and keeps the rest.
@@ -149,8 +150,8 @@ class CounterfactualMixin(SwapMixin):
         """
         if adata is not None and not isinstance(adata, AnnData | MuData):
             raise TypeError(
-                f"adata is of type {type(adata).__name__}, and cells come first: pass the batch "
-                "by name, transform_batch=..."
+                f"adata is of type {type(adata).__name__}, and an AnnData is needed: pass the "
+                "batch by name, transform_batch=..."
             )
         if aggregate not in (None, "mean"):
             raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")

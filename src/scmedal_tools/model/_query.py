@@ -72,9 +72,7 @@ class QueryMixin(MedalModel):
         >>> bool((shuffled.var_names == model.gene_names).all())
         True
         """
-        reference = reference_model
-        if isinstance(reference, str | Path):
-            reference = cls.load(reference, adata=False)
+        reference = cls._loaded(reference_model)
         genes = reference.gene_names
         if return_reference_var_names:
             return genes
@@ -144,9 +142,7 @@ class QueryMixin(MedalModel):
         >>> query.get_counterfactual_expression(transform_batch="donor_01").shape
         (40, 60)
         """
-        reference = reference_model
-        if isinstance(reference, str | Path):
-            reference = cls.load(reference, adata=False)
+        reference = cls._loaded(reference_model)
         reference._check_if_trained(warn=False, message="Train the reference model first.")
         if reference.is_query:
             raise ValueError(
@@ -166,6 +162,18 @@ class QueryMixin(MedalModel):
         model.to_device(device_of(accelerator, device))
         model.module.eval()
         return model
+
+    @classmethod
+    def _loaded(cls, reference: str | Path | Self) -> Self:
+        """Load the reference model, if its folder is given."""
+        if isinstance(reference, str | Path):
+            return cls.load(reference, adata=False)
+        if not isinstance(reference, MedalModel):
+            raise TypeError(
+                f"reference_model is {type(reference).__name__}: the cells come first, then a "
+                f"trained {cls.__name__} or the folder with one."
+            )
+        return reference
 
     @property
     def is_query(self) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pandas.api.types import is_scalar
 from scvi.model.base import BaseModelClass
 
+from scmedal_tools._find_level import find_level
 from scmedal_tools.module import POPULATION_LEVEL
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class TargetsMixin(BaseModelClass):
         return dict.fromkeys(range(len(self.factors)), POPULATION_LEVEL)
 
     def _targets(self, transform_batch: Target | Sequence[Target] | None) -> dict[str, Levels]:
-        """Levels that each target sets, by the name of the target."""
+        """Levels that each target sets, by its name in the model."""
         if is_one_target(transform_batch):
             targets = [transform_batch]
         else:
@@ -54,7 +54,8 @@ class TargetsMixin(BaseModelClass):
             elif target == POPULATION and target not in self.batch_names:
                 named[POPULATION] = self._population
             else:
-                named[target] = self._levels({batch_key: target})
+                levels = self._levels({batch_key: target})
+                named[self.batch_names[levels[0]]] = levels
         return named
 
     def _asked(
@@ -81,14 +82,14 @@ class TargetsMixin(BaseModelClass):
                     f"{', '.join(map(repr, factors))}."
                 )
             known = self.factors[factor]
-            found = np.flatnonzero(known == name)  # a year is `in` an index of its days
-            if not len(found) and name != POPULATION:
+            found = find_level(known, name)
+            if found is None and name != POPULATION:
                 raise ValueError(
                     f"transform_batch: {name!r} is not a level of {factor!r} in the model. Choose "
                     f"from {', '.join(map(str, known[:20]))}{', ...' if len(known) > 20 else ''}; "
                     f"or {POPULATION!r}, without effects."
                 )
-            levels[factors.index(factor)] = int(found[0]) if len(found) else POPULATION_LEVEL
+            levels[factors.index(factor)] = POPULATION_LEVEL if found is None else found
         return levels
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import CenteredNorm
 
+from scmedal_tools._data import check_cells
 from scmedal_tools._docs import with_shared_parts
 
 from ._common import axes_of, checked_names, figure_of, plain, save_figure
@@ -65,6 +66,7 @@ def differential_abundance(
     >>> ax.get_title()
     '0 of 50 neighbourhoods differ'
     """
+    check_cells(adata)
     checked_names(basis, "basis", "adata.obsm", adata.obsm)
     plane = np.asarray(adata.obsm[basis])[:, :2]
     centres = plane[adata.obs_names.get_indexer(found.index)]

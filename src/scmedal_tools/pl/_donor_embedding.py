@@ -10,6 +10,7 @@ import pandas as pd
 from scanpy.pl import palettes
 from sklearn.decomposition import PCA
 
+from scmedal_tools._data import check_cells
 from scmedal_tools._docs import with_shared_parts
 
 from ._common import axes_of, figure_of, plain, save_figure
@@ -62,6 +63,7 @@ def donor_embedding(
     >>> sorted(text.get_text() for text in ax.texts)
     ['donor_01', 'donor_02', 'donor_03', 'donor_04']
     """
+    check_cells(donors)
     is_new = donors.obs["is_new"].to_numpy()
     if (~is_new).sum() < 3 or donors.n_vars < 2:
         raise ValueError(

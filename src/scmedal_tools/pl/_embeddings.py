@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.spatial import KDTree
 
-from scmedal_tools._data import slots
+from scmedal_tools._data import check_cells, slots
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import umap, umap_key
 
@@ -106,6 +106,7 @@ def embeddings(
     >>> [ax.get_title() for ax in figure.axes]
     ['PCA', 'scMEDAL RE', '', '']
     """
+    check_cells(adata)
     keys = checked_names(keys, "keys", "adata.obsm", adata.obsm.keys())
     color = checked_names(color, "color", "adata.obs", adata.obs.columns)
     planes = [_plane(adata, key) for key in keys]

@@ -106,11 +106,12 @@ def gene_shifts(
     """
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
+    predict = as_counterfactual(model, adata)
     parts = known_cells({"model": model}, adata, train, test)
     batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     cells = _cells(batches, labels, *parts, str(cell_type), str(source), str(target))
     shifts = _shifts(
-        as_counterfactual(model, adata),
+        predict,
         registered_expression([model], adata),
         adata.var_names,
         str(source),

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from scmedal_tools._data import slots
+from scmedal_tools._data import check_cells, slots
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import genomap_images, layout_of
 
@@ -109,6 +109,7 @@ def genomap_panel(
     >>> smt.tl.genomap_layout(stack, progress=False)
     >>> figure = smt.pl.genomap_panel(stack)
     """
+    check_cells(stack)
     if missing := {"cell", "projection", "target", "batch"} - set(stack.obs):
         raise ValueError(f"stack.obs has no {sorted(missing)}: pass tl.projection_stack's result.")
     layout_of(stack, key)

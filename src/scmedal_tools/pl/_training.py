@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,6 +144,11 @@ def training(history: Any, *, every_term: bool = False, save: str | Path | None 
 def _sources(history: Any) -> list:
     """Models or histories, one for each fold."""
     is_one = isinstance(history, Mapping) or hasattr(history, "history")
+    if not is_one and not isinstance(history, Iterable):
+        raise TypeError(
+            f"This is {type(history).__name__}, and a trained scMEDAL model is needed, its "
+            "history, or a list of these."
+        )
     sources = [history] if is_one else list(history)
     if not sources:
         raise ValueError("The list is empty: give at least one trained model or its history.")

@@ -88,7 +88,8 @@ def preprocess(
         key, ``highly_variable_nbatches``, where genes were selected; see
         :func:`scanpy.pp.highly_variable_genes`.
     ``uns["scmedal_preprocess"]``
-        The parameters, and the batches not used for selection (``batches_without_vote``).
+        The parameters, what the values were taken for (``taken_as``), and the batches not used
+        for selection (``batches_without_vote``).
     ``uns["log1p"]``
         The base of the logarithm, for scanpy.
 
@@ -97,6 +98,11 @@ def preprocess(
     ValueError
         If the data are not raw counts or are backed, a column or layer does not exist, the library
         sizes are not positive numbers, names are not unique, or no cell or gene is left.
+
+    Warns
+    -----
+    UserWarning
+        For counts of cells that have nearly the same total, as SCTransform's corrected counts.
 
     Examples
     --------
@@ -118,7 +124,7 @@ def preprocess(
         "target_sum": target_sum,
         "size_factor_key": size_factor_key,
     }
-    _check_input(adata, layer, batch_key)
+    parameters["taken_as"] = _check_input(adata, layer, batch_key)
     counts = adata.X if layer is None else adata.layers[layer]
     if counts.dtype == np.float16:  # ends at 65,504, and the total of a cell may not
         counts = counts.astype(np.float32)
@@ -164,12 +170,13 @@ def variable_genes(adata: AnnData, n_top_genes: int, batch_key: str) -> NDArray[
     return table["highly_variable"].to_numpy()
 
 
-def _check_input(adata: AnnData, layer: str | None, batch_key: str | None) -> None:
+def _check_input(adata: AnnData, layer: str | None, batch_key: str | None) -> str:
     check_in_memory(adata)
     check_names(adata)
-    check_counts(adata, layer)
+    kind = check_counts(adata, layer)
     if batch_key is not None:
         check_obs(adata, batch_key, min_levels=1)
+    return kind
 
 
 def _filter(

@@ -18,9 +18,11 @@ from ._genomap_images import layout_of as layout_of
 from ._genomap_layout import genomap_layout
 from ._group_effects import GroupEffects, group_effects
 from ._models import check_has_draws as check_has_draws
+from ._models import check_has_random_effects as check_has_random_effects
 from ._models import held_back_cells as held_back_cells
 from ._projection_stack import projection_stack
 from ._pseudobulk_de import pseudobulk_de
+from ._sample_design import groups_of as groups_of
 from ._umap import umap
 from ._umap import umap_key as umap_key
 from ._variance_components import variance_components

@@ -24,6 +24,8 @@ from scmedal_tools.model import (
     warn_of_extrapolation,
 )
 
+from ._models import check_has_random_effects
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -163,8 +165,7 @@ def check_alike(models: Sequence[SCMEDAL_RE]) -> None:
     if not models:
         raise ValueError("There is no model: pass a trained SCMEDAL_RE, or several.")
     for model in models:
-        if not hasattr(model, "get_counterfactual_expression"):
-            raise TypeError(f"{type(model).__name__} has no random effects: pass a SCMEDAL_RE.")
+        check_has_random_effects(model)
     for other in models[1:]:
         same_genes = other.gene_names.equals(models[0].gene_names)
         levels = [[list(names) for names in m.factors.values()] for m in (other, models[0])]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scmedal_tools.module import factor_of
 
-from ._models import held_back_cells
+from ._models import check_has_random_effects, held_back_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +88,7 @@ def effects_diagnostics(
     >>> diagnostics.swap_gap > 1
     True
     """
+    check_has_random_effects(model)
     if adata is None and indices is None:
         indices = held_back_cells(model)
     swap_gap = model.get_swap_gap(adata, indices)

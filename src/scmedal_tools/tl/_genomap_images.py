@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmedal_tools._data import expression_of, positions_of, rows_of, slots
+from scmedal_tools._data import check_cells, expression_of, positions_of, rows_of, slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +64,7 @@ def genomap_images(
 
 def layout_of(adata: AnnData, key: str) -> dict:
     """Return a layout that is kept in ``uns``."""
+    check_cells(adata)
     if key not in adata.uns:
         raise KeyError(f"adata.uns has no {key!r}. Run first:\nsmt.tl.genomap_layout(adata)")
     return adata.uns[key]

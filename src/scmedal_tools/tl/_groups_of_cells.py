@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scmedal_tools._data import EXPRESSION, STATES, check_obs, part_of, random_cells
+from scmedal_tools._data import EXPRESSION, STATES, check_cells, check_obs, part_of, random_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -51,6 +51,8 @@ def groups_of_cells(
             "Effects on groups of cells are those on single genes, which this model does not "
             "have: train a SCMEDAL_RE with the default preset, and finish() a checkpoint."
         )
+    if adata is not None:
+        check_cells(adata)
     among = model._training_cells() if adata is None else np.arange(adata.n_obs)
     cells = random_cells(among, n_cells, seed)
     group: np.ndarray | None = None

@@ -12,13 +12,18 @@ if TYPE_CHECKING:
 
 def check_has_draws(model: SCMEDAL_RE, n_samples: int) -> None:
     """Refuse a model of which there are no posterior draws, or a number of them below 1."""
-    if not isinstance(model, SCMEDAL_RE):
-        raise TypeError(
-            f"{type(model).__name__} has no random effects: pass a trained SCMEDAL_RE."
-        )
+    check_has_random_effects(model)
     if n_samples < 1:
         raise ValueError(f"n_samples={n_samples} has to be at least 1.")
     model._check_if_trained(warn=False, message=UNTRAINED)
+
+
+def check_has_random_effects(model: object) -> None:
+    """Refuse what is no model of random effects, such as one of fixed effects, or cells."""
+    if not hasattr(model, "get_counterfactual_expression"):
+        raise TypeError(
+            f"{type(model).__name__} has no random effects: pass a trained SCMEDAL_RE."
+        )
 
 
 def check_is_model(model: object, call: str) -> None:

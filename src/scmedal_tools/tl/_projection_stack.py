@@ -22,6 +22,8 @@ from scmedal_tools._data import (
 )
 from scmedal_tools._docs import with_shared_parts
 
+from ._models import check_has_random_effects, check_is_model
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -95,8 +97,8 @@ def projection_stack(
     >>> stack.obs["projection"].value_counts().to_dict()
     {'RE': 6, 'original': 3, 'FE': 3}
     """
-    if not hasattr(re, "get_counterfactual_expression"):
-        raise TypeError(f"re is {type(re).__name__}, which has no random effects.")
+    check_is_model(fe, "tl.projection_stack(adata, fe, re)")
+    check_has_random_effects(re)
     if not fe.gene_names.equals(re.gene_names):
         raise ValueError("fe and re differ in their genes: train them on the same ones.")
     obs = _own(adata, fe, re, labels_key)

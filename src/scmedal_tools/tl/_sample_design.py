@@ -155,6 +155,11 @@ def _plain(column: pd.Series) -> pd.Series:
     return _names(column)
 
 
+def groups_of(column: pd.Series) -> list[Any]:
+    """Names by which a formula knows the groups of a column; the first is the reference."""
+    return _plain(column).astype("category").cat.categories.tolist()
+
+
 def _names(column: pd.Series) -> pd.Series:
     """Categories that occur, in their order; numbers of donors are names too."""
     if not isinstance(column.dtype, pd.CategoricalDtype):

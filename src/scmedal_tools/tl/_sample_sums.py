@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools._data import (
+    COUNTS,
     available_layers,
     check_names,
     check_obs,
@@ -21,6 +22,7 @@ from scmedal_tools._data import (
 )
 from scmedal_tools._sample_model import CountSums, sum_counts
 
+from ._models import check_has_random_effects
 from ._training_cells import states_of
 
 if TYPE_CHECKING:
@@ -153,6 +155,7 @@ def labels_of(
         check_obs(adata, labels_key, what="labels_key", min_levels=1)
         return adata.obs[labels_key].astype(str).astype("category")
     if model is not None:
+        check_has_random_effects(model)
         states = np.char.add("state_", np.char.zfill(states_of(model, adata).astype(str), 2))
         return pd.Series(states, adata.obs_names, dtype="category")
     return pd.Series(ALL_CELLS, adata.obs_names, dtype="category")
@@ -176,7 +179,7 @@ def _in(state: str, contrast: str, design: SampleDesign) -> str:
 
 def _check_counts(adata: AnnData, layer: str | None) -> None:
     found = summarise(expression_of(adata, layer))
-    if found.kind != "counts":
+    if found.kind not in COUNTS:
         raise ValueError(
             f"{where(layer)} {describe(found)}; raw counts (whole numbers) are summed here. Name "
             f"their layer, such as layer='counts'. {available_layers(adata)}".rstrip()

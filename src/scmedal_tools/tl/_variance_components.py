@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from scvi import REGISTRY_KEYS
 
-from scmedal_tools._data import random_cells
+from scmedal_tools._data import check_cells, random_cells
 from scmedal_tools._progress import tqdm
 
 from ._models import check_has_draws, held_back_cells
@@ -98,6 +98,8 @@ def variance_components(
     np.True_
     """
     check_has_draws(model, n_samples)
+    if adata is not None:
+        check_cells(adata)
     cells = held_back_cells(model) if adata is None else None
     if cells is None:
         cells = np.arange(model.summary_stats.n_cells if adata is None else adata.n_obs)

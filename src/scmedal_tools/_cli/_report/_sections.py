@@ -89,9 +89,7 @@ def doubt_sections(record: Mapping[str, Any]) -> list[Section]:
     """What to make sure of, if the values may be something else than they were taken for."""
     if not record["doubt"]:
         return []
-    return [
-        Section("Are these values log-normalised?", [f"{record['expression']}.", record["doubt"]])
-    ]
+    return [Section("What kind of values is this?", [f"{record['expression']}.", record["doubt"]])]
 
 
 def size_of(record: Mapping[str, Any]) -> str:

@@ -111,10 +111,10 @@ def counterfactual_shift(
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
     models = dict(model) if isinstance(model, Mapping) else {_name_of(model): model}
-    from_cells, on_cells = known_cells(models, adata, train, test)
-    batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     expression = registered_expression(models.values(), adata)
     methods = {name: as_counterfactual(method, adata) for name, method in models.items()}
+    from_cells, on_cells = known_cells(models, adata, train, test)
+    batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     if baselines:
         methods |= fit_baselines(expression, batches, labels, from_cells)
     sources = combinations_of(batches, labels, from_cells)
@@ -190,6 +190,11 @@ def per_combination(shifts: pd.DataFrame) -> pd.DataFrame:
 def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Counterfactual:
     """Make a model a function of cells and target; functions stay what they are."""
     if not isinstance(model, SCMEDAL_RE):
+        if not callable(model):
+            raise TypeError(
+                f"{type(model).__name__} is neither a SCMEDAL_RE nor a function of cells and "
+                "target: check the order of the arguments."
+            )
         return model
     names = {str(name): name for name in model.batch_names}
     model._validate_anndata(adata)

@@ -70,6 +70,8 @@ def effect_recovery(
     """
     check_in_memory(adata)
     models = list(model) if isinstance(model, Sequence) else [model]
+    for of_ensemble in models:
+        tl.check_has_random_effects(of_ensemble)
     name = type(models[0]).__name__ if len(models) == 1 else f"{len(models)} x SCMEDAL_RE"
     batch_key = models[0].registry["setup_args"]["batch_key"]
     donors = list(models[0].batch_names)

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from scmedal_tools import tl
 from scmedal_tools._data import STATES, as_named, check_in_memory, check_obs
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
@@ -106,6 +107,7 @@ def swap_quality(
     if min_cells < 2:
         raise ValueError(f"min_cells={min_cells}: distances within a group need two cells.")
     check_in_memory(adata)
+    tl.check_has_random_effects(model)
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key")
     from_cells, on_cells = known_cells({"model": model}, adata, train, test)

@@ -10,14 +10,13 @@ import pandas as pd
 import torch
 
 from scmedal_tools._quiet import without_chatter
+from scmedal_tools.model import MedalModel
 from scmedal_tools.train import get_preset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
-
-    from scmedal_tools.model import MedalModel
 
 RECONSTRUCTION = "reconstruction_weight"
 TERMS = {
@@ -137,6 +136,11 @@ def balance_weights(
     ['reconstruction_weight', 'batch_weight', 'kl_weight']
     >>> model = model_cls(adata, preset="paper", **widths, **weights.settings)
     """
+    if not (isinstance(model_cls, type) and issubclass(model_cls, MedalModel)):
+        raise TypeError(
+            f"model_cls is {type(model_cls).__name__}: pass a class, such as "
+            "scmedal_tools.model.SCMEDAL_RE."
+        )
     settings = get_preset(model_cls.__name__, preset).module
     if preset == "default":
         raise ValueError(

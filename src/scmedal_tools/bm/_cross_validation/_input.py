@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from scmedal_tools._data import (
+    check_cells,
     check_counts,
     check_in_memory,
     check_log_normalised,
@@ -101,6 +102,7 @@ def methods(
     models: Sequence[str] | Mapping[str, str | Callable], adata: AnnData, controls: bool
 ) -> dict[str, str | Callable]:
     """What is compared, by name."""
+    check_cells(adata)
     made_of: dict[str, str | Callable] = (
         dict(models) if isinstance(models, Mapping) else {name: name for name in as_list(models)}
     )
