@@ -13,8 +13,8 @@ OURS, GIVEN = "RE", "RE with states given"
 KINDS = (OURS, "scVI", "LEMUR", "MrVI", "baselines")  # in the order of the tables
 SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
 INTERVALS = {
-    "SCMEDAL_RE": "RE",
-    "5 x SCMEDAL_RE": "5 RE",
+    "RE": "RE",
+    "5 x RE": "5 RE",
     "mixed model of each gene (given cell types)": "MM",
 }
 OFF = 1e-4  # median absolute effect of a table whose prior has gone to its smallest scale

@@ -43,8 +43,8 @@ def interval_scores(networks: list, adata: AnnData) -> list[dict]:
         )
     }
     methods = {
-        "SCMEDAL_RE": (single.layers["lower"], single.layers["upper"]),
-        f"{len(networks)} x SCMEDAL_RE": (together.layers["lower"], together.layers["upper"]),
+        "RE": (single.layers["lower"], single.layers["upper"]),
+        f"{len(networks)} x RE": (together.layers["lower"], together.layers["upper"]),
         "mixed model of each gene (given cell types)": mixed_model_intervals(adata, groups),
     }
     return [

@@ -393,11 +393,11 @@ def recovery_scores(networks: list, adata: ad.AnnData, *, with_oracle: bool) -> 
     """
     recovery = [smt.bm.effect_recovery(model, adata).assign(network=i)
                 for i, model in enumerate(networks)]  # fmt: skip
-    ours = [table[table["method"] == "SCMEDAL_RE"] for table in recovery]
-    others = recovery[0][recovery[0]["method"] != "SCMEDAL_RE"]
+    ours = [table[table["method"] == "RE"] for table in recovery]
+    others = recovery[0][recovery[0]["method"] != "RE"]
     if len(networks) > 1:
         together = smt.bm.effect_recovery(networks, adata)
-        ours.append(together[together["method"].str.endswith("SCMEDAL_RE")])
+        ours.append(together[together["method"].str.endswith("RE")])
     oracle = [pd.DataFrame(oracle_recovery(adata)).assign(method=ORACLE)] if with_oracle else []
     keys = ["method", "network"]
     medians = pd.concat([*ours, others, *oracle]).groupby(keys, dropna=False, sort=False)

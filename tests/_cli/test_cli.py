@@ -494,7 +494,7 @@ def test_demo_compares_with_the_truth(tmp_path, monkeypatch, drawn_figures):
     monkeypatch.setattr(datasets, "simulated", small)
     output = succeed("demo", "--out", tmp_path, "--max-epochs", 2)
     table = pd.read_csv(tmp_path / "effect_recovery.csv")
-    methods = {"SCMEDAL_RE", "additive", "least squares (given cell types)"}
+    methods = {"RE", "additive", "least squares (given cell types)"}
     assert set(table["method"]) == methods
     assert len(table) == 3 * len(table[["cell_type", "source", "target"]].drop_duplicates())
     medians = table.groupby("method")["correlation"].median()

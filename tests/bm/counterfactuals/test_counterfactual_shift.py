@@ -356,7 +356,7 @@ class TestMethods:
         table = bm.counterfactual_shift(
             model, adata, "donor", "cell_type", min_cells=3, baselines=False, progress=False
         )
-        assert set(table["method"]) == {"SCMEDAL_RE"}
+        assert set(table["method"]) == {"RE"}
         reconstruction = model.get_reconstruction()
         position = pd.Series(np.arange(adata.n_obs), adata.obs_names)
         for row in table.iloc[::9].itertuples():

@@ -16,7 +16,7 @@ from scmedal_tools._progress import tqdm
 from scmedal_tools.model import SCMEDAL_RE
 
 from ._baselines import baselines as fit_baselines
-from ._effect_recovery import agreement
+from ._effect_recovery import agreement, name_of
 from ._expression import registered_expression
 
 if TYPE_CHECKING:
@@ -105,12 +105,12 @@ def counterfactual_shift(
     ...     model, adata, "donor", "cell_type", min_cells=5, progress=False
     ... )
     >>> shifts["method"].unique().tolist()[:3]
-    ['SCMEDAL_RE', 'additive', 'mean of other contexts']
+    ['RE', 'additive', 'mean of other contexts']
     """
     check_in_memory(adata)
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
-    models = dict(model) if isinstance(model, Mapping) else {_name_of(model): model}
+    models = dict(model) if isinstance(model, Mapping) else {name_of(model): model}
     expression = registered_expression(models.values(), adata)
     methods = {name: as_counterfactual(method, adata) for name, method in models.items()}
     from_cells, on_cells = known_cells(models, adata, train, test)
@@ -174,7 +174,7 @@ def shift_summary(shifts: pd.DataFrame) -> pd.DataFrame:
     ... )
     >>> smt.bm.shift_summary(shifts)["n_combinations"]
     regime  method
-    seen    SCMEDAL_RE    4
+    seen    RE        4
     Name: n_combinations, dtype: int64
     """
     combined = per_combination(shifts).groupby(["regime", "method"], sort=False)
@@ -298,7 +298,3 @@ def combinations_of(
     """Positions of the cells of every batch and type."""
     frame = pd.DataFrame({"batch": batches[cells], "label": labels[cells]})
     return {key: cells[rows] for key, rows in frame.groupby(["batch", "label"]).indices.items()}
-
-
-def _name_of(model: SCMEDAL_RE | Counterfactual) -> str:
-    return getattr(model, "__name__", type(model).__name__)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from scmedal_tools.model import SCMEDAL_RE
 
+    from ._baselines import Counterfactual
+
 METRICS = ("correlation", "slope", "relative_error")
 COLUMNS = ("method", "cell_type", "source", "target", *METRICS)
 
@@ -63,7 +65,7 @@ def effect_recovery(
     >>> recovery = smt.bm.effect_recovery(model, adata, min_cells=5)
     >>> recovery.groupby("method").size()
     method
-    SCMEDAL_RE                          27
+    RE                                  27
     additive                            27
     least squares (given cell types)    27
     dtype: int64
@@ -72,7 +74,7 @@ def effect_recovery(
     models = list(model) if isinstance(model, Sequence) else [model]
     for of_ensemble in models:
         tl.check_has_random_effects(of_ensemble)
-    name = type(models[0]).__name__ if len(models) == 1 else f"{len(models)} x SCMEDAL_RE"
+    name = name_of(models[0]) if len(models) == 1 else f"{len(models)} x {name_of(models[0])}"
     batch_key = models[0].registry["setup_args"]["batch_key"]
     donors = list(models[0].batch_names)
     shifts = tl.counterfactual_means(models, adata, donors, labels_key=labels_key)
@@ -97,6 +99,11 @@ def effect_recovery(
         for method, estimate in estimates.items():
             rows.append({"method": method, **scenario, **agreement(estimate, truth)})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def name_of(model: SCMEDAL_RE | Counterfactual) -> str:
+    """Name of a method in tables and figures: ``RE``, or that of the function."""
+    return getattr(model, "__name__", type(model).__name__).removeprefix("SCMEDAL_")
 
 
 def agreement(estimate: np.ndarray, truth: np.ndarray) -> dict[str, float]:
