@@ -41,11 +41,13 @@ class TestPrediction:
         )
         white = [[tuple(face) == (1, 1, 1, 1) for face in p.get_facecolor()] for p in points]
         assert white == [[False, True], [True, False]]
+        entries = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert entries == ["chance", "nearest centroid", "shrunken LDA"]
 
     def test_first_metric_by_default_and_unknown_ones(self, result):
         _, ax = plt.subplots()
         assert pl.donor_prediction(result, ax=ax) is ax
-        assert ax.get_xlabel() == "auc, 7 donors, one left out at a time"
+        assert ax.get_xlabel() == "AUC, 7 donors, one left out at a time"
         with pytest.raises(KeyError, match="there are auc, balanced_accuracy"):
             pl.donor_prediction(result, "r2")
 
@@ -75,6 +77,15 @@ class TestEmbedding:
         assert sorted(text.get_text() for text in ax.texts) == DONORS
         boxes = [text.get_window_extent() for text in ax.texts]
         assert not any(box.count_overlaps(boxes[:i]) for i, box in enumerate(boxes))
+
+    def test_names_lie_on_no_bar(self, donors):
+        ax = pl.donor_embedding(donors)
+        bars = [
+            bar for points in ax.containers for bars in points.lines[2] for bar in bars.get_paths()
+        ]
+        for name in ax.texts:
+            box = name.get_window_extent()
+            assert not any(ax.transData.transform_path(bar).intersects_bbox(box) for bar in bars)
 
     def test_bars_are_posterior_standard_deviations(self, donors):
         ax = pl.donor_embedding(donors)
@@ -162,6 +173,20 @@ class TestAbundance:
         assert differ.get_clim() == (-2, 2)
         assert ax.get_title() == "1 of 2 neighbourhoods differ"
 
+    @pytest.mark.parametrize(
+        ("basis", "names"),
+        [
+            ("X_umap", ["UMAP1", "UMAP2"]),
+            ("X_umap_re", ["UMAP1", "UMAP2"]),
+            ("X_re", ["X_re 1", "X_re 2"]),
+        ],
+    )
+    def test_axes_are_named_after_what_they_are(self, cells, basis, names):
+        cells.obsm[basis] = cells.obsm["X_umap"]
+        found = pd.DataFrame({"log2_ratio": [1.0], "adj_p_value": [0.5]}, index=["y"])
+        ax = pl.differential_abundance(found, cells, basis)
+        assert [ax.get_xlabel(), ax.get_ylabel()] == names
+
     def test_unknown_basis(self, cells):
         with pytest.raises(KeyError, match=r"X_pca.*X_umap"):
             pl.differential_abundance(pd.DataFrame(), cells, "X_pca")
@@ -177,6 +202,7 @@ class TestAdmissibility:
         np.testing.assert_array_equal(drawn.filled(-1), [[-1, -1], [1, 0.5]])
         assert [text.get_text() for text in ax.texts] == ["0.00", "0.00", "1.00", "0.50"]
         assert labels(ax.yaxis) == ["B", "T"]
+        assert "white: less than half" in ax.get_title()
 
     def test_cells_without_a_label(self):
         with pytest.raises(ValueError, match="1 of 3 cells have none"):

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba_array
 from scanpy.pl import palettes
+from scipy.spatial.distance import cdist
 
 from scmedal_tools.pl import embeddings
+from scmedal_tools.pl._common import OKABE_ITO
 
 
 @pytest.fixture
@@ -95,12 +97,21 @@ def test_existing_colors_are_used_and_kept(adata):
     assert list(adata.uns["batch_colors"]) == ["#112233", "#445566", "#778899"]
 
 
-@pytest.mark.parametrize("n_categories", [2, 15, 25, 40])
-def test_new_colors_are_those_scanpy_would_set(adata, n_categories):
+@pytest.mark.parametrize("n_categories", [2, 7])
+def test_few_categories_get_colors_of_okabe_and_ito(adata, n_categories):
+    adata.obs["group"] = pd.Categorical(np.resize(np.arange(n_categories), adata.n_obs))
+    embeddings(adata, "X_pca", "group")
+    colors = adata.uns["group_colors"]
+    assert len(set(colors)) == n_categories
+    assert set(colors) <= {color.lower() for color in OKABE_ITO}
+
+
+@pytest.mark.parametrize("n_categories", [8, 15, 25, 40])
+def test_more_categories_get_the_colors_scanpy_would_set(adata, n_categories):
     adata.obs["group"] = pd.Categorical(np.resize(np.arange(n_categories), adata.n_obs))
     embeddings(adata, "X_pca", "group")
     default = {
-        2: plt.rcParams["axes.prop_cycle"].by_key()["color"],
+        8: plt.rcParams["axes.prop_cycle"].by_key()["color"],
         15: palettes.default_20,
         25: palettes.default_28,
         40: palettes.default_102,
@@ -199,6 +210,14 @@ def test_columns_share_no_color(crowded, n_categories):
     assert [len(set(of_one)) for of_one in of_columns[1:]] == [12, 2]
     for i, of_one in enumerate(of_columns):
         assert not set(of_one) & {color for other in of_columns[:i] for color in other}
+
+
+@pytest.mark.parametrize("n_batches", [4, 10, 20])
+def test_colors_of_a_column_are_unlike_those_of_another_that_is_shown_with_it(crowded, n_batches):
+    crowded.obs["sample"] = pd.Categorical(np.arange(crowded.n_obs) % n_batches)
+    embeddings(crowded, "X_umap_mixed", ["sample", "group"])
+    of_columns = [to_rgba_array(crowded.uns[f"{name}_colors"]) for name in ("sample", "group")]
+    assert cdist(*of_columns).min() > 0.15
 
 
 def test_numbers_get_a_color_bar(adata):

@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 
 from scmedal_tools._docs import with_shared_parts
 
-from ._common import axes_of, draw_matrix, figure_of, plain, save_figure, widest
+from ._common import axes_of, draw_matrix, figure_of, save_figure, widest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def admissibility(
 ) -> Axes:
     """Draw the share of the cells of every group that have support in every donor.
 
-    Fields of which less than half has support are hollow: there a counterfactual is an
+    Fields of which less than half has support are white: there a counterfactual is an
     extrapolation.
 
     Parameters
@@ -64,7 +64,7 @@ def admissibility(
     n_rows, n_columns = shares.shape
     size = (
         CELL_INCHES[0] * n_columns + widest(shares.index, 8) + 0.5,
-        CELL_INCHES[1] * n_rows + widest(shares.columns, 8) + 0.8,
+        CELL_INCHES[1] * n_rows + widest(shares.columns, 8) + 0.95,
     )
     ax = axes_of(ax, size)
     draw_matrix(ax, shares.where(shares >= 0.5), "Blues", Normalize(0, 1))
@@ -72,6 +72,6 @@ def admissibility(
         share = shares.iat[row, column]
         color = "white" if share > 0.6 else "black"
         ax.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=6, color=color)
-    ax.set_title(plain("share of cells with support"), fontsize=9)
+    ax.set_title("share of cells with support\n(white: less than half)", fontsize=9)
     save_figure(figure_of(ax), save)
     return ax

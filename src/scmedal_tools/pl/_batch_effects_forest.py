@@ -49,7 +49,8 @@ def batch_effects_forest(
     ----------
     model
         Trained :class:`~scmedal_tools.model.SCMEDAL_RE`. Its data are modified: where
-        ``uns["<column>_colors"]`` has no colours of the batches, scanpy's defaults are written.
+        ``uns["<column>_colors"]`` has no colours of the batches, these are written as by
+        :func:`embeddings`.
     genes
         Genes to draw, in this order; by default those with the largest root mean square effect
         over the batches, largest first.
@@ -129,7 +130,7 @@ def draw_forest(
         _draw_gene(ax, effects[gene], half_widths[gene], point_colors)
     axes[0].set_yticks(np.arange(len(effects)), map(plain, effects.index))
     axes[0].set_ylim(len(effects) - 0.4, -0.6)
-    figure.supxlabel(f"effect on log-expression, {100 * interval:g} % interval", fontsize=9)
+    figure.supxlabel(f"effect on log-expression, {100 * interval:g}% interval", fontsize=9)
 
 
 def _panels(figure: FigureBase, n_genes: int, n_columns: int) -> list[Axes]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import rcParams
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from scanpy.pl import palettes
 
-from scmedal_tools._data import write_whole
+from scmedal_tools._data import slots, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 
 # Of Okabe and Ito: distinguishable with every common colour vision deficiency.
 BLUE, VERMILLION, YELLOW, PURPLE = "#0072B2", "#D55E00", "#F0E442", "#CC79A7"
-GREEN, ORANGE = "#009E73", "#E69F00"
-# Of Tol: muted, distinguishable with every common colour vision deficiency, and unlike scanpy's.
+GREEN, ORANGE, SKY_BLUE = "#009E73", "#E69F00", "#56B4E9"
+# The first two differ most, and so on; yellow is pale on white.
+OKABE_ITO = [BLUE, VERMILLION, SKY_BLUE, PURPLE, ORANGE, GREEN, YELLOW]
+# Of Tol: muted, distinguishable with every common colour vision deficiency, and unlike those.
 TOL = ["#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"]
 TOL += ["#44AA99", "#999933", "#AA4499", "#661100", "#6699CC"]
-FURTHER_COLORS = [*TOL, BLUE, ORANGE, GREEN, PURPLE, VERMILLION, YELLOW]
-FURTHER_COLORS += [*palettes.default_28, *palettes.default_102]
+FURTHER_COLORS = [*TOL, *OKABE_ITO, *palettes.default_28, *palettes.default_102]
+ALIKE = 0.15  # distance of two colours in red, green and blue of 0 to 1
 MAX_NAMED = 30
 
 
@@ -89,8 +91,8 @@ def folded(name: str, width: float, size: float, n_lines: int = 3) -> str:
 def palette(adata: AnnData, column: str, n_colors: int) -> list[str]:
     """Return the colours in ``uns``, after writing new ones if these are too few.
 
-    The first column gets scanpy's defaults; later ones colours that no other column has, so that
-    a colour means one thing.
+    The first column gets :func:`default_colors`; later ones colours that no other column has, so
+    that a colour means one thing.
     """
     uns_key = f"{column}_colors"
     if len(adata.uns.get(uns_key, ())) < n_colors:
@@ -99,21 +101,28 @@ def palette(adata: AnnData, column: str, n_colors: int) -> list[str]:
             for other in adata.obs.columns.drop(column)
             for color in adata.uns.get(f"{other}_colors", ())
         }
-        chosen = _further_colors(taken) if taken else _scanpy_colors(n_colors)
+        chosen = _further_colors(taken) if taken else default_colors(n_colors)
         adata.uns[uns_key] = list(islice(cycle(chosen), n_colors))
     return list(adata.uns.get(uns_key, ()))[:n_colors]
 
 
-def _scanpy_colors(n_colors: int) -> list[str]:
+def default_colors(n_colors: int) -> list[str]:
+    """Return Okabe and Ito's colours where these are enough, otherwise those scanpy would set."""
     default = rcParams["axes.prop_cycle"].by_key()["color"]
-    shorter = [default, palettes.default_20, palettes.default_28]
+    shorter = [OKABE_ITO, default, palettes.default_20, palettes.default_28]
     chosen = next((c for c in shorter if len(c) >= n_colors), palettes.default_102)
     return [to_hex(color) for color in chosen]
 
 
 def _further_colors(taken: set[str]) -> list[str]:
+    """Return colours that are not taken, first those unlike all that are."""
     free = [color for color in map(to_hex, FURTHER_COLORS) if color not in taken]
+    free.sort(key=lambda color: min(_distance(color, other) for other in taken) < ALIKE)
     return free or [to_hex(color) for color in FURTHER_COLORS]
+
+
+def _distance(color: str, other: str) -> float:
+    return math.dist(to_rgb(color), to_rgb(other))
 
 
 def checked_names(
@@ -137,6 +146,11 @@ def chosen_genes(genes: str | Sequence[str] | None, n_genes: int, size: pd.Serie
     if n_genes < 1:
         raise ValueError(f"n_genes={n_genes} leaves nothing to draw: pass 1 or more.")
     return list(size.dropna().nlargest(n_genes).index)
+
+
+def is_umap(key: str) -> bool:
+    """Return whether coordinates of ``obsm`` are a UMAP: ``X_umap`` or ``X_umap_<name>``."""
+    return f"{key}_".startswith(slots.UMAP_PREFIX)
 
 
 def balanced_columns(n_panels: int, most: int) -> int:

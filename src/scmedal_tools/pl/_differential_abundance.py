@@ -10,7 +10,7 @@ from matplotlib.colors import CenteredNorm
 from scmedal_tools._data import check_cells
 from scmedal_tools._docs import with_shared_parts
 
-from ._common import axes_of, checked_names, figure_of, plain, save_figure
+from ._common import axes_of, checked_names, figure_of, is_umap, plain, save_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,8 +82,9 @@ def differential_abundance(
         )  # fmt: skip
     ax.set_title(f"{differs.sum()} of {len(found)} neighbourhoods differ", fontsize=9)
     ax.set(xticks=[], yticks=[])
-    ax.set_xlabel(f"{plain(basis)} 1", fontsize=8)
-    ax.set_ylabel(f"{plain(basis)} 2", fontsize=8)
+    name = "UMAP" if is_umap(basis) else f"{plain(basis)} "
+    ax.set_xlabel(f"{name}1", fontsize=8)
+    ax.set_ylabel(f"{name}2", fontsize=8)
     bar = figure_of(ax).colorbar(points, ax=ax, shrink=0.6)
     bar.set_label("log2 ratio of shares", fontsize=8)
     bar.ax.tick_params(labelsize=7)

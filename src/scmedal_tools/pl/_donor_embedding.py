@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scanpy.pl import palettes
 from sklearn.decomposition import PCA
 
 from scmedal_tools._data import check_cells
 from scmedal_tools._docs import with_shared_parts
 
-from ._common import axes_of, figure_of, plain, save_figure
+from ._common import axes_of, default_colors, figure_of, plain, save_figure
 from ._labels import name_points
 
 if TYPE_CHECKING:
@@ -79,10 +78,11 @@ def donor_embedding(
     points = axes.transform(donors.X)
     sd = np.sqrt((1 / donors.layers["precision"]) @ np.square(axes.components_).T)
     ax = axes_of(ax, SIZE)
-    names = of_donors.astype(str)
-    for name, colour in zip(names.unique(), cycle(palettes.default_20), strict=False):
+    of_donors = of_donors.astype(str)
+    in_order = of_donors.unique()
+    for name, colour in zip(in_order, cycle(default_colors(len(in_order))), strict=False):
         for new, marker in ((False, "o"), (True, "D")):
-            rows = (names == name).to_numpy() & (is_new == new)
+            rows = (of_donors == name).to_numpy() & (is_new == new)
             if rows.any():
                 label = f"{plain(name)}{', new' if new else ''}".lstrip(", ")
                 ax.errorbar(
@@ -97,6 +97,12 @@ def donor_embedding(
     ax.spines[["top", "right"]].set_visible(False)
     if groups is not None or is_new.any():
         ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    name_points(ax, points, list(map(plain, donors.obs_names)), textsize=7, draw_all=True)
+    (x, y), (x_sd, y_sd) = points.T, sd.T
+    bars = {
+        "x_lines": [*np.transpose([x - x_sd, x + x_sd]), *np.transpose([x, x])],
+        "y_lines": [*np.transpose([y, y]), *np.transpose([y - y_sd, y + y_sd])],
+    }
+    names = list(map(plain, donors.obs_names))
+    name_points(ax, points, names, textsize=7, draw_all=True, **bars)
     save_figure(figure_of(ax), save)
     return ax

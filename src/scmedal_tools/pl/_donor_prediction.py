@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROW_INCHES, LEVEL = 0.32, 0.05
 COLOURS = (BLUE, VERMILLION)
+NAMES = {"auc": "AUC", "r2": "R²"}
 
 
 @with_shared_parts
@@ -59,7 +60,7 @@ def donor_prediction(
     ...     cells, "donor", "condition", "cell_type", n_permutations=10, progress=False
     ... )
     >>> smt.pl.donor_prediction(found, "auc").get_xlabel()
-    'auc, 8 donors, one left out at a time'
+    'AUC, 8 donors, one left out at a time'
     """
     metrics = list(result.table["metric"].unique())
     metric = metrics[0] if metric is None else metric
@@ -71,19 +72,18 @@ def donor_prediction(
     for i, (method, colour) in enumerate(zip(methods, COLOURS, strict=False)):
         of_method = drawn[drawn["method"] == method].set_index("features").loc[rows]
         y = np.arange(len(rows)) + 0.3 * (i - (len(methods) - 1) / 2)
-        ax.vlines(of_method["chance"], y - 0.14, y + 0.14, color="0.6", linewidth=2)
+        chance = {"color": "0.6", "linewidth": 2, "label": "_chance" if i else "chance"}
+        ax.vlines(of_method["chance"], y - 0.14, y + 0.14, **chance)
         faces = np.where(of_method["p_value"] <= LEVEL, colour, "white")
         ax.scatter(of_method["value"], y, s=30, c=faces, edgecolors=colour, label=method, zorder=3)
     ax.set_yticks(np.arange(len(rows)), map(plain, rows), fontsize=8)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_xlabel(
-        f"{metric.replace('_', ' ')}, {drawn['n_donors'].iloc[0]} donors, one left out at a time",
-        fontsize=8,
-    )
+    name, n_donors = NAMES.get(metric, metric.replace("_", " ")), drawn["n_donors"].iloc[0]
+    ax.set_xlabel(f"{name}, {n_donors} donors, one left out at a time", fontsize=8)
     ax.tick_params(labelsize=8, length=0)
     ax.grid(axis="x", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    ax.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     save_figure(figure_of(ax), save)
     return ax

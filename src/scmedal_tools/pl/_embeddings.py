@@ -16,7 +16,7 @@ from scmedal_tools._data import check_cells, slots
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import umap, umap_key
 
-from ._common import checked_names, new_figure, palette, plain, save_figure
+from ._common import checked_names, is_umap, new_figure, palette, plain, save_figure
 from ._labels import name_points
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def embeddings(
         ``obsm["X_umap_<name>"]`` of shape ``(n_obs, 2)`` unless it is there already (see
         :func:`scmedal_tools.tl.umap`), and the colours of a categorical column to
         ``uns["<column>_colors"]`` unless it has one for each category. The first column gets
-        scanpy's defaults, but above 102 categories they repeat instead of being grey; further
-        columns get colours that no other column has.
+        colours of Okabe and Ito, which do not depend on colour vision, or of more than seven
+        categories scanpy's defaults, which above 102 repeat; further columns get colours unlike
+        those of all others.
     keys
         Names of embeddings in ``adata.obsm``. ``X_umap`` and ``X_umap_<name>`` are drawn as such.
     color
@@ -133,7 +134,7 @@ def embeddings(
 
 def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:
     """Return the two-dimensional coordinates of an embedding."""
-    if key != "X_umap" and not key.startswith(slots.UMAP_PREFIX):
+    if not is_umap(key):
         umap(adata, key)
         key = umap_key(key)
     return np.asarray(adata.obsm[key])[:, :2]

@@ -272,7 +272,8 @@ def _explain(
     similar: float | None,
     named: bool,
 ) -> None:
-    labels = ["expression, standard deviations from the gene's mean", "difference to own batch"]
+    labels = ["expression, standard deviations from the gene's mean"]
+    labels += ["difference to own batch, standard deviations"]
     for norm, label in reversed(list(zip(norms, labels, strict=False))):
         colours = mpl.cm.ScalarMappable(norm, CMAP)
         bar = figure.colorbar(

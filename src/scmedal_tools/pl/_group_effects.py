@@ -51,7 +51,7 @@ def group_effects(
     color
         Column of ``result.samples.obs`` that gives the points their colours, such as the
         condition. ``result.samples`` is modified: where ``uns["<column>_colors"]`` has no colours,
-        scanpy's defaults are written.
+        these are written as by :func:`embeddings`.
     contrast
         Contrast to draw, by default the first.
     interval
@@ -73,7 +73,7 @@ def group_effects(
     >>> found = smt.tl.group_effects(adata, "~ condition", "donor", layer="counts")
     >>> figure = smt.pl.group_effects(found, found.table["variable"][0], "condition")
     >>> [ax.get_xlabel() for ax in figure.axes]
-    ['log2 fold change, 95 %% interval', 'log2 counts per million']
+    ['log2 fold change, 95%% interval', 'log2 counts per million']
     """
     check_interval(interval)
     table = result.table
@@ -104,7 +104,7 @@ def _draw_forest(ax: Axes, rows: pd.DataFrame, interval: float) -> None:
     ax.axvline(0, color="0.85", linewidth=0.8, zorder=0)
     ax.hlines(place, lower, upper, colors=list(colors), linewidth=1.1)
     ax.scatter(rows["log_fc"], place, c=list(colors), s=20, zorder=3)
-    ax.set_xlabel(f"log2 fold change, {100 * interval:g} % interval", fontsize=8)
+    ax.set_xlabel(f"log2 fold change, {100 * interval:g}% interval", fontsize=8)
     _tidy(ax)
 
 

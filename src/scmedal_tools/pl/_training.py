@@ -29,10 +29,10 @@ TOTAL_LOSS, ADVERSARY = "total_loss", "adversary_ce"
 TITLES = {
     "reconstruction_loss": "Does the reconstruction improve?",
     ADVERSARY: "Can the adversary predict the batch?",
-    "label_ce": "Does the latent give the cell type?",
-    "batch_ce": "Does the latent give the batch?",
+    "label_ce": "Can the latent predict the cell type?",
+    "batch_ce": "Can the latent predict the batch?",
     "kl_global": "How strong are the effects?",
-    "kl_local": "How much does the latent hold?",
+    "kl_local": "How much information is in the latent?",
 }
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": BLUE, "linestyle": "-"},
