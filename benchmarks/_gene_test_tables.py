@@ -34,13 +34,13 @@ DESIGNS = {
     "of_type": (3, "3 with five times the cells of the type, and 9"),
 }
 PARTS = {"of_type": "null_type"}
-# Okabe-Ito colours, distinct with every common colour vision deficiency.
+# In Okabe-Ito colours, distinct with every common colour vision deficiency.
 STYLES = {
-    "donor": ("#0072B2", "o"),
-    "mannwhitney": ("#009E73", "s"),
-    "lme": ("#D55E00", "^"),
-    "rubin": ("#56B4E9", "v"),
-    "cells": ("#CC79A7", "D"),
+    "donor": ("means of donors, t-test", "#0072B2", "o"),
+    "mannwhitney": ("means of donors, Mann-Whitney's test", "#009E73", "s"),
+    "lme": ("projected cells, mixed model", "#D55E00", "^"),
+    "rubin": ("means of donors, Rubin's rules", "#56B4E9", "v"),
+    "cells": ("own cells as replicates, t-test", "#CC79A7", "D"),
 }
 PANELS = {"random": "6 and 6 donors, at random", "largest": "3 largest and 9 other donors"}
 
@@ -172,19 +172,19 @@ def figure() -> None:
     """Share of p-values at or below each level, mean and twice its s.e. over simulations."""
     drawing, axes = plt.subplots(1, 2, figsize=(8.2, 4.3), layout="constrained", sharey=True)
     for ax, (design, title) in zip(axes, PANELS.items(), strict=True):
-        for method, (colour, marker) in STYLES.items():
+        for method, (label, colour, marker) in STYLES.items():
             shares = shares_of(design, method)
             if not len(shares):
                 continue
             mean, se = shares.mean(0), stats.sem(shares)
-            label = METHODS[method].replace("`", "")
             style = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.9}
             ax.plot(LEVELS, np.where(mean > 0, mean, np.nan), label=label, **style)
             low = np.maximum(mean - 2 * se, LEVELS[0] / 3)
             band = {"color": colour, "alpha": 0.15, "linewidth": 0}
             ax.fill_between(LEVELS, low, mean + 2 * se, where=mean > 0, **band)
         ends = [LEVELS[0], 1]
-        ax.plot(ends, ends, color="black", linewidth=1, linestyle="--", zorder=5)
+        right = {"color": "black", "linestyle": "--", "label": "p-values are right"}
+        ax.plot(ends, ends, linewidth=1, zorder=5, **right)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_ylim(LEVELS[0] / 3, 1.15)
@@ -193,7 +193,7 @@ def figure() -> None:
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("share of p-values at or below the level")
     names = axes[0].get_legend_handles_labels()
-    drawing.legend(*names, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+    drawing.legend(*names, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     # The same bytes at every run.
     with plt.rc_context({"svg.hashsalt": FIGURE.stem}):
         drawing.savefig(FIGURE, metadata={"Date": None})
