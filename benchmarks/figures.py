@@ -18,7 +18,6 @@ import scanpy as sc
 import scvi
 from _record import ROOT, data_folder, load
 from counterfactuals import DATA_SETS
-from PIL import Image
 
 import scmedal_tools as smt
 
@@ -93,7 +92,7 @@ def draw(name: str, folder: Path) -> None:
     parts = {"train": re.train_indices, "test": re.test_indices}
     found = smt.bm.confounding(adata, batch_key, ["cell_type"])
     smt.pl.confounding(found, save=out / "confounding.png")
-    smt.pl.training(re, every_term=True, save=out / "training.png")
+    smt.pl.training(re, save=out / "training.png")
     smt.pl.embeddings(adata, KEYS, [batch_key, "cell_type"], save=out / "embeddings.png")
     smt.pl.batch_effects(re, save=out / "batch_effects.png", **FEW)
     smt.pl.batch_effects_forest(re, n_genes=5, save=out / "batch_effects_forest.png", **FEW)
@@ -134,23 +133,12 @@ def draw_group_effects(file: Path) -> None:
     smt.pl.group_effects(found, gene, "patient_group", save=file)
 
 
-def shrink(file: Path) -> None:
-    """Keep 256 colours of a picture, a third of its size."""
-    few = (
-        Image.open(file)
-        .convert("RGB")
-        .quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    )
-    few.save(file, optimize=True)
-
-
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for chosen in SHOWN:
         draw(chosen, folder)
     for drawn in IN_GUIDE:
         copy(folder / "figures_aml" / f"{drawn}.png", GUIDE)
-    shrink(GUIDE / "genomap_panel.png")
     draw_group_effects(GUIDE / "group_effects.png")
     scores = pd.DataFrame(load("evaluation_cells")["results"])
     smt.pl.scores(scores, "balanced_accuracy", save=GUIDE / "scores.png")

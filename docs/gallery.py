@@ -46,9 +46,8 @@ def save(figure: Any, name: str) -> None:
     figure.savefig(file, dpi=DPI, bbox_inches="tight", facecolor="white")
     picture = Image.open(file).convert("RGB")
     picture.thumbnail((WIDTH, WIDTH))
-    # By coverage: by the median, the colours of a few points would merge with others.
-    few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(file, optimize=True)
+    # All colours are kept: a palette of 256 would change those of heat maps.
+    picture.save(file, optimize=True)
 
 
 def main(chosen: list[str]) -> None:
