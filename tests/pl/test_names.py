@@ -25,7 +25,7 @@ def named(cells):
     adata.var_names = [*GENES, *adata.var_names[2:]]
     adata.obs["cost $a_$b"] = np.linspace(0, 1, adata.n_obs)
     plane = np.random.default_rng(0).normal(size=(adata.n_obs, 2))
-    adata.obsm["X_umap_$a_$b"] = adata.obsm["X_umap"] = plane
+    adata.obsm.update(dict.fromkeys(["X_umap_$a_$b", "X_umap", "X_$a_$b"], plane))
     return adata
 
 
@@ -69,7 +69,7 @@ def drawers(named, models):
     columns = ["donor", "cell_type", "cost $a_$b"]
     return {
         "admissibility": lambda: pl.admissibility(tl.admissibility(re), named.obs["cell_type"]),
-        "differential_abundance": lambda: pl.differential_abundance(found, named, "X_umap_$a_$b"),
+        "differential_abundance": lambda: pl.differential_abundance(found, named, "X_$a_$b"),
         "donor_distances": lambda: pl.donor_distances(
             tl.donor_distances(re, by="cell_type", n_samples=2)
         ),

@@ -37,7 +37,7 @@ OKABE_ITO = [BLUE, VERMILLION, SKY_BLUE, PURPLE, ORANGE, GREEN, YELLOW]
 TOL = ["#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"]
 TOL += ["#44AA99", "#999933", "#AA4499", "#661100", "#6699CC"]
 FURTHER_COLORS = [*TOL, *OKABE_ITO, *palettes.default_28, *palettes.default_102]
-SIMILAR = 0.15  # distance of two colours in red, green and blue of 0 to 1
+SIMILAR = 0.22  # distance of two colours in red, green and blue of 0 to 1
 MAX_NAMED = 30
 
 
