@@ -98,11 +98,10 @@ def donor_embedding(
     if groups is not None or is_new.any():
         ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     (x, y), (x_sd, y_sd) = points.T, sd.T
-    bars = {
-        "x_lines": [*np.transpose([x - x_sd, x + x_sd]), *np.transpose([x, x])],
-        "y_lines": [*np.transpose([y, y]), *np.transpose([y - y_sd, y + y_sd])],
-    }
-    names = list(map(plain, donors.obs_names))
-    name_points(ax, points, names, textsize=7, draw_all=True, **bars)
+    name_points(
+        ax, points, list(map(plain, donors.obs_names)), textsize=7, draw_all=True,
+        x_lines=[*np.transpose([x - x_sd, x + x_sd]), *np.transpose([x, x])],
+        y_lines=[*np.transpose([y, y]), *np.transpose([y - y_sd, y + y_sd])],
+    )  # fmt: skip
     save_figure(figure_of(ax), save)
     return ax

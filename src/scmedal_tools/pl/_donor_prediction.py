@@ -72,8 +72,8 @@ def donor_prediction(
     for i, (method, colour) in enumerate(zip(methods, COLOURS, strict=False)):
         of_method = drawn[drawn["method"] == method].set_index("features").loc[rows]
         y = np.arange(len(rows)) + 0.3 * (i - (len(methods) - 1) / 2)
-        chance = {"color": "0.6", "linewidth": 2, "label": "_chance" if i else "chance"}
-        ax.vlines(of_method["chance"], y - 0.14, y + 0.14, **chance)
+        label = "_chance" if i else "chance"  # once in the legend
+        ax.vlines(of_method["chance"], y - 0.14, y + 0.14, color="0.6", linewidth=2, label=label)
         faces = np.where(of_method["p_value"] <= LEVEL, colour, "white")
         ax.scatter(of_method["value"], y, s=30, c=faces, edgecolors=colour, label=method, zorder=3)
     ax.set_yticks(np.arange(len(rows)), map(plain, rows), fontsize=8)
