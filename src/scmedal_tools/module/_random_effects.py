@@ -134,7 +134,7 @@ class RandomEffects(nn.Module):
             return self._alike(drawn.to(self.loc.device))
 
         if self.natural and self.training:
-            deviation = self.deviation = self.kept_sd * noise(len(self.loc))
+            deviation = self.deviation = noise(len(self.loc)).mul_(self.kept_sd)
         else:
             deviation = self.posterior_sd * noise(len(self.loc))
         values = self.loc + deviation

@@ -23,7 +23,7 @@ MAX_LOG_CHANGE_OF_PRIOR = 0.05
 # Effects whose scale is this small are off.
 MIN_PRIOR_SD = 1e-3
 # Effects that a processor moves at once: what is computed of them stays in its cache.
-EFFECTS_AT_ONCE = 2**16
+EFFECTS_AT_ONCE = 2**17
 # Weight of a minibatch in the moving average of squared derivatives.
 NEW = 5e-3
 
