@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,6 +133,16 @@ def test_cells_given_at_loading_are_checked(trained, folder, fresh, message):
     SPOILT[message](fresh)
     with pytest.raises(ValueError, match=message):
         type(trained).load(folder, fresh, accelerator="cpu")
+
+
+def test_the_line_of_the_message_puts_cells_on_disk_in_order(trained, fresh, tmp_path):
+    fresh[:, ::-1].copy().write_h5ad(tmp_path / "cells.h5ad")
+    names = {"adata": ad.read_h5ad(tmp_path / "cells.h5ad", backed="r"), "model": trained}
+    with pytest.raises(ValueError, match="in another order") as error:
+        trained.get_latent_representation(names["adata"])
+    exec(str(error.value).splitlines()[-1].strip(), names)
+    found, expected = map(trained.get_latent_representation, (names["adata"], fresh))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def pickled(model):

@@ -7,6 +7,7 @@ from ._check_cells import (
     check_not_backed,
     check_read,
     expression_of,
+    read_first,
     stays_on_disk,
 )
 from ._checks import (
@@ -95,6 +96,7 @@ __all__ = [
     "part_of",
     "positions_of",
     "random_cells",
+    "read_first",
     "remove_unfinished",
     "rows_of",
     "sample_digest",

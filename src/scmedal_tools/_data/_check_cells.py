@@ -76,6 +76,15 @@ def check_not_backed(adata: AnnData | MuData) -> None:
         raise ValueError(f"adata is backed by a file or store. Run:\nadata = {read}")
 
 
+def read_first(adata: AnnData | MuData, message: str) -> str:
+    """Message whose last line, which fixes the cells, first reads them if they are on disk."""
+    before, new_line, fix = message.rpartition("\n")
+    if not new_line or not stays_on_disk(adata):
+        return message
+    code = fix.lstrip()
+    return f"{before}\n{fix.removesuffix(code)}adata = adata.to_memory(); {code}"
+
+
 def stays_on_disk(adata: AnnData | MuData) -> bool:
     """Whether the expression is read from a file or store when it is needed."""
     from anndata.abc import CSCDataset, CSRDataset  # the command checks names without anndata

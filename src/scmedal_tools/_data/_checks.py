@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._check_cells import check_cells, check_read, expression_of
+from ._check_cells import check_cells, check_read, expression_of, read_first
 from ._expression_kinds import summarise
 from ._expression_messages import (
     COUNTS,
@@ -83,15 +83,16 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> Expression
     found = summarise(expression_of(adata, layer))
     if found.kind not in LOGARITHMS:
         problem = f"{where(layer)} {describe(found)}; log-normalised expression is needed."
-        advice = to_logarithms(adata, layer, found.kind)
+        advice = read_first(adata, to_logarithms(adata, layer, found.kind))
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
-    _warn_of_doubt(layer, found)
+    _warn_of_doubt(adata, layer, found)
     return found.kind
 
 
-def _warn_of_doubt(layer: str | None, found: Summary) -> None:
+def _warn_of_doubt(adata: AnnData, layer: str | None, found: Summary) -> None:
     if doubtful := doubt(layer, found.kind):
-        warnings.warn(f"{where(layer)} {describe(found)}. {doubtful}", UserWarning, stacklevel=3)
+        message = read_first(adata, f"{where(layer)} {describe(found)}. {doubtful}")
+        warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def check_counts(adata: AnnData, layer: str | None = None) -> ExpressionKind:
@@ -116,9 +117,9 @@ def check_counts(adata: AnnData, layer: str | None = None) -> ExpressionKind:
     found = summarise(expression_of(adata, layer))
     if found.kind not in COUNTS:
         problem = f"{where(layer)} {describe(found)}; raw counts (whole numbers) are needed."
-        advice = to_counts(adata, layer, found.kind)
+        advice = read_first(adata, to_counts(adata, layer, found.kind))
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
-    _warn_of_doubt(layer, found)
+    _warn_of_doubt(adata, layer, found)
     return found.kind
 
 
@@ -165,12 +166,13 @@ def check_obs(
     column = adata.obs[key]
     n_missing = int(column.isna().sum())
     if n_missing:
-        raise ValueError(
+        message = (
             f"{what}={key!r} is missing in {n_missing:,} of {adata.n_obs:,} cells. "
             f"To make them a level of their own: adata.obs[{key!r}] = "
             f"adata.obs[{key!r}].astype(object).fillna({fill!r}).astype('category'). "
             f"To drop them:\nadata = adata[adata.obs[{key!r}].notna()].copy()"
         )
+        raise ValueError(read_first(adata, message))
     texts = [level for level in column.unique() if isinstance(level, str)]
     n_levels = column.nunique()
     if 0 < len(texts) < n_levels:

@@ -19,6 +19,7 @@ from scmedal_tools._data import (
     check_obs,
     checked_part,
     layer_of,
+    read_first,
 )
 
 if TYPE_CHECKING:
@@ -94,22 +95,24 @@ def _check_genes(adata: AnnData, trained: pd.Index) -> None:
     if adata.var_names.equals(trained):
         return
     check_has_genes(adata, trained)
-    raise ValueError(
+    message = (
         "The genes are those of the training data, in another order or with others between "
         "them. Bring them into order:\n    adata = adata[:, model.gene_names].copy()"
     )
+    raise ValueError(read_first(adata, message))
 
 
 def check_has_genes(adata: AnnData, trained: pd.Index) -> None:
     """Refuse cells in which genes that a model was trained on are missing."""
     missing = trained.difference(adata.var_names)
     if len(missing):
-        raise ValueError(
+        message = (
             f"{len(missing):,} of the {len(trained):,} genes that the model was trained on are "
             f"missing in adata ({', '.join(map(str, missing[:3]))}, ...). Log-normalise all genes "
             "of the new cells, without selecting variable genes, and then take the model's:\n"
             "    adata = adata[:, model.gene_names].copy()"
         )
+        raise ValueError(read_first(adata, message))
 
 
 def _check_levels(adata: AnnData, key: str, trained: pd.Index, unseen: bool) -> None:
