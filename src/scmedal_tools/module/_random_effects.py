@@ -78,14 +78,13 @@ class RandomEffects(nn.Module):
         return MIN_POSTERIOR_SD + F.softplus(self.rho)
 
     @property
-    @torch.no_grad()
     def kept_sd(self) -> Tensor:
         """The same without gradient, computed once after a change; not to be written to."""
         if self._kept_sd is None:
             self._kept_sd = torch.empty_like(self.rho)
         if self._kept_version != self.rho._version:
             # In place, so that a GPU can repeat a step that was recorded.
-            self._kept_sd.copy_(self.posterior_sd)
+            self._kept_sd.copy_(self.posterior_sd.detach())
             self._kept_version = self.rho._version
         return self._kept_sd
 
