@@ -37,7 +37,8 @@ def fingerprint(
 def sample_digest(x: Any) -> str:
     """Digest of the values of some cells, and whether those of all are finite."""
     rows = np.unique(np.linspace(0, x.shape[0] - 1, SAMPLE, dtype=int))
-    return f"{_of_numbers(x[rows])}, finite: {np.isfinite(x.sum(dtype=np.float64))}"
+    values = x.data if sparse.issparse(x) else x
+    return f"{_of_numbers(x[rows])}, finite: {np.isfinite(values.sum(dtype=np.float64))}"
 
 
 def _of_text(values: Iterable[str]) -> str:
