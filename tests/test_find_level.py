@@ -29,6 +29,9 @@ DAYS = pd.date_range("2020-01-01", periods=2)
         (["01", "1.0"], "1", None),
         (["nan"], float("inf"), None),
         (DAYS, 2020, None),
+        (["10_1", "1E2"], "101", None),
+        (["10_1", "1E2"], 100, None),
+        (["12345678901234567"], "12345678901234568", None),
     ],
 )
 def test_found(levels, name, found):

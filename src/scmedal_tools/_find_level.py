@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,8 +36,7 @@ def find_level(levels: Iterable[Any], name: Any) -> int | None:
     return None
 
 
-def _number(level: Any) -> float:
-    try:
-        return float(str(level))
-    except ValueError:
-        return float("nan")  # equal to nothing
+def _number(level: Any) -> Decimal | object:
+    # Names such as 10_1 and 1E2, which float() reads too, are none.
+    text = str(level)
+    return Decimal(text) if re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text) else object()

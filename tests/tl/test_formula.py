@@ -57,6 +57,15 @@ def test_functions_stay_functions(counts):
     assert set(table["contrast"]) == {"condition[T.disease]", "log(log)"}
 
 
+def test_text_stays_text(counts):
+    adata = counts.copy()
+    adata.obs["C"] = adata.obs["condition"]
+    adata.obs["control"] = 1.0
+    formula = "~ C(condition, contr.treatment('control'))"
+    table = smt.tl.group_effects(adata, formula, "donor").table
+    assert set(table["contrast"]) == {f"{formula[2:]}[T.disease]"}
+
+
 @pytest.mark.parametrize("formula", ["~ condition +", "~ log(condition", "~ log(condition)"])
 def test_what_cannot_be_read_is_named(counts, formula):
     with pytest.raises(ValueError, match=r"formula='~ .*cannot be"):

@@ -72,8 +72,7 @@ def check_not_backed(adata: AnnData | MuData) -> None:
     check_cells(adata)
     _check_computed(getattr(adata, "X", None), "adata.X")
     if stays_on_disk(adata):
-        read = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
-        raise ValueError(f"adata is backed by a file or store. Run:\nadata = {read}")
+        raise ValueError(f"adata is backed by a file or store. Run:\n{_read(adata)}")
 
 
 def read_first(adata: AnnData | MuData, message: str) -> str:
@@ -82,7 +81,12 @@ def read_first(adata: AnnData | MuData, message: str) -> str:
     if not new_line or not stays_on_disk(adata):
         return message
     code = fix.lstrip()
-    return f"{before}\n{fix.removesuffix(code)}adata = adata.to_memory(); {code}"
+    return f"{before}\n{fix.removesuffix(code)}{_read(adata)}; {code}"
+
+
+def _read(adata: AnnData | MuData) -> str:
+    in_memory = "adata.to_memory()" if hasattr(adata, "to_memory") else "mudata.read_h5mu(file)"
+    return f"adata = {in_memory}"
 
 
 def stays_on_disk(adata: AnnData | MuData) -> bool:

@@ -148,11 +148,12 @@ def restricted_likelihoods(equations: Sequence[MixedEquations], means: Tensor) -
     All equations share the products of a batch's means, so that two products of large matrices do
     the work.
     """
-    information = torch.stack([of_point.information for of_point in equations])
-    n_points, _, n_states, _ = information.shape
+    n_points, n_states = len(equations), means.shape[1]
     first, second = torch.triu_indices(n_states, n_states)
-    of_products = (information[..., first, second] * (2.0 - 1.0 * (first == second))).flatten(1)
-    of_means = information.transpose(1, 2).reshape(n_points * n_states, -1)
+    twice = 2.0 - 1.0 * (first == second)
+    information = [of_point.information for of_point in equations]
+    of_products = torch.stack([(x[:, first, second] * twice).flatten() for x in information])
+    of_means = torch.cat([x.transpose(0, 1).flatten(1) for x in information])
     fixed_covariance = torch.stack([of_point.fixed_covariance for of_point in equations])
     log_determinant = torch.stack([of_point.log_determinant for of_point in equations])
     squares = []

@@ -21,6 +21,7 @@ from scmedal_tools._data import check_cells
 from scmedal_tools.train import (
     SELECTION,
     BestWeights,
+    DivergedError,
     MedalDataSplitter,
     MedalTrainingPlan,
     StoppableTrainRunner,
@@ -302,7 +303,8 @@ class MedalModel(
             yield
         except Exception as error:
             state = self.module.trained_state()
-            if not all(values.isfinite().all() for values in state.values()):
+            finite = all(values.isfinite().all() for values in state.values())
+            if isinstance(error, DivergedError) or not finite:
                 for name, values in weights.items():
                     state[name].copy_(values)
                 for name, value in of_training.items():

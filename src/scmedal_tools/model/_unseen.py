@@ -73,7 +73,7 @@ class UnseenBatchMixin(BaseModelClass):
     @contextmanager
     def _check_once(self, adata: AnnData | MuData) -> Iterator[None]:
         """Context in which these cells, read in parts, are not checked again for each part."""
-        if adata is self.adata and not self._in_parts:
+        if (adata is None or adata is self.adata) and not self._in_parts:
             self._check_unchanged()
         before = self._checked, self._in_parts
         self._checked, self._in_parts = adata, True

@@ -194,7 +194,8 @@ class RandomEffects(nn.Module):
         """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.natural):
             sd = self.kept_sd if self.natural else self.posterior_sd
-            squares = _sum_of_squares(sd) + _sum_of_squares(self.loc)
+            # Not vector_norm, which is off by up to half a percent for so many numbers.
+            squares = sd.square().sum() + self.loc.square().sum()
             log_ratio = sd.numel() * self.log_prior_sd - sd.log().sum()
             return log_ratio + 0.5 * (squares / self.prior_sd.square() - sd.numel())
 
@@ -204,7 +205,3 @@ class RandomEffects(nn.Module):
         noise = self._alike(torch.randn_like(self.loc)) if noise is None else noise
         value = self.loc + sd * noise
         return (0.5 * (value / prior_sd) ** 2 - 0.5 * noise**2 + (prior_sd / sd).log()).sum()
-
-
-def _sum_of_squares(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values).square()

@@ -107,7 +107,10 @@ def palette(adata: AnnData, column: str, n_colors: int) -> list[str]:
 
 
 def default_colors(n_colors: int) -> list[str]:
-    """Return Okabe and Ito's colours where these are enough, otherwise those scanpy would set."""
+    """Return Okabe and Ito's colours where these are enough, otherwise those scanpy would set.
+
+    Matplotlib's ``axes.prop_cycle`` counts for more colours only.
+    """
     default = rcParams["axes.prop_cycle"].by_key()["color"]
     shorter = [OKABE_ITO, default, palettes.default_20, palettes.default_28]
     chosen = next((c for c in shorter if len(c) >= n_colors), palettes.default_102)

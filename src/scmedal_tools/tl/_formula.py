@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-# A name in backticks, or one that may have dots and is no function that is called.
-NAME = re.compile(r"`([^`]+)`|(?<![\w.`])([^\W\d][\w.]*)(?![\w.]|\s*\()")
+# Text; a name in backticks; or one that may have dots and is no function that is called.
+NAME = re.compile(
+    r"""'[^']*'|"[^"]*"|`(?P<quoted>[^`]+)`|(?<![\w.])(?P<plain>[^\W\d][\w.]*)(?![\w.]|\s*\()"""
+)
 
 
 def with_stand_ins(formula: str, columns: Collection[str]) -> tuple[str, dict[str, str]]:
@@ -34,7 +36,9 @@ def with_stand_ins(formula: str, columns: Collection[str]) -> tuple[str, dict[st
     stand_ins: dict[str, str] = {}
 
     def replaced(found: re.Match) -> str:
-        name = found[1] or found[2]
+        name = found["quoted"] or found["plain"]
+        if name is None:
+            return found[0]
         plain = name.isidentifier() and not iskeyword(name) and name not in TRANSFORMS
         if plain or name not in columns:
             return found[0]

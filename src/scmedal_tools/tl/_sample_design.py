@@ -176,7 +176,7 @@ def _named(
 ) -> dict[str, np.ndarray]:
     """Contrasts by name; by default all coefficients but the intercept and the donors."""
     if contrast is None:
-        nuisance = ("Intercept", f"{donor_key}[", f"C({donor_key}")
+        nuisance = ("Intercept", f"{donor_key}[", f"C({donor_key})", f"C({donor_key},")
         contrast = {name: name for name in matrix if not name.startswith(nuisance)}
     if not isinstance(contrast, Mapping):
         contrast = {_name(contrast): contrast}

@@ -12,6 +12,7 @@ from ._folds import Folds, cross_validation_folds
 from ._minibatches import minibatches_of as minibatches_of
 from ._natural_gradient import ENOUGH_BATCHES as ENOUGH_BATCHES
 from ._plans import SELECTION as SELECTION
+from ._plans import DivergedError as DivergedError
 from ._plans import MedalTrainingPlan
 from ._presets import PRESETS, Preset, get_preset
 from ._query_plan import QueryTrainingPlan as QueryTrainingPlan

@@ -186,8 +186,7 @@ def _best_prior_variance(table: RandomEffects) -> Tensor:
     """
     n_batch = table.loc.shape[0]
     missing = max(0, ENOUGH_BATCHES - n_batch)
-    squares = [torch.linalg.vector_norm(x).square() for x in (table.kept_sd, table.loc)]
-    seen = (squares[0] + squares[1]) / table.loc.numel()
+    seen = table.kept_sd.square().mean() + table.loc.square().mean()
     return (n_batch * seen + missing * table.start.prior_sd**2) / (n_batch + missing)
 
 
@@ -217,8 +216,8 @@ def marginal_change(
     for natural_mean, precision in known:
         # The derivative of the marginal variance, over that variance; 0 without data.
         share = precision / (precision.square() * variance + noise * precision).clamp_min(1e-12)
-        information += torch.linalg.vector_norm(precision * share).square()
-        score += torch.linalg.vector_norm(natural_mean * share).square()
-        score -= (precision * share).sum()
+        of_data = precision * share
+        information += of_data.square().sum()
+        score += ((natural_mean * share).square_() - of_data).sum()
     step = score / information.clamp_min(1e-12)
     return torch.log((1 + step / variance).clamp_min(1e-8))

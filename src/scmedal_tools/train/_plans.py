@@ -31,6 +31,10 @@ SELECTION = "selection_validation"
 """Logged quantity by which an epoch is selected."""
 
 
+class DivergedError(ValueError):
+    """The loss is no longer a finite number."""
+
+
 class MedalTrainingPlan(TrainingPlan):
     """Autoencoder and adversary in turn, on one forward pass through the encoder.
 
@@ -188,7 +192,7 @@ class MedalTrainingPlan(TrainingPlan):
         """
         self._log_means("train")
         if not self.trainer.callback_metrics["train_loss"].isfinite():
-            raise ValueError(
+            raise DivergedError(
                 f"The loss of epoch {self.current_epoch} is not a finite number: the training has "
                 "diverged. Lower the learning rates, plan_kwargs={'lr': ..., 'adversary_lr': ...}"
                 ", or train in full precision if you do not."
