@@ -178,36 +178,44 @@ from pathlib import Path
 from scmedal_tools import datasets
 from scmedal_tools._cli import _job, _run
 
+out, last = Path(sys.argv[1]), sys.argv[2]
 replace = Path.replace
 
 def replace_or_die(self, target):
-    if target.name == "adata.h5ad":
+    if target == out / last:
         os.kill(os.getpid(), signal.SIGKILL)
     return replace(self, target)
 
 Path.replace = replace_or_die
 _run.Run._draw = lambda _: None
 cells = datasets.simulated(n_donors=4, n_genes=60, n_cell_types=2, seed=1)[:120].copy()
-_run.Run(cells, _job.Job("donor", max_epochs=1), Path(sys.argv[1])).execute()
+_run.Run(cells, _job.Job("donor", max_epochs=1), out).execute()
 """
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_a_killed_run_leaves_whole_files_only(cells, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("last", "trained"),
+    [("models/re/model.pt", ["fe"]), ("adata.h5ad", ["fe", "re"])],
+)
+def test_a_killed_run_leaves_whole_files_only(cells, tmp_path, monkeypatch, last, trained):
     out = tmp_path / "out"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(out)], capture_output=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(out), last], capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not (out / "adata.h5ad").exists()
+    assert not (out / last).exists()
     (unfinished,) = out.rglob("unfinished-*")
-    assert unfinished.name.endswith("adata.h5ad")
-    for name, model in (("fe", smt.model.SCMEDAL_FE), ("re", smt.model.SCMEDAL_RE)):
+    assert unfinished.parent == (out / last).parent
+    assert unfinished.name.endswith((out / last).name)
+    assert {file.parent.name for file in out.rglob("model.pt")} == set(trained)
+    for name in trained:
+        model = getattr(smt.model, f"SCMEDAL_{name.upper()}")
         assert model.load(out / "models" / name, adata=False, accelerator="cpu").is_trained
         assert len(pd.read_csv(out / "history" / f"{name}.csv")) == 1
     del cells.obs["lane/id"]
     result = run(cells, out, monkeypatch=monkeypatch)
     assert result.exit_code == 0, result.output
-    assert result.output.count("trained before: loaded") == 2
+    assert result.output.count("trained before: loaded") == len(trained)
     assert not list(out.rglob("unfinished-*"))
     assert ad.read_h5ad(out / "adata.h5ad").n_obs == 120
 
