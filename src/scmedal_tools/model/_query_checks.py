@@ -78,7 +78,7 @@ def check_query(data: AnnData | MuData, registry: Mapping[str, Any], unseen: boo
             check_obs(adata, setup["states_key"], what=CELL_STATES, min_levels=1)
             _check_states(adata.obs[setup["states_key"]], trained[STATES]["categorical_mapping"])
     with checked_part(data, setup, EXPRESSION) as adata:
-        check_log_normalised(adata, layer_of(setup))
+        check_log_normalised(adata, layer_of(setup), may_be_few=True)
 
 
 def _check_states(states: pd.Series, trained: Sequence) -> None:
