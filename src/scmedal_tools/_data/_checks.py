@@ -93,11 +93,12 @@ def check_log_normalised(
         advice = read_first(adata, to_logarithms(adata, layer, found.kind))
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
     if not (may_be_few and found.kind == "too-few-values"):
-        _warn_of_doubt(adata, layer, found)
+        warn_of_doubt(adata, layer, found)
     return found.kind
 
 
-def _warn_of_doubt(adata: AnnData, layer: str | None, found: Summary) -> None:
+def warn_of_doubt(adata: AnnData, layer: str | None, found: Summary) -> None:
+    """Warn of values that are used, but may be of another kind than they are taken for."""
     if doubtful := doubt(layer, found.kind):
         message = read_first(adata, f"{where(layer)} {describe(found)}. {doubtful}")
         warnings.warn(message, UserWarning, stacklevel=3)
@@ -127,7 +128,7 @@ def check_counts(adata: AnnData, layer: str | None = None) -> ExpressionKind:
         problem = f"{where(layer)} {describe(found)}; raw counts (whole numbers) are needed."
         advice = read_first(adata, to_counts(adata, layer, found.kind))
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
-    _warn_of_doubt(adata, layer, found)
+    warn_of_doubt(adata, layer, found)
     return found.kind
 
 
