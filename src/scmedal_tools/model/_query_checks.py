@@ -123,10 +123,11 @@ def _check_levels(adata: AnnData, key: str, trained: pd.Index, unseen: bool) -> 
         )
     levels = adata.obs[key]
     if levels.isna().any():
-        raise ValueError(
+        message = (
             f"adata.obs[{key!r}] is missing for {levels.isna().sum():,} cells. To drop them:\n"
             f"    adata = adata[adata.obs[{key!r}].notna()].copy()"
         )
+        raise ValueError(read_first(adata, message))
     unknown = [level for level in levels.unique() if level not in trained]
     by_text = dict(zip(trained.astype(str), trained, strict=True))
     same_text = [level for level in unknown if str(level) in by_text]
