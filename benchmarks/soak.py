@@ -1,6 +1,6 @@
 """Does anything break, change the user's data or hold memory, whatever the order of the steps?
 
-python benchmarks/soak.py run --minutes 25   # writes results/soak.json
+python benchmarks/soak.py run --minutes 30   # writes results/soak.json
 python benchmarks/soak.py                    # prints the table
 
 Random sequences of steps (`_soak.py`) on 150 simulated cells, drawn by hypothesis from a seed for
@@ -95,7 +95,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser()
     parser.add_argument("command", nargs="?", choices=["run"])
-    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--minutes", type=float, default=30)
     arguments = parser.parse_args()
     if arguments.command == "run":
         with warnings.catch_warnings():

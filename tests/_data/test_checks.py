@@ -143,8 +143,9 @@ class TestLogNormalised:
         [
             (np.log1p, "logarithms of counts that were not normalised(.|\n)*expm1"),
             (lambda c: np.log1p(c * rng_shares(c)), "not recognised(.|\n)*rint"),
+            (lambda c: log_normalised(c)[:, :3], "too few values.*log-normalised"),
         ],
-        ids=["log-counts", "unrecognised"],
+        ids=["log-counts", "unrecognised", "too-few-values"],
     )
     def test_what_may_be_wrong_is_said(self, counts, as_format, transform, message):
         with pytest.warns(UserWarning, match=rf"adata\.X .*{message}"):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import scmedal_tools as smt
 from scmedal_tools import datasets, pl
-from scmedal_tools._cli import _run
+from scmedal_tools._cli import _evaluation, _run
 from scmedal_tools._cli._app import app
 from scmedal_tools._data._writing import check_writable, make_names_writable, write_whole
 
@@ -32,15 +32,22 @@ def cells():
 @pytest.fixture
 def quick(monkeypatch):
     """Leave out the figures, which other tests look at."""
-    monkeypatch.setattr(_run.Run, "_draw", lambda _: None)
+    for job in (_run.Run, _evaluation.Evaluation):
+        monkeypatch.setattr(job, "_draw", lambda _: None)
 
 
-def run(adata, out, batch_key="donor", monkeypatch=None):
+OPTIONS = {
+    "run": ["--max-epochs", "1"],
+    "evaluate": ["--labels-key", "cell_type", "--quick", "--models", "pca"],
+}
+
+
+def run(adata, out, batch_key="donor", monkeypatch=None, command="run"):
     """Run the command on cells that lie in no file, as one with slashes cannot be written."""
     file = out.parent / "cells.h5ad"
     file.touch()
     monkeypatch.setattr(ad, "read_h5ad", lambda _: adata)
-    arguments = ["run", str(file), "--batch-key", batch_key, "--max-epochs", "1"]
+    arguments = [command, str(file), "--batch-key", batch_key, *OPTIONS[command]]
     result = CliRunner().invoke(app, [*arguments, "--out", str(out)])
     monkeypatch.undo()
     return result
@@ -135,31 +142,41 @@ def test_one_output_that_fails_costs_no_other(cells, tmp_path, monkeypatch, outp
     assert "No space left on device" in (out / "report.html").read_text()
 
 
+DOUBTFUL = {
+    "log-counts": (
+        np.log1p,
+        "looks like logarithms of counts that were not normalised",
+        "The sequencing depth of a cell then counts as expression",
+    ),
+    "even-counts": (
+        lambda x: np.rint(x / x.sum(1, keepdims=True) * 500),
+        "of cells that have nearly the same total",
+        "SCTransform's corrected counts (the counts of Seurat's assay SCT) look like this",
+    ),
+    "too-few-values": (
+        lambda x: np.where(x == x.max(1, keepdims=True), np.log1p(x), 0),
+        "holds too few values to recognise their kind",
+        "It is used as log-normalised. Make sure that it is: fewer than 100 values",
+    ),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    ("change", "found", "doubt", "kind"),
+    ("command", "kind"),
     [
-        (
-            lambda x: np.log1p(x),
-            "looks like logarithms of counts that were not normalised",
-            "The sequencing depth of a cell then counts as expression",
-            "log-counts",
-        ),
-        (
-            lambda x: np.rint(x / x.sum(1, keepdims=True) * 500),
-            "of cells that have nearly the same total",
-            "SCTransform's corrected counts (the counts of Seurat's assay SCT) look like this",
-            "even-counts",
-        ),
+        ("run", "log-counts"),
+        ("run", "even-counts"),
+        ("evaluate", "even-counts"),
+        ("evaluate", "too-few-values"),
     ],
 )
-def test_what_the_values_may_be_is_written_down(
-    cells, tmp_path, monkeypatch, change, found, doubt, kind
-):
+def test_what_the_values_may_be_is_written_down(cells, tmp_path, monkeypatch, command, kind):
+    change, found, doubt = DOUBTFUL[kind]
     del cells.obs["lane/id"]
     cells.X = change(cells.X.toarray())
-    result = run(cells, tmp_path / "out", monkeypatch=monkeypatch)
+    result = run(cells, tmp_path / "out", monkeypatch=monkeypatch, command=command)
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert found in record["expression"]
@@ -168,8 +185,9 @@ def test_what_the_values_may_be_is_written_down(
     for told in (result.output, report):
         assert found in told
         assert doubt in " ".join(told.split())
-    written = ad.read_h5ad(tmp_path / "out" / "adata.h5ad")
-    assert written.uns["scmedal_preprocess"]["taken_as"] == kind
+    if command == "run":
+        written = ad.read_h5ad(tmp_path / "out" / "adata.h5ad")
+        assert written.uns["scmedal_preprocess"]["taken_as"] == kind
 
 
 KILLED = """
@@ -178,36 +196,44 @@ from pathlib import Path
 from scmedal_tools import datasets
 from scmedal_tools._cli import _job, _run
 
+out, last = Path(sys.argv[1]), sys.argv[2]
 replace = Path.replace
 
 def replace_or_die(self, target):
-    if target.name == "adata.h5ad":
+    if target == out / last:
         os.kill(os.getpid(), signal.SIGKILL)
     return replace(self, target)
 
 Path.replace = replace_or_die
 _run.Run._draw = lambda _: None
 cells = datasets.simulated(n_donors=4, n_genes=60, n_cell_types=2, seed=1)[:120].copy()
-_run.Run(cells, _job.Job("donor", max_epochs=1), Path(sys.argv[1])).execute()
+_run.Run(cells, _job.Job("donor", max_epochs=1), out).execute()
 """
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_a_killed_run_leaves_whole_files_only(cells, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("last", "trained"),
+    [("models/re/model.pt", ["fe"]), ("adata.h5ad", ["fe", "re"])],
+)
+def test_a_killed_run_leaves_whole_files_only(cells, tmp_path, monkeypatch, last, trained):
     out = tmp_path / "out"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(out)], capture_output=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(out), last], capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not (out / "adata.h5ad").exists()
+    assert not (out / last).exists()
     (unfinished,) = out.rglob("unfinished-*")
-    assert unfinished.name.endswith("adata.h5ad")
-    for name, model in (("fe", smt.model.SCMEDAL_FE), ("re", smt.model.SCMEDAL_RE)):
+    assert unfinished.parent == (out / last).parent
+    assert unfinished.name.endswith((out / last).name)
+    assert {file.parent.name for file in out.rglob("model.pt")} == set(trained)
+    for name in trained:
+        model = getattr(smt.model, f"SCMEDAL_{name.upper()}")
         assert model.load(out / "models" / name, adata=False, accelerator="cpu").is_trained
         assert len(pd.read_csv(out / "history" / f"{name}.csv")) == 1
     del cells.obs["lane/id"]
     result = run(cells, out, monkeypatch=monkeypatch)
     assert result.exit_code == 0, result.output
-    assert result.output.count("trained before: loaded") == 2
+    assert result.output.count("trained before: loaded") == len(trained)
     assert not list(out.rglob("unfinished-*"))
     assert ad.read_h5ad(out / "adata.h5ad").n_obs == 120
 

@@ -1,5 +1,7 @@
 """Unusual input works or is refused with a message that says what to do."""
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -199,6 +201,15 @@ def test_the_line_that_orders_the_genes(trained, fresh):
         trained.get_latent_representation(more)
     mended = more[:, trained.gene_names].copy()
     np.testing.assert_array_equal(trained.get_latent_representation(mended), expected)
+
+
+def test_too_few_values_to_recognise_are_said_of_training_cells_only(trained, fresh):
+    few = "holds too few values to recognise their kind"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", f".*{few}")
+        trained.get_latent_representation(fresh[:1].copy())
+    with pytest.warns(UserWarning, match=few):
+        type(trained).setup_anndata(fresh[:, :2].copy(), "donor", labels_key="partly_labelled")
 
 
 def test_layer_that_is_not_there(adata):

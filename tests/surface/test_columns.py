@@ -97,6 +97,11 @@ USE = {
         "donor prediction": "target_key",
     },
 }
+NOT_OF_DONORS = {"effects", "similarity", "query", "prepared", "genomap", "splits"}
+# What is made of donors all the same: cells of none are kept out of the draw.
+OF_ANY_DONORS = {name: {"held out"} for name in REFUSED if name.startswith("missing")}
+OF_ANY_DONORS |= {"one level": {"preprocessed", "folds"}, "mixed types": set()}
+WITHOUT_DONOR = r"'donor'\]? is missing (in|for) 24 (.|\n)*\n *adata = .*\.notna\(\)\]\.copy\(\)$"
 
 
 def codes_of(study, role):
@@ -140,4 +145,15 @@ def test_columns_that_cannot_be_used(study, models, role, name):
     adata.obs[role] = make(codes_of(study, role))
     for call, argument in USE[role].items():
         with pytest.raises(ValueError, match=rf"{argument}='{role}'(.|\n)*{message}"):
+            called(call, models, adata)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_donors_that_cannot_be_used(study, models, name):
+    adata = study.copy()
+    adata.obs["donor"] = REFUSED[name][0](codes_of(study, "donor"))
+    # Of a single donor it may be the groups that are at fault.
+    message = WITHOUT_DONOR if name.startswith("missing") else "'(donor|condition)'"
+    for call in set(CALLS) - NOT_OF_DONORS - OF_ANY_DONORS[name]:
+        with pytest.raises(ValueError, match=message):
             called(call, models, adata)

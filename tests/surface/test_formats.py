@@ -47,6 +47,13 @@ def as_view(adata, folder):
     return twice[: adata.n_obs]
 
 
+def with_raw(adata, folder):
+    """Cells whose `raw` holds what no function may read in place of the expression."""
+    made = adata.copy()
+    made.raw = ad.AnnData(np.full_like(adata.X, np.nan), adata.obs, adata.var)
+    return made
+
+
 def backed(adata, folder, form=np.asarray):
     adata = both(form)(adata, folder)
     adata.copy().write_h5ad(folder / "cells.h5ad")  # which makes text categorical in place
@@ -68,6 +75,7 @@ SAME = {
     "int64 indices": both(with_long_indices),
     "zeros kept": both(with_zeros),
     "view": as_view,
+    "raw": with_raw,
     "backed": backed,
     "backed csr": lambda adata, folder: backed(adata, folder, sp.csr_matrix),
 }

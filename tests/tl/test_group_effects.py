@@ -196,6 +196,7 @@ class TestDepth:
     def test_none_is_not(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
+            warnings.filterwarnings("ignore", ".* of cells that have nearly the same total")
             effects(study())
 
 

@@ -77,3 +77,15 @@ def test_depth_beyond_what_was_measured_is_warned_of(counts, share, is_warned_of
     assert bool(of_depth) == is_warned_of
     assert all("in the few data sets tried" in str(w.message) for w in of_depth)
     assert all(warning.filename == __file__ for warning in of_depth)
+
+
+@pytest.mark.parametrize("verb", [smt.tl.group_effects, smt.tl.pseudobulk_de])
+def test_counts_that_were_reduced_to_one_depth_are_warned_of(counts, verb):
+    adata = counts.copy()
+    x = adata.X.toarray()
+    adata.X = np.rint(x / x.sum(1, keepdims=True) * 500)
+    with pytest.warns(UserWarning, match=r"adata\.X .*nearly the same total\. SCTransform"):
+        verb(adata, "~ condition", "donor")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*the same total")
+        verb(counts, "~ condition", "donor")

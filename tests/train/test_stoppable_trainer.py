@@ -41,15 +41,25 @@ def interrupt(model, epoch, **kwargs):
 
 
 def assert_finished(model, folder):
-    """Axes and effects on genes are there, as in any trained model, and survive a file."""
+    """All that a trained model of the class has is there, and survives a file."""
     assert model.is_trained
-    assert model.module.expression_axes.any()
-    assert model.is_finished
     assert not model.module.training
     model.save(folder)
-    loaded = smt.model.SCMEDAL_RE.load(folder, model.adata, accelerator="cpu")
-    np.testing.assert_array_equal(loaded.get_reconstruction(), model.get_reconstruction())
-    assert len(model.get_batch_effects(n_samples=2, n_cells=20))
+    loaded = type(model).load(folder, model.adata, accelerator="cpu")
+    for found, expected in zip(results(loaded), results(model), strict=True):
+        assert np.isfinite(np.asarray(expected)).all()
+        np.testing.assert_array_equal(found, expected)
+    if isinstance(model, smt.model.SCMEDAL_RE):
+        assert model.module.expression_axes.any()
+        assert model.is_finished
+        assert len(model.get_batch_effects(n_samples=2, n_cells=20))
+
+
+def results(model):
+    yield model.get_latent_representation()
+    yield model.get_reconstruction()
+    if isinstance(model, smt.model.SCMEDAL_FEC):
+        yield model.predict(soft=True)
 
 
 def assert_network(model, weights):
@@ -65,7 +75,13 @@ def model(build, adata):
     return build("SCMEDAL_RE", adata)
 
 
-def test_first_training(model, tmp_path):
+@pytest.fixture(params=["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"])
+def of_each_class(request, build, adata):
+    return build(request.param, adata, {"labels_key": "cell_type"})
+
+
+def test_first_training(of_each_class, tmp_path):
+    model = of_each_class
     with pytest.warns(UserWarning, match=r"interrupted in epoch 2 of 6.*weights of epoch [01] "):
         weights = interrupt(model, 2)
     assert len(model.history["train_loss"]) == 2
@@ -73,13 +89,25 @@ def test_first_training(model, tmp_path):
     assert_network(model, weights[model.best_epoch_])
 
 
-def test_second_training(model, tmp_path):
+def test_second_training(of_each_class, tmp_path):
+    model = of_each_class
     model.train(max_epochs=2, **QUICK)
     with pytest.warns(UserWarning, match="interrupted in epoch 1 of 6"):
         weights = interrupt(model, 1)
     assert len(model.history["train_loss"]) == 3
     assert_finished(model, tmp_path / "model")
     assert_network(model, weights[0])
+
+
+def test_effects_of_new_donors(fit, adata, tmp_path):
+    known = (adata.obs["donor"] != "donor_04").to_numpy()
+    reference = fit("SCMEDAL_RE", adata[known].copy(), early_stopping=False)
+    query = smt.model.SCMEDAL_RE.load_query_data(adata[~known].copy(), reference)
+    with pytest.warns(UserWarning, match="interrupted in epoch 2 of 6"):
+        interrupt(query, 2)
+    assert len(query.history["train_loss"]) == 2
+    assert "donor_04" in query.batch_names
+    assert_finished(query, tmp_path / "model")
 
 
 def test_second_training_in_its_first_epoch(model, tmp_path):

@@ -91,10 +91,11 @@ def prepare_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> None
             f"{out} has models of a run with other settings ({', '.join(other)}). Choose another "
             "--out, or pass --overwrite to train again."
         )
-    names = [name for name in OUTPUTS if not (resumes and name.startswith("models/"))]
-    names += [name.replace(".png", ".pdf") for name in names if name.endswith(".png")]
-    for path in (out / name for name in names):
-        path.unlink(missing_ok=True)
+    pdfs = [name.replace(".png", ".pdf") for name in OUTPUTS if name.endswith(".png")]
+    for name in (*OUTPUTS, *pdfs):
+        path = out / name
+        if not (resumes and name.startswith("models/")):
+            path.unlink(missing_ok=True)
         if path.parent.is_dir():
             remove_unfinished(path)
             if path.parent != out and not any(path.parent.iterdir()):

@@ -19,6 +19,7 @@ from ._checks import (
     check_log_normalised,
     check_names,
     check_obs,
+    warn_of_doubt,
     warn_of_small_batches,
 )
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
@@ -103,6 +104,7 @@ __all__ = [
     "stays_on_disk",
     "summarise",
     "warn_of_depth",
+    "warn_of_doubt",
     "warn_of_small_batches",
     "where",
     "without_formulas",

@@ -11,6 +11,7 @@ from ._check_cells import check_cells, check_read, expression_of, read_first
 from ._expression_kinds import summarise
 from ._expression_messages import (
     COUNTS,
+    NORMALISED,
     counts_layer,
     describe,
     doubt,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
     from ._expression_kinds import ExpressionKind, Summary
 
-LOGARITHMS: frozenset[ExpressionKind] = frozenset({"log-normalised", "log-counts", "unrecognised"})
-"""Kinds that models take; the last two with a warning."""
+LOGARITHMS: frozenset[ExpressionKind] = NORMALISED | {"log-counts", "unrecognised"}
+"""Kinds that models take; all but the log-normalised with a warning."""
 
 
 MANY_FRACTIONS = 20
@@ -54,7 +55,9 @@ class ExpressionError(ValueError):
         self.problem, self.counts_layer = problem, counts_layer
 
 
-def check_log_normalised(adata: AnnData, layer: str | None = None) -> ExpressionKind:
+def check_log_normalised(
+    adata: AnnData, layer: str | None = None, *, may_be_few: bool = False
+) -> ExpressionKind:
     """Refuse expression that a model of log-normalised data cannot take.
 
     Parameters
@@ -63,6 +66,9 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> Expression
         Cells x genes, in memory or backed.
     layer
         Layer to check; ``None`` for ``adata.X``.
+    may_be_few
+        Whether there may be too few values to recognise their kind, as in cells for a model that
+        is trained: then that gets no warning.
 
     Returns
     -------
@@ -78,18 +84,21 @@ def check_log_normalised(adata: AnnData, layer: str | None = None) -> Expression
     Warns
     -----
     UserWarning
-        For logarithms of counts that were not normalised, and fractions of an unknown kind.
+        For logarithms of counts that were not normalised, fractions of an unknown kind, and too
+        few values.
     """
     found = summarise(expression_of(adata, layer))
     if found.kind not in LOGARITHMS:
         problem = f"{where(layer)} {describe(found)}; log-normalised expression is needed."
         advice = read_first(adata, to_logarithms(adata, layer, found.kind))
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
-    _warn_of_doubt(adata, layer, found)
+    if not (may_be_few and found.kind == "too-few-values"):
+        warn_of_doubt(adata, layer, found)
     return found.kind
 
 
-def _warn_of_doubt(adata: AnnData, layer: str | None, found: Summary) -> None:
+def warn_of_doubt(adata: AnnData, layer: str | None, found: Summary) -> None:
+    """Warn of values that are used, but may be of another kind than they are taken for."""
     if doubtful := doubt(layer, found.kind):
         message = read_first(adata, f"{where(layer)} {describe(found)}. {doubtful}")
         warnings.warn(message, UserWarning, stacklevel=3)
@@ -119,7 +128,7 @@ def check_counts(adata: AnnData, layer: str | None = None) -> ExpressionKind:
         problem = f"{where(layer)} {describe(found)}; raw counts (whole numbers) are needed."
         advice = read_first(adata, to_counts(adata, layer, found.kind))
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
-    _warn_of_doubt(adata, layer, found)
+    warn_of_doubt(adata, layer, found)
     return found.kind
 
 

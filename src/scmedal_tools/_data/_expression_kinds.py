@@ -21,6 +21,7 @@ ExpressionKind = Literal[
     "log-twice",
     "square-roots",
     "square-roots-of-counts",
+    "too-few-values",
     "unrecognised",
     "not-logged",
     "negative",
@@ -123,9 +124,9 @@ def expression_kind(x: Any) -> ExpressionKind:
         No multiples, but a quarter of the values or more are whole numbers.
 
     or, where the values are no multiples: ``"not-logged"`` above 20, more than the logarithm of
-    any normalised count, ``"log-normalised"`` if the totals before the logarithm agree or there
-    are too few values to compare, ``"normalised"`` if the values have the same total in all cells,
-    and ``"unrecognised"`` for the rest.
+    any normalised count, ``"log-normalised"`` if the totals before the logarithm agree,
+    ``"normalised"`` if the values have the same total in all cells, ``"too-few-values"`` if fewer
+    than 100 can be compared, and ``"unrecognised"`` for the rest.
 
     Examples
     --------
@@ -133,7 +134,7 @@ def expression_kind(x: Any) -> ExpressionKind:
     >>> expression_kind(np.array([[0, 3], [12, 1]]))
     'counts'
     >>> expression_kind(np.log1p([[0, 300.5], [120.2, 1]]))
-    'log-normalised'
+    'too-few-values'
     """
     return summarise(x).kind
 
@@ -230,7 +231,7 @@ def _kind_of_fractions(sample: _Sample, maximum: float) -> ExpressionKind:
         return "normalised"
     if maximum > _LARGEST_LOG:
         return "not-logged"
-    return "log-normalised" if _informative(sample).size < _FEWEST_INFORMATIVE else "unrecognised"
+    return "too-few-values" if _informative(sample).size < _FEWEST_INFORMATIVE else "unrecognised"
 
 
 def _informative(sample: _Sample) -> np.ndarray:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COUNTS: frozenset[ExpressionKind] = frozenset({"counts", "even-counts"})
 """Kinds that are taken for raw counts; the last with a warning."""
+NORMALISED: frozenset[ExpressionKind] = frozenset({"log-normalised", "too-few-values"})
+"""Kinds that are taken for logarithms of normalised counts; the last with a warning."""
 
 
 def describe(found: Summary) -> str:
@@ -33,6 +35,7 @@ def describe(found: Summary) -> str:
         "log-twice": f"looks as if the logarithm had been taken twice {fractions}",
         "square-roots": f"looks like square roots of normalised counts {fractions}",
         "square-roots-of-counts": f"looks like square roots of counts {fractions}",
+        "too-few-values": f"holds too few values to recognise their kind {fractions}",
         "unrecognised": f"holds values of a kind that was not recognised {fractions}",
         "not-logged": f"holds fractions up to {found.maximum:,.0f}, too large for logarithms",
         "negative": f"has negative values (scaled data?) in {found.n_negative:,} {of_all}",
@@ -69,6 +72,10 @@ def to_counts(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
     """How to make raw counts of what is none, or why they are not needed."""
     x = where(layer)
     needless = "They need no preprocessing: pass them to a model as they are. "
+    unknown = (
+        f"If they are logarithms: {needless[0].lower()}{needless[1:]}"
+        f"If they are corrected counts: {x} = np.rint({x}). "
+    )
     logged = "Normalised data only need sc.pp.log1p(adata)"
     advice = {
         "corrected-counts": f"Round them: {x} = np.rint({x}). ",
@@ -78,8 +85,8 @@ def to_counts(adata: AnnData, layer: str | None, kind: ExpressionKind) -> str:
         "log-twice": f"Undo one logarithm, {x} = np.expm1({x}), and pass them to a model. ",
         "square-roots": f"{logged}, after {x} = {_squares(adata, layer)}. ",
         "square-roots-of-counts": f"Run: {x} = np.rint({_squares(adata, layer)}). ",
-        "unrecognised": f"If they are logarithms: {needless[0].lower()}{needless[1:]}"
-        f"If they are corrected counts: {x} = np.rint({x}). ",
+        "too-few-values": unknown,
+        "unrecognised": unknown,
         "not-logged": f"{logged}; round corrected counts: {x} = np.rint({x}). ",
         "negative": "Scaled data cannot be converted back: start again from the counts. ",
         "non-finite": "Drop these cells, or start again from the counts. ",
@@ -103,6 +110,12 @@ def doubt(layer: str | None, kind: ExpressionKind) -> str:
             "there are raw counts, use those: tests on counts take corrected ones for more "
             "precise than they are."
         )
+    if kind == "too-few-values":
+        return (
+            "It is used as log-normalised. Make sure that it is: fewer than 100 values of these "
+            "cells can be compared with each other, too few to distinguish logarithms from other "
+            "fractions."
+        )
     if kind == "unrecognised":
         return (
             "It is used as log-normalised, which is right for corrected or imputed counts that "
@@ -125,7 +138,7 @@ def use_raw_data(adata: AnnData, layer: str | None) -> str:
     kept = None if adata.raw is None else expression_kind(adata.raw.X)
     if kept in COUNTS:
         return f"adata.raw has the counts. Run:\nadata = adata.raw.to_adata(); {_preprocess(None)}"
-    if kept == "log-normalised":
+    if kept in NORMALISED:
         return (
             "adata.raw is log-normalised. Run:\n"
             "adata = adata.raw.to_adata()[:, adata.var_names].copy()"
@@ -153,7 +166,7 @@ def quoted(names: Sequence[object]) -> str:
 
 def _is_log_normalised(x: Any) -> bool:
     known = x is not None and not hasattr(x, "dask") and 0 not in x.shape
-    return known and expression_kind(x) == "log-normalised"
+    return known and expression_kind(x) in NORMALISED
 
 
 def _argument(layer: str | None) -> str:

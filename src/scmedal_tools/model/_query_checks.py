@@ -78,7 +78,7 @@ def check_query(data: AnnData | MuData, registry: Mapping[str, Any], unseen: boo
             check_obs(adata, setup["states_key"], what=CELL_STATES, min_levels=1)
             _check_states(adata.obs[setup["states_key"]], trained[STATES]["categorical_mapping"])
     with checked_part(data, setup, EXPRESSION) as adata:
-        check_log_normalised(adata, layer_of(setup))
+        check_log_normalised(adata, layer_of(setup), may_be_few=True)
 
 
 def _check_states(states: pd.Series, trained: Sequence) -> None:
@@ -123,7 +123,11 @@ def _check_levels(adata: AnnData, key: str, trained: pd.Index, unseen: bool) -> 
         )
     levels = adata.obs[key]
     if levels.isna().any():
-        raise ValueError(f"adata.obs[{key!r}] is missing for {levels.isna().sum():,} cells.")
+        message = (
+            f"adata.obs[{key!r}] is missing for {levels.isna().sum():,} cells. To drop them:\n"
+            f"    adata = adata[adata.obs[{key!r}].notna()].copy()"
+        )
+        raise ValueError(read_first(adata, message))
     unknown = [level for level in levels.unique() if level not in trained]
     by_text = dict(zip(trained.astype(str), trained, strict=True))
     same_text = [level for level in unknown if str(level) in by_text]

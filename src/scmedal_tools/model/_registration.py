@@ -259,7 +259,7 @@ class RegistrationMixin(BaseModelClass):
         sample = _sample_of(self.adata, setup)
         if sample != getattr(self._adata_manager, "checked_sample", None):
             with checked_part(self.adata, setup, EXPRESSION) as adata:
-                check_log_normalised(adata, layer_of(setup))
+                check_log_normalised(adata, layer_of(setup), may_be_few=True)
             self._adata_manager.checked_sample = sample
 
 

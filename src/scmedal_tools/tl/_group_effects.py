@@ -147,7 +147,8 @@ def group_effects(
     -----
     UserWarning
         For states that have too few samples, or none of something that a contrast compares, which
-        is left out there; and where cells differ in depth more than twofold with the contrast.
+        is left out there; where cells differ in depth more than twofold with the contrast; and for
+        counts of cells that have nearly the same total, such as SCTransform's.
 
     Notes
     -----

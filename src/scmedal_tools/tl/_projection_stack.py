@@ -87,8 +87,9 @@ def projection_stack(
     TypeError
         If `re` has no random effects.
     ValueError
-        If the networks differ in genes, no cell is left to draw from, batches, cell types or
-        cells are unknown, or the own batch of a cell is not among the batches.
+        If the networks differ in genes, the cells do not fit `re`, none is left to draw from,
+        batches, cell types or cells are unknown, or the own batch of a cell is not among the
+        batches.
 
     Examples
     --------
@@ -101,6 +102,7 @@ def projection_stack(
     check_has_random_effects(re)
     if not fe.gene_names.equals(re.gene_names):
         raise ValueError("fe and re differ in their genes: train them on the same ones.")
+    re._validate_anndata(adata)  # or no cell to draw would be found in batches it does not know
     obs = _own(adata, fe, re, labels_key)
     targets = {str(name): name for name in re.batch_names}
     batches = _checked_names(

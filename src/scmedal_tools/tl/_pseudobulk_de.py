@@ -76,8 +76,9 @@ def pseudobulk_de(
     Warns
     -----
     UserWarning
-        For states that have too few samples, and where cells differ in depth more than twofold
-        with the contrast.
+        For states that have too few samples; where cells differ in depth more than twofold with
+        the contrast; and for counts of cells that have nearly the same total, such as
+        SCTransform's.
 
     References
     ----------

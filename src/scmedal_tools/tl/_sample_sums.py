@@ -18,6 +18,7 @@ from scmedal_tools._data import (
     describe,
     expression_of,
     summarise,
+    warn_of_doubt,
     where,
 )
 from scmedal_tools._sample_model import CountSums, sum_counts
@@ -92,7 +93,7 @@ def sample_sums(
     Warns
     -----
     UserWarning
-        For states that have too few samples.
+        For states that have too few samples, and counts of cells that have nearly the same total.
     """
     _check_counts(adata, layer)
     check_names(adata)
@@ -184,3 +185,4 @@ def _check_counts(adata: AnnData, layer: str | None) -> None:
             f"{where(layer)} {describe(found)}; raw counts (whole numbers) are summed here. Name "
             f"their layer, such as layer='counts'. {available_layers(adata)}".rstrip()
         )
+    warn_of_doubt(adata, layer, found)

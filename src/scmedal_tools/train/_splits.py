@@ -176,8 +176,9 @@ def _draw_combinations(
             return list(drawn.values())
         most = max(most, len(drawn))
     raise ValueError(
-        f"Found only {most} batches that have a combination with {min_cells} cells of a type "
-        f"that two other batches have, not {n}. Lower `min_cells`."
+        f"Found only {most} batches ({pairs.names[0]!r}) that have a combination with {min_cells} "
+        f"cells of a type ({pairs.names[1]!r}) that two other batches have, not {n}. Lower "
+        "`min_cells`."
     )
 
 
