@@ -16,7 +16,7 @@ NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 # Where the data of each come from.
 ACCESSION = re.compile(r"\bGSE\d{5,6}\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|mnt|var)/")
-MAX_BYTES = 600_000
+MAX_BYTES = 1_500_000
 # Two epochs and small forests on few cells and genes, two axes in place of UMAPs, which take half
 # a minute to compile, and no search for versions, whatever a notebook asks for.
 FEW = """

@@ -56,13 +56,14 @@ def run(
 
 
 def _shrink(data: dict[str, str]) -> None:
-    """Keep 256 colours of a picture, a third of its size."""
+    """Keep a picture without transparency, and compress it well.
+
+    All its colours are kept: a palette of 256 would change those of heat maps.
+    """
     if "image/png" in data:
         picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
         shrunk = io.BytesIO()
-        # Other methods, and no rounds of k-means, give neighbouring colours of a legend the same.
-        few = picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3, dither=Image.Dither.NONE)
-        few.save(shrunk, "PNG", optimize=True)
+        picture.save(shrunk, "PNG", optimize=True)
         data["image/png"] = base64.b64encode(shrunk.getvalue()).decode() + "\n"
 
 
