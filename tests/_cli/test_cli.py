@@ -369,6 +369,15 @@ class TestFolder:
         refuse("run", files["counts"], "--batch-key", "x", "--out", tmp_path / "new")
         assert not (tmp_path / "new").exists()
 
+    def test_a_condition_that_no_formula_can_name(self, files, tmp_path):
+        adata = ad.read_h5ad(files["counts"])
+        adata.obs["a`b"] = adata.obs["condition"]
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+        arguments = [*BATCH, "--condition-key", "a`b", "--out", tmp_path / "out"]
+        output = refuse("run", tmp_path / "cells.h5ad", *arguments)
+        assert "Rename the column" in " ".join(output.split())
+        assert not (tmp_path / "out").exists()
+
     def test_a_file_is_no_folder(self, files, tmp_path):
         (tmp_path / "file").touch()
         arguments = ["--out", tmp_path / "file", "--overwrite"]

@@ -167,6 +167,11 @@ class Run:
             check_labels(adata, job.labels_key)
         if job.condition_key is not None:
             check_obs(adata, job.condition_key, what="condition_key")
+            if "`" in job.condition_key:
+                raise ValueError(
+                    f"condition_key={job.condition_key!r} has a backtick, which no formula can "
+                    "have in a name. Rename the column in the file."
+                )
         if self.claims:
             self.confounding = bm.confounding(adata, job.batch_key, self.claims)
         self._check_targets()
