@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def plugins_searched_once():
-    """Lightning reads what all installed packages offer anew for each of some thousand trainers."""
+    """Lightning reads what all packages offer anew for each of some thousand trainers."""
     import functools
 
     from lightning.fabric.utilities import registry
