@@ -69,3 +69,22 @@ def raised():
     x[(adata.obs["donor"] == "donor_02").to_numpy(), 7] += 1.0
     adata.X = x
     return adata
+
+
+@pytest.fixture(scope="session")
+def paper(fit, cells):
+    return fit("SCMEDAL_RE", cells.copy(), model={"preset": "paper"})
+
+
+@pytest.fixture
+def without_effects(re):
+    """The model with every random effect at its prior mean."""
+    tables = (*re.module.effect_tables.values(), *re.module.gene_effects.factors)
+    means = [table.loc.data for table in tables]
+    means += [table.correction for table in re.module.gene_effects.factors]
+    before = [mean.clone() for mean in means]
+    for mean in means:
+        mean.zero_()
+    yield re
+    for mean, value in zip(means, before, strict=True):
+        mean.copy_(value)

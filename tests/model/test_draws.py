@@ -1,15 +1,19 @@
-"""Posterior draws: that they repeat, how many are held, and that they touch nothing else."""
+"""Posterior draws: that they repeat, how many are held, and what is made of them."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
+import scvi
 import torch
 
 from scmedal_tools._gene_model import GeneEffectsDraw
 from scmedal_tools.model import _draws
 from scmedal_tools.model._draws import Draws
+
+from .swaps import DONORS, close
 
 N_SAMPLES = 5
 BYTES = 4 * (10 + 2 + 6 + 30)
@@ -87,3 +91,64 @@ def test_another_thread_does_not_see_them(re):
     for values_beside in beside:
         np.testing.assert_array_equal(values_beside, plain)
     assert np.abs(drawn - plain).max() > 1e-3
+
+
+class TestDraws:
+    @pytest.fixture
+    def verb(self, re):
+        def verb(n_samples, **kwargs):
+            return re.get_counterfactual_expression(
+                transform_batch="donor_02", n_samples=n_samples, **kwargs
+            )
+
+        return verb
+
+    def test_shapes(self, re, verb):
+        assert re.get_latent_representation(n_samples=3).shape == (3, 240, 4)
+        for ours in (verb, re.get_reconstruction):
+            assert ours(n_samples=3, return_mean=False).shape == (3, 240, 60)
+            assert isinstance(ours(n_samples=3), pd.DataFrame)
+
+    def test_mean_of_the_draws(self, verb):
+        close(verb(3), verb(3, return_mean=False).mean(axis=0))
+
+    def test_draws_differ_from_each_other_and_repeat(self, verb):
+        draws = verb(2, return_mean=False)
+        assert not np.allclose(draws[0], draws[1])
+        np.testing.assert_array_equal(draws, verb(2, return_mean=False))
+        close(verb(3, return_mean=False)[:2], draws)
+
+    def test_seed_decides(self, verb, monkeypatch):
+        before = verb(1)
+        monkeypatch.setattr(scvi.settings, "seed", 5)
+        assert not np.allclose(verb(1), before)
+
+    @pytest.mark.parametrize("return_mean", [True, False])
+    def test_one_draw_serves_all_minibatches(self, verb, return_mean):
+        one, many = (verb(2, return_mean=return_mean, batch_size=n) for n in (240, 13))
+        close(many, one)
+
+    def test_the_same_draw_serves_all_targets(self, re):
+        own = re.adata.obs["donor"] == "donor_02"
+        options = {"indices": own, "n_samples": 2, "return_mean": False}
+        results = re.get_counterfactual_expression(transform_batch=DONORS, **options)
+        np.testing.assert_array_equal(results["donor_02"], re.get_reconstruction(**options))
+
+    def test_spread_is_that_of_the_posterior(self, without_effects):
+        tables = without_effects.module.effect_tables.values()
+        before = [table.rho.detach().clone() for table in tables]
+        for table in tables:
+            table.rho.data.fill_(-50.0)
+        draws = without_effects.get_latent_representation(n_samples=2)
+        for table, rho in zip(tables, before, strict=True):
+            table.rho.data.copy_(rho)
+        wide = without_effects.get_latent_representation(n_samples=2)
+        narrow, wide = (np.abs(first - second).max() for first, second in (draws, wide))
+        assert narrow < 1e-2
+        assert wide > 100 * narrow
+
+
+def test_effects_are_off_after_draws(re):
+    expected = re.get_latent_representation()
+    re.get_latent_representation(n_samples=2)
+    np.testing.assert_array_equal(re.get_latent_representation(), expected)
