@@ -1,8 +1,10 @@
-"""A model whose effects are known."""
+"""Models that tests share."""
 
 import numpy as np
 import pytest
 import torch
+
+from .stored import TARGETS
 
 
 @pytest.fixture
@@ -24,3 +26,51 @@ def known_effects(fit, cells):
     module.output.dense.weight.data[::2] = 0
     scale = float(module.scaler.scale)
     return model, scale * loc, scale * sd
+
+
+@pytest.fixture(scope="session")
+def trained(fit, cells):
+    """Trained long enough for its effects to differ; tests leave it as it is."""
+    return fit("SCMEDAL_RE", cells.copy(), max_epochs=8)
+
+
+@pytest.fixture(scope="session")
+def re(fit, cells):
+    return fit("SCMEDAL_RE", cells.copy())
+
+
+@pytest.fixture
+def write(re, monkeypatch):
+    """Write into a file, in blocks of 50 cells."""
+    from scmedal_tools import tl
+    from scmedal_tools.tl import _write_counterfactuals
+
+    monkeypatch.setattr(_write_counterfactuals, "CELLS_PER_BLOCK", 50)
+
+    def write(path, **kwargs):
+        options = {"adata": re.adata, "transform_batch": TARGETS, "progress": False} | kwargs
+        return tl.write_counterfactuals(re, path=path, **options)
+
+    return write
+
+
+@pytest.fixture
+def computed(re, monkeypatch):
+    """Number of cells in each minibatch that has been encoded; raises at a minibatch if told."""
+    from scmedal_tools.tl import _write_counterfactuals
+
+    sizes, infer = [], re._infer
+    sizes_before_failure = []
+
+    def counted(tensors, draw=None):
+        if sum(sizes) in sizes_before_failure:
+            sizes_before_failure.clear()
+            raise KeyboardInterrupt
+        sizes.append(len(tensors["X"]))
+        return infer(tensors, draw)
+
+    monkeypatch.setattr(re, "_infer", counted)
+    # Which encodes cells of its own.
+    monkeypatch.setattr(_write_counterfactuals, "warn_of_extrapolation", lambda *_: None)
+    counted.sizes, counted.stop_after = sizes, sizes_before_failure.append
+    return counted
