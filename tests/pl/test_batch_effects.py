@@ -21,6 +21,8 @@ from scmedal_tools.pl import (
 )
 from scmedal_tools.pl._batches import batch_colors
 
+from .tick_labels import tick_labels
+
 QUICK = {"n_samples": 5, "n_cells": 20}
 FIGURES = [batch_effects, batch_effects_forest, batch_effects_heatmap, batch_dendrogram]
 FIGURES_OF_PANELS, FIGURES_OF_ONE = FIGURES[:2], FIGURES[2:]
@@ -50,10 +52,6 @@ def effects(model):
     return model.get_batch_effects(**QUICK)
 
 
-def names(axis):
-    return [text.get_text() for text in axis.get_ticklabels()]
-
-
 class TestForest:
     def test_points_are_effects_and_lines_their_intervals(self, model, effects):
         genes = list(model.gene_names[[3, 1]])
@@ -71,7 +69,7 @@ class TestForest:
 
     def test_batches_are_rows_in_their_order_from_the_top(self, model):
         ax = batch_effects_forest(model, n_genes=1, **QUICK).axes[0]
-        assert names(ax.yaxis) == list(model.batch_names)
+        assert tick_labels(ax.yaxis) == list(model.batch_names)
         np.testing.assert_array_equal(ax.collections[1].get_offsets().data[:, 1], range(4))
         bottom, top = ax.get_ylim()
         assert bottom > top
@@ -79,7 +77,7 @@ class TestForest:
     def test_points_have_the_colors_of_the_batches(self, model):
         ax = batch_effects_forest(model, n_genes=1, **QUICK).axes[0]
         drawn = [to_hex(color) for color in ax.collections[1].get_facecolors()]
-        assert dict(zip(names(ax.yaxis), drawn, strict=True)) == COLORS
+        assert dict(zip(tick_labels(ax.yaxis), drawn, strict=True)) == COLORS
 
     def test_line_is_black_where_the_effect_is_on_one_side_of_zero(self, model, effects):
         gene = model.gene_names[0]
@@ -108,14 +106,14 @@ class TestForest:
 class TestHeatmap:
     def test_cells_are_effects_in_the_order_of_the_tree(self, model, effects):
         ax = batch_effects_heatmap(model, n_genes=5, **QUICK)
-        genes, batches = names(ax.yaxis), names(ax.xaxis)
+        genes, batches = tick_labels(ax.yaxis), tick_labels(ax.xaxis)
         expected = effects["effect"].unstack().loc[batches, genes].T
         np.testing.assert_allclose(ax.images[0].get_array(), expected)
-        assert batches == names(batch_dendrogram(model, **QUICK).yaxis)
+        assert batches == tick_labels(batch_dendrogram(model, **QUICK).yaxis)
 
     def test_genes_with_similar_effects_are_neighbours(self, model, effects):
         ax = batch_effects_heatmap(model, n_genes=20, **QUICK)
-        table = effects["effect"].unstack()[names(ax.yaxis)].T
+        table = effects["effect"].unstack()[tick_labels(ax.yaxis)].T
         joined = squareform(cophenet(linkage(table, "average")))
         # A gene and the one below it are joined as early as any two across the line between them.
         for i in range(1, len(table)):
@@ -130,7 +128,7 @@ class TestHeatmap:
         assert all(max(line.get_ydata()) <= y[0] for line in ax.lines)
         assert len(ax.lines) == 3
         drawn = [to_hex(color) for color in leaves.get_facecolors()]
-        assert drawn == [COLORS[name] for name in names(ax.xaxis)]
+        assert drawn == [COLORS[name] for name in tick_labels(ax.xaxis)]
 
     def test_colors_are_centred_at_no_effect(self, model, effects):
         image = batch_effects_heatmap(model, n_genes=60, **QUICK).images[0]
@@ -154,13 +152,13 @@ class TestTwoBatches:
 
     def test_forest(self, model):
         (ax,) = batch_effects_forest(model, n_genes=1, **self.OPTIONS).axes
-        assert names(ax.yaxis) == ["v2", "v3"]
+        assert tick_labels(ax.yaxis) == ["v2", "v3"]
         assert len(ax.collections[0].get_segments()) == 2
 
     def test_heatmap(self, model):
         ax = batch_effects_heatmap(model, n_genes=1, **self.OPTIONS)
         assert ax.images[0].get_array().shape == (1, 2)
-        assert sorted(names(ax.xaxis)) == ["v2", "v3"]
+        assert sorted(tick_labels(ax.xaxis)) == ["v2", "v3"]
 
     def test_dendrogram_is_one_branch(self, model):
         ax = batch_dendrogram(model, **self.OPTIONS)
@@ -188,7 +186,7 @@ class TestDendrogram:
         # The two batches that are most alike are neighbours, and joined first.
         joined = squareform(cophenet(tree))
         first, second = np.argwhere(joined == joined[joined > 0].min())[0]
-        order = names(ax.yaxis)
+        order = tick_labels(ax.yaxis)
         rows = [order.index(distances.index[i]) for i in (first, second)]
         innermost = min(ax.lines, key=lambda line: line.get_xdata()[1])
         assert sorted(rows) == [innermost.get_ydata()[0], innermost.get_ydata()[-1]]
@@ -196,7 +194,7 @@ class TestDendrogram:
     def test_leaves_have_the_colors_of_the_batches(self, model):
         ax = batch_dendrogram(model, **QUICK)
         drawn = [to_hex(color) for color in ax.collections[0].get_facecolors()]
-        assert dict(zip(names(ax.yaxis), drawn, strict=True)) == COLORS
+        assert dict(zip(tick_labels(ax.yaxis), drawn, strict=True)) == COLORS
 
 
 class TestTogether:
@@ -211,12 +209,12 @@ class TestTogether:
         heatmap, _, *forest = panels
         rms = np.square(effects["effect"].unstack()).mean()
         assert [ax.get_title() for ax in forest] == list(rms.nlargest(6).index)
-        assert sorted(names(heatmap.yaxis)) == sorted(rms.nlargest(45).index)
+        assert sorted(tick_labels(heatmap.yaxis)) == sorted(rms.nlargest(45).index)
 
     def test_heat_map_is_that_of_its_own_function(self, model, panels):
         alone = batch_effects_heatmap(model, n_genes=45, **QUICK)
         np.testing.assert_allclose(panels[0].images[0].get_array(), alone.images[0].get_array())
-        assert names(panels[0].xaxis) == names(alone.xaxis)
+        assert tick_labels(panels[0].xaxis) == tick_labels(alone.xaxis)
 
     def test_forest_is_beside_the_heat_map(self, panels):
         heatmap, _, *forest = (ax.get_window_extent() for ax in panels)
@@ -240,7 +238,7 @@ class TestAll:
         drawn = draw(model, factor="protocol", **QUICK)
         ax = drawn if draw in FIGURES_OF_ONE else drawn.axes[0]
         of_batches = ax.xaxis if ax.images else ax.yaxis
-        assert sorted(names(of_batches)) == ["v2", "v3"]
+        assert sorted(tick_labels(of_batches)) == ["v2", "v3"]
         assert len(model.adata.uns["protocol_colors"]) == 2
 
     @pytest.mark.slow
@@ -264,7 +262,7 @@ class TestGenes:
         expected = list(squares.mean().nlargest(3).index)
         drawn = draw(model, n_genes=3, **QUICK)
         if draw is batch_effects_heatmap:
-            assert sorted(names(drawn.yaxis)) == sorted(expected)
+            assert sorted(tick_labels(drawn.yaxis)) == sorted(expected)
         else:
             assert [ax.get_title() for ax in drawn.axes][-3:] == expected
 

@@ -8,6 +8,8 @@ from anndata import AnnData
 
 from scmedal_tools import bm, pl
 
+from .tick_labels import tick_labels
+
 
 @pytest.fixture
 def result():
@@ -27,10 +29,6 @@ def texts(ax):
     return {tuple(text.get_position()[::-1]): text.get_text() for text in ax.texts}
 
 
-def names(axis):
-    return [text.get_text() for text in axis.get_ticklabels()]
-
-
 def test_cells_are_counts_and_none_is_empty(result):
     ax = pl.confounding(result)
     counts = result.tables["donor", "cell_type"].to_numpy()
@@ -42,8 +40,8 @@ def test_cells_are_counts_and_none_is_empty(result):
 
 def test_rows_are_batches_and_columns_targets(result):
     ax = pl.confounding(result)
-    assert names(ax.yaxis) == ["a", "b", "c"]
-    assert names(ax.xaxis) == ["B", "T"]
+    assert tick_labels(ax.yaxis) == ["a", "b", "c"]
+    assert tick_labels(ax.xaxis) == ["B", "T"]
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("donor", "cell_type")
 
 
