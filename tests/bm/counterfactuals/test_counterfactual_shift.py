@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from itertools import permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,96 +15,21 @@ from scmedal_tools import bm
 from scmedal_tools.bm._counterfactuals._counterfactual_shift import known_cells
 from scmedal_tools.train import stratified_split
 
-BATCHES, TYPES = list("ABCD"), ["x", "y", "z"]
+from .world import (
+    TYPES,
+    Method,
+    by_combination,
+    draw,
+    everything,
+    expectation,
+    measure,
+    oracle,
+    scenarios,
+    without_training,
+)
+
 COLUMNS = ["method", "regime", "cell_type", "source", "target"]
 SCORES = ["correlation", "slope", "error", "noise", "ceiling"]
-
-
-def draw(noise=0.5, n_genes=40, n_cells=24, effect_sd=0.5, interaction_sd=0.3, seed=0):
-    """Cells of every batch and type, every other one for training, and their expectations."""
-    rng = np.random.default_rng(seed)
-    obs = pd.DataFrame(
-        [(batch, label) for batch in BATCHES for label in TYPES for _ in range(n_cells)],
-        columns=["donor", "type"],
-    )
-    obs.index = obs.index.astype(str)
-    batch = effect_sd * rng.normal(size=(len(BATCHES), 1, n_genes))
-    interaction = interaction_sd * rng.normal(size=(len(BATCHES), len(TYPES), n_genes))
-    means = 5 + 2 * rng.normal(size=(len(TYPES), n_genes)) + batch + interaction
-    means = dict(zip(((b, t) for b in BATCHES for t in TYPES), np.concatenate(means), strict=True))
-    keys = list(obs.itertuples(index=False, name=None))
-    expression = np.stack([means[key] for key in keys])
-    expression = expression + noise * rng.normal(size=expression.shape)
-    cells = np.arange(len(obs))
-    return SimpleNamespace(
-        adata=AnnData(expression, obs=obs),
-        means=means,
-        keys=keys,
-        parts={"train": cells[::2], "test": cells[1::2]},
-    )
-
-
-class Method:
-    """No model, though it knows its cells and has a method of models."""
-
-    def __init__(self, function, train, test):
-        self.function, self.train_indices, self.test_indices = function, train, test
-
-    def __call__(self, cells, target):
-        return self.function(cells, target)
-
-    def get_counterfactual_expression(self):
-        raise AssertionError("it is called itself")
-
-
-def oracle(world, factor=1.0):
-    """Counterfactual that adds a multiple of the true shift to the measured cells."""
-
-    def predict(cells, target):
-        own = [world.keys[cell] for cell in cells]
-        shifts = [world.means[target, label] - world.means[batch, label] for batch, label in own]
-        return world.adata.X[cells] + factor * np.stack(shifts)
-
-    return predict
-
-
-def expectation(world):
-    """Counterfactual that knows the expectation but no cell."""
-    return lambda cells, target: np.stack([world.means[target, world.keys[i][1]] for i in cells])
-
-
-def measure(world, model, **kwargs):
-    kwargs = world.parts | {"baselines": False, "progress": False} | kwargs
-    return bm.counterfactual_shift(model, world.adata, "donor", "type", **kwargs)
-
-
-def without_training(world, *pairs, keep=0):
-    """Training cells without those of some combinations, but for the first ``keep``."""
-    out = [
-        i
-        for pair in pairs
-        for i in [i for i in world.parts["train"] if world.keys[i] == pair][keep:]
-    ]
-    return np.setdiff1d(world.parts["train"], out)
-
-
-def by_combination(world, part):
-    """Measured cells of a part, grouped by batch and type."""
-    cells = world.adata[world.parts[part]]
-    return cells.to_df().groupby([cells.obs["donor"].to_numpy(), cells.obs["type"].to_numpy()])
-
-
-def scenarios(table):
-    return set(zip(table["cell_type"], table["source"], table["target"], strict=True))
-
-
-def everything():
-    return {(label, *pair) for label in TYPES for pair in permutations(BATCHES, 2)}
-
-
-@pytest.fixture(scope="module")
-def world():
-    return draw()
 
 
 @pytest.fixture(scope="module")
@@ -427,38 +351,3 @@ class TestBaselines:
         assert others["error"][others["correlation"].notna()].max() < 1e-10
         assert error["mixed model (given cell types)"] < 0.1
         assert error["additive"] > 0.5
-
-
-class TestSummary:
-    @pytest.fixture
-    def shifts(self):
-        # Method b sorts first in the table; combination T has three sources and S one.
-        rows = [
-            ("held out", "b", "x", "1", "T", 1.0),
-            ("held out", "b", "x", "2", "T", 2.0),
-            ("held out", "b", "x", "3", "T", 9.0),
-            ("held out", "b", "x", "1", "S", 10.0),
-            ("held out", "b", "y", "1", "S", np.nan),
-            ("seen", "a", "x", "1", "T", 4.0),
-            ("seen", "a", "x", "2", "T", 5.0),
-            ("seen", "b", "x", "1", "T", 7.0),
-        ]
-        names = ["regime", "method", "cell_type", "source", "target", "error"]
-        return pd.DataFrame(rows, columns=names)
-
-    def test_every_combination_counts_once(self, shifts):
-        summary = bm.shift_summary(shifts)
-        assert list(summary.index) == [("held out", "b"), ("seen", "a"), ("seen", "b")]
-        # The median of 2 and 10, not of the five rows.
-        assert summary["error"].tolist() == [6.0, 4.5, 7.0]
-        assert summary["n_combinations"].tolist() == [3, 1, 1]
-
-    def test_of_a_measured_table(self, world):
-        train = without_training(world, ("B", "x"), ("C", "z"))
-        models = {"two": oracle(world), "one": oracle(world, 0.5)}
-        summary = bm.shift_summary(measure(world, models, train=train))
-        assert list(summary["n_combinations"].loc["held out"].items()) == [("two", 2), ("one", 2)]
-        assert list(summary["n_combinations"].loc["seen"].items()) == [("two", 10), ("one", 10)]
-        assert set(SCORES) < set(summary)
-        slopes = summary["slope"].unstack()
-        np.testing.assert_allclose(slopes["one"], 2 * slopes["two"])
