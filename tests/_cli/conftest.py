@@ -1,15 +1,50 @@
-"""Commands in tests."""
+"""Commands in tests, and files of a few hundred simulated cells."""
 
 import io
 
+import numpy as np
 import pytest
 from PIL import Image
+
+from .arguments import N_CELLS
 
 BLANK = {}
 for ending, kind in ((".png", "PNG"), (".pdf", "PDF")):
     file = io.BytesIO()
     Image.new("RGB", (1, 1), "white").save(file, kind)
     BLANK[ending] = file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def counts():
+    from scmedal_tools import datasets
+
+    adata = datasets.simulated(n_donors=4, n_genes=150, n_cell_types=3, seed=3)[:N_CELLS].copy()
+    adata.obs["n_umi"] = 2.0 * np.asarray(adata.X.sum(axis=1)).ravel()
+    adata.obs["lane"] = adata.obs["donor"].cat.codes.astype(int) + 1
+    adata.obs["late"] = adata.obs["lane"] > 2
+    return adata
+
+
+@pytest.fixture(scope="session")
+def expression(counts):
+    """Log-normalised to another total than the package would choose."""
+    import scanpy as sc
+
+    adata = counts.copy()
+    adata.layers["raw"] = adata.X.copy()
+    sc.pp.normalize_total(adata, target_sum=500)
+    sc.pp.log1p(adata)
+    return adata
+
+
+@pytest.fixture(scope="session")
+def files(counts, expression, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("input")
+    paths = {"counts": folder / "counts.h5ad", "expression": folder / "expression.h5ad"}
+    counts.write_h5ad(paths["counts"])
+    expression.write_h5ad(paths["expression"])
+    return paths
 
 
 @pytest.fixture(scope="module", autouse=True)

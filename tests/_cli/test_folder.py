@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on in its folder."""
+"""A run that was interrupted goes on in its folder, which is left alone unless asked."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from scmedal_tools._cli._folder import KEPT, REPORT, check_folder
 from scmedal_tools._cli._job import Job
 from scmedal_tools._cli._run import Run
 from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_RE
+
+from ..shell import refuse, succeed
+from .arguments import BATCH, QUICK, files_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
@@ -177,3 +180,42 @@ def test_overwriting_trains_again(cells, interrupted):
     assert (interrupted / "models" / "fe" / "model.pt").stat().st_mtime_ns > trained
     said = execute(cells, interrupted, replace(JOB, seed=1))
     assert said.count("  trained before: loaded") == 2
+
+
+class TestFilesOfOthers:
+    """In the folder of a command."""
+
+    def test_files_are_never_touched_uninvited(self, files, tmp_path):
+        (tmp_path / "run.json").write_text("mine")
+        message = refuse("run", files["counts"], *BATCH, "--out", tmp_path)
+        assert "--overwrite" in message
+        assert files_in(tmp_path) == {"run.json"}
+        assert (tmp_path / "run.json").read_text() == "mine"
+
+    def test_overwrite_replaces_its_own_files_and_keeps_others(self, files, tmp_path):
+        earlier = {"run.json", "models/fec/model.pt", "history/fec.csv", "effect_recovery.csv"}
+        earlier |= {"figures/true_shifts.png", "figures/true_shifts.pdf"}
+        foreign = {"notes.txt", "figures/mine.png", "models/fec/notes.txt"}
+        for name in earlier | foreign:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("old")
+        output = succeed("run", files["counts"], *BATCH, "--out", tmp_path, "--overwrite", *QUICK)
+        left = files_in(tmp_path)
+        assert foreign <= left
+        assert all((tmp_path / name).read_text() == "old" for name in foreign)
+        assert left & earlier == {"run.json"}
+        assert json.loads((tmp_path / "run.json").read_text())["parameters"]["max_epochs"] == 1
+        assert not (tmp_path / "history" / "fec.csv").exists()
+        assert "notes.txt" not in output
+
+    def test_a_refused_job_leaves_the_results_of_the_last(self, files, tmp_path):
+        (tmp_path / "run.json").write_text("old")
+        refuse("run", files["counts"], "--batch-key", "x", "--out", tmp_path, "--overwrite")
+        assert (tmp_path / "run.json").read_text() == "old"
+        refuse("run", files["counts"], "--batch-key", "x", "--out", tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+
+    def test_a_file_is_no_folder(self, files, tmp_path):
+        (tmp_path / "file").touch()
+        arguments = ["--out", tmp_path / "file", "--overwrite"]
+        assert "is a file" in refuse("run", files["counts"], *BATCH, *arguments)
