@@ -41,7 +41,7 @@ GENES, SAMPLES = "tests/_gene_model", "tests/_sample_model"
 WRONG_INPUT = "tests/surface/test_formats.py::test_what_is_made_of_a_store"
 MUTANTS = [
     # Files, advice and wrong input.
-    Mutant("bm/_cross_validation/_parts.py", "{file_stem(name)}", "{name}", "tests/bm/cross_validation/test_cross_validate.py::TestResumption::test_no_column_names_a_file_elsewhere"),
+    Mutant("bm/_cross_validation/_parts.py", "{file_stem(name)}", "{name}", "tests/bm/cross_validation/test_resumption.py::TestResumption::test_no_column_names_a_file_elsewhere"),
     Mutant("tl/_embed.py", "if key_added is None else", "if not key_added else", "tests/_data/test_writing.py::test_names_of_embeddings_that_no_file_can_hold"),
     Mutant("_data/_write_csv.py", '.replace("\\r", "\\n")', "", "tests/_data/test_write_csv.py"),
     Mutant("_data/_check_cells.py", "if of_zarr or hasattr", "if hasattr", WRONG_INPUT),
@@ -99,12 +99,12 @@ MUTANTS = [
     Mutant("_compat.py", "cells._train_mask, shuffle=False", "cells._train_mask, shuffle=True", f"{MODEL}/test_on_disk.py {MODEL}/test_collection.py"),
     Mutant("train/_plans.py", "readable.clamp_min(0)", "readable", f"{TRAIN}/test_plans.py"),
     Mutant("train/_plans.py", "features = self.module.adversary_features(inference).detach()", "features = self.module.adversary_features(inference)", f"{TRAIN}/test_plans.py"),
-    Mutant("train/_plans.py", "/ (self.lr_decay * n_steps)", "/ n_steps", f"{TRAIN}/test_plans.py"),
+    Mutant("train/_plans.py", "/ (self.lr_decay * n_steps)", "/ n_steps", f"{TRAIN}/test_optimizers.py"),
     Mutant("train/_statistics.py", "indices=np.sort(splitter.train_idx)", "indices=np.sort(np.concatenate([splitter.train_idx, splitter.val_idx]))", f"{TRAIN}"),
     Mutant("train/_statistics.py", "squares / n - offset.square()", "squares / n", f"{TRAIN} {MODULE}"),
     Mutant("train/_resident_cells.py", "self.place < self.length[rows, None]", "self.place <= self.length[rows, None]", f"{TRAIN}/test_resident_cells.py"),
     Mutant("train/_resident_cells.py", "            x.sum_duplicates()\n", "", f"{TRAIN}/test_resident_cells.py"),
-    Mutant("train/_re_plan.py", "self._done(batch_idx) + 1 >", "self._done(batch_idx) <", f"{TRAIN}/test_plans.py"),
+    Mutant("train/_re_plan.py", "self._done(batch_idx) + 1 >", "self._done(batch_idx) <", f"{TRAIN}/test_re_plan.py"),
     Mutant("module/_layers.py", "2**16) - 2**15", "2**16) - 2**14", f"{MODULE}/test_layers.py"),
     Mutant("train/_folds.py", "held_out = np.isin(batches, names[tested])", "held_out = np.isin(batches, names[tested[1:]])", f"{TRAIN}/test_folds.py"),
     Mutant("train/_folds.py", "np.concatenate([test, validation])", "test", f"{TRAIN}/test_folds.py"),
@@ -141,9 +141,9 @@ MUTANTS = [
     Mutant("_sample_model/_counts.py", "self.counts + overdispersion / 2", "self.counts + overdispersion", f"{SAMPLES}/test_counts.py"),
     Mutant("_sample_model/_full_rank.py", "np.linalg.pinv(of_kept)", "of_kept.T", f"{SAMPLES}/test_full_rank.py"),
     # What users call.
-    Mutant("model/_swap.py", "z = inference[\"z\"] if swap != \"content\" else None", "z = inference[\"z\"]", f"{MODEL}/test_re.py"),
+    Mutant("model/_swap.py", "z = inference[\"z\"] if swap != \"content\" else None", "z = inference[\"z\"]", f"{MODEL}/test_counterfactual.py"),
     Mutant("model/_targets.py", "rows[:, factor] = level", "rows[:, 0] = level", f"{MODEL}/test_factors.py"),
-    Mutant("model/_counterfactual.py", "outside = (1 - interval) / 2", "outside = 1 - interval", f"{MODEL}/test_re.py"),
+    Mutant("model/_counterfactual.py", "outside = (1 - interval) / 2", "outside = 1 - interval", f"{MODEL}/test_counterfactual.py"),
     Mutant("model/_support.py", "guessed_share[level] > MOST", "guessed_share[level] < MOST", f"{MODEL}/test_support.py"),
     Mutant("model/_fit_gene_effects.py", "explained = sums.residual.without(-_total(content, sums.levels))", "explained = sums.residual", f"{MODEL}/test_fit_gene_effects.py"),
     Mutant("tl/_group_tests.py", "(1 + 1 / len(draws)) * effects.var(0, ddof=1)", "effects.var(0, ddof=1)", "tests/tl/test_counterfactual_de.py"),

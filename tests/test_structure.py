@@ -123,6 +123,7 @@ def test_what_is_imported_for_the_package_alone(tmp_path, line, counted):
     assert len(structure.imports_for_the_package(tmp_path)) == counted
 
 
-def test_files_are_short():
-    lines = {path: len(path.read_text().splitlines()) for path in (ROOT / "src").rglob("*.py")}
-    assert max(lines.values()) <= 400
+@pytest.mark.parametrize("folder", ["src", "tests"])
+def test_files_are_short(folder):
+    lines = {path: len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
+    assert [path for path, n in lines.items() if n > 400] == []
