@@ -1,5 +1,7 @@
 """Every comparator on few cells, with a donor that no method is trained on."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def method(request):
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def splits(cells):
     """Training, validation and test cells; all of donor_04 are test cells."""
     unseen = (cells.obs["donor"] == "donor_04").to_numpy()
@@ -46,3 +48,14 @@ def embed():
         return adata.obsm[getattr(smt.ext, method)(adata, **arguments)]
 
     return embed
+
+
+@pytest.fixture(scope="session")
+def usual(cells, splits, embed):
+    """Give a function that embeds the cells with or without the splits, once for all tests."""
+
+    @cache
+    def usual(method, with_splits):
+        return embed(method, cells.copy(), splits=splits if with_splits else None)
+
+    return usual

@@ -79,33 +79,33 @@ class TestRandomState:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("method", sorted({*INDUCTIVE} - {"pca"}))
-    def test_seed_is_used(self, method, cells, embed):
-        results = [embed(method, cells.copy(), seed=seed) for seed in (0, 1)]
-        assert np.abs(results[0] - results[1]).max() > 1e-3
+    def test_seed_is_used(self, method, cells, embed, usual):
+        other = embed(method, cells.copy(), seed=1)
+        assert np.abs(other - usual(method, with_splits=False)).max() > 1e-3
 
 
 class TestSplits:
     @pytest.mark.slow
     @pytest.mark.parametrize("method", INDUCTIVE)
-    def test_test_cells_have_no_say(self, method, cells, splits, embed):
+    def test_test_cells_have_no_say(self, method, cells, splits, embed, usual):
         train, _, test = splits
-        first = embed(method, cells.copy(), splits=splits)
+        first = usual(method, with_splits=True)
         second = embed(method, changed(cells, test), splits=splits)
         np.testing.assert_allclose(first[train], second[train], rtol=1e-4, atol=1e-6)
         assert np.abs(first[test] - second[test]).max() > 1e-3
 
     @pytest.mark.slow
     @pytest.mark.parametrize("method", INDUCTIVE)
-    def test_training_cells_have(self, method, cells, splits, embed):
+    def test_training_cells_have(self, method, cells, splits, embed, usual):
         train, _, test = splits
-        first = embed(method, cells.copy(), splits=splits)
+        first = usual(method, with_splits=True)
         second = embed(method, changed(cells, train), splits=splits)
         assert np.abs(first[test] - second[test]).max() > 1e-3
 
     @pytest.mark.parametrize("method", sorted(ext.JOINT))
-    def test_joint_methods_see_all_cells(self, method, cells, splits, embed):
-        with_splits = embed(method, cells.copy(), splits=splits)
-        np.testing.assert_array_equal(with_splits, embed(method, cells.copy()))
+    def test_joint_methods_see_all_cells(self, method, usual):
+        alone, with_splits = (usual(method, with_splits) for with_splits in (False, True))
+        np.testing.assert_array_equal(with_splits, alone)
 
     def test_wrong_splits(self, method, adata, splits, embed):
         train, validation, test = splits
@@ -145,8 +145,8 @@ class TestColumns:
         assert adata.uns["scmedal"][f"X_{method}"]["labels_key"] in ("", "donor")
 
     @pytest.mark.slow
-    def test_batches_may_be_numbers(self, method, adata, embed):
-        by_name = embed(method, adata.copy())
+    def test_batches_may_be_numbers(self, method, adata, embed, usual):
+        by_name = usual(method, with_splits=False)
         adata.obs["donor"] = adata.obs["donor"].str[-1].astype(int)
         np.testing.assert_allclose(embed(method, adata), by_name, rtol=1e-4, atol=1e-5)
 
