@@ -97,7 +97,7 @@ def texts(figure):
     return [text for text in figure.findobj(plt.Text) if text.get_visible() and text.get_text()]
 
 
-@pytest.fixture(params=pl.__all__)
+@pytest.fixture(scope="module", params=pl.__all__)
 def figure(request, drawers):
     """A drawn figure, as it is without ``bbox_inches="tight"``."""
     with warnings.catch_warnings():
