@@ -167,9 +167,10 @@ def all_and_subsets(adata):
     """Log-normalised data to two targets: all genes, variable ones, and some."""
     some = np.random.default_rng(0).choice(adata.n_vars, 60, replace=False)
     for target_sum in (1e4, None):
-        logged = adata.copy()
-        sc.pp.normalize_total(logged, target_sum=target_sum)
-        sc.pp.log1p(logged)
+        logged, depths = adata.copy(), np.asarray(adata.X.sum(axis=1)).reshape(-1, 1)
+        # By hand, as numba compiles scanpy's function for five seconds.
+        target = np.median(depths[depths > 0]) if target_sum is None else target_sum
+        logged.X = logged.X.multiply(target / np.maximum(depths, 1)).tocsr().log1p()
         n_genes = min(1000, adata.n_vars // 3)
         table = sc.pp.highly_variable_genes(logged, n_top_genes=n_genes, inplace=False)
         variable = table["highly_variable"].to_numpy()
