@@ -1,7 +1,5 @@
 """Cross-validation: what is fitted to what, what is scored, and what is refused."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -193,7 +191,7 @@ class TestRefusedBeforeTraining:
         self.refused(other, "have the 'rare' 'no': nothing to learn", **options)
 
     @pytest.mark.slow
-    @pytest.mark.skipif(find_spec("scib_metrics") is None, reason="needs scib-metrics")
+    @pytest.mark.usefixtures("scib_metrics")
     def test_folds_too_small_for_scib(self, adata):
         self.refused(adata[::4].copy(), "takes 90 neighbours", scib=True)
 

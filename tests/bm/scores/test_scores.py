@@ -195,11 +195,11 @@ class TestErrors:
 class TestScib:
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
-    def test_suite(self, adata, monkeypatch):
+    def test_suite(self, adata, scib_metrics, monkeypatch):
         """Mixed donors and separate types score high; so high is good in all of them."""
-        nearest_neighbors = pytest.importorskip("scib_metrics").nearest_neighbors
+        nearest_neighbors = scib_metrics.nearest_neighbors
 
-        def exact(x, n_neighbors, **_):  # the search in trees compiles for half a minute
+        def exact(x, n_neighbors, **_):  # in place of the search in trees
             search = NearestNeighbors(n_neighbors=n_neighbors).fit(x)
             distances, indices = search.kneighbors(x)
             return nearest_neighbors.NeighborsResults(indices, distances)
