@@ -45,8 +45,8 @@ def data_dir() -> Path:
 
 
 # Begun first, the longest before the others, so that no process is left with them at the end.
-LONG = ("test_real.py", "test_tutorials.py", "test_cli.py", "test_cross_validate.py")
-LONG += ("test_docstrings.py",)
+LONG = ("test_real.py", "test_tutorials.py", "test_columns.py", "test_docstrings.py")
+LONG += ("test_formats.py", "test_reproduce.py", "test_resumption.py", "test_run.py")
 
 
 def pytest_collection_modifyitems(items):
