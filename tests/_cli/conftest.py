@@ -29,12 +29,11 @@ def counts():
 @pytest.fixture(scope="session")
 def expression(counts):
     """Log-normalised to another total than the package would choose."""
-    import scanpy as sc
-
     adata = counts.copy()
     adata.layers["raw"] = adata.X.copy()
-    sc.pp.normalize_total(adata, target_sum=500)
-    sc.pp.log1p(adata)
+    # By hand, as numba compiles scanpy's function for five seconds.
+    depths = np.asarray(adata.X.sum(axis=1)).reshape(-1, 1)
+    adata.X = adata.X.multiply(500 / depths).tocsr().log1p().astype(np.float32)
     return adata
 
 
@@ -57,26 +56,48 @@ def small_forests():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_draws():
+    """The fewest of which an interval can be told."""
+    from scmedal_tools._cli import _shifts_with_intervals
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_shifts_with_intervals, "N_DRAWS", 19)
+        yield
+
+
+@pytest.fixture(scope="session")
+def write_blank():
+    """Give a function that writes a blank picture, in the formats of the figures or in one."""
+
+    def write_blank(file, endings=tuple(BLANK)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for ending in endings:
+            file.with_suffix(ending).write_bytes(BLANK[ending])
+
+    return write_blank
+
+
 @pytest.fixture
 def drawn_figures():
-    """Figures as users get them."""
+    """Names of figures that a test has drawn as users get them."""
+    return set()
 
 
 @pytest.fixture(autouse=True)
-def quick_figures(request, monkeypatch):
+def quick_figures(monkeypatch, write_blank, drawn_figures):
     """Blank pictures in place of those of a single test; a fixture of several has its own.
 
     To draw and write them takes longer than all else that a command does.
     """
     from scmedal_tools._cli import _evaluation, _run
+    from scmedal_tools._cli._save_figure import save_figure
 
-    if "drawn_figures" in request.fixturenames:
-        return
-
-    def write(file, *_, **__):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for ending, blank in BLANK.items():
-            file.with_suffix(ending).write_bytes(blank)
+    def write(file, *what, **options):
+        if file.stem in drawn_figures:
+            save_figure(file, *what, **options)
+        else:
+            write_blank(file)
 
     for module in (_evaluation, _run):
         monkeypatch.setattr(module, "save_figure", write)

@@ -17,7 +17,7 @@ from ..shell import succeed
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
-def test_demo_compares_with_the_truth(tmp_path, monkeypatch, drawn_figures):
+def test_demo_compares_with_the_truth(tmp_path, monkeypatch):
     small = functools.partial(datasets.simulated, n_donors=4, n_genes=60, n_cell_types=2)
     monkeypatch.setattr(datasets, "simulated", small)
     output = succeed("demo", "--out", tmp_path, "--max-epochs", 2)

@@ -168,6 +168,7 @@ class TestEvaluate:
             raise ValueError("no colours left")
 
         monkeypatch.setattr(pl, "embeddings", fail)
+        drawn_figures.add("embeddings")
         message = refuse(*evaluate(mine, tmp_path, "--models", "X_mine"))
         assert "no colours left" in message
         assert (tmp_path / "tables" / "clustering.csv").is_file()

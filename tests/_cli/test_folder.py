@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import anndata as ad
@@ -52,15 +53,21 @@ def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
-@pytest.fixture
-def interrupted(cells, tmp_path):
+@pytest.fixture(scope="module")
+def first_half(cells, tmp_path_factory):
     """Folder of a run that ended between the two networks."""
-    out = tmp_path / "out"
+    out = tmp_path_factory.mktemp("first_half") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SCMEDAL_RE, "train", interrupt)
         with pytest.raises(KeyboardInterrupt):
             execute(cells, out)
     return out
+
+
+@pytest.fixture
+def interrupted(first_half, tmp_path):
+    """A copy of the folder, which a test may write to."""
+    return shutil.copytree(first_half, tmp_path / "out")
 
 
 def test_what_was_trained_is_loaded_and_the_results_are_the_same(

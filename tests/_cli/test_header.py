@@ -15,7 +15,7 @@ from scmedal_tools._cli._header import Header, check_batches, check_header
 from scmedal_tools._data import check_obs
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
 
-from ..shell import refuse_at_once
+from ..shell import refuse, refuse_at_once
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_too_few_folds(file, adata, scheme):
     train.cross_validation_folds(adata, "donor", "cell_type", n_folds=fewest, scheme=scheme)
     keys = ["--batch-key", "donor", "--labels-key", "cell_type", "--out", "out"]
     options = ["--scheme", scheme, "--n-folds", fewest - 1]
-    error = refuse_at_once("evaluate", file, *keys, *options)
+    error = refuse("evaluate", file, *keys, *options)
     assert f"--n-folds {fewest - 1}: --scheme {scheme} needs at least {fewest}." in error
 
 

@@ -15,7 +15,13 @@ import pytest
 import torch
 
 from scmedal_tools import bm, datasets, pl
-from scmedal_tools._cli import _folder, _paper_data, _published_files, _reproduction
+from scmedal_tools._cli import (
+    _folder,
+    _paper_data,
+    _published_files,
+    _reproduction,
+    _save_figure,
+)  # fmt: skip
 from scmedal_tools._cli._paper_data import PAPER_DATA
 from scmedal_tools._cli._published_files import check_published
 from scmedal_tools._cli._reproduction import paper_job, shown_batches
@@ -98,13 +104,16 @@ def quick():
 
 
 @pytest.fixture(scope="module", params=list(WRITERS))
-def reproduced(request, published, tmp_path_factory, quick):
-    """Name, folder and output of one fold of each data set."""
+def reproduced(request, published, tmp_path_factory, quick, write_blank):
+    """Name, folder and output of one fold of each data set, of which one has its pictures."""
     out = tmp_path_factory.mktemp("results") / request.param
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        if request.param != "aml":  # its genomaps are drawn, which takes longest
+        if request.param != "aml":  # the figures are made, and written as blank pictures
             patch.setattr(pl, "genomap_panel", lambda *_, **__: plt.figure())
+            patch.setattr(
+                _save_figure, "write_figure", lambda _, file: write_blank(file, [file.suffix])
+            )
         output = succeed(request.param, published[request.param], "--out", out, *OPTIONS)
     return request.param, out, output
 

@@ -174,7 +174,7 @@ class TestRun:
             assert model["epochs"] == N_EPOCHS
 
 
-def test_same_seed_gives_the_same_whatever_the_form_of_the_option(self, labelled, files, tmp_path):
+def test_same_seed_gives_the_same_whatever_the_form_of_the_option(labelled, files, tmp_path):
     swap = ["--transform-batch", "donor_01", "--transform-batch", "donor_03", "--max-epochs"]
     succeed("run", files["counts"], *BATCH, *LABELS, "--out", tmp_path, *swap, N_EPOCHS)
     one, two = (ad.read_h5ad(folder / "adata.h5ad") for folder in (labelled[0], tmp_path))

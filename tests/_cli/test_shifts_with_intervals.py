@@ -5,7 +5,7 @@ import pytest
 
 from scmedal_tools import tl
 from scmedal_tools._cli import _shifts_with_intervals
-from scmedal_tools._cli._shifts_with_intervals import shifts_with_intervals
+from scmedal_tools._cli._shifts_with_intervals import N_DRAWS, shifts_with_intervals
 from scmedal_tools.model import _support
 
 TARGETS = ["donor_02", "donor_04"]
@@ -19,6 +19,7 @@ def re(fit, cells):
 @pytest.mark.slow
 @pytest.mark.parametrize("labels_key", [None, "cell_type"])
 def test_of_some_cells(re, monkeypatch, labels_key):
+    monkeypatch.setattr(_shifts_with_intervals, "N_DRAWS", N_DRAWS)  # all of them
     monkeypatch.setattr(_shifts_with_intervals, "N_CELLS", 60)
     monkeypatch.setattr(_shifts_with_intervals, "VALUES_HELD", 50 * 60 * 10)  # in parts
     ours = shifts_with_intervals(re, re.adata, TARGETS, labels_key, 0)

@@ -211,6 +211,7 @@ def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch, dra
         raise RuntimeError("no figure")
 
     monkeypatch.setattr(pl, "embeddings", fail)
+    drawn_figures.add("embeddings")
     monkeypatch.setattr(Run, "_draw_genomaps", lambda _: plt.figure())
     run = Run(hostile.copy(), Job("donor", max_epochs=1), tmp_path, lambda line: None)
     run.execute()
