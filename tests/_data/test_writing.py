@@ -22,11 +22,17 @@ from scmedal_tools._cli._app import app
 from scmedal_tools._data._writing import check_writable, make_names_writable, write_whole
 
 
-@pytest.fixture
-def cells():
+@pytest.fixture(scope="module")
+def simulated():
     adata = datasets.simulated(n_donors=4, n_genes=60, n_cell_types=2, seed=1)[:120].copy()
     adata.obs["lane/id"] = adata.obs["donor"].astype(str)
     return adata
+
+
+@pytest.fixture
+def cells(simulated):
+    """A copy that the test may change."""
+    return simulated.copy()
 
 
 @pytest.fixture
