@@ -42,6 +42,7 @@ def said(run):
     return findings(run)
 
 
+@pytest.mark.slow
 def test_there_are_five_sentences_at_most(run, said):
     assert len(said) == 5
     unlabelled = SimpleNamespace(**vars(run.job) | {"labels_key": None})
@@ -86,6 +87,7 @@ def test_mixing(run, said):
     assert abs(mixed - chance) <= 4  # the donors are mixed
 
 
+@pytest.mark.slow
 def test_chance_is_that_of_shuffled_batches_within_types():
     rng = np.random.default_rng(0)
     types = rng.choice(3, 400, p=[0.6, 0.3, 0.1])

@@ -116,6 +116,7 @@ class TestBatches:
             check_batches(path, "lane_float", ["9"])
         assert "There are: 0.0, 1.0, 2.0, 3.0" in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_nothing_large_is_imported(self, path):
         options = ["--batch-key", "donor", "--transform-batch", "donor_9", "--out", "out"]
         assert "no such batch in obs['donor']" in refuse_at_once("run", path, *options)
@@ -161,6 +162,7 @@ class TestColumnsThatAreNoBatches:
         assert "Choose a column such as the donor or sample. There are: " in message
         assert "adata" not in message
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("command", ["run", "evaluate"])
     def test_nothing_large_is_imported(self, path, command):
         options = ["--labels-key", "cell_type"] if command == "evaluate" else []
@@ -188,6 +190,7 @@ def test_choices_are_those_of_the_package():
     assert set(_header.COMPARATORS) == set(COMPARATORS)
 
 
+@pytest.mark.slow
 def test_nothing_large_is_imported_for_a_refusal(file):
     error = refuse_at_once("run", file, "--batch-key", "donors", "--out", "out")
     assert "Did you mean donor?" in error

@@ -33,6 +33,7 @@ def re(fit, cells):
     return fit("SCMEDAL_RE", cells.copy())
 
 
+@pytest.mark.slow
 def test_counterfactual_de_reads_the_cells_that_it_projects(re, in_memory, backed):
     options = {"groups": "condition", "cells": 20, "n_samples": 2, "progress": False}
     expected = tl.counterfactual_de(re, in_memory, **options)
@@ -73,6 +74,7 @@ def test_a_cell_asked_for_twice_is_refused(re, backed):
         re.get_latent_representation(backed, indices=[5, 5, -235])
 
 
+@pytest.mark.slow
 def test_projection_stack_takes_named_cells_in_any_order(re, fit, cells, in_memory, backed):
     fe = fit("SCMEDAL_FE", cells.copy())
     names = list(cells.obs_names[[7, 3, 90]])

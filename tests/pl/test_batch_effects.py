@@ -206,6 +206,7 @@ class TestTogether:
         figure.draw_without_rendering()
         return figure.axes
 
+    @pytest.mark.slow
     def test_forest_has_the_first_genes_of_the_heat_map(self, model, panels, effects):
         heatmap, _, *forest = panels
         rms = np.square(effects["effect"].unstack()).mean()

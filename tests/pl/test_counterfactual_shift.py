@@ -113,6 +113,7 @@ def test_missing_scores_are_left_out(shifts):
     assert np.isnan(artists(ax)["median"].get_xdata()[1])
 
 
+@pytest.mark.slow
 def test_figure_is_saved_and_pyplot_keeps_nothing(shifts, tmp_path):
     figure = counterfactual_shift(shifts, save=tmp_path / "shifts.png")
     assert (tmp_path / "shifts.png").read_bytes().startswith(b"\x89PNG")

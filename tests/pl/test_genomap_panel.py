@@ -81,6 +81,7 @@ def test_all_maps_have_one_colour_scale_and_blank_spare_pixels(stack):
     assert 0 < high < np.abs(stack.X).max()
 
 
+@pytest.mark.slow
 def test_own_batch_is_red_and_similar_ones_purple_on_request(stack):
     red, purple = to_hex(OWN["edgecolor"]), to_hex(SIMILAR["edgecolor"])
     frames = [[frame(ax) for ax in row] for row in maps(genomap_panel(stack))[::2]]
@@ -136,6 +137,7 @@ def test_lines_begin_at_the_left_of_their_names_and_cross_no_other(stack):
         assert begins_y == pytest.approx((name.y0 + name.y1) / 2, abs=2)
 
 
+@pytest.mark.slow
 def test_named_genes_are_circled_in_all_counterfactuals(stack):
     figure = genomap_panel(stack)
     for row in maps(figure):
@@ -149,6 +151,7 @@ def test_named_genes_are_circled_in_all_counterfactuals(stack):
     assert NAMED not in [text.get_text() for text in without.legends[0].get_texts()]
 
 
+@pytest.mark.slow
 def test_own_batch_of_named_cells_is_drawn_after_those_asked_for(stack):
     figure = genomap_panel(stack, ["x"], ["C"])
     row, _ = maps(figure)

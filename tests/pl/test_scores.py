@@ -189,6 +189,7 @@ def test_drawn_into_axes_of_the_caller(summary):
         scores(summary, "ASW", ax=axes[0])
 
 
+@pytest.mark.slow
 def test_figure_is_saved_and_pyplot_keeps_nothing(summary, tmp_path):
     figures, settings = plt.get_fignums(), dict(plt.rcParams)
     scores(summary, "ASW", save=tmp_path / "scores.pdf")

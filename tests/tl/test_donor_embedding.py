@@ -52,6 +52,7 @@ class TestEmbedding:
             mean = np.einsum("kug,u->kg", of_groups, weights / weights.sum())
             np.testing.assert_allclose(mean, whole.X, atol=1e-5)
 
+    @pytest.mark.slow
     def test_a_new_donor_lies_beside_the_others(self, trained, query, cells):
         """Those of the reference stay where they were, in the reference's cells."""
         reference = cells[np.sort(trained.train_indices)].copy()

@@ -302,6 +302,7 @@ class TestMethods:
             bm.counterfactual_shift(model, model.adata, "donor", "cell_type")
 
 
+@pytest.mark.slow
 class TestBaselines:
     @pytest.fixture(autouse=True)
     def _installed(self):
