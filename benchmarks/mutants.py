@@ -64,7 +64,7 @@ MUTANTS = [
     Mutant("module/_autoencoders.py", "(table - average) * trained[:, None]", "(table - average)", f"{MODULE}/test_autoencoders.py"),
     Mutant("module/_autoencoders.py", "addcmul(shifts, h, 1 + slopes)", "addcmul(shifts, h, slopes)", f"{MODULE}/test_autoencoders.py"),
     Mutant("module/_reden.py", "addcmul(bias, h, 1 + slope)", "addcmul(bias, h, slope)", f"{MODULE}/test_reden.py"),
-    Mutant("module/_random_effects.py", "is_kept = self._kept_version == self.rho._version", "is_kept = True", f"{MODULE} {TRAIN}"),
+    Mutant("module/_random_effects.py", "is_kept = self._kept_version == times_changed(self.rho)", "is_kept = True", f"{MODULE} {TRAIN}"),
     Mutant("module/_random_effects.py", "sd.square().sum() + self.loc.square().sum()", "self.loc.square().sum()", f"{MODULE}/test_reden.py"),
     Mutant("module/_random_effects.py", "- 0.5 * noise**2", "+ 0.5 * noise**2", f"{MODULE}/test_reden.py"),
     Mutant("module/_random_effects.py", "effects_of(table, level, units=units)", "effects_of(table, level.clamp_min(0), units=units)", f"{MODULE}/test_reden.py"),

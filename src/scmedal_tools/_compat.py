@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -30,12 +31,17 @@ __all__ = [
     "forget_cells",
     "forget_registration",
     "given_settings",
+    "keep_codes",
     "latest_manager",
+    "manager_of",
     "minibatches_of",
     "obs_on_disk",
     "register_with",
     "registered_manager",
     "renew_identifier",
+    "replace_content",
+    "source_registry",
+    "times_changed",
     "training_loader_in_order",
     "without_trace",
 ]
@@ -63,9 +69,34 @@ def copy_if_view(adata: AnnData | MuData, copy: bool) -> None:
     _check_if_view(adata, copy_if_view=copy)
 
 
+def replace_content(adata: AnnData, content: AnnData) -> None:
+    """Turn an AnnData, also a view, into another one in place."""
+    adata._init_as_actual(content)
+
+
+def times_changed(tensor: torch.Tensor) -> int:
+    """Count of the changes of a tensor in place."""
+    return tensor._version
+
+
 def renew_identifier(adata: AnnData | MuData) -> None:
     """Give data an identifier of their own, by which registrations find them."""
     _assign_adata_uuid(adata, overwrite=True)
+
+
+def manager_of(model: BaseModelClass) -> AnnDataManager | None:
+    """Registration of a model's own cells, whose codes may be overwritten by another."""
+    return model._adata_manager
+
+
+def source_registry(manager: AnnDataManager) -> dict[str, Any] | None:
+    """Registry that a registration follows, if there is one."""
+    return manager._source_registry
+
+
+def keep_codes(manager: AnnDataManager) -> None:
+    """Make a registration write these codes again when another has overwritten them."""
+    manager._source_registry = deepcopy(manager.registry)
 
 
 def registered_manager(model: BaseModelClass, adata: AnnData | MuData) -> AnnDataManager | None:

@@ -16,7 +16,7 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
-from scmedal_tools._compat import given_settings
+from scmedal_tools._compat import given_settings, manager_of
 from scmedal_tools._data import check_cells
 from scmedal_tools.train import (
     SELECTION,
@@ -109,7 +109,7 @@ class MedalModel(
             )
         self.preset_ = preset
         self.best_epoch_: int | None = None
-        self.taken_as_ = getattr(self._adata_manager, "taken_as", None)
+        self.taken_as_ = getattr(manager_of(self), "taken_as", None)
         n_genes, n_batch = self.summary_stats.n_vars, self.summary_stats.n_batch
         self.module = self._module_cls.from_settings(
             settings | module_kwargs | self._settings_of_data(),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scmedal_tools._compat import times_changed
 from scmedal_tools._gene_model import effects_of
 
 from ._distributed import of_first_process
@@ -82,10 +83,10 @@ class RandomEffects(nn.Module):
         """The same without gradient, computed once after a change; not to be written to."""
         if self._kept_sd is None:
             self._kept_sd = torch.empty_like(self.rho)
-        if self._kept_version != self.rho._version:
+        if self._kept_version != times_changed(self.rho):
             # In place, so that a GPU can repeat a step that was recorded.
             self._kept_sd.copy_(self.posterior_sd.detach())
-            self._kept_version = self.rho._version
+            self._kept_version = times_changed(self.rho)
         return self._kept_sd
 
     @property
@@ -97,11 +98,11 @@ class RandomEffects(nn.Module):
     def set_posterior_sd(self, sd: Tensor, batches: slice = slice(None)) -> None:
         """Give the posteriors of some batches these standard deviations."""
         sd = sd.clamp_min(2 * MIN_POSTERIOR_SD)
-        is_kept = self._kept_version == self.rho._version
+        is_kept = self._kept_version == times_changed(self.rho)
         self.rho[batches] = (sd - MIN_POSTERIOR_SD).expm1_().log_()
         if is_kept and self._kept_sd is not None:
             self._kept_sd[batches] = sd
-            self._kept_version = self.rho._version
+            self._kept_version = times_changed(self.rho)
 
     @property
     def prior_sd(self) -> Tensor:
