@@ -61,7 +61,7 @@ def test_those_that_fit_are_held(source, expected, monkeypatch, limit, n_held):
 
 
 def test_a_limit_changes_no_result(re, monkeypatch):
-    options = {"n_samples": 3, "return_mean": False, "batch_size": 100}
+    options = {"n_samples": 3, "return_mean": False, "return_numpy": True, "batch_size": 100}
     before = re.get_reconstruction(**options)
     monkeypatch.setattr(_draws, "MAX_BYTES", 1)
     np.testing.assert_array_equal(re.get_reconstruction(**options), before)

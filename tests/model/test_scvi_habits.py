@@ -38,6 +38,59 @@ def test_reconstruction_error_is_that_of_the_history(fe):
     assert np.isclose(logged, held_back, rtol=1e-4).any()
 
 
+@pytest.mark.parametrize("return_numpy", [False, True])
+class TestWhatACounterfactualReturns:
+    """A table, or for a list of targets a dictionary; arrays in place of tables if asked for."""
+
+    @pytest.fixture
+    def result(self, re, return_numpy):
+        def result(transform_batch, **kwargs):
+            return re.get_counterfactual_expression(
+                indices=[0, 5],
+                transform_batch=transform_batch,
+                return_numpy=return_numpy,
+                **kwargs,
+            )
+
+        return result
+
+    def test_one_target_or_the_mean_of_several(self, result, return_numpy):
+        kind = np.ndarray if return_numpy else pd.DataFrame
+        for options in (
+            {"transform_batch": "donor_02"},
+            {"transform_batch": {"donor": "donor_02"}},
+            {"transform_batch": ["donor_02"], "aggregate": "mean"},
+            {"transform_batch": ["donor_02", "donor_03"], "aggregate": "mean"},
+        ):
+            found = result(**options)
+            assert type(found) is kind
+            assert found.shape == (2, 60)
+
+    def test_a_list_also_of_one(self, result, return_numpy):
+        for targets in (["donor_02"], ["donor_02", "donor_03"]):
+            found = result(targets)
+            assert list(found) == targets
+            kind = np.ndarray if return_numpy else pd.DataFrame
+            assert {type(table) for table in found.values()} == {kind}
+
+    def test_single_draws_are_arrays(self, re, result, return_numpy):
+        draws = {"n_samples": 3, "return_mean": False}
+        calls = (
+            lambda: result("donor_02", **draws),
+            lambda: re.get_reconstruction(indices=[0, 5], return_numpy=return_numpy, **draws),
+        )
+        for call in calls:
+            if return_numpy:
+                assert call().shape == (3, 2, 60)
+            else:
+                with pytest.raises(ValueError, match=r"pass return_numpy=True"):
+                    call()
+
+    def test_without_draws_there_is_no_mean_to_take(self, result):
+        expected = result("donor_02")
+        np.testing.assert_array_equal(result("donor_02", return_mean=False), expected)
+
+
 class TestPrepareQuery:
     def test_genes_are_ordered_in_place(self, re, fresh):
         shuffled = fresh[:, ::-1].copy()

@@ -13,6 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
+from ._inference import check_single_draws
 from ._support import warn_of_extrapolation
 from ._swap import SwapMixin
 from ._targets import is_one_target
@@ -57,7 +58,7 @@ class CounterfactualMixin(SwapMixin):
         dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
     ) -> Expression | dict[str, Expression]:
-        """Predicted expression in another batch: a table, or for several a dictionary of tables.
+        """Predicted expression in other batches: a table for one or their mean, else a dictionary.
 
         A table has the cells in rows and the genes in columns, in log-expression. With a
         cell's own batch as the target this is :meth:`get_reconstruction`, so that differences
@@ -69,10 +70,9 @@ class CounterfactualMixin(SwapMixin):
         adata, indices, batch_size, dataloader, unseen_batch
             See :meth:`get_latent_representation`.
         transform_batch
-            Name of the target batch, or several; needed. Numbers may be given as text: 2 and
-            ``"2"`` also name a batch 2.0. ``"population"`` is a batch in which
-            every random effect is at its mean, 0 (unless a batch has that name). With several
-            factors a name changes the batch and keeps the others; a dictionary, for example
+            Name of the target batch, or a list of them; needed. Numbers may be given as text: 2
+            and ``"2"`` also name a batch 2.0. ``"population"`` is a batch in which every random
+            effect is at its mean, 0 (unless a batch has that name). With several factors a name changes the batch and keeps the others; a dictionary, for example
             ``{"protocol": "v3"}``, changes those that it names and keeps the rest.
         gene_list
             Genes to return, or the name of one; ``None`` for all.
@@ -80,7 +80,7 @@ class CounterfactualMixin(SwapMixin):
             Number of posterior draws of the random effects; ``None`` for their means. The draws
             are seeded by ``scvi.settings.seed``, the same for all cells and targets.
         return_mean
-            Average the draws.
+            Average the draws; single draws need ``return_numpy``.
         return_numpy
             Return arrays instead of tables.
         swap
@@ -106,18 +106,19 @@ class CounterfactualMixin(SwapMixin):
         Returns
         -------
         pandas.DataFrame, numpy.ndarray or dict
-            For one target a table of shape ``(n_cells, n_genes)``, for several a dictionary from
-            target to table; a target that is a dictionary has a name such as ``"protocol=v3"``.
-            With ``interval`` a table has the columns of ``"mean"``, ``"sd"``, ``"lower"`` and
-            ``"upper"``, each for all genes. With ``return_numpy`` arrays take the place of tables:
-            ``(n_cells, n_genes)``, with ``interval`` ``(4, n_cells, n_genes)``; single draws,
-            ``return_mean=False``, are an array ``(n_samples, n_cells, n_genes)``.
+            A table of shape ``(n_cells, n_genes)`` for one target, or with ``aggregate``. For a
+            list of targets, also of one, a dictionary from target to table; a target that is
+            itself a dictionary has a name such as ``"protocol=v3"``. With ``interval`` a table has
+            the columns of ``"mean"``, ``"sd"``, ``"lower"`` and ``"upper"``, each for all genes.
+            With ``return_numpy`` arrays take the place of tables: ``(n_cells, n_genes)``, with
+            ``interval`` ``(4, n_cells, n_genes)``, and single draws, ``return_mean=False``,
+            ``(n_samples, n_cells, n_genes)``.
 
         Raises
         ------
         ValueError
-            If a target is unknown or missing, the network has no content to hold, or an interval
-            is asked for without draws.
+            If a target is unknown or missing, the network has no content to hold, an interval
+            is asked for without draws, or single draws are asked for as a table.
 
         Warns
         -----
@@ -159,6 +160,7 @@ class CounterfactualMixin(SwapMixin):
             check_interval(interval, n_samples)
             if not return_mean:
                 raise ValueError("interval summarises the draws: leave out return_mean=False.")
+        check_single_draws(n_samples, return_mean, return_numpy)
         targets = self._targets(transform_batch)
         swap = self._check_swap(swap)
         genes = self._gene_positions(gene_list)
