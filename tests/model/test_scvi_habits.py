@@ -32,6 +32,15 @@ def test_reconstruction_error_is_the_mean_of_the_cells(trained):
     assert found["reconstruction_loss"] == pytest.approx(mean, rel=1e-5)
 
 
+def test_reconstruction_error_of_each_cell(trained):
+    cells = [7, 3, 200]
+    found = trained.get_reconstruction_error(indices=cells, return_mean=False)
+    one_by_one = [trained.get_reconstruction_error(indices=[cell]) for cell in cells]
+    expected = [error["reconstruction_loss"] for error in one_by_one]
+    assert isinstance(found["reconstruction_loss"], np.ndarray)
+    np.testing.assert_allclose(found["reconstruction_loss"], expected, rtol=1e-5)
+
+
 def test_reconstruction_error_is_that_of_the_history(fe):
     held_back = fe.get_reconstruction_error(indices=fe.validation_indices)["reconstruction_loss"]
     logged = fe.history["reconstruction_loss_validation"].iloc[:, 0].astype(float)

@@ -174,19 +174,23 @@ class InferenceMixin(BaseModelClass):
         indices: Indices | None = None,
         batch_size: int | None = None,
         dataloader: Minibatches | None = None,
-    ) -> dict[str, float]:
-        """Mean over the cells of the reconstruction term of the loss.
+        return_mean: bool = True,
+    ) -> dict[str, float | np.ndarray]:
+        """Reconstruction term of the loss, as its mean over the cells or of each cell.
 
         Parameters
         ----------
         adata, indices, batch_size, dataloader
             See :meth:`get_latent_representation`.
+        return_mean
+            Average over the cells.
 
         Returns
         -------
         dict
             ``"reconstruction_loss"``: nats of a cell, or with the paper's presets the mean squared
-            error, as in ``model.history``.
+            error. A number, as in ``model.history``, or with ``return_mean=False`` an array of
+            shape ``(n_cells,)``.
 
         Raises
         ------
@@ -200,12 +204,14 @@ class InferenceMixin(BaseModelClass):
         >>> list(model.get_reconstruction_error())
         ['reconstruction_loss']
         """
-        total, n_cells = 0.0, 0
+        errors = []
         for tensors in self._minibatches(adata, indices, batch_size, dataloader):
             _, _, output = self.module(tensors)
             (per_cell,) = output.reconstruction_loss.values()
-            total, n_cells = total + float(per_cell.double().sum()), n_cells + len(per_cell)
-        return {"reconstruction_loss": total / n_cells}
+            errors.append(per_cell.cpu().numpy())
+        of_cells = np.concatenate(errors)
+        mean = float(of_cells.mean(dtype=np.float64))
+        return {"reconstruction_loss": mean if return_mean else of_cells}
 
     def get_normalized_expression(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Say what takes the place of scVI's method: these models take normalised expression.
