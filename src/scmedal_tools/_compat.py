@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _assign_adata_uuid, _check_if_view
 from scvi.model._utils import parse_device_args
@@ -50,13 +51,21 @@ __all__ = [
 def given_settings(config: Any) -> dict[str, Any]:
     """Settings of a mapping, or those of a config of scvi-tools that are not its defaults.
 
-    A config holds a value for everything, and does not say which of them its user chose.
+    A config holds a value for everything, and does not say which of them its user chose: a note
+    says which are used.
     """
     if config is None or isinstance(config, Mapping):
         return dict(config or {})
     defaults = type(config)().to_kwargs()
     given = config.to_kwargs()
-    return {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
+    used = {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
+    rank_zero_info(
+        f"Of this {type(config).__name__} the training uses "
+        f"{', '.join(f'{k}={v!r}' for k, v in used.items()) or 'nothing'}. All else is at its "
+        "default there, and the preset decides. To use one of these defaults, pass it as an "
+        "argument, or in a mapping."
+    )
+    return used
 
 
 def adam_of(plan: TrainingPlan, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

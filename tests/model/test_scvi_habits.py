@@ -1,5 +1,6 @@
 """What users of scvi-tools type from habit works, or says what to type instead."""
 
+import logging
 from inspect import signature
 
 import numpy as np
@@ -146,6 +147,26 @@ class TestTrain:
         assert model.trainer.max_epochs == 2
         assert model.trainer.lightning_module.lr == 5e-4
         assert model.trainer.lightning_module.eps == 1e-5
+
+    @pytest.mark.parametrize("as_mapping", [False, True])
+    def test_a_default_in_a_config_is_not_used_which_a_note_says(
+        self, build, adata, caplog, monkeypatch, as_mapping
+    ):
+        """A config does not say whether its user chose it; a mapping does."""
+        monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "propagate", True)
+        settings = {"early_stopping": False, "max_epochs": 2}
+        model = build("SCMEDAL_FE", adata)
+        with caplog.at_level("INFO", logger="lightning.pytorch"):
+            model.train(
+                trainer_config=settings if as_mapping else TrainerConfig(**settings),
+                accelerator="cpu", batch_size=64, enable_progress_bar=False,
+            )  # fmt: skip
+        stops = any(isinstance(c, EarlyStopping) for c in model.trainer.callbacks)
+        assert stops is not as_mapping
+        notes = [text for text in caplog.messages if "Of this TrainerConfig" in text]
+        assert [("max_epochs=2" in note, "early_stopping" in note) for note in notes] == (
+            [] if as_mapping else [(True, False)]
+        )
 
     @pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
     def test_tuning_by_scib_metrics_finds_latents_batches_and_types(self, build, labelled, name):

@@ -186,8 +186,10 @@ class MedalModel(
             Data module to train with instead of the registered cells, for example that of
             :meth:`~scmedal_tools.model.SCMEDAL_FE.setup_annbatch`; in one process only.
         plan_config, trainer_config
-            The same as a mapping, or a config of :mod:`scvi.train`, of which what is not its
-            default wins over the preset; ``plan_kwargs`` and other arguments win over both.
+            The same as a mapping, or a config of :mod:`scvi.train`; ``plan_kwargs`` and other
+            arguments win over both. Of a config only what is not its default wins over the preset:
+            ``TrainerConfig(early_stopping=False)`` changes nothing, as False is the default there.
+            Pass such a value as an argument or in a mapping.
         **trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`, for example ``early_stopping_patience``,
             ``precision``, ``strategy`` or ``num_nodes``.

@@ -72,7 +72,8 @@ class CounterfactualMixin(SwapMixin):
         transform_batch
             Name of the target batch, or a list of them; needed. Numbers may be given as text: 2
             and ``"2"`` also name a batch 2.0. ``"population"`` is a batch in which every random
-            effect is at its mean, 0 (unless a batch has that name). With several factors a name changes the batch and keeps the others; a dictionary, for example
+            effect is at its mean, 0 (unless a batch has that name). With several factors a name
+            changes the batch and keeps the others; a dictionary, for example
             ``{"protocol": "v3"}``, changes those that it names and keeps the rest.
         gene_list
             Genes to return, or the name of one; ``None`` for all.
