@@ -148,6 +148,14 @@ class TestTrain:
         assert model.trainer.lightning_module.lr == 5e-4
         assert model.trainer.lightning_module.eps == 1e-5
 
+    def test_where_to_train_is_an_argument_first(self, build, adata):
+        model = build("SCMEDAL_FE", adata)
+        elsewhere = {"accelerator": "gpu", "devices": 4, "max_epochs": 1}
+        model.train(
+            accelerator="cpu", devices=1, trainer_config=elsewhere, enable_progress_bar=False
+        )
+        assert model.device.type == "cpu"
+
     @pytest.mark.parametrize("as_mapping", [False, True])
     def test_a_default_in_a_config_is_not_used_which_a_note_says(
         self, build, adata, caplog, monkeypatch, as_mapping
