@@ -16,8 +16,8 @@ from ._console import (
     fail,
     fail_if_incomplete,
     list_written,
-    quiet,
     read,
+    with_notes,
 )
 from ._evaluate import evaluate
 from ._folder import check_folder, written_by
@@ -122,7 +122,7 @@ def run(
     check_header(path, columns, layer, preset)
     check_batches(path, batch_key, targets)
     announce(f"Read {path}")
-    with quiet(), explained():
+    with with_notes(), explained():
         from ._job import Job
         from ._report import report_run
         from ._run import Run
@@ -160,7 +160,7 @@ def demo(
     """Do the same on simulated donors, and compare the predicted effects with the true ones."""
     check_folder(out, overwrite)
     announce("Simulate donors with known effects on each gene")
-    with quiet(), explained():
+    with with_notes(), explained():
         from scmedal_tools import bm, datasets
         from scmedal_tools._data import write_csv
 

@@ -13,9 +13,9 @@ from ._console import (
     explained,
     fail_if_incomplete,
     list_written,
-    quiet,
     quiet_worker,
     read,
+    with_notes,
 )
 from ._folder import check_evaluation_folder
 from ._header import SCHEMES, check_batches, check_choice, check_header, check_n_folds
@@ -97,7 +97,7 @@ def evaluate(
     check_batches(path, batch_key)
     check_evaluation_folder(out)
     announce(f"Read {path}")
-    with quiet(), explained():
+    with with_notes(), explained():
         from joblib import parallel_config
 
         from ._evaluation import DEFAULT_MODELS, Evaluation, EvaluationJob

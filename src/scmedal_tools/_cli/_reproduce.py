@@ -16,8 +16,8 @@ from ._console import (
     fail,
     fail_if_incomplete,
     list_written,
-    quiet,
     quiet_worker,
+    with_notes,
 )
 from ._folder import check_evaluation_folder
 from ._header import check_choice
@@ -58,7 +58,7 @@ def reproduce(
     paper = PAPER_DATA[data_set]
     _check_packages(needs_mixed_models=paper.test is not None and paper.test.method == "lme")
     announce(f"Read {path}")
-    with quiet(), explained():
+    with with_notes(), explained():
         from joblib import parallel_config
 
         from ._report import report_reproduction

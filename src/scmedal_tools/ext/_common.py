@@ -15,7 +15,7 @@ import torch
 from anndata import AnnData
 
 from scmedal_tools._data import check_in_memory, check_key, check_labels, check_obs, expression_of
-from scmedal_tools._quiet import without_chatter
+from scmedal_tools._quiet import quietly
 from scmedal_tools.tl import write_embedding
 from scmedal_tools.train import check_external_indexing
 
@@ -127,7 +127,7 @@ def train(
 ) -> None:
     """Train a model on the first part, watched on the second, and without progress in silence."""
     splitter = {"external_indexing": list(splits)} | kwargs.pop("datasplitter_kwargs", {})
-    with warnings.catch_warnings(), nullcontext() if progress else without_chatter():
+    with warnings.catch_warnings(), nullcontext() if progress else quietly():
         # Held-out batches are meant, and these models have no effects of them to interpret.
         warnings.filterwarnings("ignore", message=".*batches have no training cells")
         model.train(datasplitter_kwargs=splitter, enable_progress_bar=progress, **kwargs)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 # Keeps a posterior proper however small its softplus becomes.
 MIN_POSTERIOR_SD = 1e-5
-# Largest common effect that is moved at once.
+# Largest fixed effect that is moved at once.
 MAX_CENTRING = 0.1
-# Effects that the data determine less than this, summed over batches, have no common part.
+# Effects that the data determine less than this, summed over batches, have no fixed effect.
 MIN_SHARE_OF_DATA = 0.1
 
 
@@ -176,20 +176,20 @@ class RandomEffects(nn.Module):
 
     @torch.no_grad()
     def centre(self) -> Tensor:
-        r"""Take out of the posterior means what all batches share, and return it.
+        r"""Take the fixed effect, which all batches share, out of the posterior means; return it.
 
         With the share :math:`\gamma_k = 1 - s_k^2/\tau^2` that batch k's data have in its
-        posterior, the common part is the generalised least squares estimate
+        posterior, the fixed effect is the generalised least squares estimate
         :math:`\sum_k m_k / \sum_k \gamma_k`, of which each mean contains the share
         :math:`\gamma_k`. The means left sum to zero.
         """
         of_data = (self.kept_sd / self.prior_sd).square_().neg_().add_(1).clamp_min_(0)
         # The means of a batch without training cells have never moved.
         of_data *= self.loc.any(1, keepdim=True)
-        common = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
-        common = common.clamp(-MAX_CENTRING, MAX_CENTRING)
-        self.loc.addcmul_(of_data, common, value=-1)
-        return common
+        fixed = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
+        fixed = fixed.clamp(-MAX_CENTRING, MAX_CENTRING)
+        self.loc.addcmul_(of_data, fixed, value=-1)
+        return fixed
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""
