@@ -17,7 +17,7 @@ from scmedal_tools._data import (
     doubt,
     expression_of,
     slots,
-    summarise,
+    summarise_expression,
     where,
     write_whole,
 )
@@ -111,7 +111,7 @@ def prepare_expression(
     bool
         Whether there were raw counts.
     """
-    found = summarise(expression_of(adata, layer))
+    found = summarise_expression(expression_of(adata, layer))
     steps.expression, steps.doubt = f"{where(layer)} {describe(found)}", doubt(layer, found.kind)
     if found.kind in LOGARITHMS:
         steps.announce(f"  {steps.expression}: used as it is, with all genes")

@@ -24,7 +24,7 @@ from ._checks import (
 )
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
 from ._embeddings import check_embeddings, digest_of, embedding_of
-from ._expression_kinds import summarise
+from ._expression_kinds import summarise_expression
 from ._expression_messages import COUNTS, available_layers, describe, doubt, where
 from ._fingerprint import fingerprint, sample_digest
 from ._indexing import positions_of, random_cells, rows_of
@@ -102,7 +102,7 @@ __all__ = [
     "rows_of",
     "sample_digest",
     "stays_on_disk",
-    "summarise",
+    "summarise_expression",
     "warn_of_depth",
     "warn_of_doubt",
     "warn_of_small_batches",

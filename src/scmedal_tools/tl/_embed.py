@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from scmedal_tools.model import MedalModel, UnseenBatch
 
 OBSM_KEYS = {
-    "SCMEDAL_FE": slots.FE,
-    "SCMEDAL_FEC": slots.FEC,
-    "SCMEDAL_RE": slots.RE,
+    "SCMEDAL_FE": slots.FE_LATENT,
+    "SCMEDAL_FEC": slots.FEC_LATENT,
+    "SCMEDAL_RE": slots.RE_LATENT,
 }
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from ._baselines import Counterfactual
 
-METRICS = ("correlation", "slope", "relative_error")
-COLUMNS = ("method", "cell_type", "source", "target", *METRICS)
+RECOVERY_METRICS = ("correlation", "slope", "relative_error")
+COLUMNS = ("method", "cell_type", "source", "target", *RECOVERY_METRICS)
 
 
 def effect_recovery(
@@ -116,4 +116,4 @@ def agreement(estimate: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         covariance / variance if variance else np.nan,
         np.square(estimate - truth).sum() / size if size else np.nan,
     )
-    return dict(zip(METRICS, map(float, values), strict=True))
+    return dict(zip(RECOVERY_METRICS, map(float, values), strict=True))
