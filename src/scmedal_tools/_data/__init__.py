@@ -22,6 +22,7 @@ from ._checks import (
     warn_of_doubt,
     warn_of_small_batches,
 )
+from ._dense import dense
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
 from ._embeddings import check_embeddings, digest_of, embedding_of
 from ._expression_kinds import summarise_expression
@@ -82,6 +83,7 @@ __all__ = [
     "check_read",
     "check_writable",
     "checked_part",
+    "dense",
     "depth_ratio",
     "describe",
     "digest_of",

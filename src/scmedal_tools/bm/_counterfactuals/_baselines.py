@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse
 from sklearn.decomposition import PCA
 
+from scmedal_tools._data import dense
 from scmedal_tools._gene_model import (
     GroupSums,
     fit_mixed_model,
@@ -107,7 +107,7 @@ def baselines(
     ``type + (1 | batch) + (0 + type | batch)`` of each gene. The last two are given the cell
     types, or clusters of a Harmony space instead.
     """
-    expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
+    expression = dense(expression)
     cells = expression[train], batches[train]
     clusters = np.full(len(labels), "", dtype=object)
     clusters[train] = _harmony_clusters(*cells).astype(str)

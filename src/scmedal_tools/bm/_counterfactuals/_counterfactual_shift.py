@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
-from scmedal_tools._data import as_named, check_in_memory, check_obs
+from scmedal_tools._data import as_named, check_in_memory, check_obs, dense
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
 from scmedal_tools.model import (
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from scipy import sparse
 
     from ._baselines import Counterfactual
 
@@ -267,8 +267,7 @@ class _Measured:
         for key, cells in combinations.items():
             if len(cells) < min_cells:
                 continue
-            x = expression[cells]
-            x = x.toarray() if sparse.issparse(x) else np.asarray(x)
+            x = dense(expression[cells])
             self.means[key] = x.mean(0)
             self.variances[key] = x.var(0, ddof=1) / len(x)
             orders = [rng.permutation(len(x)) for _ in range(N_HALVES)]

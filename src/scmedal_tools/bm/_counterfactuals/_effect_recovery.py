@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from scmedal_tools import tl
-from scmedal_tools._data import check_in_memory
+from scmedal_tools._data import check_in_memory, dense
 from scmedal_tools.datasets import true_shift
 
 from ._baselines import additive, least_squares
@@ -80,9 +79,8 @@ def effect_recovery(
     shifts = tl.counterfactual_means(models, adata, donors, labels_key=labels_key)
     shifts = shifts[shifts.obs["n_cells"] >= min_cells]
     expression = registered_expression(models, adata)
-    dense = expression.toarray() if sparse.issparse(expression) else expression
     columns = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
-    given = dense, *columns
+    given = dense(expression), *columns
     baselines = {
         "additive": additive(*given),
         "least squares (given cell types)": least_squares(*given),
