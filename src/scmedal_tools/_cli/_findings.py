@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._job import Job
 
 N_CELLS, N_NEIGHBOURS = 3_000, 15
-LEVEL = 0.05
+MAX_LFSR = 0.05
 N_STRONGEST = 3
 Z_90 = 1.645
 
@@ -170,12 +170,12 @@ def _strongest(run: Trained) -> Iterator[str]:
     if not re.module.has_gene_effects:
         return
     effects = re.get_batch_effects()
-    certain = effects[effects["lfsr"] < LEVEL]
+    certain = effects[effects["lfsr"] < MAX_LFSR]
     genes = certain.index.unique("gene")
     name = run.job.batch_key
     said = (
         f"For {len(genes):,} of {len(re.gene_names):,} genes, the direction of the effect of at "
-        f"least one {name} is clear (probability of a wrong sign below {LEVEL:.0%})"
+        f"least one {name} is clear (probability of a wrong sign below {MAX_LFSR:.0%})"
     )
     order = certain["effect"].abs().sort_values(ascending=False).index
     largest = certain.loc[order].groupby(level="gene", sort=False).head(1).head(N_STRONGEST)

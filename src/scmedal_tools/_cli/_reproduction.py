@@ -30,7 +30,7 @@ READERS: dict[str, Callable[..., AnnData]] = {
     "asd": datasets.asd,
     "heart": datasets.healthy_heart,
 }
-LEVEL, SIMILAR = 0.05, 0.95
+SIMILAR = 0.95
 
 
 def read_published(data_set: str, path: Path) -> AnnData:
@@ -189,10 +189,10 @@ class Reproduction:
             group=test.group, reference=test.reference, labels_key=LABELS, label=test.label,
             layout=self.layout, n_jobs=self.job.n_jobs, seed=self.job.seed,
         )  # fmt: skip
-        below, adjusted = ((table[p] < LEVEL).sum() for p in ("p_value", "adj_p_value"))
+        below, adjusted = ((table[p] < tl.SIGNIFICANT).sum() for p in ("p_value", "adj_p_value"))
         self.found = (
-            f"{below:,} of {len(table):,} genes have p < {LEVEL}, {adjusted:,} after adjustment; "
-            f"in the paper ({test.table}) {test.found}, without adjustment."
+            f"{below:,} of {len(table):,} genes have p < {tl.SIGNIFICANT}, {adjusted:,} after "
+            f"adjustment; in the paper ({test.table}) {test.found}, without adjustment."
         )
         self.steps.announce(f"  {self.found}")
         what = f"genes of {test.group} against {test.reference}, in {test.label} cells"

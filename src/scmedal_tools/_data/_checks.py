@@ -292,6 +292,12 @@ def check_labels(adata: AnnData, key: str, unlabeled_category: str = "unlabeled"
         )
 
 
+def check_interval(interval: float) -> None:
+    """Refuse an interval that is not a share."""
+    if not 0 < interval < 1:
+        raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
+
+
 def check_names(adata: AnnData) -> None:
     """Refuse duplicate gene or cell names.
 

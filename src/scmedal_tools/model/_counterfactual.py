@@ -13,6 +13,8 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
+from scmedal_tools._data import check_interval
+
 from ._inference import check_single_draws
 from ._support import warn_of_extrapolation
 from ._swap import SwapMixin
@@ -158,7 +160,7 @@ class CounterfactualMixin(SwapMixin):
         if aggregate not in (None, "mean"):
             raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")
         if interval is not None:
-            check_interval(interval, n_samples)
+            check_interval_of_draws(interval, n_samples)
             if not return_mean:
                 raise ValueError("interval summarises the draws: leave out return_mean=False.")
         check_single_draws(n_samples, return_mean, return_numpy)
@@ -226,10 +228,9 @@ def summarise(draws: Tensor, interval: float) -> Tensor:
     return torch.stack([draws.mean(0), draws.std(0), *torch.from_numpy(quantiles)])
 
 
-def check_interval(interval: float, n_samples: int | None) -> None:
-    """Raise a ValueError if there can be no interval."""
-    if not 0 < interval < 1:
-        raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
+def check_interval_of_draws(interval: float, n_samples: int | None) -> None:
+    """Refuse an interval that so many draws do not give."""
+    check_interval(interval)
     if n_samples is None:
         raise ValueError("interval needs draws: pass n_samples as well, for example 100.")
     fewest = math.ceil(2 / (1 - interval) - 1 - 1e-6)

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scmedal_tools._data import check_interval
 from scmedal_tools._docs import with_shared_parts
 
-from ._batch_effects_forest import SURE, UNSURE, check_interval
+from ._batch_effects_forest import SURE, UNSURE
 from ._common import checked_names, new_figure, palette, plain, save_figure, widest
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from scvi import settings
 from scmedal_tools._data import EXPRESSION, part_of
 from scmedal_tools._progress import tqdm
 from scmedal_tools.model import (
-    check_interval,
+    check_interval_of_draws,
     checked_request,
     in_parts,
     warn_of_extrapolation,
@@ -110,7 +110,7 @@ def write_counterfactuals(
     path = Path(path)
     check_has_draws(model, 1 if n_samples is None else n_samples)
     if interval is not None:
-        check_interval(interval, n_samples)
+        check_interval_of_draws(interval, n_samples)
     asked = checked_request(model, adata, indices, transform_batch, gene_list, swap, unseen_batch)
     adata, cells = asked.adata, asked.cells
     expression = part_of(adata, model.registry["setup_args"], EXPRESSION)
