@@ -22,7 +22,7 @@ from scmedal_tools.model import (
 
 from ._baselines import baselines as fit_baselines
 from ._effect_recovery import agreement, name_of
-from ._expression import registered_expression
+from ._registered_expression import registered_expression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from scmedal_tools._data import check_in_memory, dense
 from scmedal_tools.datasets import true_shift
 
 from ._baselines import additive, least_squares
-from ._expression import registered_expression
+from ._registered_expression import registered_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -22,7 +22,7 @@ from scmedal_tools._progress import tqdm
 
 from ._baselines import AddedEffects, least_squares
 from ._counterfactual_shift import combinations_of, known_cells
-from ._expression import registered_expression
+from ._registered_expression import registered_expression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
