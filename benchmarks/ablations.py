@@ -24,7 +24,7 @@ from _record import RESULTS, SOURCE, load, markdown, save, saved
 from counterfactuals import DATA_SETS, KANG_TYPES, DataSet, Judge, load_cells, trained_re
 
 import scmedal_tools as smt
-from scmedal_tools._gene_model import _effects, _guess, _states
+from scmedal_tools._gene_model import _effects, _probability_of_following, _states
 from scmedal_tools.model import _fit_gene_effects
 from scmedal_tools.train import _re_plan
 
@@ -62,7 +62,7 @@ def constants(**values):
     """Context in which names of modules have other values, by module__name."""
     modules = {
         "finishing": _fit_gene_effects,
-        "guess": _guess,
+        "guess": _probability_of_following,
         "effects": _effects,
         "states": _states,
     }

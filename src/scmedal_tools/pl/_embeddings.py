@@ -17,7 +17,7 @@ from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import umap, umap_key
 
 from ._common import checked_names, is_umap, new_figure, palette, plain, save_figure
-from ._labels import name_points
+from ._name_points import name_points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
