@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import scmedal_tools as smt
 from scmedal_tools import datasets, pl
-from scmedal_tools._cli import _evaluation, _run
+from scmedal_tools._cli import _evaluate_job, _run_job
 from scmedal_tools._cli._app import app
 from scmedal_tools._data._writing import check_writable, make_names_writable, write_whole
 
@@ -32,7 +32,7 @@ def cells():
 @pytest.fixture
 def quick(monkeypatch):
     """Leave out the figures, which other tests look at."""
-    for job in (_run.Run, _evaluation.Evaluation):
+    for job in (_run_job.Run, _evaluate_job.Evaluation):
         monkeypatch.setattr(job, "_draw", lambda _: None)
 
 
@@ -120,7 +120,7 @@ def test_ordinary_data_are_left_as_they_are(cells):
 @pytest.mark.parametrize("output", ["adata.h5ad", "figures/embeddings.png"])
 def test_one_output_that_fails_costs_no_other(cells, tmp_path, monkeypatch, output):
     del cells.obs["lane/id"]
-    monkeypatch.setattr(_run.Run, "_draw_genomaps", lambda _: plt.figure())
+    monkeypatch.setattr(_run_job.Run, "_draw_genomaps", lambda _: plt.figure())
 
     def fail(*_, **__):
         raise OSError("No space left on device")
@@ -194,7 +194,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from scmedal_tools import datasets
-from scmedal_tools._cli import _job, _run
+from scmedal_tools._cli import _run_job
 
 out, last = Path(sys.argv[1]), sys.argv[2]
 replace = Path.replace
@@ -205,9 +205,9 @@ def replace_or_die(self, target):
     return replace(self, target)
 
 Path.replace = replace_or_die
-_run.Run._draw = lambda _: None
+_run_job.Run._draw = lambda _: None
 cells = datasets.simulated(n_donors=4, n_genes=60, n_cell_types=2, seed=1)[:120].copy()
-_run.Run(cells, _job.Job("donor", max_epochs=1), out).execute()
+_run_job.Run(cells, _run_job.RunJob("donor", max_epochs=1), out).execute()
 """
 
 

@@ -22,7 +22,7 @@ from ._sections import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scmedal_tools._cli._run import Run
+    from scmedal_tools._cli._run_job import Run
 
 READING_EMBEDDINGS = (
     "PCA shows how large the batch effects are. After batch correction (fixed effects) batches "
