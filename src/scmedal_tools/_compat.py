@@ -124,9 +124,15 @@ def register_with(model: BaseModelClass, manager: AnnDataManager) -> None:
     model._register_manager_for_instance(manager)
 
 
-def minibatches_of(model: BaseModelClass, cells: np.ndarray) -> Iterable[dict[str, torch.Tensor]]:
-    """Minibatches of some of a model's own cells, in their order."""
-    return model._make_data_loader(adata=model.adata, indices=cells)
+def minibatches_of(
+    model: BaseModelClass, cells: np.ndarray, adata: AnnData | None = None, **kwargs: Any
+) -> Iterable[dict[str, torch.Tensor]]:
+    """Minibatches of some cells, in their order: of a model's own, or others registered with it.
+
+    ``kwargs`` are those of torch's loader.
+    """
+    adata = model.adata if adata is None else adata
+    return model._make_data_loader(adata=adata, indices=cells, **kwargs)
 
 
 def forget_registration(model: BaseModelClass, manager: AnnDataManager) -> None:
