@@ -51,8 +51,7 @@ def harmony(
     ------
     ImportError
         If harmonypy is not installed.
-    ValueError
-        As :func:`pca`.
+    %(as_pca)s
 
     Notes
     -----

@@ -51,8 +51,7 @@ def scanorama(
     ------
     ImportError
         If scanorama is not installed.
-    ValueError
-        As :func:`pca`.
+    %(as_pca)s
 
     Notes
     -----

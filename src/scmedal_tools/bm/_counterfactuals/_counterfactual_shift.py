@@ -79,8 +79,7 @@ def counterfactual_shift(
         there are none; *least squares* on batch + type; and a *mixed model* of each gene,
         ``type + (1 | batch) + (0 + type | batch)``. The last two also on clusters of a Harmony
         space instead of types (with the ``benchmark`` extra).
-    progress
-        Show a progress bar.
+    %(progress)s
 
     Returns
     -------

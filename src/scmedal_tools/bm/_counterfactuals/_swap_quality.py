@@ -78,8 +78,7 @@ def swap_quality(
         cell.
     min_cells
         Fewest training cells of A and test cells of B. At most 200 of each are used.
-    progress
-        Show a progress bar.
+    %(progress)s
 
     Returns
     -------

@@ -203,8 +203,7 @@ def cross_validate(
         Save the trained FE, FEC and RE of every fold in ``out``, for example in ``fold 0/model
         RE``, to be loaded with the genes of the fold: ``SCMEDAL_RE.load(folder, adata[:,
         genes].copy())``, where ``SCMEDAL_RE.load(folder, False).gene_names`` are the genes.
-    progress
-        Show a progress bar.
+    %(progress)s
 
     Returns
     -------
