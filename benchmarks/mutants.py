@@ -149,7 +149,7 @@ MUTANTS = [
     Mutant("tl/_group_tests.py", "(1 + 1 / len(draws)) * effects.var(0, ddof=1)", "effects.var(0, ddof=1)", "tests/tl/test_counterfactual_de.py"),
     Mutant("model/_base.py", "state[name].copy_(values)", "pass", f"{TRAIN}/test_stoppable_trainer.py"),
     Mutant("model/_registration.py", "if sample != getattr(", "if None is getattr(", f"{MODEL}/test_changed_in_place.py"),
-    Mutant("tl/_formula.py", "stand_ins.setdefault(name", "stand_ins.setdefault(found[0]", "tests/tl/test_formula.py"),
+    Mutant("tl/_formula_with_stand_ins.py", "stand_ins.setdefault(name", "stand_ins.setdefault(found[0]", "tests/tl/test_formula_with_stand_ins.py"),
     Mutant("tl/_group_tests.py", "return squares / (len(means) - 2)", "return squares / (len(means) - 1)", "tests/tl/test_counterfactual_de.py"),
     Mutant("tl/_group_tests.py", "2 * statistic / n_pairs - 1", "statistic / n_pairs", "tests/tl/test_counterfactual_de.py"),
     Mutant("tl/_differential_abundance.py", "raised = error + np.median(error)", "raised = error", "tests/tl/test_differential_abundance.py"),
