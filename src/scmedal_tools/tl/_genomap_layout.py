@@ -11,7 +11,7 @@ from sklearn.decomposition import KernelPCA
 
 from scmedal_tools._data import check_in_memory, check_names, dense, expression_of, slots
 
-from ._genomap_reference import reference_pixels
+from ._genomap_reference_pixels import genomap_reference_pixels
 from ._gromov_wasserstein import OFFSET, assign, import_ot, kl_loss, stress, transport
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def genomap_layout(
     inner.sort()
     options = {"max_iter": max_iter, "progress": progress}
     if layout == "genomap":
-        pixels = reference_pixels(x, shape, max_iter)
+        pixels = genomap_reference_pixels(x, shape, max_iter)
         inner = np.arange(math.prod(shape))
     else:
         coordinates = _principal_coordinates(dissimilarity, seed)

@@ -19,7 +19,7 @@ LICENCE = (
 )
 
 
-def reference_pixels(x: Any, shape: tuple[int, int], n_iter: int) -> np.ndarray:
+def genomap_reference_pixels(x: Any, shape: tuple[int, int], n_iter: int) -> np.ndarray:
     """Pixel of each gene, row by row, in the layout of the original package.
 
     Parameters
