@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from scmedal_tools._data import BATCH, as_named, check_obs, part_of, random_cells
 from scmedal_tools._docs import with_shared_parts
-from scmedal_tools._permutations import relabelled
+from scmedal_tools._relabelled import relabelled
 
 from ._gene_test_checks import check_depth
 from ._models import check_has_draws

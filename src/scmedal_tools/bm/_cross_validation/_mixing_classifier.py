@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from scmedal_tools._data import check_embeddings, check_obs, embedding_of, slots
-from scmedal_tools._permutations import relabelled
+from scmedal_tools._relabelled import relabelled
 from scmedal_tools.train import check_external_indexing
 
 if TYPE_CHECKING:
