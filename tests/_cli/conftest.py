@@ -33,7 +33,7 @@ def quick_figures(request, monkeypatch):
 
     To draw and write them takes longer than all else that a command does.
     """
-    from scmedal_tools._cli import _demo_job, _evaluate_job, _run_job
+    from scmedal_tools._cli import _evaluate_job, _run_job
 
     if "drawn_figures" in request.fixturenames:
         return
@@ -43,5 +43,5 @@ def quick_figures(request, monkeypatch):
         for ending, blank in BLANK.items():
             file.with_suffix(ending).write_bytes(blank)
 
-    for module in (_demo_job, _evaluate_job, _run_job):
+    for module in (_evaluate_job, _run_job):
         monkeypatch.setattr(module, "draw_and_save", write)
