@@ -13,9 +13,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from scmedal_tools.module import REModule
 from scmedal_tools.train import _natural_gradient, get_preset, quiet
 from scmedal_tools.train._natural_gradient import NaturalGradient
-from scmedal_tools.train._re_plan import MINIBATCHES_A_MOVE
 from scmedal_tools.train._plans import _frozen
-from scmedal_tools.train._re_plan import _check_precision
+from scmedal_tools.train._re_plan import MINIBATCHES_A_MOVE, _check_precision
 
 MODELS = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
 LABELS = {"labels_key": "cell_type"}
