@@ -3,7 +3,12 @@
 python benchmarks/structure.py              # of this checkout
 python benchmarks/structure.py FOLDER ...   # of other checkouts, side by side
 
-Imports count wherever they stand: in functions, and for type hints alone.
+Imports count wherever they stand: in functions, and for type hints alone. Those across folders of
+the package are private if the module or the name begins with ``_``, and of the interface if the
+``__init__`` of the other folder offers the name; what it offers beside its ``__all__``, to the
+package alone, is counted apart. A use of a model's private member is ``anything._name``, or the
+text ``"_name"`` for ``getattr``, in a folder above ``model``, where a class in ``model`` defines
+``_name``; ``self`` and ``cls`` do not count.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import networkx as nx
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "scmedal_tools"
+ABOVE_MODEL = ("tl", "ext", "bm", "pl", "_cli")
 
 
 def modules(root: Path = ROOT) -> dict[str, ast.Module]:
@@ -81,6 +87,61 @@ def private_imports(root: Path = ROOT) -> list[tuple[str, str, str]]:
     return found
 
 
+def imports_for_the_package(root: Path = ROOT) -> list[tuple[str, str, str]]:
+    """Imports of what another public folder offers, but not in its ``__all__``."""
+    public = {
+        module: ast.literal_eval(node.value)
+        for module, tree in modules(root).items()
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    }
+    found = []
+    for module, origin, name in imports(root):
+        home, other = package_of(module), package_of(origin)
+        is_folder = origin.endswith(f".{name}")
+        if home == other or not other or other.startswith("_") or is_folder:
+            continue
+        if name not in public.get(origin, [name]):
+            found.append((module, origin, name))
+    return found
+
+
+def private_uses_of_models(root: Path = ROOT) -> list[tuple[str, str]]:
+    """Modules above ``model``, and the private members of its classes that they use."""
+    trees = modules(root)
+    defined = {
+        _defined(statement)
+        for module, tree in trees.items()
+        for node in ast.walk(tree)
+        if package_of(module) == "model" and isinstance(node, ast.ClassDef)
+        for statement in node.body
+    }
+    # Not those that another package prescribes, such as _repr_html_.
+    private = {name for name in defined if name.startswith("_") and not name.endswith("_")}
+    return [
+        (module, name)
+        for module, tree in trees.items()
+        for node in ast.walk(tree)
+        if package_of(module) in ABOVE_MODEL and (name := _used(node)) in private
+    ]
+
+
+def _defined(statement: ast.stmt) -> str:
+    """Name that a statement of a class defines, or ''."""
+    if isinstance(statement, ast.Assign):
+        return ast.unparse(statement.targets[0])
+    if isinstance(statement, ast.AnnAssign):
+        return ast.unparse(statement.target)
+    return getattr(statement, "name", "")
+
+
+def _used(node: ast.AST) -> object:
+    """Name of the member of something that is used here, if any."""
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls"):
+        return node.attr
+    return node.value if isinstance(node, ast.Constant) else None
+
+
 def functions(root: Path = ROOT) -> dict[str, int]:
     """Lines of every function, docstring included."""
     kinds = ast.FunctionDef | ast.AsyncFunctionDef
@@ -107,6 +168,8 @@ def counts(root: Path = ROOT) -> dict[str, int]:
         "lines of the longest file": max(lines.values()),
         "lines of the longest function": max(functions(root).values()),
         "private imports across folders": len(private_imports(root)),
+        "imports for the package alone": len(imports_for_the_package(root)),
+        "private uses of models": len(private_uses_of_models(root)),
         "circles of imports": len(circles(root)),
     }
 

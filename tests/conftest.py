@@ -63,6 +63,18 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def plugins_searched_once():
+    """Lightning reads what all packages offer anew for each of some thousand trainers."""
+    import functools
+
+    from lightning.fabric.utilities import registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def quick_umaps():
     """Two axes in place of a UMAP, which each process would compile for half a minute."""
     from scmedal_tools.tl import _umap

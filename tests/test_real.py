@@ -16,12 +16,22 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("one_t
 EPOCHS = {"SCMEDAL_FE": 12, "SCMEDAL_RE": 25}
 
 
-@pytest.fixture(scope="module")
-def aml(data_dir):
-    adata = ad.read_h5ad(data_dir / "aml_vangalen2019_d0_hvg3000.h5ad")
-    adata = adata[adata.obs["donor"].isin(["AML707B", "AML1012", "AML328", "BM3", "AML210A"])]
+def some_of_each_donor(adata, n_cells):
+    """Random cells, the same number of each donor that has them."""
     adata = adata[np.random.default_rng(0).permutation(adata.n_obs)]
-    adata = adata[adata.obs.groupby("donor", observed=True).cumcount() < 500].copy()
+    return adata[adata.obs.groupby("donor", observed=True).cumcount() < n_cells].copy()
+
+
+@pytest.fixture(scope="module")
+def all_of_aml(data_dir):
+    return ad.read_h5ad(data_dir / "aml_vangalen2019_d0_hvg3000.h5ad")
+
+
+@pytest.fixture(scope="module")
+def aml(all_of_aml):
+    adata = all_of_aml
+    adata = adata[adata.obs["donor"].isin(["AML707B", "AML1012", "AML328", "BM3", "AML210A"])]
+    adata = some_of_each_donor(adata, 500)
     smt.pp.preprocess(adata, batch_key="donor", n_top_genes=1000, size_factor_key="n_umi_total")
     parts = smt.train.stratified_split(adata.obs, ["donor", "cell_type"])
     train, test = (adata.X[cells].toarray() for cells in (parts[0], parts[2]))
@@ -140,13 +150,13 @@ def test_the_command_line_on_pig_airway(data_dir, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("scheme", "of_label"), [("cells", 1.0), ("donors", 0.5)])
 def test_the_batch_label_predicts_the_patient_group_of_known_donors_only(
-    data_dir, scheme, of_label
+    all_of_aml, scheme, of_label
 ):
-    adata = ad.read_h5ad(data_dir / "aml_vangalen2019_d0_hvg3000.h5ad")
-    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None, size_factor_key="n_umi_total")
+    adata = some_of_each_donor(all_of_aml, 500)
+    smt.pp.preprocess(adata, batch_key="donor", n_top_genes=500, size_factor_key="n_umi_total")
     result = smt.bm.cross_validate(
         adata, "donor", "cell_type", ["patient_group"], models=["pca"], n_folds=3,
-        scheme=scheme, n_top_genes=500, n_trees=20, progress=False,
+        scheme=scheme, n_top_genes=None, n_trees=20, progress=False,
     )  # fmt: skip
     accuracy = result.table[result.table["metric"] == "balanced_accuracy"]
     accuracy = accuracy.groupby("embedding")["value"].mean()

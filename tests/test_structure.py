@@ -62,7 +62,7 @@ def test_folders_import_from_those_below():
 
 @pytest.mark.slow
 def test_imports_past_the_interface_of_a_folder_are_few():
-    assert len(structure.private_imports()) < 30
+    assert len(structure.private_imports()) <= 13
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,49 @@ def test_what_is_past_an_interface(tmp_path, line, counted):
     _write(tmp_path, {f"{name}/__init__.py": "" for name in ("model", "tl")})
     _write(tmp_path, {"model/_base.py": "", "tl/_umap.py": "", "tl/_embed.py": line})
     assert len(structure.private_imports(tmp_path)) == counted
+
+
+@pytest.mark.slow
+def test_tools_use_no_private_members_of_models():
+    assert structure.private_uses_of_models() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "counted"),
+    [
+        ("model._infer(cells)", 1),
+        ("[model][0]._seed", 1),
+        ("getattr(model, '_infer')", 1),
+        ("model.train()", 0),
+        ("self._infer(cells)", 0),
+        ("model._repr_html_()", 0),
+        ("figure._draw()", 0),
+    ],
+)
+def test_what_is_a_private_use_of_a_model(tmp_path, line, counted):
+    model = (
+        "class Model:\n    _seed: int = 0\n\n    def train(self): ...\n"
+        "    def _infer(self): ...\n    def _repr_html_(self): ...\n"
+    )
+    _write(tmp_path, {f"{name}/__init__.py": "" for name in ("model", "tl")})
+    _write(tmp_path, {"model/_base.py": model + "\n\ndef _draw(): ...\n", "tl/_embed.py": line})
+    assert len(structure.private_uses_of_models(tmp_path)) == counted
+
+
+@pytest.mark.parametrize(
+    ("line", "counted"),
+    [
+        ("from scmedal_tools.model import MedalModel", 1),
+        ("from scmedal_tools.model import SCMEDAL_RE", 0),
+        ("from scmedal_tools import model", 0),
+        ("from scmedal_tools._data import part_of", 0),
+    ],
+)
+def test_what_is_imported_for_the_package_alone(tmp_path, line, counted):
+    offers = "__all__ = ['SCMEDAL_RE']"
+    _write(tmp_path, {f"{name}/__init__.py": offers for name in ("model", "_data")})
+    _write(tmp_path, {"__init__.py": "", "tl/__init__.py": "", "tl/_embed.py": line})
+    assert len(structure.imports_for_the_package(tmp_path)) == counted
 
 
 def test_files_are_short():

@@ -6,7 +6,7 @@ from lightning import LightningDataModule
 from scvi.dataloaders import AnnDataLoader
 from torch.utils.data import DataLoader, IterableDataset
 
-from scmedal_tools.model import _datamodules
+from scmedal_tools.model import _datamodules, training_indices
 from scmedal_tools.train import MedalDataSplitter
 
 QUICK = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False}
@@ -74,7 +74,7 @@ def test_a_splitter_of_the_registered_cells(build, adata):
     splitter = MedalDataSplitter(model.adata_manager, external_indexing=parts, batch_size=50)
     model.train(datamodule=splitter, **QUICK)
     np.testing.assert_array_equal(model.train_indices, parts[0])
-    np.testing.assert_array_equal(model._training_cells(), parts[0])
+    np.testing.assert_array_equal(training_indices(model), parts[0])
     assert model.is_finished
 
 

@@ -1,6 +1,11 @@
 """Benchmarks: scores, controls, cross-validation, and tests of counterfactuals."""
 
+# Names "as" themselves are for other folders of the package.
 from ._confounding import Confounding, confounding
+from ._counterfactuals import Counterfactual as Counterfactual
+from ._counterfactuals import agreement as agreement
+from ._counterfactuals import as_counterfactual as as_counterfactual
+from ._counterfactuals import combinations_of as combinations_of
 from ._counterfactuals import (
     counterfactual_shift,
     effect_recovery,
@@ -10,6 +15,14 @@ from ._counterfactuals import (
     shift_summary,
     swap_quality,
 )
+from ._counterfactuals import known_cells as known_cells
+from ._counterfactuals import per_combination as per_combination
+from ._counterfactuals import registered_expression as registered_expression
+from ._cross_validation import BATCH_LABEL as BATCH_LABEL
+from ._cross_validation import CHANCE as CHANCE
+from ._cross_validation import PERMUTED as PERMUTED
+from ._cross_validation import RE as RE
+from ._cross_validation import SEPARATOR as SEPARATOR
 from ._cross_validation import (
     BalancedWeights,
     CrossValidation,

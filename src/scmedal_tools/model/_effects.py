@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import numpy as np
+    from anndata import AnnData
+    from mudata import MuData
     from torch import Tensor
 
     from scmedal_tools.module import EffectsDraw
 
-    from ._inference import Minibatches
+    from ._inference import Indices, Minibatches
+    from ._swap import ExpressionBlock
     from ._targets import Levels
 
 GENES = "genes"
@@ -104,7 +107,7 @@ class BatchEffectsMixin(BaseModelClass):
         ['slope', 'slope_sd', 'bias', 'bias_sd']
         """
         self._check_if_trained(warn=False, message="Call `model.train()` first.")
-        position = self._position(factor)
+        position = position_of(self, factor)
         names = list(self.factors.values())[position]
         if layer == GENES:
             columns, units = self._effects_on_genes(position, n_samples, n_cells, seed)
@@ -114,16 +117,6 @@ class BatchEffectsMixin(BaseModelClass):
         index = pd.MultiIndex.from_product([names, units], names=[factor or "batch", unit])
         table = pd.DataFrame({k: v.cpu().numpy().ravel() for k, v in columns.items()}, index)
         return table
-
-    def _position(self, factor: str | None) -> int:
-        """Position of a factor, the batch by default."""
-        factors = list(self.factors)
-        if factor is not None and factor not in factors:
-            raise ValueError(
-                f"factor={factor!r} is not a factor of the model. Choose from "
-                f"{', '.join(map(repr, factors))}."
-            )
-        return 0 if factor is None else factors.index(factor)
 
     def _effects_in(self, layer: str, factor: int) -> tuple[dict[str, Tensor], Iterable]:
         """Slopes and biases of a layer, and its units."""
@@ -149,15 +142,16 @@ class BatchEffectsMixin(BaseModelClass):
         """Mean effects on genes and their standard deviations, and the genes."""
         if n_samples < 2:
             raise ValueError(f"n_samples={n_samples} gives no standard deviation: pass 2 or more.")
-        cells = self._some_training_cells(n_cells, seed)
         if self.module.has_gene_effects:
-            sizes, of_network = self._network_effects(factor, cells)
+            some = self._training_minibatches(n_cells, seed)
+            sizes, of_network = network_effects(self, factor, dataloader=some)
             weights = sizes[0] / sizes[0].sum()
             found = self.module.gene_effects.averages(factor, weights, of_network[0])
             scale = self.module.scaler.scale.cpu()
             mean, sd = scale * found.mean, scale * found.sd
             below, above = found.negative, found.positive
         else:
+            cells = self._some_training_cells(n_cells, seed)
             mean = self._mean_effects(cells, factor)
             drawn = torch.stack(list(self._drawn_effects(n_samples, cells, factor)))
             sd = drawn.std(0)
@@ -173,57 +167,6 @@ class BatchEffectsMixin(BaseModelClass):
         """Minibatches of some training cells, which can be read again and again."""
         some = self._training_minibatches(n_cells, seed)
         return self._minibatches(None, None, None, some)
-
-    def _network_effects(
-        self,
-        factor: int,
-        cells: Minibatches,
-        group: np.ndarray | None = None,
-        *,
-        by_state: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """Mean effects of the network alone in groups of cells, and the states of the cells.
-
-        Parameters
-        ----------
-        factor
-            Position of the factor.
-        cells
-            Minibatches of the cells.
-        group
-            Group of each of these cells, 0, 1, ...; by default all are one.
-        by_state
-            The states are the groups.
-
-        Returns
-        -------
-        Numbers of cells, groups x states, and effects in the scale of the network, groups x
-        levels x genes; NaN without cells.
-        """
-        module, targets = self.module, self._levels_alone(factor)
-        n_states = module.gene_effects.n_states
-        n_groups = n_states if by_state else 1 if group is None else group.max() + 1
-        sizes = torch.zeros(n_groups, n_states, dtype=torch.double)
-        total = torch.zeros(1 + len(targets), n_groups, len(self.gene_names), dtype=torch.double)
-        start = 0
-        for tensors in cells:
-            content, own = self._infer(tensors)["content"], levels_of(tensors).to(module.device)
-            state = self._state_of(tensors, content).cpu()
-            stop = start + len(state)
-            if group is None:
-                of = state if by_state else torch.zeros_like(state)
-            else:
-                of = torch.from_numpy(group[start:stop])
-            member = one_hot(of, n_groups).double().T
-            sizes += member @ one_hot(state, n_states).double()
-            sums = [member @ module.decode_in_population(content).double().cpu()]
-            for together in batched(targets, max(1, ROWS // len(own))):
-                levels = target_levels(own, together)
-                z = module.express(content, levels, sample=False)
-                sums += [member @ decoded for decoded in module.decode(z, levels).double().cpu()]
-            total += torch.stack(sums)
-            start = stop
-        return sizes, ((total[1:] - total[0]) / sizes.sum(1)[:, None]).swapaxes(0, 1)
 
     def _drawn_effects(
         self, n_samples: int, cells: Minibatches, factor: int = 0
@@ -251,3 +194,91 @@ class BatchEffectsMixin(BaseModelClass):
             total = total + torch.stack([x.sum(0) for x in swapped]).double().cpu()
             n_cells += len(tensors[REGISTRY_KEYS.X_KEY])
         return (total[:-1] - total[-1]) / n_cells
+
+
+def position_of(model: BatchEffectsMixin, factor: str | None) -> int:
+    """Position of a factor, the batch by default."""
+    factors = list(model.factors)
+    if factor is not None and factor not in factors:
+        raise ValueError(
+            f"factor={factor!r} is not a factor of the model. Choose from "
+            f"{', '.join(map(repr, factors))}."
+        )
+    return 0 if factor is None else factors.index(factor)
+
+
+def drawn_effects(
+    model: BatchEffectsMixin, factor: int, n_samples: int, n_cells: int, seed: int
+) -> Iterator[Tensor]:
+    """Mean effects over some training cells in each posterior draw, levels x genes."""
+    return model._drawn_effects(n_samples, model._some_training_cells(n_cells, seed), factor)
+
+
+def network_effects(
+    model: BatchEffectsMixin,
+    factor: int,
+    adata: AnnData | MuData | None = None,
+    indices: Indices | None = None,
+    *,
+    dataloader: Minibatches | None = None,
+    group: np.ndarray | None = None,
+    by_state: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Mean effects of the network alone in groups of cells, and the states of the cells.
+
+    Parameters
+    ----------
+    factor
+        Position of the factor.
+    adata, indices, dataloader
+        See :meth:`InferenceMixin.get_latent_representation`.
+    group
+        Group of each of these cells, 0, 1, ...; by default all are one.
+    by_state
+        The states are the groups.
+
+    Returns
+    -------
+    Numbers of cells, groups x states, and effects in the scale of the network, groups x
+    levels x genes; NaN without cells.
+    """
+    module, targets = model.module, model._levels_alone(factor)
+    n_states = module.gene_effects.n_states
+    n_groups = n_states if by_state else 1 if group is None else group.max() + 1
+    sizes = torch.zeros(n_groups, n_states, dtype=torch.double)
+    total = torch.zeros(1 + len(targets), n_groups, len(model.gene_names), dtype=torch.double)
+    start = 0
+    for tensors in model._minibatches(adata, indices, None, dataloader):
+        content, own = model._infer(tensors)["content"], levels_of(tensors).to(module.device)
+        state = model._state_of(tensors, content).cpu()
+        stop = start + len(state)
+        if group is None:
+            of = state if by_state else torch.zeros_like(state)
+        else:
+            of = torch.from_numpy(group[start:stop])
+        member = one_hot(of, n_groups).double().T
+        sizes += member @ one_hot(state, n_states).double()
+        sums = [member @ module.decode_in_population(content).double().cpu()]
+        for together in batched(targets, max(1, ROWS // len(own))):
+            levels = target_levels(own, together)
+            z = module.express(content, levels, sample=False)
+            sums += [member @ decoded for decoded in module.decode(z, levels).double().cpu()]
+        total += torch.stack(sums)
+        start = stop
+    return sizes, ((total[1:] - total[0]) / sizes.sum(1)[:, None]).swapaxes(0, 1)
+
+
+def blocks_at_levels(
+    model: BatchEffectsMixin,
+    factor: int,
+    adata: AnnData | MuData | None,
+    indices: Indices,
+    n_samples: int,
+) -> Iterator[ExpressionBlock]:
+    """Expression in the population, target ``None``, and at each level of a factor alone.
+
+    Draws are of the posterior as it is: wider ones would count as variance between levels.
+    """
+    targets = {None: model._population} | dict(enumerate(model._levels_alone(factor)))
+    cells = adata, indices, None, None, "error"
+    return model._iter_levels(targets, model._check_swap(None), cells, n_samples, spread=1.0)

@@ -1,4 +1,4 @@
-"""Whether training cells of the target batch support a counterfactual."""
+"""Whether training cells of the target batch support a counterfactual, by the states of cells."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from mudata import MuData
+    from torch import Tensor
 
     from ._base import MedalModel
     from ._inference import Indices
@@ -49,9 +50,8 @@ def warn_of_extrapolation(
         return
     adata, asked = model._cells(adata, indices, unseen_batch)
     sample = random_cells(asked, N_CELLS, 0)
-    cells = torch.zeros(n_cells.shape[1])
-    for tensors in model._minibatches(adata, sample, None, None, unseen_batch):
-        cells += torch.bincount(model._state_of(tensors).cpu(), minlength=len(cells))
+    states = states_of(model, adata, sample, unseen_batch)
+    cells = torch.bincount(states, minlength=n_cells.shape[1])
     guessed_share = (n_cells.cpu() < FEWEST_CELLS).float() @ (cells / cells.sum())
     guessed = [name for name, level in levels.items() if guessed_share[level] > MOST]
     if guessed:
@@ -64,3 +64,15 @@ def warn_of_extrapolation(
             UserWarning,
             skip_file_prefixes=OURS_AND_TORCH,
         )
+
+
+@torch.inference_mode()
+def states_of(
+    model: MedalModel,
+    adata: AnnData | MuData | None,
+    indices: Indices | None = None,
+    unseen_batch: UnseenBatch = "error",
+) -> Tensor:
+    """State of each cell, ``(n_cells,)``, of a model with effects on single genes."""
+    minibatches = model._minibatches(adata, indices, None, None, unseen_batch)
+    return torch.cat([model._state_of(tensors).cpu() for tensors in minibatches])

@@ -17,6 +17,7 @@ from ._draws import Draws
 from ._memory_advice import INFERENCE, memory_advice
 from ._support import warn_of_extrapolation
 from ._targets import ROWS, TargetsMixin, target_levels
+from ._unseen import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -138,7 +139,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
             self._validate_anndata(adata, unseen_batch=unseen_batch)
         n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
         draws = [None] if n_samples is None else self._draw_effects(n_samples, n_unseen, spread)
-        with self._check_once(adata), memory_advice(INFERENCE):
+        with in_parts(self, adata), memory_advice(INFERENCE):
             for i, draw in enumerate(draws):
                 start = 0
                 for tensors in self._minibatches(*cells):
@@ -246,6 +247,29 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
     ) -> Draws:
         draw = partial(self.module.draw_effects, n_unseen=n_unseen, spread=spread)
         return Draws(draw, _seed(), n_samples)
+
+
+def expression_blocks(
+    model: SwapMixin,
+    adata: AnnData | MuData | None,
+    indices: Indices | None,
+    transform_batch: Sequence[Target | None],
+    n_samples: int | None = None,
+    swap: Swap | None = None,
+    unseen_batch: UnseenBatch = "error",
+) -> Iterator[ExpressionBlock]:
+    """Do as :meth:`SwapMixin.iter_expression`, for tools that warn of extrapolation themselves."""
+    cells = adata, indices, None, None, unseen_batch
+    return model._iter_expression(cells, transform_batch, n_samples, swap)
+
+
+@torch.inference_mode()
+def residuals(
+    model: SwapMixin, adata: AnnData | MuData | None, indices: Indices | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Measured log-expression of minibatches, and what the reconstruction misses of it."""
+    for tensors in model._minibatches(adata, indices, None, None):
+        yield tensors[REGISTRY_KEYS.X_KEY], model._residual(tensors)
 
 
 def _seed() -> int:

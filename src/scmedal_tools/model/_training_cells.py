@@ -72,28 +72,6 @@ class TrainingCellsMixin(BaseModelClass):
     def _where_known(self, positions: np.ndarray | None) -> np.ndarray | None:
         return positions if self.adata is None or self._has_training_cells() else None
 
-    def _training_cells(self) -> np.ndarray:
-        """Positions of the training cells, for what cannot be found without them."""
-        if self.adata is not None and self.train_indices is not None:
-            return self.train_indices
-        name = type(self).__name__
-        if self._datamodule is not None:
-            raise ValueError(
-                "This needs cells that are registered, and the model was trained with a data "
-                f"module: pass `adata` if it can be passed, or train a {name} on registered cells."
-            )
-        if self.training_cells_ == OF_A_DATA_MODULE:
-            raise ValueError(
-                "This needs the cells that the model was trained on, which came from a data "
-                "module. Load the model with that module:\n"
-                f"    model = {name}.load(folder, datamodule=datamodule)"
-            )
-        held = "was loaded without data" if self.adata is None else "holds other cells"
-        raise ValueError(
-            f"This needs the cells that the model was trained on, but the model {held}. Load it "
-            f"with its training cells:\n    model = {name}.load(folder, adata)"
-        )
-
     def _remember_training_cells(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         """Take them over before the first step, so that a checkpoint of the training has them."""
         datamodule = getattr(trainer, "datamodule", None)
@@ -119,7 +97,7 @@ class TrainingCellsMixin(BaseModelClass):
     def _training_minibatches(self, n_cells: int | None = None, seed: int = 0) -> Minibatches:
         """Read the training cells, or ``n_cells`` of them drawn at random, again."""
         if self._datamodule is None:
-            cells = self._training_cells()
+            cells = training_indices(self)
             cells = np.sort(cells) if n_cells is None else random_cells(cells, n_cells, seed)
             return self._own_minibatches(cells)
         self._check_split(self._datamodule)
@@ -145,13 +123,6 @@ class TrainingCellsMixin(BaseModelClass):
                 "divide them as then, by default with datamodule.set_split(train_size=0.9)."
             )
 
-    def _was_trained_on(self, adata: AnnData | MuData) -> bool:
-        """Whether positions of the training cells are positions in these cells."""
-        if self.training_cells_ is not None:
-            return _digest(adata.obs_names) == self.training_cells_
-        # A model saved by an earlier version.
-        return self.adata is not None and adata.obs_names.equals(self.adata.obs_names)
-
     def _has_training_cells(self) -> bool:
         # Cells that were filtered or sorted in place have a new index.
         names = self.adata.obs_names
@@ -168,6 +139,37 @@ class TrainingCellsMixin(BaseModelClass):
             return True
         trained = source["field_registries"][REGISTRY_KEYS.X_KEY]["summary_stats"]
         return self.adata.n_obs == trained["n_cells"]
+
+
+def training_indices(model: TrainingCellsMixin) -> np.ndarray:
+    """Positions of the training cells, for what cannot be found without them."""
+    if model.adata is not None and model.train_indices is not None:
+        return model.train_indices
+    name = type(model).__name__
+    if model._datamodule is not None:
+        raise ValueError(
+            "This needs cells that are registered, and the model was trained with a data "
+            f"module: pass `adata` if it can be passed, or train a {name} on registered cells."
+        )
+    if model.training_cells_ == OF_A_DATA_MODULE:
+        raise ValueError(
+            "This needs the cells that the model was trained on, which came from a data "
+            "module. Load the model with that module:\n"
+            f"    model = {name}.load(folder, datamodule=datamodule)"
+        )
+    held = "was loaded without data" if model.adata is None else "holds other cells"
+    raise ValueError(
+        f"This needs the cells that the model was trained on, but the model {held}. Load it "
+        f"with its training cells:\n    model = {name}.load(folder, adata)"
+    )
+
+
+def was_trained_on(model: TrainingCellsMixin, adata: AnnData | MuData) -> bool:
+    """Whether positions of the training cells are positions in these cells."""
+    if model.training_cells_ is not None:
+        return _digest(adata.obs_names) == model.training_cells_
+    # A model saved by an earlier version.
+    return model.adata is not None and adata.obs_names.equals(model.adata.obs_names)
 
 
 def _digest(names: pd.Index) -> str:

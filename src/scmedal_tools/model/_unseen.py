@@ -70,18 +70,6 @@ class UnseenBatchMixin(BaseModelClass):
             self._check_unchanged()
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
 
-    @contextmanager
-    def _check_once(self, adata: AnnData | MuData) -> Iterator[None]:
-        """Context in which these cells, read in parts, are not checked again for each part."""
-        if (adata is None or adata is self.adata) and not self._in_parts:
-            self._check_unchanged()
-        before = self._checked, self._in_parts
-        self._checked, self._in_parts = adata, True
-        try:
-            yield
-        finally:
-            self._checked, self._in_parts = before
-
     def _tell_from_its_copy(self, adata: AnnData | MuData) -> None:
         """Give cells that are a copy of registered ones an identifier of their own."""
         manager = registered_manager(self, adata)
@@ -131,3 +119,23 @@ class UnseenBatchMixin(BaseModelClass):
             len(of_cells) - len(trained)
             for of_cells, trained in zip(registered.values(), self.factors.values(), strict=True)
         ]
+
+
+def check_fits(
+    model: UnseenBatchMixin, adata: AnnData | MuData, unseen_batch: UnseenBatch = "error"
+) -> None:
+    """Refuse cells that do not fit the training data of the model."""
+    model._validate_anndata(adata, unseen_batch=unseen_batch)
+
+
+@contextmanager
+def in_parts(model: UnseenBatchMixin, adata: AnnData | MuData | None) -> Iterator[None]:
+    """Context in which cells that fit, read in parts, are not checked again for each part."""
+    if (adata is None or adata is model.adata) and not model._in_parts:
+        model._check_unchanged()
+    before = model._checked, model._in_parts
+    model._checked, model._in_parts = adata, True
+    try:
+        yield
+    finally:
+        model._checked, model._in_parts = before

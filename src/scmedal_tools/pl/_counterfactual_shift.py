@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from scmedal_tools._docs import with_shared_parts
-from scmedal_tools.bm._counterfactuals._counterfactual_shift import per_combination
+from scmedal_tools.bm import per_combination
 
 from ._common import BLUE, VERMILLION, new_figure, plain, save_figure, widest
 

@@ -9,13 +9,13 @@ import pandas as pd
 
 from scmedal_tools._data import as_named, check_obs
 from scmedal_tools._docs import with_shared_parts
-from scmedal_tools.bm._counterfactuals._counterfactual_shift import (
+from scmedal_tools.bm import (
+    agreement,
     as_counterfactual,
     combinations_of,
     known_cells,
+    registered_expression,
 )
-from scmedal_tools.bm._counterfactuals._effect_recovery import agreement
-from scmedal_tools.bm._counterfactuals._expression import registered_expression
 
 from ._common import BLUE, axes_of, figure_of, folded, plain, save_figure
 from ._labels import name_points
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from scipy import sparse
 
-    from scmedal_tools.bm._counterfactuals._baselines import Counterfactual
+    from scmedal_tools.bm import Counterfactual
     from scmedal_tools.model import SCMEDAL_RE
 
 IDENTITY: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1, "zorder": 0}

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scmedal_tools._docs import with_shared_parts
-from scmedal_tools.bm._cross_validation._embedders import PERMUTED, RE
-from scmedal_tools.bm._cross_validation._mixing_classifier import BATCH_LABEL, CHANCE, SEPARATOR
+from scmedal_tools.bm import BATCH_LABEL, CHANCE, PERMUTED, RE, SEPARATOR
 
 from ._common import BLUE, VERMILLION, figure_of, new_figure, plain, save_figure, widest
 

@@ -10,6 +10,7 @@ from scvi import REGISTRY_KEYS
 from sklearn.neighbors import NearestNeighbors
 
 from scmedal_tools._data import EXPRESSION, part_of
+from scmedal_tools.model import training_indices
 
 from ._models import check_has_draws
 
@@ -88,7 +89,7 @@ def admissibility(
         raise ValueError(
             f"n_neighbors={n_neighbors}, coverage={coverage}: pass a number from 1 and a share."
         )
-    train = model._training_cells()
+    train = training_indices(model)
     batch = model.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).reshape(-1)[train]
     known = model.get_latent_representation(indices=train, kind="content")
     cells = part_of(model.adata if adata is None else adata, model.registry["setup_args"],

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 
 from scmedal_tools._progress import tqdm
+from scmedal_tools.model import drawn_effects, position_of
 
 from ._models import check_has_draws
 
@@ -93,9 +94,8 @@ def batch_similarity(
     (3, 4)
     """
     check_has_draws(model, n_samples)
-    cells = model._some_training_cells(n_cells, seed)
-    position = model._position(factor)
-    draws = model._drawn_effects(n_samples, cells, position)
+    position = position_of(model, factor)
+    draws = drawn_effects(model, position, n_samples, n_cells, seed)
     bar = tqdm(draws, total=n_samples, disable=not progress, desc="Draws")
     squares = sum(pdist(effects.numpy(), "sqeuclidean") / effects.shape[1] for effects in bar)
     names = list(model.factors.values())[position]

@@ -22,7 +22,7 @@ from scmedal_tools._data import (
 )
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
-from scmedal_tools.model import warn_of_extrapolation
+from scmedal_tools.model import in_parts, warn_of_extrapolation
 
 from ._counterfactual_means import check_alike, draws_of, group_means
 from ._gene_test_checks import (
@@ -292,7 +292,7 @@ def _projections(
     model: SCMEDAL_RE, cells: AnnData | MuData, donors: list, swap: Swap | None
 ) -> np.ndarray:
     """Every cell projected to each donor, donors x cells x genes."""
-    with model._check_once(cells):  # which are checked, and warned of, before
+    with in_parts(model, cells):  # which are checked, and warned of, before
         projected = model.get_counterfactual_expression(
             cells, transform_batch=donors, swap=swap, return_numpy=True
         )

@@ -19,6 +19,7 @@ from scmedal_tools._progress import tqdm
 from scmedal_tools.model import (
     SUMMARIES,
     check_interval,
+    expression_blocks,
     is_one_target,
     summarise,
     warn_of_extrapolation,
@@ -195,8 +196,8 @@ def group_means(
     n_samples: int | None = None,
 ) -> Iterator[dict[str | None, np.ndarray]]:
     """Means over groups of the reconstruction (``None``) and of each target, in every draw."""
-    cells = (adata, None, None, None, unseen_batch)
-    blocks = model._iter_expression(cells, [None, *targets], n_samples, swap)
+    asked = [None, *targets]
+    blocks = expression_blocks(model, adata, None, asked, n_samples, swap, unseen_batch)
     shape = (membership.shape[0], len(model.gene_names))
     for _, of_draw in groupby(blocks, key=attrgetter("draw")):
         means: dict[str | None, np.ndarray] = {}

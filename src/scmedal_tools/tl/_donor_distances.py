@@ -11,6 +11,7 @@ from scipy.spatial.distance import pdist, squareform
 from scvi import settings
 
 from scmedal_tools._gene_model import NETWORK_SHARE
+from scmedal_tools.model import position_of
 
 from ._groups_of_cells import CellGroups, groups_of_cells
 from ._models import check_has_draws
@@ -122,7 +123,7 @@ def donor_distances(
     check_has_draws(model, n_samples)
     if n_samples == 1:
         raise ValueError("n_samples=1 gives no standard deviation: pass 2 or more.")
-    position = model._position(factor)
+    position = position_of(model, factor)
     groups = groups_of_cells(model, adata, by, position, n_cells, seed)
     effects, scale = model.module.gene_effects, model.module.scaler.scale.cpu().double()
     correction = effects.factors[position].correction.cpu().double()

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scmedal_tools.model import position_of
+
 from ._groups_of_cells import groups_of_cells
 from ._models import check_has_draws
 
@@ -96,7 +98,7 @@ def donor_embedding(
     True
     """
     check_has_draws(model, 1)
-    position = model._position(factor)
+    position = position_of(model, factor)
     groups = groups_of_cells(model, adata, by, position, n_cells, seed)
     effects = model.module.gene_effects
     scale = model.module.scaler.scale.cpu().double()

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from scmedal_tools._data import EXPRESSION, STATES, check_cells, check_obs, part_of, random_cells
+from scmedal_tools.model import network_effects, training_indices
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,7 +54,7 @@ def groups_of_cells(
         )
     if adata is not None:
         check_cells(adata)
-    among = model._training_cells() if adata is None else np.arange(adata.n_obs)
+    among = training_indices(model) if adata is None else np.arange(adata.n_obs)
     cells = random_cells(among, n_cells, seed)
     group: np.ndarray | None = None
     names = [ALL]
@@ -66,9 +67,8 @@ def groups_of_cells(
     if by == STATE:
         names = _names_of_states(model)
     with torch.inference_mode():
-        minibatches = model._minibatches(adata, cells, None, None)
-        sizes, of_network = model._network_effects(
-            factor, minibatches, group, by_state=by == STATE
+        sizes, of_network = network_effects(
+            model, factor, adata, cells, group=group, by_state=by == STATE
         )
     there = sizes.sum(1) > 0
     names = [name for name, is_there in zip(names, there, strict=True) if is_there]

@@ -15,7 +15,8 @@ def check_has_draws(model: SCMEDAL_RE, n_samples: int) -> None:
     check_has_random_effects(model)
     if n_samples < 1:
         raise ValueError(f"n_samples={n_samples} has to be at least 1.")
-    model._check_if_trained(warn=False, message=UNTRAINED)
+    if not model.is_trained:
+        raise RuntimeError(UNTRAINED)
 
 
 def check_has_random_effects(model: object) -> None:

@@ -21,6 +21,7 @@ from scmedal_tools._data import (
     rows_of,
 )
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools.model import check_fits
 
 from ._models import check_has_random_effects, check_is_model
 
@@ -102,7 +103,7 @@ def projection_stack(
     check_has_random_effects(re)
     if not fe.gene_names.equals(re.gene_names):
         raise ValueError("fe and re differ in their genes: train them on the same ones.")
-    re._validate_anndata(adata)  # or no cell to draw would be found in batches it does not know
+    check_fits(re, adata)  # or no cell to draw would be found in batches it does not know
     obs = _own(adata, fe, re, labels_key)
     targets = {str(name): name for name in re.batch_names}
     batches = _checked_names(

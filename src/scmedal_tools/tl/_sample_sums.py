@@ -22,9 +22,9 @@ from scmedal_tools._data import (
     where,
 )
 from scmedal_tools._sample_model import CountSums, sum_counts
+from scmedal_tools.model import states_of
 
 from ._models import check_has_random_effects
-from ._training_cells import states_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +157,8 @@ def labels_of(
         return adata.obs[labels_key].astype(str).astype("category")
     if model is not None:
         check_has_random_effects(model)
-        states = np.char.add("state_", np.char.zfill(states_of(model, adata).astype(str), 2))
+        numbers = states_of(model, adata).numpy().astype(str)
+        states = np.char.add("state_", np.char.zfill(numbers, 2))
         return pd.Series(states, adata.obs_names, dtype="category")
     return pd.Series(ALL_CELLS, adata.obs_names, dtype="category")
 

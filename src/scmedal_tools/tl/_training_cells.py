@@ -1,4 +1,4 @@
-"""States of cells, and how many training cells the effects of each batch are estimated from."""
+"""How many training cells the effects of each batch are estimated from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 from scvi import REGISTRY_KEYS
+
+from scmedal_tools.model import states_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,13 +40,6 @@ def training_cells(model: SCMEDAL_RE, like: AnnData | MuData | None = None) -> p
     sizes = effects.factors[0].sizes.cpu()  # batches x states
     counts = sizes.sum(1) if like is None else sizes[:, states_of(model, like)].mean(1)
     return pd.Series(counts.numpy(), model.batch_names)
-
-
-@torch.inference_mode()
-def states_of(model: SCMEDAL_RE, cells: AnnData | MuData) -> np.ndarray:
-    """State of each cell, ``(n_cells,)``."""
-    minibatches = model._minibatches(cells, None, None, None)
-    return torch.cat([model._state_of(tensors).cpu() for tensors in minibatches]).numpy()
 
 
 def _registered(model: SCMEDAL_RE) -> pd.Series:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from scvi import REGISTRY_KEYS
 
 from scmedal_tools._data import check_cells, random_cells
 from scmedal_tools._progress import tqdm
+from scmedal_tools.model import blocks_at_levels, residuals
 
 from ._models import check_has_draws, held_back_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from anndata import AnnData
 
-    from scmedal_tools.model import SCMEDAL_RE, ExpressionBlock, Levels
+    from scmedal_tools.model import SCMEDAL_RE
 
 
 @torch.inference_mode()
@@ -121,20 +119,8 @@ def variance_components(
 
 
 def _content(model: SCMEDAL_RE, adata: AnnData | None, cells: np.ndarray) -> np.ndarray:
-    blocks = _blocks(model, adata, cells, {None: model._population})
-    population = np.concatenate([block.values.float().cpu().numpy() for block in blocks])
+    population = model.get_corrected_expression(adata, cells, return_numpy=True)
     return population.var(0, dtype=np.float64)
-
-
-def _blocks(
-    model: SCMEDAL_RE,
-    adata: AnnData | None,
-    cells: np.ndarray,
-    targets: dict[Any, Levels],
-    **options: Any,
-) -> Iterator[ExpressionBlock]:
-    of_cells = (adata, cells, None, None, "error")
-    return model._iter_levels(targets, model._check_swap(None), of_cells, **options)
 
 
 def _between_levels(
@@ -145,10 +131,8 @@ def _between_levels(
     n_samples: int,
     progress: bool,
 ) -> np.ndarray:
-    levels = model._levels_alone(factor)
-    targets = {None: model._population} | dict(enumerate(levels))
-    # Of the posterior as it is: wider draws would count as variance between batches.
-    blocks = _blocks(model, adata, cells, targets, n_samples=n_samples, spread=1.0)
+    n_levels = model.module.n_levels[factor]
+    blocks = blocks_at_levels(model, factor, adata, cells, n_samples)
     total, population = torch.zeros(()), torch.zeros(())
     with tqdm(total=n_samples, disable=not progress, desc="Draws") as bar:
         for block in blocks:
@@ -157,7 +141,7 @@ def _between_levels(
                 continue
             total = total + (block.values - population).square().sum(0).cpu().double()
             bar.update(block.draw + (block.cells.stop == len(cells)) - bar.n)
-    return (total / (n_samples * len(levels) * len(cells))).numpy()
+    return (total / (n_samples * n_levels * len(cells))).numpy()
 
 
 def _residual(
@@ -165,8 +149,7 @@ def _residual(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean square of what the reconstruction misses, and whether each gene varies."""
     total, low, high = (torch.tensor(start) for start in (0.0, torch.inf, -torch.inf))
-    for tensors in model._minibatches(adata, cells, None, None):
-        total = total + model._residual(tensors).square().sum(0).cpu().double()
-        x = tensors[REGISTRY_KEYS.X_KEY]
+    for x, missed in residuals(model, adata, cells):
+        total = total + missed.square().sum(0).cpu().double()
         low, high = torch.minimum(x.amin(0), low), torch.maximum(x.amax(0), high)
     return (total / len(cells)).numpy(), (high > low).cpu().numpy()

@@ -14,7 +14,12 @@ from scvi import settings
 
 from scmedal_tools._data import EXPRESSION, part_of
 from scmedal_tools._progress import tqdm
-from scmedal_tools.model import check_interval, warn_of_extrapolation
+from scmedal_tools.model import (
+    check_interval,
+    checked_request,
+    in_parts,
+    warn_of_extrapolation,
+)
 
 from ._models import check_has_draws
 from ._stores import Contents, store_at
@@ -106,13 +111,14 @@ def write_counterfactuals(
     check_has_draws(model, 1 if n_samples is None else n_samples)
     if interval is not None:
         check_interval(interval, n_samples)
-    adata, cells = model._cells(adata, indices, unseen_batch)
+    asked = checked_request(model, adata, indices, transform_batch, gene_list, swap, unseen_batch)
+    adata, cells = asked.adata, asked.cells
     expression = part_of(adata, model.registry["setup_args"], EXPRESSION)
-    targets = [str(name) for name in model._targets(transform_batch)]
+    targets = [str(name) for name in asked.targets]
     request = {
         "targets": targets,
         "aggregate": aggregate,
-        "swap": model._check_swap(swap),
+        "swap": asked.swap,
         "keep_residual": keep_residual,
         "n_samples": n_samples,
         "interval": interval,
@@ -120,7 +126,7 @@ def write_counterfactuals(
         "seed": None if n_samples is None else settings.seed or 0,
     }
     obs = expression.obs.iloc[cells]
-    var = expression.var.iloc[model._gene_positions(gene_list)]
+    var = expression.var.iloc[asked.genes]
     written = ["mean"] if aggregate == "mean" else targets
     contents = Contents(obs, var, written, dict(request), interval is not None)
     store = store_at(path, contents)
@@ -162,7 +168,7 @@ def write_counterfactuals(
     bar = tqdm(
         total=len(cells), initial=n_done, desc=path.name, unit=" cells", disable=not progress
     )
-    with bar, model._check_once(adata), _full_disk_explained(path):
+    with bar, in_parts(model, adata), _full_disk_explained(path):
         for start in range(n_done, len(cells), n_block):
             block = cells[start : start + n_block]
             record = {"request": request, "n_done": start + len(block)}

@@ -13,7 +13,13 @@ from scipy import sparse
 from scmedal_tools._data import as_named, check_in_memory, check_obs
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
-from scmedal_tools.model import SCMEDAL_RE
+from scmedal_tools.model import (
+    SCMEDAL_RE,
+    check_fits,
+    expression_blocks,
+    in_parts,
+    was_trained_on,
+)
 
 from ._baselines import baselines as fit_baselines
 from ._effect_recovery import agreement, name_of
@@ -197,12 +203,12 @@ def as_counterfactual(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> Cou
             )
         return model
     names = {str(name): name for name in model.batch_names}
-    model._validate_anndata(adata)
+    check_fits(model, adata)
 
     def counterfactual(cells: np.ndarray, target: str) -> np.ndarray:
-        with model._check_once(adata):
+        with in_parts(model, adata):
             # Types that a donor lacks are asked for on purpose.
-            blocks = model._iter_expression((adata, cells, None, None, "error"), [names[target]])
+            blocks = expression_blocks(model, adata, cells, [names[target]])
             return np.concatenate([block.values.cpu().numpy() for block in blocks])
 
     return counterfactual
@@ -243,8 +249,8 @@ def known_cells(
 
 
 def _holds(model: SCMEDAL_RE | Counterfactual, adata: AnnData) -> bool:
-    was_trained_on = getattr(model, "_was_trained_on", None)  # a function has positions as it is
-    return was_trained_on is None or was_trained_on(adata)
+    # A function has positions as it is.
+    return not isinstance(model, SCMEDAL_RE) or was_trained_on(model, adata)
 
 
 class _Measured:

@@ -2,17 +2,26 @@
 
 from ._balance_weights import BalancedWeights, balance_weights
 from ._cross_validate import CrossValidation, cross_validate
-from ._embedders import COMPARATORS, OWN_MODELS, RE
-from ._mixing_classifier import CHANCE, SEPARATOR, Mixing, mixing_classifier, score_votes
+from ._embedders import COMPARATORS, OWN_MODELS, PERMUTED, RE
+from ._mixing_classifier import (
+    BATCH_LABEL,
+    CHANCE,
+    SEPARATOR,
+    Mixing,
+    mixing_classifier,
+    score_votes,
+)
 from ._paper_tables import paper_tables
 from ._parts import model_folder
 from ._summarise_folds import summarise_folds
 from ._write_tables import file_stem, text_rows, write_tables
 
 __all__ = [
+    "BATCH_LABEL",
     "CHANCE",
     "COMPARATORS",
     "OWN_MODELS",
+    "PERMUTED",
     "RE",
     "SEPARATOR",
     "BalancedWeights",
