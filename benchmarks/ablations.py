@@ -103,9 +103,12 @@ GENE_MODEL = {
     "all differences within a state are composition": {"finishing__SHARE_IN_FOUND_STATES": 0.0},
     "all differences within a state are effects": {"finishing__SHARE_IN_FOUND_STATES": 1.0},
 }
+# The reference of the others, which were trained before effects moved together.
+EVERY = "effects move at every minibatch"
 PLAIN = "one step and no dropout in the adversary, no decay"
 NETWORK = {
     FULL: ({}, {}),
+    EVERY: ({}, {"minibatches_a_move": 1}),
     PLAIN: ({"adversary_dropout": 0.0}, {"adversary_steps": 1, "lr_decay": 0.0}),
     "no input dropout": ({"input_dropout": 0.0}, {}),
     "no adversary": ({"adversary_weight": 0.0}, {}),
@@ -157,8 +160,12 @@ def trained(judge: Judge, variant: str, batch_key: str) -> smt.model.SCMEDAL_RE:
     settings, plan = NETWORK[variant]
     plan = dict(plan)
     share = _re_plan.SETTLE_AFTER if plan.pop("settle", True) else math.inf
+    n = plan.pop("minibatches_a_move", _re_plan.MINIBATCHES_A_MOVE)
     scvi.settings.seed = 0
-    with patch.object(_re_plan, "SETTLE_AFTER", share):
+    with (
+        patch.object(_re_plan, "SETTLE_AFTER", share),
+        patch.object(_re_plan.RETrainingPlan, "minibatches_a_move", n),
+    ):
         smt.model.SCMEDAL_RE.setup_anndata(judge.adata, batch_key)
         model = smt.model.SCMEDAL_RE(judge.adata, **settings)
         model.train(
