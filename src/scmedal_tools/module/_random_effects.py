@@ -134,7 +134,9 @@ class RandomEffects(nn.Module):
             return self._alike(drawn.to(self.loc.device))
 
         if self.natural and self.training:
-            deviation = self.deviation = noise(len(self.loc)).mul_(self.kept_sd)
+            if self.deviation is None:
+                self.deviation = noise(len(self.loc)).mul_(self.kept_sd)
+            deviation = self.deviation
         else:
             deviation = self.posterior_sd * noise(len(self.loc))
         values = self.loc + deviation

@@ -37,6 +37,8 @@ class QueryTrainingPlan(RETrainingPlan):
         move what has no gradient.
     """
 
+    minibatches_a_move = 1  # only a few rows move
+
     def __init__(
         self,
         module: MedalModule,
