@@ -24,6 +24,7 @@ class RecordSteps(Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["capturable"] = True
+        plan.minibatches_a_move = 1  # all steps are alike
         plan._update = RecordedStep(plan._update, trainer.optimizers)
 
     def on_train_end(self, trainer: Any, plan: Any) -> None:

@@ -1,17 +1,20 @@
 """What each mechanism of RE is worth: held-out shifts without it, on draws kept for the design.
 
-python benchmarks/ablations.py run gene_model network   # either or both
+python benchmarks/ablations.py run gene_model network shuffled   # one, or several
 python benchmarks/ablations.py                          # prints the table
 
 *gene_model*: the same networks, with another mixed model of the genes. *network*: networks
-trained without a mechanism. No draw of these is judged in counterfactuals.py. Networks are kept
-in the folder that SCMEDAL_NETWORKS names, if there is one. Results: ``results/ablations.json``.
+trained without a mechanism. *shuffled*: networks trained on shuffled batches, whose effects should
+vanish, with and without three of the mechanisms. No draw of these is judged in
+counterfactuals.py. Networks of *gene_model* are kept in the folder that SCMEDAL_NETWORKS names, if
+there is one. Results: ``results/ablations.json``.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+import warnings
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
@@ -24,7 +27,7 @@ from _record import RESULTS, SOURCE, load, markdown, save, saved
 from counterfactuals import DATA_SETS, KANG_TYPES, DataSet, Judge, load_cells, trained_re
 
 import scmedal_tools as smt
-from scmedal_tools._gene_model import _effects, _guess, _states
+from scmedal_tools._gene_model import _effects, _probability_of_following, _states
 from scmedal_tools.model import _fit_gene_effects
 from scmedal_tools.train import _re_plan
 
@@ -62,7 +65,7 @@ def constants(**values):
     """Context in which names of modules have other values, by module__name."""
     modules = {
         "finishing": _fit_gene_effects,
-        "guess": _guess,
+        "guess": _probability_of_following,
         "effects": _effects,
         "states": _states,
     }
@@ -100,7 +103,13 @@ GENE_MODEL = {
     "all differences within a state are composition": {"finishing__SHARE_IN_FOUND_STATES": 0.0},
     "all differences within a state are effects": {"finishing__SHARE_IN_FOUND_STATES": 1.0},
 }
+# The reference of the others, which were trained before effects moved together.
+EVERY = "effects move at every minibatch"
+PLAIN = "one step and no dropout in the adversary, no decay"
 NETWORK = {
+    FULL: ({}, {}),
+    EVERY: ({}, {"minibatches_a_move": 1}),
+    PLAIN: ({"adversary_dropout": 0.0}, {"adversary_steps": 1, "lr_decay": 0.0}),
     "no input dropout": ({"input_dropout": 0.0}, {}),
     "no adversary": ({"adversary_weight": 0.0}, {}),
     "no dropout in the adversary": ({"adversary_dropout": 0.0}, {}),
@@ -109,7 +118,7 @@ NETWORK = {
     "no decay of the learning rate": ({}, {"lr_decay": 0.0}),
     "scales by expectation-maximisation alone": ({}, {"settle": False}),
 }
-OF_NETWORK = {"onek1k": (0,), "kang": (10, 12), "pig": (0,)}
+OF_NETWORK = {"kang": (10, 12), "mixology": (0, 1), "pig": (0,), "onek1k": (0,)}
 
 
 def scores(judge: Judge, model) -> dict:
@@ -146,24 +155,60 @@ def run_gene_model(judge: Judge, done: set[str]) -> list[dict]:
     return rows
 
 
+def trained(judge: Judge, variant: str, batch_key: str) -> smt.model.SCMEDAL_RE:
+    """RE without a mechanism of its network."""
+    settings, plan = NETWORK[variant]
+    plan = dict(plan)
+    share = _re_plan.SETTLE_AFTER if plan.pop("settle", True) else math.inf
+    n = plan.pop("minibatches_a_move", _re_plan.MINIBATCHES_A_MOVE)
+    scvi.settings.seed = 0
+    with (
+        patch.object(_re_plan, "SETTLE_AFTER", share),
+        patch.object(_re_plan.RETrainingPlan, "minibatches_a_move", n),
+    ):
+        smt.model.SCMEDAL_RE.setup_anndata(judge.adata, batch_key)
+        model = smt.model.SCMEDAL_RE(judge.adata, **settings)
+        model.train(
+            datasplitter_kwargs={"external_indexing": judge.parts},
+            plan_kwargs=plan,
+            enable_progress_bar=False,
+        )
+    return model
+
+
 def run_network(judge: Judge, done: set[str]) -> list[dict]:
     rows = []
-    for variant, (settings, plan) in NETWORK.items():
-        if variant in done:
-            continue
-        scvi.settings.seed = 0
-        plan = dict(plan)
-        share = _re_plan.SETTLE_AFTER if plan.pop("settle", True) else math.inf
-        with patch.object(_re_plan, "SETTLE_AFTER", share):
-            smt.model.SCMEDAL_RE.setup_anndata(judge.adata, judge.keys["batch_key"])
-            model = smt.model.SCMEDAL_RE(judge.adata, **settings)
-            model.train(
-                datasplitter_kwargs={"external_indexing": judge.parts},
-                plan_kwargs=plan,
-                enable_progress_bar=False,
-            )
-        rows.append({"variant": variant} | scores(judge, model))
+    for variant in NETWORK:
+        if variant not in done:
+            model = trained(judge, variant, judge.keys["batch_key"])
+            content = judge.latent(model.get_latent_representation(kind="content"))
+            about = {
+                "variant": variant,
+                "epochs": len(model.history["train_loss"]),
+                "content": content,
+                "of_pca": judge.of_pca,
+            }
+            rows.append(about | scores(judge, model))
     return rows
+
+
+def run_shuffled(judge: Judge, done: set[str]) -> list[dict]:
+    rows = []
+    batches = judge.adata.obs[judge.keys["batch_key"]].to_numpy()
+    judge.adata.obs["shuffled"] = pd.Categorical(np.random.default_rng(0).permutation(batches))
+    for variant in (FULL, PLAIN):
+        if variant not in done:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it says, rightly, that the effects collapsed
+                model = trained(judge, variant, "shuffled")
+            diagnostics = smt.tl.effects_diagnostics(model, indices=judge.test_seen)
+            sizes = {".".join(table): size for table, size in diagnostics.tables["size"].items()}
+            row = {"variant": variant, "swap_gap": diagnostics.swap_gap, "effect_sizes": sizes}
+            rows.append(row)
+    return rows
+
+
+RUN = {"gene_model": run_gene_model, "network": run_network, "shuffled": run_shuffled}
 
 
 def run(kinds: list[str]) -> None:
@@ -171,7 +216,7 @@ def run(kinds: list[str]) -> None:
     results = saved("ablations")
     for kind in kinds:
         for name, data_set in DESIGN.items():
-            draws = OF_NETWORK.get(name, ()) if kind == "network" else None
+            draws = None if kind == "gene_model" else OF_NETWORK.get(name, ())
             cells = load_cells(data_set)
             for draw, combinations in data_set.draws:
                 if draws is not None and draw not in draws:
@@ -180,7 +225,7 @@ def run(kinds: list[str]) -> None:
                 done = {row["variant"] for row in results if key.items() <= row.items()}
                 judge = Judge(cells, data_set, draw, combinations)
                 judge.name = f"design_{name}_{draw}"
-                made = {"gene_model": run_gene_model, "network": run_network}[kind](judge, done)
+                made = RUN[kind](judge, done)
                 results += [key | made_by | row for row in made]
                 save("ablations", results)
                 print(key, flush=True)
@@ -188,12 +233,12 @@ def run(kinds: list[str]) -> None:
 
 def tables() -> dict[str, str]:
     results = load("ablations")["results"]
-    full = {(row["data"], row["draw"]): row for row in results if row["variant"] == FULL}
     tables = {}
     for kind in ("gene_model", "network"):
         of_kind = [row for row in results if row["kind"] == kind]
+        full = {(row["data"], row["draw"]): row for row in of_kind if row["variant"] == FULL}
         names = [name for name in DESIGN if any(row["data"] == name for row in of_kind)]
-        lines = [full_row(list(full.values()), names)] if kind == "gene_model" else []
+        lines = [full_row(list(full.values()), names)]
         for variant in dict.fromkeys(row["variant"] for row in of_kind):
             if variant != FULL:
                 pairs = [
@@ -263,7 +308,7 @@ if __name__ == "__main__":
     smt.train.quiet()
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
-        run(sys.argv[2:] or ["gene_model", "network"])
+        run(sys.argv[2:] or list(RUN))
     else:
         for title, table in tables().items():
             print(f"{title}\n{table}\n")

@@ -33,7 +33,12 @@ FULL = "default"
 MECHANISMS = {
     FULL: ({}, {}),
     "one step of the adversary": ({}, {"adversary_steps": 1}),
+    "one step, at three times the learning rate": (
+        {},
+        {"adversary_steps": 1, "adversary_lr": 3e-3},
+    ),
     "no dropout in the adversary": ({"adversary_dropout": 0.0}, {}),
+    "one step, no dropout in the adversary": ({"adversary_dropout": 0.0}, {"adversary_steps": 1}),
     "no input dropout": ({"input_dropout": 0.0}, {}),
     "decoder not given the batch": ({"decoder": "tied"}, {}),
     "no adversary": ({"adversary_weight": 0.0}, {}),

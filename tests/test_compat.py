@@ -1,9 +1,15 @@
-"""What is private in scvi-tools does what is expected of it."""
+"""What is private in other packages is used in one file, and does what is expected of it."""
+
+import ast
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField
 from scvi.train import TrainerConfig, TrainingPlan, TrainingPlanConfig
 
 import scmedal_tools as smt
@@ -14,15 +20,74 @@ from scmedal_tools._compat import (
     forget_cells,
     forget_registration,
     given_settings,
+    keep_codes,
     latest_manager,
+    manager_of,
     minibatches_of,
     obs_on_disk,
     register_with,
     registered_manager,
     renew_identifier,
+    replace_content,
+    source_registry,
+    times_changed,
     training_loader_in_order,
     without_trace,
 )
+
+SOURCE = Path(__file__).parents[1] / "src" / "scmedal_tools"
+# What scvi-tools' guide to models of one's own uses, and a public method of a NamedTuple.
+FOR_ALL = {
+    "_asdict",
+    "_check_if_trained",
+    "_get_init_params",
+    "_get_setup_method_args",
+    "_make_data_loader",
+}
+
+
+def names_private_elsewhere(files):
+    """Private names that are read or imported in these files, and defined in none of them."""
+    defined, used = set(), {}
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                    defined.add(name)
+                case ast.Name(id=name, ctx=ast.Store()):
+                    defined.add(name)
+                case ast.Attribute(value=ast.Name("self"), attr=name, ctx=ast.Store()):
+                    defined.add(name)
+                case ast.Attribute(attr=name):
+                    used.setdefault(name, path)
+                case ast.ImportFrom(level=0, module=module, names=names):
+                    if not module.startswith("scmedal_tools"):
+                        for name in [*module.split("."), *(alias.name for alias in names)]:
+                            used.setdefault(name, path)
+    private = {name for name in used if name.startswith("_") and not name.startswith("__")}
+    return {name: used[name].name for name in private - defined}
+
+
+def test_private_names_of_other_packages_are_in_one_file():
+    files = [path for path in SOURCE.rglob("*.py") if path.name != "_compat.py"]
+    found = names_private_elsewhere(files)
+    assert {name: file for name, file in found.items() if name not in FOR_ALL} == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("adata._inplace_subset_var(genes)", {"_inplace_subset_var"}),
+        ("manager._source_registry = None", {"_source_registry"}),
+        ("from torch.nn.modules.batchnorm import _BatchNorm", {"_BatchNorm"}),
+        ("from scvi.data._utils import f", {"_utils"}),
+        ("from scmedal_tools.model._base import f", set()),
+        ("self._own = self._own + 1", set()),
+    ],
+)
+def test_private_names_are_found(tmp_path, line, found):
+    (tmp_path / "file.py").write_text(line)
+    assert set(names_private_elsewhere([tmp_path / "file.py"])) == found
 
 
 def test_defaults_of_a_config_are_not_given():
@@ -50,6 +115,27 @@ def test_views_become_data_of_their_own(adata):
     assert not view.is_view
 
 
+def test_content_is_replaced_in_place(adata):
+    view, content = adata[:10], adata[5:8, ::-1].copy()
+    replace_content(view, content)
+    assert not view.is_view
+    assert (list(view.obs_names), list(view.var_names)) == (
+        list(content.obs_names),
+        list(content.var_names),
+    )
+    np.testing.assert_array_equal(view.X.toarray(), content.X.toarray())
+    assert adata.n_obs == 240
+
+
+def test_changes_of_a_tensor_are_counted():
+    tensor = torch.zeros(2)
+    before = times_changed(tensor)
+    tensor + 1
+    assert times_changed(tensor) == before
+    tensor[0] = 1
+    assert times_changed(tensor) > before
+
+
 def test_devices_are_named_as_in_training():
     assert device_of("cpu", "auto") == torch.device("cpu")
 
@@ -71,6 +157,33 @@ class TestRegistration:
             smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key=batch_key)
             manager = latest_manager(smt.model.SCMEDAL_FE, adata)
             assert manager.registry["setup_args"]["batch_key"] == batch_key
+
+    def test_codes_that_were_overwritten_are_renewed(self, adata):
+        first, second = (
+            AnnDataManager([CategoricalObsField("batch", key)], {})
+            for key in ("donor", "cell_type")
+        )
+        first.register_fields(adata)
+        codes = adata.obs["_scvi_batch"].copy()
+        assert source_registry(first) is None
+        keep_codes(first)
+        names = source_registry(first)["field_registries"]["batch"]["state_registry"]
+        assert list(names["categorical_mapping"]) == list(adata.obs["donor"].cat.categories)
+        adata.obs["donor"] = adata.obs["donor"].cat.reorder_categories(
+            list(names["categorical_mapping"])[::-1]
+        )
+        second.register_fields(adata)
+        first.validate()
+        pd.testing.assert_series_equal(adata.obs["_scvi_batch"], codes)
+
+    def test_is_found_without_its_codes(self, build, adata):
+        model = build("SCMEDAL_FE", adata)
+        codes = adata.obs["_scvi_batch"].copy()
+        smt.model.SCMEDAL_FE.setup_anndata(adata, batch_key="cell_type")
+        manager = manager_of(model)
+        assert not codes.equals(adata.obs["_scvi_batch"])
+        assert model.adata_manager is manager
+        assert codes.equals(adata.obs["_scvi_batch"])
 
     def test_of_further_cells_lasts_until_it_is_forgotten(self, model):
         further = model.adata[:20].copy()

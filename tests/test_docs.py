@@ -24,6 +24,31 @@ def test_reference_lists_every_public_name(module):
     assert _listed(module) == set(importlib.import_module(f"scmedal_tools.{module}").__all__)
 
 
+class TestContributing:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    source = ROOT / "src" / "scmedal_tools"
+
+    def test_tree_has_every_folder_and_file(self):
+        (tree,) = re.findall(r"^\| folder in .*?\n\n", self.page, re.DOTALL | re.MULTILINE)
+        *folders, (_, files) = re.findall(r"^\| (.*?) \| (.*) \|$", tree, re.MULTILINE)[1:]
+        named = re.findall(r"`(\w+)`", " ".join(first for first, _ in folders))
+        named += re.findall(r"`(\w+\.py)`", files)
+        parts = {p.name for p in self.source.iterdir() if (p / "__init__.py").is_file()}
+        parts |= {p.name for p in self.source.glob("*.py")} - {"__init__.py"}
+        assert sorted(named) == sorted(parts)
+
+    def test_walks_lead_along_what_there_is(self):
+        (walks,) = re.findall(r"^## Two walks.*?^## ", self.page, re.DOTALL | re.MULTILINE)
+        for path in re.findall(r"`([\w/]+\.py)`", walks):
+            assert (self.source / path).is_file() or (ROOT / path).is_file(), path
+        steps = re.findall(r"`([\w.]+)(?:\([^`]*\))?` \(`([\w/]+\.py)`", walks)
+        assert len(steps) > 10
+        for name, path in steps:
+            function = name.rpartition(".")[2]
+            text = (self.source / path).read_text()
+            assert re.search(rf"^ *(def|class) {function}\b", text, re.MULTILINE), (name, path)
+
+
 @pytest.mark.parametrize("command", ["uv run scmedal demo", "uv run pytest"])
 def test_readme_has_the_two_commands(command):
     assert f"\npip install uv && {command}\n" in (ROOT / "README.md").read_text()

@@ -10,7 +10,7 @@ from threading import Barrier
 import pytest
 
 import scmedal_tools as smt
-from scmedal_tools._quiet import without_chatter
+from scmedal_tools._quiet import quietly
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric", "scvi")
 NETWORK = {"n_hidden": (16, 8), "n_latent": 4}
@@ -95,13 +95,13 @@ def test_a_logger_that_is_quieter_stays_so(said):
 
 
 def test_levels_are_restored_after_an_error(said):
-    with pytest.raises(RuntimeError), without_chatter():
+    with pytest.raises(RuntimeError), quietly():
         raise RuntimeError
     assert said == []
 
 
 def test_warnings_are_heard(said):
-    with without_chatter():
+    with quietly():
         logging.getLogger("scvi").info("news")
         logging.getLogger("scvi").warning("a warning")
     assert said == ["a warning"]
@@ -113,7 +113,7 @@ def test_threads_do_not_restore_the_level_of_another(said):
     def silent(_):
         start.wait()
         for _ in range(200):
-            with without_chatter():
+            with quietly():
                 pass
 
     with ThreadPoolExecutor(4) as threads:

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from typer.testing import CliRunner
 
 import scmedal_tools as smt
-from scmedal_tools._cli import _run
+from scmedal_tools._cli import _run_job
 from scmedal_tools._cli._app import app
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -127,7 +127,7 @@ def test_stimulation_of_a_held_out_type_is_predicted_better_than_by_least_square
 
 
 def test_the_command_line_on_pig_airway(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(_run.Run, "_draw", lambda _: None)  # other tests look at figures
+    monkeypatch.setattr(_run_job.Run, "_draw", lambda _: None)  # other tests look at figures
     adata = ad.read_h5ad(data_dir / "cf_pig_airway_aggregatebiovar.h5ad")
     adata[np.random.default_rng(0).permutation(adata.n_obs)[:1_500]].write_h5ad(
         tmp_path / "cells.h5ad"

@@ -11,7 +11,7 @@ structure = module_from_spec(_of_file)
 _of_file.loader.exec_module(structure)
 # Each may import from itself and from what stands before it.
 FLOORS = (
-    "_compat _docs _find_level _how_to_install _permutations _progress _quiet",
+    "_compat _docs _find_level _how_to_install _relabelled _progress _quiet",
     "_data",
     "_gene_model",
     "_sample_model",

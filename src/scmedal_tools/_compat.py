@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _assign_adata_uuid, _check_if_view
 from scvi.model._utils import parse_device_args
@@ -30,12 +32,17 @@ __all__ = [
     "forget_cells",
     "forget_registration",
     "given_settings",
+    "keep_codes",
     "latest_manager",
+    "manager_of",
     "minibatches_of",
     "obs_on_disk",
     "register_with",
     "registered_manager",
     "renew_identifier",
+    "replace_content",
+    "source_registry",
+    "times_changed",
     "training_loader_in_order",
     "without_trace",
 ]
@@ -44,13 +51,21 @@ __all__ = [
 def given_settings(config: Any) -> dict[str, Any]:
     """Settings of a mapping, or those of a config of scvi-tools that are not its defaults.
 
-    A config holds a value for everything, and does not say which of them its user chose.
+    A config holds a value for everything, and does not say which of them its user chose: a note
+    says which are used.
     """
     if config is None or isinstance(config, Mapping):
         return dict(config or {})
     defaults = type(config)().to_kwargs()
     given = config.to_kwargs()
-    return {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
+    used = {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
+    rank_zero_info(
+        f"Of this {type(config).__name__} the training uses "
+        f"{', '.join(f'{k}={v!r}' for k, v in used.items()) or 'nothing'}. All else is at its "
+        "default there, and the preset decides. To use one of these defaults, pass it as an "
+        "argument, or in a mapping."
+    )
+    return used
 
 
 def adam_of(plan: TrainingPlan, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -63,9 +78,34 @@ def copy_if_view(adata: AnnData | MuData, copy: bool) -> None:
     _check_if_view(adata, copy_if_view=copy)
 
 
+def replace_content(adata: AnnData, content: AnnData) -> None:
+    """Turn an AnnData, also a view, into another one in place."""
+    adata._init_as_actual(content)
+
+
+def times_changed(tensor: torch.Tensor) -> int:
+    """Count of the changes of a tensor in place."""
+    return tensor._version
+
+
 def renew_identifier(adata: AnnData | MuData) -> None:
     """Give data an identifier of their own, by which registrations find them."""
     _assign_adata_uuid(adata, overwrite=True)
+
+
+def manager_of(model: BaseModelClass) -> AnnDataManager | None:
+    """Registration of a model's own cells, whose codes may be overwritten by another."""
+    return model._adata_manager
+
+
+def source_registry(manager: AnnDataManager) -> dict[str, Any] | None:
+    """Registry that a registration follows, if there is one."""
+    return manager._source_registry
+
+
+def keep_codes(manager: AnnDataManager) -> None:
+    """Make a registration write these codes again when another has overwritten them."""
+    manager._source_registry = deepcopy(manager.registry)
 
 
 def registered_manager(model: BaseModelClass, adata: AnnData | MuData) -> AnnDataManager | None:
@@ -84,9 +124,15 @@ def register_with(model: BaseModelClass, manager: AnnDataManager) -> None:
     model._register_manager_for_instance(manager)
 
 
-def minibatches_of(model: BaseModelClass, cells: np.ndarray) -> Iterable[dict[str, torch.Tensor]]:
-    """Minibatches of some of a model's own cells, in their order."""
-    return model._make_data_loader(adata=model.adata, indices=cells)
+def minibatches_of(
+    model: BaseModelClass, cells: np.ndarray, adata: AnnData | None = None, **kwargs: Any
+) -> Iterable[dict[str, torch.Tensor]]:
+    """Minibatches of some cells, in their order: of a model's own, or others registered with it.
+
+    ``kwargs`` are those of torch's loader.
+    """
+    adata = model.adata if adata is None else adata
+    return model._make_data_loader(adata=adata, indices=cells, **kwargs)
 
 
 def forget_registration(model: BaseModelClass, manager: AnnDataManager) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from docrep import DocstringProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-F = TypeVar("F", bound="Callable")
 
 _parts = DocstringProcessor(
     columns="""\
@@ -55,6 +53,19 @@ labels_key
     progress="""\
 progress
     Show a progress bar.""",
+    splits="""\
+splits
+    Positions of the training, validation and test cells, as from
+    :func:`scmedal_tools.train.stratified_split`; ``None``: all cells are for training.""",
+    as_pca="""\
+ValueError
+    As :func:`pca`.""",
+    not_re="""\
+TypeError
+    If the model is not a ``SCMEDAL_RE``.""",
+    untrained="""\
+RuntimeError
+    If the model is not trained.""",
 )
 
 

@@ -44,7 +44,7 @@ def _loggers() -> list[logging.Logger]:
 
 
 @contextmanager
-def without_chatter() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Context in which Lightning and scvi-tools print warnings and errors only.
 
     Afterwards the levels of their loggers are as they were. These belong to all threads of a

@@ -90,14 +90,14 @@ def quick_figures(monkeypatch, write_blank, drawn_figures):
 
     To draw and write them takes longer than all else that a command does.
     """
-    from scmedal_tools._cli import _evaluation, _run
-    from scmedal_tools._cli._save_figure import save_figure
+    from scmedal_tools._cli import _evaluate_job, _run_job
+    from scmedal_tools._cli._draw_and_save import draw_and_save
 
     def write(file, *what, **options):
         if file.stem in drawn_figures:
-            save_figure(file, *what, **options)
+            draw_and_save(file, *what, **options)
         else:
             write_blank(file)
 
-    for module in (_evaluation, _run):
-        monkeypatch.setattr(module, "save_figure", write)
+    for module in (_evaluate_job, _run_job):
+        monkeypatch.setattr(module, "draw_and_save", write)

@@ -127,9 +127,9 @@ class TestEvaluate:
             assert (tmp_path / "out" / "tables" / path.name).read_text() == path.read_text()
 
     def test_number_of_genes_of_raw_counts(self, files, tmp_path, monkeypatch):
-        from scmedal_tools._cli import _evaluation
+        from scmedal_tools._cli import _evaluate_job
 
-        monkeypatch.setattr(_evaluation, "DEFAULT_GENES", 70)
+        monkeypatch.setattr(_evaluate_job, "DEFAULT_GENES", 70)
         arguments = evaluate(files["counts"], tmp_path, "--models", "pca", "--quick")
         assert "the 70 most variable genes are selected" in succeed(*arguments)
         settings = json.loads((tmp_path / "folds" / "settings.json").read_text())

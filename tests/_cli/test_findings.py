@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,13 +26,10 @@ def run(fit, cells):
     mixed = np.c_[100 * types, rng.normal(size=(adata.n_obs, 2))]
     adata.obsm["X_pca"] = np.c_[mixed, 1000 * donors]
     adata.obsm["X_scmedal_fe"] = mixed
-    job = SimpleNamespace(
-        batch_key="donor", labels_key="cell_type", condition_key="condition", seed=0
-    )
     return Trained(
-        adata=adata, job=job, models={"fe": None, "re": model},
-        embeddings=["X_pca", "X_scmedal_fe"],
-        confounding=bm.confounding(adata, "donor", ["cell_type", "condition"]),
+        adata=adata, batch_key="donor", labels_key="cell_type",
+        models={"fe": None, "re": model}, embeddings=["X_pca", "X_scmedal_fe"],
+        confounding=bm.confounding(adata, "donor", ["cell_type", "condition"]), seed=0,
     )  # fmt: skip
 
 
@@ -45,8 +41,7 @@ def said(run):
 @pytest.mark.slow
 def test_there_are_five_sentences_at_most(run, said):
     assert len(said) == 5
-    unlabelled = SimpleNamespace(**vars(run.job) | {"labels_key": None})
-    assert len(findings(replace(run, job=unlabelled, confounding=None))) == 4
+    assert len(findings(replace(run, labels_key=None, confounding=None))) == 4
 
 
 def test_confounding_comes_first(run, said):
@@ -115,15 +110,15 @@ def test_cell_types(run, said):
 
 
 def test_neighbours_that_are_kept_without_cell_types(run):
-    job = SimpleNamespace(**vars(run.job) | {"labels_key": None})
+    unlabelled = replace(run, labels_key=None)
     donors = run.adata.obs["donor"].to_numpy()
     # Distances within a donor are the same before and after, in this embedding.
     assert "Within a donor, 100% of the cells nearest to a cell in PCA are also" in (
-        _findings._mixing(replace(run, job=job))
+        _findings._mixing(unlabelled)
     )
     other = run.adata.copy()
     other.obsm["X_scmedal_fe"] = np.random.default_rng(1).normal(size=(other.n_obs, 3))
-    sentence = _findings._mixing(replace(run, job=job, adata=other))
+    sentence = _findings._mixing(replace(unlabelled, adata=other))
     shares, by_chance = [], []
     for donor in np.unique(donors):
         cells = donors == donor

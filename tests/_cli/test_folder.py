@@ -14,10 +14,9 @@ import pytest
 import typer
 
 from scmedal_tools import datasets, pl
-from scmedal_tools._cli import _run
+from scmedal_tools._cli import _run_job
 from scmedal_tools._cli._folder import KEPT, REPORT, check_folder
-from scmedal_tools._cli._job import Job
-from scmedal_tools._cli._run import Run
+from scmedal_tools._cli._run_job import Run, RunJob
 from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_RE
 
 from ..shell import refuse, succeed
@@ -25,12 +24,12 @@ from .arguments import BATCH, QUICK, files_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
-JOB = Job("donor", transform_batch=("donor_01",), max_epochs=1)
+JOB = RunJob("donor", transform_batch=("donor_01",), max_epochs=1)
 
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    monkeypatch.setattr(_run.Run, "_draw_genomaps", lambda _: plt.figure())
+    monkeypatch.setattr(_run_job.Run, "_draw_genomaps", lambda _: plt.figure())
     for name in ("embeddings", "batch_effects"):
         monkeypatch.setattr(pl, name, lambda *_, **__: plt.figure())
 
@@ -138,7 +137,7 @@ def test_other_settings_are_refused(cells, interrupted, job, change, named):
 
 
 def test_other_versions_are_refused(cells, interrupted, monkeypatch):
-    monkeypatch.setattr(_run, "versions", lambda: {"scmedal-tools": "99"})
+    monkeypatch.setattr(_run_job, "versions", lambda: {"scmedal-tools": "99"})
     with pytest.raises(ValueError, match=r"with other settings \(versions\)"):
         execute(cells, interrupted)
 

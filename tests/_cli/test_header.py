@@ -1,6 +1,7 @@
 """What a file does not have is refused from its header."""
 
 import re
+from typing import get_args
 
 import anndata as ad
 import h5py
@@ -12,8 +13,9 @@ import typer
 from scmedal_tools import train
 from scmedal_tools._cli import _header
 from scmedal_tools._cli._header import Header, check_batches, check_header
-from scmedal_tools._data import check_obs
+from scmedal_tools._data import _checks, check_obs
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
+from scmedal_tools.train import _folds
 
 from ..shell import refuse, refuse_at_once
 
@@ -188,6 +190,8 @@ def test_choices_are_those_of_the_package():
     assert set(_header.PRESETS) == set(train.PRESETS["SCMEDAL_RE"])
     assert set(_header.MODELS) == set(OWN_MODELS)
     assert set(_header.COMPARATORS) == set(COMPARATORS)
+    assert set(_header.SCHEMES) == set(get_args(_folds.Scheme))
+    assert _header.MANY_FRACTIONS == _checks.MANY_FRACTIONS
 
 
 @pytest.mark.slow

@@ -16,15 +16,15 @@ import torch
 
 from scmedal_tools import bm, datasets, pl
 from scmedal_tools._cli import (
+    _check_published,
+    _draw_and_save,
     _folder,
     _paper_data,
-    _published_files,
-    _reproduction,
-    _save_figure,
-)  # fmt: skip
+    _reproduce_job,
+)
+from scmedal_tools._cli._check_published import check_published
 from scmedal_tools._cli._paper_data import PAPER_DATA
-from scmedal_tools._cli._published_files import check_published
-from scmedal_tools._cli._reproduction import paper_job, shown_batches
+from scmedal_tools._cli._reproduce_job import paper_job, shown_batches
 from scmedal_tools._data import SETTINGS
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
 from scmedal_tools.bm._cross_validation._embedders import Fold
@@ -99,7 +99,7 @@ def quick():
     """No UMAPs, and not most comparators, which the tests of evaluate look at."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pl, "embeddings", lambda *_, **__: plt.figure())
-        patch.setattr(_reproduction, "MODELS", ("pca", "ae", "FE", "FEC", "RE"))
+        patch.setattr(_reproduce_job, "MODELS", ("pca", "ae", "FE", "FEC", "RE"))
         yield
 
 
@@ -112,7 +112,7 @@ def reproduced(request, published, tmp_path_factory, quick, write_blank):
         if request.param != "aml":  # the figures are made, and written as blank pictures
             patch.setattr(pl, "genomap_panel", lambda *_, **__: plt.figure())
             patch.setattr(
-                _save_figure, "write_figure", lambda _, file: write_blank(file, [file.suffix])
+                _draw_and_save, "save_figure", lambda _, file: write_blank(file, [file.suffix])
             )
         output = succeed(request.param, published[request.param], "--out", out, *OPTIONS)
     return request.param, out, output
@@ -158,7 +158,7 @@ class TestReproduction:
         assert tuple(stack.uns["genomap"]["shape"]) == (8, 8)
         assert stack.uns["genomap"]["layout"] == "rings"
         path = check_published(name, published[name])
-        cells = _reproduction.read_published(name, path).obs_names
+        cells = _reproduce_job.read_published(name, path).obs_names
         model = OWN_MODELS["RE"].load(out / "folds" / "fold 1" / "model RE", False)
         assert set(stack.obs["cell"]) <= set(cells[model.train_indices_])
 
@@ -271,14 +271,14 @@ class TestRefusals:
 class TestFacts:
     def test_names_are_those_of_the_package(self):
         assert set(_paper_data.MODELS) <= {*OWN_MODELS, *COMPARATORS}
-        assert set(_reproduction.READERS) == set(PAPER_DATA) == set(_published_files.MISSING)
+        assert set(_reproduce_job.READERS) == set(PAPER_DATA) == set(_check_published.MISSING)
         assert all(paper.preset in PRESETS["SCMEDAL_RE"] for paper in PAPER_DATA.values())
         assert f"{_folder.FOLDS}/{SETTINGS}" == _folder.KEPT_OF_FOLDS
         assert _folder.KEPT.endswith(f"/{SETTINGS}")
-        assert set(_published_files.HEART_COLUMNS) == set(datasets._healthy_heart.COLUMNS.values())
+        assert set(_check_published.HEART_COLUMNS) == set(datasets._healthy_heart.COLUMNS.values())
 
     def test_settings_are_those_of_the_supplement(self, monkeypatch):
-        monkeypatch.setattr(_reproduction, "MODELS", _paper_data.MODELS)
+        monkeypatch.setattr(_reproduce_job, "MODELS", _paper_data.MODELS)
         job = paper_job(PAPER_DATA["heart"])
         assert set(job.models) == set(_paper_data.MODELS)
         settings = job.settings()

@@ -96,13 +96,13 @@ class TestOptions:
         ids=["all fit", "selected", "of the heart"],
     )
     def test_number_of_genes(self, files, tmp_path, monkeypatch, preset, n_genes):
-        from scmedal_tools._cli import _report, _run
+        from scmedal_tools._cli import _report, _run_job
 
-        monkeypatch.setattr(_run, "DEFAULT_GENES", 150)
-        monkeypatch.setattr(_run, "PAPER_GENES", {"paper": 40, "paper-heart": 50})
-        monkeypatch.setattr(_run.Run, "_add", lambda *_: None)
-        monkeypatch.setattr(_run.Run, "_draw", lambda *_: None)
-        monkeypatch.setattr(_run, "findings", lambda _: [])
+        monkeypatch.setattr(_run_job, "DEFAULT_GENES", 150)
+        monkeypatch.setattr(_run_job, "PAPER_GENES", {"paper": 40, "paper-heart": 50})
+        monkeypatch.setattr(_run_job.Run, "_add", lambda *_: None)
+        monkeypatch.setattr(_run_job.Run, "_draw", lambda *_: None)
+        monkeypatch.setattr(_run_job, "findings", lambda _: [])
         monkeypatch.setattr(_report, "report_run", lambda *_: None)
         output = succeed("run", files["counts"], *BATCH, "--preset", preset, "--out", tmp_path)
         adata = ad.read_h5ad(tmp_path / "adata.h5ad")

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import scmedal_tools as smt
 from scmedal_tools import datasets, pl
-from scmedal_tools._cli import _evaluation, _run
+from scmedal_tools._cli import _evaluate_job, _run_job
 from scmedal_tools._cli._app import app
 from scmedal_tools._data._writing import check_writable, make_names_writable, write_whole
 
@@ -38,7 +38,7 @@ def cells(simulated):
 @pytest.fixture
 def quick(monkeypatch):
     """Leave out the figures, which other tests look at."""
-    for job in (_run.Run, _evaluation.Evaluation):
+    for job in (_run_job.Run, _evaluate_job.Evaluation):
         monkeypatch.setattr(job, "_draw", lambda _: None)
 
 
@@ -126,7 +126,7 @@ def test_ordinary_data_are_left_as_they_are(cells):
 @pytest.mark.parametrize("output", ["adata.h5ad", "figures/embeddings.png"])
 def test_one_output_that_fails_costs_no_other(cells, tmp_path, monkeypatch, output):
     del cells.obs["lane/id"]
-    monkeypatch.setattr(_run.Run, "_draw_genomaps", lambda _: plt.figure())
+    monkeypatch.setattr(_run_job.Run, "_draw_genomaps", lambda _: plt.figure())
     for name in ("embeddings", "batch_effects"):  # other tests look at them
         monkeypatch.setattr(pl, name, lambda *_, **__: plt.figure())
 
@@ -202,10 +202,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from scmedal_tools import datasets
-from scmedal_tools._cli import _job, _run
+from scmedal_tools._cli import _run_job
 
 replace = Path.replace
-_run.Run._draw = lambda _: None
+_run_job.Run._draw = lambda _: None
 
 def run_until(out, last):
     def replace_or_die(self, target):
@@ -215,7 +215,7 @@ def run_until(out, last):
 
     Path.replace = replace_or_die
     cells = datasets.simulated(n_donors=4, n_genes=60, n_cell_types=2, seed=1)[:120].copy()
-    _run.Run(cells, _job.Job("donor", max_epochs=1), out).execute()
+    _run_job.Run(cells, _run_job.RunJob("donor", max_epochs=1), out).execute()
 
 folder = Path(sys.argv[1])
 for last in sys.argv[2:]:

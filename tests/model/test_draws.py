@@ -65,7 +65,7 @@ def test_those_that_fit_are_held(source, expected, monkeypatch, limit, n_held):
 
 
 def test_a_limit_changes_no_result(re, monkeypatch):
-    options = {"n_samples": 3, "return_mean": False, "batch_size": 100}
+    options = {"n_samples": 3, "return_mean": False, "return_numpy": True, "batch_size": 100}
     before = re.get_reconstruction(**options)
     monkeypatch.setattr(_draws, "MAX_BYTES", 1)
     np.testing.assert_array_equal(re.get_reconstruction(**options), before)
@@ -106,17 +106,17 @@ class TestDraws:
     def test_shapes(self, re, verb):
         assert re.get_latent_representation(n_samples=3).shape == (3, 240, 4)
         for ours in (verb, re.get_reconstruction):
-            assert ours(n_samples=3, return_mean=False).shape == (3, 240, 60)
+            assert ours(n_samples=3, return_mean=False, return_numpy=True).shape == (3, 240, 60)
             assert isinstance(ours(n_samples=3), pd.DataFrame)
 
     def test_mean_of_the_draws(self, verb):
-        close(verb(3), verb(3, return_mean=False).mean(axis=0))
+        close(verb(3), verb(3, return_mean=False, return_numpy=True).mean(axis=0))
 
     def test_draws_differ_from_each_other_and_repeat(self, verb):
-        draws = verb(2, return_mean=False)
+        draws = verb(2, return_mean=False, return_numpy=True)
         assert not np.allclose(draws[0], draws[1])
-        np.testing.assert_array_equal(draws, verb(2, return_mean=False))
-        close(verb(3, return_mean=False)[:2], draws)
+        np.testing.assert_array_equal(draws, verb(2, return_mean=False, return_numpy=True))
+        close(verb(3, return_mean=False, return_numpy=True)[:2], draws)
 
     def test_seed_decides(self, verb, monkeypatch):
         before = verb(1)
@@ -125,12 +125,15 @@ class TestDraws:
 
     @pytest.mark.parametrize("return_mean", [True, False])
     def test_one_draw_serves_all_minibatches(self, verb, return_mean):
-        one, many = (verb(2, return_mean=return_mean, batch_size=n) for n in (240, 13))
+        one, many = (
+            verb(2, return_mean=return_mean, return_numpy=not return_mean, batch_size=n)
+            for n in (240, 13)
+        )
         close(many, one)
 
     def test_the_same_draw_serves_all_targets(self, re):
         own = re.adata.obs["donor"] == "donor_02"
-        options = {"indices": own, "n_samples": 2, "return_mean": False}
+        options = {"indices": own, "n_samples": 2, "return_mean": False, "return_numpy": True}
         results = re.get_counterfactual_expression(transform_batch=DONORS, **options)
         np.testing.assert_array_equal(results["donor_02"], re.get_reconstruction(**options))
 

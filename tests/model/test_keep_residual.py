@@ -49,7 +49,7 @@ class TestKeepResidual:
         pd.testing.assert_frame_equal(part, expected, rtol=1e-4, atol=1e-5)
 
     def test_draws(self, re, verb):
-        options = {"n_samples": 3, "return_mean": False}
+        options = {"n_samples": 3, "return_mean": False, "return_numpy": True}
         own = np.flatnonzero(re.adata.obs["donor"] == "donor_02")
         ours = verb("donor_02", indices=own, **options)
         assert ours.shape == (3, own.size, 60)

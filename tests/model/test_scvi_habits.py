@@ -1,5 +1,6 @@
 """What users of scvi-tools type from habit works, or says what to type instead."""
 
+import logging
 from inspect import signature
 
 import numpy as np
@@ -32,10 +33,72 @@ def test_reconstruction_error_is_the_mean_of_the_cells(trained):
     assert found["reconstruction_loss"] == pytest.approx(mean, rel=1e-5)
 
 
+def test_reconstruction_error_of_each_cell(trained):
+    cells = [7, 3, 200]
+    found = trained.get_reconstruction_error(indices=cells, return_mean=False)
+    one_by_one = [trained.get_reconstruction_error(indices=[cell]) for cell in cells]
+    expected = [error["reconstruction_loss"] for error in one_by_one]
+    assert isinstance(found["reconstruction_loss"], np.ndarray)
+    np.testing.assert_allclose(found["reconstruction_loss"], expected, rtol=1e-5)
+
+
 def test_reconstruction_error_is_that_of_the_history(fe):
     held_back = fe.get_reconstruction_error(indices=fe.validation_indices)["reconstruction_loss"]
     logged = fe.history["reconstruction_loss_validation"].iloc[:, 0].astype(float)
     assert np.isclose(logged, held_back, rtol=1e-4).any()
+
+
+@pytest.mark.parametrize("return_numpy", [False, True])
+class TestWhatACounterfactualReturns:
+    """A table, or for a list of targets a dictionary; arrays in place of tables if asked for."""
+
+    @pytest.fixture
+    def result(self, re, return_numpy):
+        def result(transform_batch, **kwargs):
+            return re.get_counterfactual_expression(
+                indices=[0, 5],
+                transform_batch=transform_batch,
+                return_numpy=return_numpy,
+                **kwargs,
+            )
+
+        return result
+
+    def test_one_target_or_the_mean_of_several(self, result, return_numpy):
+        kind = np.ndarray if return_numpy else pd.DataFrame
+        for options in (
+            {"transform_batch": "donor_02"},
+            {"transform_batch": {"donor": "donor_02"}},
+            {"transform_batch": ["donor_02"], "aggregate": "mean"},
+            {"transform_batch": ["donor_02", "donor_03"], "aggregate": "mean"},
+        ):
+            found = result(**options)
+            assert type(found) is kind
+            assert found.shape == (2, 60)
+
+    def test_a_list_also_of_one(self, result, return_numpy):
+        for targets in (["donor_02"], ["donor_02", "donor_03"]):
+            found = result(targets)
+            assert list(found) == targets
+            kind = np.ndarray if return_numpy else pd.DataFrame
+            assert {type(table) for table in found.values()} == {kind}
+
+    def test_single_draws_are_arrays(self, re, result, return_numpy):
+        draws = {"n_samples": 3, "return_mean": False}
+        calls = (
+            lambda: result("donor_02", **draws),
+            lambda: re.get_reconstruction(indices=[0, 5], return_numpy=return_numpy, **draws),
+        )
+        for call in calls:
+            if return_numpy:
+                assert call().shape == (3, 2, 60)
+            else:
+                with pytest.raises(ValueError, match=r"pass return_numpy=True"):
+                    call()
+
+    def test_without_draws_there_is_no_mean_to_take(self, result):
+        expected = result("donor_02")
+        np.testing.assert_array_equal(result("donor_02", return_mean=False), expected)
 
 
 class TestPrepareQuery:
@@ -84,6 +147,34 @@ class TestTrain:
         assert model.trainer.max_epochs == 2
         assert model.trainer.lightning_module.lr == 5e-4
         assert model.trainer.lightning_module.eps == 1e-5
+
+    def test_where_to_train_is_an_argument_first(self, build, adata):
+        model = build("SCMEDAL_FE", adata)
+        elsewhere = {"accelerator": "gpu", "devices": 4, "max_epochs": 1}
+        model.train(
+            accelerator="cpu", devices=1, trainer_config=elsewhere, enable_progress_bar=False
+        )
+        assert model.device.type == "cpu"
+
+    @pytest.mark.parametrize("as_mapping", [False, True])
+    def test_a_default_in_a_config_is_not_used_which_a_note_says(
+        self, build, adata, caplog, monkeypatch, as_mapping
+    ):
+        """A config does not say whether its user chose it; a mapping does."""
+        monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "propagate", True)
+        settings = {"early_stopping": False, "max_epochs": 2}
+        model = build("SCMEDAL_FE", adata)
+        with caplog.at_level("INFO", logger="lightning.pytorch"):
+            model.train(
+                trainer_config=settings if as_mapping else TrainerConfig(**settings),
+                accelerator="cpu", batch_size=64, enable_progress_bar=False,
+            )  # fmt: skip
+        stops = any(isinstance(c, EarlyStopping) for c in model.trainer.callbacks)
+        assert stops is not as_mapping
+        notes = [text for text in caplog.messages if "Of this TrainerConfig" in text]
+        assert [("max_epochs=2" in note, "early_stopping" in note) for note in notes] == (
+            [] if as_mapping else [(True, False)]
+        )
 
     @pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_RE"])
     def test_tuning_by_scib_metrics_finds_latents_batches_and_types(self, build, labelled, name):

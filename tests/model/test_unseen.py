@@ -95,12 +95,16 @@ class TestPrior:
         """And one new batch differs from the other, all cells of it alike."""
         re = certain
         draws = re.get_reconstruction(
-            newcomers, unseen_batch="prior", n_samples=240, return_mean=False
+            newcomers, unseen_batch="prior", n_samples=240, return_mean=False, return_numpy=True
         )
         spread = draws.std(0).mean(1)
         assert spread[is_new].mean() > 1.5 * spread[~is_new].mean()
         population = re.get_reconstruction(
-            newcomers, unseen_batch="population", n_samples=60, return_mean=False
+            newcomers,
+            unseen_batch="population",
+            n_samples=60,
+            return_mean=False,
+            return_numpy=True,
         )
         assert population.std(0).mean(1)[is_new].mean() < spread[is_new].mean() / 1.5
         deviations = draws - draws.mean(0)

@@ -215,7 +215,7 @@ class TestCommonEffects:
 
     @pytest.fixture
     def table(self):
-        """Six batches of different precision; posteriors of effects around a common one."""
+        """Six batches of different precision; posteriors around a fixed effect."""
         table = RandomEffects(6, 5, EFFECTS)
         self.precision = 10.0 ** torch.linspace(0, 3, 6)[:, None].expand(6, 5)
         self.y = 0.03 + 0.05 * torch.randn(6, 5)
@@ -290,7 +290,7 @@ class TestSquares:
         assert table.mean_square is None
 
 
-def test_a_batch_without_cells_gives_nothing_to_the_common_effect():
+def test_a_batch_without_cells_gives_nothing_to_the_fixed_effect():
     table = RandomEffects(3, 5, replace(EFFECTS, posterior_sd=0.05))
     table.loc.data[1] = 0
     table.centre()

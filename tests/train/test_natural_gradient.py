@@ -338,3 +338,69 @@ def test_step_is_that_of_the_gradients_of_the_whole_bound(x, batch):
     close(table.loc, expected_loc.detach().numpy(), 1e-5)
     close(table.posterior_sd, expected_sd.detach().numpy(), 1e-5)
     assert table.deviation is None
+
+
+class TestSeveralMinibatches:
+    """Effects that move together by the gradients of several minibatches, with one draw."""
+
+    @pytest.fixture
+    def minibatches(self, x, batch):
+        """Give a function that has the loss of one half of the cells, by its number."""
+        values, codes = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(batch)
+        halves = torch.randperm(N_CELLS).chunk(2)
+
+        def loss(table, number):
+            cells = halves[number % 2]
+            missed = values[cells] - table(codes[cells], sample=True)
+            return missed.square().sum(1).mean() / (2 * NOISE**2)
+
+        return loss
+
+    def moved(self, table, losses, **options):
+        """Gradients of all losses, of which the last one moves the effects."""
+        optimizer = NaturalGradient([table], 0.004, N_CELLS, **options)
+        for number, loss in enumerate(losses):
+            optimizer.moves = number + 1 == len(losses)
+            optimizer.zero_grad()
+            loss(table).backward()
+            optimizer.step()
+        return optimizer
+
+    def test_nothing_moves_before_the_last_and_all_have_one_draw(self, minibatches):
+        table = with_posterior(torch.randn(N_BATCH, N_UNITS), torch.full((N_BATCH, N_UNITS), 0.2))
+        before = table.loc.detach().clone()
+        optimizer = NaturalGradient([table], 0.01, N_CELLS)
+        optimizer.moves, draws = False, []
+        for number in range(3):
+            optimizer.zero_grad()
+            minibatches(table, number).backward()
+            draws.append(table.deviation)
+            optimizer.step()
+        assert torch.equal(table.loc, before)
+        assert all(draw is draws[0] for draw in draws)
+        optimizer.moves = True
+        minibatches(table, 3).backward()
+        optimizer.step()
+        assert not torch.equal(table.loc, before)
+        assert table.deviation is None
+
+    @pytest.mark.parametrize("n", [2, 4])
+    def test_they_move_n_times_as_far_by_the_mean_gradient(self, minibatches, n):
+        mean, sd = torch.randn(N_BATCH, N_UNITS), torch.full((N_BATCH, N_UNITS), 0.05)
+        several, one = with_posterior(mean.clone(), sd), with_posterior(mean, sd)
+        torch.manual_seed(1)
+        by_number = [lambda table, k=k: minibatches(table, k) for k in range(n)]
+        self.moved(several, by_number, kl_weight=0.3)
+        torch.manual_seed(1)
+        optimizer = NaturalGradient([one], n * 0.004, N_CELLS, kl_weight=0.3)
+        (sum(minibatches(one, k) for k in range(n)) / n).backward()
+        optimizer.step()
+        close(several.loc, one.loc.detach().numpy(), 1e-5)
+        close(several.posterior_sd, one.posterior_sd.detach().numpy(), 1e-5)
+
+    def test_the_next_gradients_do_not_contain_those_before(self, minibatches):
+        table = with_posterior(torch.randn(N_BATCH, N_UNITS), torch.full((N_BATCH, N_UNITS), 0.2))
+        optimizer = self.moved(table, [lambda table: minibatches(table, 0)] * 2)
+        assert optimizer.n_kept == 0
+        optimizer.zero_grad()
+        assert table.loc.grad is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from scmedal_tools._quiet import without_chatter
+from scmedal_tools._quiet import quietly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,14 +84,14 @@ def explained() -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Leave progress bars and our own notes, hide the chatter of the libraries."""
+def with_notes() -> Iterator[None]:
+    """Leave progress bars and our own notes, hide what the libraries print."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(lightning|torch|anndata|scanpy|umap|scvi)\b")
         # The same may be said of every fold.
         note = cache(lambda text: announce(f"  note: {text}"))
         warnings.showwarning = lambda message, *_: note(str(message))
-        with without_chatter():
+        with quietly():
             yield
 
 

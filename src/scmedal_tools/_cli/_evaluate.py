@@ -13,70 +13,78 @@ from ._console import (
     explained,
     fail_if_incomplete,
     list_written,
-    quiet,
     quiet_worker,
     read,
+    with_notes,
 )
 from ._folder import check_evaluation_folder
 from ._header import SCHEMES, check_batches, check_choice, check_header, check_n_folds
-from ._options import BatchKey, Input, Layer, MaxEpochs, Preset, SizeFactorKey
+from ._options import AllSeeds, BatchKey, Input, Layer, MaxEpochs, NJobs, Preset, SizeFactorKey
+
+LabelsKey = Annotated[str, typer.Option(help="Column of obs with cell types.")]
+Out = Annotated[
+    Path, typer.Option(help="Folder to write to; an interrupted evaluation in it resumes.")
+]
+TargetKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target-key", help="Column of obs to predict from the embeddings; may be repeated."
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME ...",
+        help="FE, FEC, RE, comparators (pca, ae, harmony, scvi, ...) and names in obsm; "
+        "after the file. Default: pca FE RE.",
+    ),
+]
+Scheme = Annotated[
+    str, typer.Option(help="What the folds divide: cells, or donors (whole batches).")
+]
+StratifyKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stratify-key",
+        help="With donors: column that is constant in each donor; every fold contains all of "
+        "its values; may be repeated. Default: all such target keys.",
+    ),
+]
+NFolds = Annotated[int, typer.Option(help="Number of folds.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Only one of these folds, for a first look.")]
+NTopGenes = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Variable genes to select in each fold. Default: 3,000 for raw counts, all for "
+        "log-normalised expression.",
+    ),
+]
+Scib = Annotated[
+    bool, typer.Option("--scib", help="Add the scores of scib-metrics (in tables/scores.csv).")
+]
 
 
 def evaluate(
     context: typer.Context,
     path: Input,
     batch_key: BatchKey,
-    labels_key: Annotated[str, typer.Option(help="Column of obs with cell types.")],
-    out: Annotated[
-        Path,
-        typer.Option(help="Folder to write to; an interrupted evaluation in it resumes."),
-    ],
-    target_keys: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target-key", help="Column of obs to predict from the embeddings; may be repeated."
-        ),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME ...",
-            help="FE, FEC, RE, comparators (pca, ae, harmony, scvi, ...) and names in obsm; "
-            "after the file. Default: pca FE RE.",
-        ),
-    ] = None,
-    scheme: Annotated[
-        str, typer.Option(help="What the folds divide: cells, or donors (whole batches).")
-    ] = "cells",
-    stratify_keys: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--stratify-key",
-            help="With donors: column that is constant in each donor; every fold contains all of "
-            "its values; may be repeated. Default: all such target keys.",
-        ),
-    ] = None,
-    n_folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Only one of these folds, for a first look.")
-    ] = False,
-    n_top_genes: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Variable genes to select in each fold. Default: 3,000 for raw counts, all for "
-            "log-normalised expression.",
-        ),
-    ] = None,
+    labels_key: LabelsKey,
+    out: Out,
+    target_keys: TargetKeys = None,
+    models: Models = None,
+    scheme: Scheme = "cells",
+    stratify_keys: StratifyKeys = None,
+    n_folds: NFolds = 5,
+    quick: Quick = False,
+    n_top_genes: NTopGenes = None,
     layer: Layer = None,
     size_factor_key: SizeFactorKey = None,
     preset: Preset = "default",
     max_epochs: MaxEpochs = None,
-    scib: Annotated[
-        bool, typer.Option("--scib", help="Add the scores of scib-metrics (in tables/scores.csv).")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the folds and of all training.")] = 0,
-    n_jobs: Annotated[int, typer.Option(help="Models to train side by side.")] = 1,
+    scib: Scib = False,
+    seed: AllSeeds = 0,
+    n_jobs: NJobs = 1,
 ) -> None:
     """Compare embeddings by cross-validation, with the controls that a claim needs."""
     options = locals()
@@ -97,10 +105,10 @@ def evaluate(
     check_batches(path, batch_key)
     check_evaluation_folder(out)
     announce(f"Read {path}")
-    with quiet(), explained():
+    with with_notes(), explained():
         from joblib import parallel_config
 
-        from ._evaluation import DEFAULT_MODELS, Evaluation, EvaluationJob
+        from ._evaluate_job import DEFAULT_MODELS, Evaluation, EvaluationJob
         from ._report import report_evaluation
 
         job = EvaluationJob.of_options(

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from scmedal_tools.bm import Confounding
     from scmedal_tools.model import MedalModel
 
-    from ._job import Job
-
 N_CELLS, N_NEIGHBOURS = 3_000, 15
-LEVEL = 0.05
+MAX_LFSR = 0.05
 N_STRONGEST = 3
 Z_90 = 1.645
 
@@ -35,11 +33,13 @@ class Trained:
     """What a run has when all networks are trained."""
 
     adata: AnnData
-    job: Job
+    batch_key: str
+    labels_key: str | None
     models: dict[str, MedalModel]
     embeddings: list[str]
     confounding: Confounding | None
     """Of the batch and the columns that the user named, if there are any."""
+    seed: int
 
 
 def findings(run: Trained) -> list[str]:
@@ -57,7 +57,7 @@ def _confounded(run: Trained) -> Iterator[str]:
     """Which columns are confounded with the batch."""
     if run.confounding is None:
         return
-    name, found = run.job.batch_key, run.confounding
+    name, found = run.batch_key, run.confounding
     rows = found.summary[found.summary["group"] == name].itertuples()
     clauses = [_separable(row, found.tables[name, row.target].to_numpy()) for row in rows]
     yield f"Confounding: {'; '.join(clauses)}."
@@ -85,11 +85,11 @@ def _separable(row: Any, n_cells: np.ndarray) -> str:
 def _mixing(run: Trained) -> str:
     """How many neighbours of a cell are of its batch and type, before and after correction."""
     obs, fixed = run.adata.obs, run.embeddings[1]
-    cells = random_cells(np.arange(run.adata.n_obs), N_CELLS, run.job.seed)
+    cells = random_cells(np.arange(run.adata.n_obs), N_CELLS, run.seed)
     n = min(N_NEIGHBOURS, len(cells) - 1)
     neighbours = {key: _neighbours(run.adata.obsm[key][cells], n) for key in (slots.PCA, fixed)}
-    batch, name = _codes(obs[run.job.batch_key].iloc[cells]), run.job.batch_key
-    labels_key = run.job.labels_key
+    batch, name = _codes(obs[run.batch_key].iloc[cells]), run.batch_key
+    labels_key = run.labels_key
     types = np.zeros(len(cells), dtype=int)
     if labels_key is not None:
         types = _codes(obs[labels_key].iloc[cells])
@@ -151,7 +151,7 @@ def _chance(batch: np.ndarray, types: np.ndarray) -> float:
 
 def _use_of_the_batch(run: Trained) -> str:
     """Of cells that RE was not fitted to."""
-    name, re = run.job.batch_key, run.models["re"]
+    name, re = run.batch_key, run.models["re"]
     gap = re.get_swap_gap(indices=held_back_cells(re))
     if gap < COLLAPSED:
         return (
@@ -170,12 +170,12 @@ def _strongest(run: Trained) -> Iterator[str]:
     if not re.module.has_gene_effects:
         return
     effects = re.get_batch_effects()
-    certain = effects[effects["lfsr"] < LEVEL]
+    certain = effects[effects["lfsr"] < MAX_LFSR]
     genes = certain.index.unique("gene")
-    name = run.job.batch_key
+    name = run.batch_key
     said = (
         f"For {len(genes):,} of {len(re.gene_names):,} genes, the direction of the effect of at "
-        f"least one {name} is clear (probability of a wrong sign below {LEVEL:.0%})"
+        f"least one {name} is clear (probability of a wrong sign below {MAX_LFSR:.0%})"
     )
     order = certain["effect"].abs().sort_values(ascending=False).index
     largest = certain.loc[order].groupby(level="gene", sort=False).head(1).head(N_STRONGEST)
@@ -191,7 +191,7 @@ def _strongest(run: Trained) -> Iterator[str]:
 
 def _limits(run: Trained) -> str:
     """What the design of the study leaves open."""
-    name, n = run.job.batch_key, len(run.models["re"].batch_names)
+    name, n = run.batch_key, len(run.models["re"].batch_names)
     said = (
         f"What cannot be concluded: an effect is everything that coincides with a {name} "
         "(biology, handling, sequencing), and is not causal"

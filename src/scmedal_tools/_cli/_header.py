@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+# Repeated from the package, which imports much; a test compares them.
 PRESETS = ("default", "paper", "paper-aml", "paper-asd", "paper-heart")
 FEWEST_FOLDS = {"cells": 3, "donors": 2}
 SCHEMES = tuple(FEWEST_FOLDS)
 MODELS = ("FE", "FEC", "RE")
 COMPARATORS = ("ae", "aec", "aec_batch", "harmony", "pca", "saucie", "scanorama", "scanvi", "scvi")
+MANY_FRACTIONS = 20
+
 SHOWN = 12
-MANY_FRACTIONS = 20  # as in _data._checks, which imports anndata
 
 
 @dataclass(frozen=True)

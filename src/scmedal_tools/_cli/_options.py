@@ -27,3 +27,15 @@ Preset = Annotated[
         help="Settings of the networks: default, paper or paper-aml, paper-asd, paper-heart."
     ),
 ]
+Out = Annotated[
+    Path, typer.Option(help="Folder to write the results to; an interrupted run in it resumes.")
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace the results of an earlier run in that folder; train again."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of the training.")]
+AllSeeds = Annotated[int, typer.Option(help="Seed of the folds and of all training.")]
+NJobs = Annotated[int, typer.Option(help="Models to train side by side.")]

@@ -10,45 +10,44 @@ import typer
 
 from scmedal_tools._how_to_install import how_to_install
 
+from ._check_published import check_published
 from ._console import (
     announce,
     explained,
     fail,
     fail_if_incomplete,
     list_written,
-    quiet,
     quiet_worker,
+    with_notes,
 )
 from ._folder import check_evaluation_folder
 from ._header import check_choice
-from ._options import MaxEpochs
+from ._options import AllSeeds, MaxEpochs, NJobs
 from ._paper_data import N_FOLDS, PAPER_DATA
-from ._published_files import check_published
 
 # Optional packages by their modules; statsmodels only for mixed models.
 NEEDED = {"scanorama": "scanorama", "ot": "POT"}
+DataSet = Annotated[str, typer.Argument(metavar="aml|asd|heart", help="Data set.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder with the published files.")]
+Out = Annotated[Path, typer.Option(help="Folder to write to; an interrupted call in it resumes.")]
+Folds = Annotated[
+    list[int] | None,
+    typer.Option(
+        metavar="NUMBER ...",
+        help="Which of the five folds to run, counted from 0; after the folder. Default: all.",
+    ),
+]
 
 
 def reproduce(
     context: typer.Context,
-    data_set: Annotated[str, typer.Argument(metavar="aml|asd|heart", help="Data set.")],
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder with the published files.")
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(help="Folder to write to; an interrupted call in it resumes."),
-    ],
-    folds: Annotated[
-        list[int] | None,
-        typer.Option(
-            metavar="NUMBER ...",
-            help="Which of the five folds to run, counted from 0; after the folder. Default: all.",
-        ),
-    ] = None,
+    data_set: DataSet,
+    folder: Folder,
+    out: Out,
+    folds: Folds = None,
     max_epochs: MaxEpochs = None,
-    seed: Annotated[int, typer.Option(help="Seed of the folds and of all training.")] = 0,
-    n_jobs: Annotated[int, typer.Option(help="Models to train side by side.")] = 1,
+    seed: AllSeeds = 0,
+    n_jobs: NJobs = 1,
 ) -> None:
     """Run the analyses of the scMEDAL paper on one of its data sets, as published."""
     check_choice("reproduce", data_set, PAPER_DATA, "data set of the paper")
@@ -58,11 +57,11 @@ def reproduce(
     paper = PAPER_DATA[data_set]
     _check_packages(needs_mixed_models=paper.test is not None and paper.test.method == "lme")
     announce(f"Read {path}")
-    with quiet(), explained():
+    with with_notes(), explained():
         from joblib import parallel_config
 
         from ._report import report_reproduction
-        from ._reproduction import Reproduction, paper_job, read_published
+        from ._reproduce_job import Reproduction, paper_job, read_published
 
         job = paper_job(paper, folds=chosen, max_epochs=max_epochs, seed=seed, n_jobs=n_jobs)
         reproduction = Reproduction(read_published(data_set, path), paper, job, out, announce)

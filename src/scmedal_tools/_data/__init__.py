@@ -15,6 +15,7 @@ from ._checks import (
     ExpressionError,
     check_counts,
     check_factors,
+    check_interval,
     check_labels,
     check_log_normalised,
     check_names,
@@ -22,9 +23,10 @@ from ._checks import (
     warn_of_doubt,
     warn_of_small_batches,
 )
+from ._dense import dense
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
 from ._embeddings import check_embeddings, digest_of, embedding_of
-from ._expression_kinds import summarise
+from ._expression_kinds import summarise_expression
 from ._expression_messages import COUNTS, available_layers, describe, doubt, where
 from ._fingerprint import fingerprint, sample_digest
 from ._indexing import positions_of, random_cells, rows_of
@@ -72,6 +74,7 @@ __all__ = [
     "check_embeddings",
     "check_factors",
     "check_in_memory",
+    "check_interval",
     "check_key",
     "check_labels",
     "check_log_normalised",
@@ -82,6 +85,7 @@ __all__ = [
     "check_read",
     "check_writable",
     "checked_part",
+    "dense",
     "depth_ratio",
     "describe",
     "digest_of",
@@ -102,7 +106,7 @@ __all__ = [
     "rows_of",
     "sample_digest",
     "stays_on_disk",
-    "summarise",
+    "summarise_expression",
     "warn_of_depth",
     "warn_of_doubt",
     "warn_of_small_batches",

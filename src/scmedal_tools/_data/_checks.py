@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._check_cells import check_cells, check_read, expression_of, read_first
-from ._expression_kinds import summarise
+from ._expression_kinds import summarise_expression
 from ._expression_messages import (
     COUNTS,
     NORMALISED,
@@ -87,7 +87,7 @@ def check_log_normalised(
         For logarithms of counts that were not normalised, fractions of an unknown kind, and too
         few values.
     """
-    found = summarise(expression_of(adata, layer))
+    found = summarise_expression(expression_of(adata, layer))
     if found.kind not in LOGARITHMS:
         problem = f"{where(layer)} {describe(found)}; log-normalised expression is needed."
         advice = read_first(adata, to_logarithms(adata, layer, found.kind))
@@ -123,7 +123,7 @@ def check_counts(adata: AnnData, layer: str | None = None) -> ExpressionKind:
     UserWarning
         For counts of cells that have nearly the same total.
     """
-    found = summarise(expression_of(adata, layer))
+    found = summarise_expression(expression_of(adata, layer))
     if found.kind not in COUNTS:
         problem = f"{where(layer)} {describe(found)}; raw counts (whole numbers) are needed."
         advice = read_first(adata, to_counts(adata, layer, found.kind))
@@ -290,6 +290,12 @@ def check_labels(adata: AnnData, key: str, unlabeled_category: str = "unlabeled"
             f"labels_key={key!r} has levels that are not text ({quoted(others)}). "
             f"Run:\nadata.obs[{key!r}] = adata.obs[{key!r}].astype(str).astype('category')"
         )
+
+
+def check_interval(interval: float) -> None:
+    """Refuse an interval that is not a share."""
+    if not 0 < interval < 1:
+        raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
 
 
 def check_names(adata: AnnData) -> None:

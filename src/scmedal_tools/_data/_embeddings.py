@@ -6,9 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from ._check_cells import check_cells
+from ._dense import dense
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def embedding_of(adata: AnnData, key: str, cells: np.ndarray | slice = slice(Non
     ValueError
         If it is no matrix, or a value is missing or infinite.
     """
-    whole = _dense(adata, key)
+    whole = dense(adata.obsm[key])
     if whole.ndim != 2:
         raise ValueError(
             f"adata.obsm[{key!r}] has the shape {whole.shape}: an embedding has two dimensions, "
@@ -65,9 +65,4 @@ def embedding_of(adata: AnnData, key: str, cells: np.ndarray | slice = slice(Non
 
 def digest_of(adata: AnnData, key: str) -> str:
     """Short digest of all values of an embedding."""
-    return hashlib.sha256(np.ascontiguousarray(_dense(adata, key)).tobytes()).hexdigest()[:16]
-
-
-def _dense(adata: AnnData, key: str) -> np.ndarray:
-    stored = adata.obsm[key]
-    return stored.toarray() if sparse.issparse(stored) else np.asarray(stored)
+    return hashlib.sha256(np.ascontiguousarray(dense(adata.obsm[key])).tobytes()).hexdigest()[:16]

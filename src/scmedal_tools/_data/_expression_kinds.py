@@ -75,7 +75,7 @@ class Summary:
     maximum: float
 
 
-class _Sample(NamedTuple):
+class _CellValues(NamedTuple):
     """Values other than zero of some cells, and the number of the cell of each."""
 
     values: np.ndarray
@@ -136,10 +136,10 @@ def expression_kind(x: Any) -> ExpressionKind:
     >>> expression_kind(np.log1p([[0, 300.5], [120.2, 1]]))
     'too-few-values'
     """
-    return summarise(x).kind
+    return summarise_expression(x).kind
 
 
-def summarise(x: Any) -> Summary:
+def summarise_expression(x: Any) -> Summary:
     """Find out what kind of values a matrix contains, as :func:`expression_kind`, in numbers."""
     non_finite = np.zeros(x.shape[0], dtype=bool)
     negative = np.zeros(x.shape[0], dtype=bool)
@@ -159,7 +159,7 @@ def summarise(x: Any) -> Summary:
             negative[first + _cells_where(block, lambda v: v < 0)] = True
         whole = whole and (values.dtype.kind in "biu" or bool(np.all(values == np.floor(values))))
         rows = chosen[(chosen >= first) & (chosen < first + block.shape[0])]
-        samples.append(_sample(block, rows - first, first))
+        samples.append(_cell_values(block, rows - first, first))
     n_non_finite, n_negative = int(non_finite.sum()), int(negative.sum())
     kind: ExpressionKind
     if n_non_finite:
@@ -169,7 +169,7 @@ def summarise(x: Any) -> Summary:
     elif not samples:
         kind = "counts"
     else:
-        sample = _Sample(*map(np.concatenate, zip(*samples, strict=True)))
+        sample = _CellValues(*map(np.concatenate, zip(*samples, strict=True)))
         kind = _kind_of_counts(sample) if whole else _kind_of_fractions(sample, maximum)
     return Summary(kind, x.shape[0], n_non_finite, n_negative, maximum)
 
@@ -191,27 +191,27 @@ def _cells_where(block: Any, test: Callable[[np.ndarray], np.ndarray]) -> np.nda
     return np.nonzero(test(np.asarray(block)))[0]
 
 
-def _sample(block: Any, rows: np.ndarray, first: int) -> _Sample:
+def _cell_values(block: Any, rows: np.ndarray, first: int) -> _CellValues:
     found = block[rows] if sp.issparse(block) else np.asarray(block)[rows]
     found = sp.coo_array(found.astype(np.float64))  # there are none of half precision
     values, cells = found.data, rows[found.coords[0]] + first
-    return _Sample(values[values != 0], cells[values != 0])
+    return _CellValues(values[values != 0], cells[values != 0])
 
 
-def _kind_of_counts(sample: _Sample) -> ExpressionKind:
+def _kind_of_counts(sample: _CellValues) -> ExpressionKind:
     totals = _totals(sample)
     if totals.size < _FEWEST_CELLS or sample.values.max() <= 1:  # cells detect as many genes
         return "counts"
     return "even-counts" if totals.std() < _SPREAD_OF_EVEN_DEPTH * totals.mean() else "counts"
 
 
-def _kind_of_fractions(sample: _Sample, maximum: float) -> ExpressionKind:
+def _kind_of_fractions(sample: _CellValues, maximum: float) -> ExpressionKind:
     # Beyond, an exponential function overflows; what is larger is no logarithm.
     functions = _FUNCTIONS if maximum <= _LARGEST_LOG else {"identity": _FUNCTIONS["identity"]}
     functions = functions | {"square root": _FUNCTIONS["square root"]}
     for name, undo in functions.items():
         with np.errstate(over="ignore", invalid="ignore"):
-            counts = _Sample(undo(sample.values), sample.cells)
+            counts = _CellValues(undo(sample.values), sample.cells)
             if not _are_multiples(counts):
                 continue
         if name == "identity":
@@ -225,7 +225,7 @@ def _kind_of_fractions(sample: _Sample, maximum: float) -> ExpressionKind:
         return "corrected-counts"
     logs = [_FUNCTIONS[name] for name in ("log", "log2", "log10") if name in functions]
     # First, as identical cells have the same total before and after the logarithm.
-    if any(_agree(_Sample(undo(sample.values), sample.cells)) for undo in logs):
+    if any(_agree(_CellValues(undo(sample.values), sample.cells)) for undo in logs):
         return "log-normalised"
     if _agree(sample):
         return "normalised"
@@ -234,7 +234,7 @@ def _kind_of_fractions(sample: _Sample, maximum: float) -> ExpressionKind:
     return "too-few-values" if _informative(sample).size < _FEWEST_INFORMATIVE else "unrecognised"
 
 
-def _informative(sample: _Sample) -> np.ndarray:
+def _informative(sample: _CellValues) -> np.ndarray:
     """Values in units of the smallest of their cell, where a fraction would be seen."""
     smallest = np.full(sample.cells.max(initial=0) + 1, np.inf)
     np.minimum.at(smallest, sample.cells, sample.values)
@@ -242,7 +242,7 @@ def _informative(sample: _Sample) -> np.ndarray:
     return multiples[(multiples > _INFORMATIVE[0]) & (multiples < _INFORMATIVE[1])]
 
 
-def _are_multiples(sample: _Sample) -> bool:
+def _are_multiples(sample: _CellValues) -> bool:
     informative = _informative(sample)
     if informative.size < _FEWEST_INFORMATIVE:
         return False
@@ -250,20 +250,20 @@ def _are_multiples(sample: _Sample) -> bool:
     return bool(near.mean() > _SHARE_OF_MULTIPLES)
 
 
-def _are_whole(sample: _Sample) -> bool:
+def _are_whole(sample: _CellValues) -> bool:
     small = sample.values[sample.values < _INFORMATIVE[1]]
     if small.size < _FEWEST_INFORMATIVE:
         return False
     return bool(np.all(np.abs(small - np.rint(small)) < _TOLERANCE))
 
 
-def _agree(sample: _Sample) -> bool:
+def _agree(sample: _CellValues) -> bool:
     """Whether the cells have the same total."""
     totals = _totals(sample)
     return totals.size > 1 and bool(totals.std() < _SPREAD_OF_TOTALS * totals.mean())
 
 
-def _totals(sample: _Sample) -> np.ndarray:
+def _totals(sample: _CellValues) -> np.ndarray:
     """Totals of the cells that have any."""
     totals = np.bincount(sample.cells, sample.values)
     return totals[totals > 0]

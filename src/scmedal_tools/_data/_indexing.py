@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ._dense import dense
+
 
 def positions_of(indices: Any, n_obs: int) -> np.ndarray:
     """Positions, counted from the first cell, of those that indices or a mask choose.
@@ -34,9 +36,7 @@ def positions_of(indices: Any, n_obs: int) -> np.ndarray:
 def rows_of(values: Any, positions: np.ndarray) -> np.ndarray:
     """Dense rows at any positions, of an array, a sparse matrix, or one of them in a file."""
     rows, place = np.unique(positions, return_inverse=True)  # a file gives its order only
-    found = values[rows]
-    found = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
-    return found[place]
+    return dense(values[rows])[place]
 
 
 def random_cells(cells: np.ndarray, n_cells: int, seed: int) -> np.ndarray:

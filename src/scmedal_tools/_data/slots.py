@@ -11,9 +11,9 @@ COUNTS_LAYER: Final = "counts"
 """Layer in which :func:`scmedal_tools.pp.preprocess` keeps the raw counts."""
 
 PCA: Final = "X_pca"
-FE: Final = "X_scmedal_fe"
-FEC: Final = "X_scmedal_fec"
-RE: Final = "X_scmedal_re"
+FE_LATENT: Final = "X_scmedal_fe"
+FEC_LATENT: Final = "X_scmedal_fec"
+RE_LATENT: Final = "X_scmedal_re"
 
 UMAP_PREFIX: Final = "X_umap_"
 """``obsm`` prefix of an embedding's two-dimensional UMAP, followed by the embedding's name."""

@@ -2,8 +2,8 @@
 
 ``_groups`` sums what there is to be explained over groups of cells, ``_states`` finds the groups,
 ``_content`` finds what remains of the batch in the content, ``_equations`` solves a mixed model
-for known variances, ``_fit`` finds the variances, ``_guess`` finds which genes follow the
-network, ``_posterior`` holds the result, and ``_effects`` predicts with it.
+for known variances, ``_fit`` finds the variances, ``_probability_of_following`` finds which genes
+follow the network, ``_posterior`` holds the result, and ``_effects`` predicts with it.
 """
 
 from ._content import batch_share_of_content, share_of_new
@@ -23,9 +23,9 @@ from ._fit import (
     posterior_over_genes,
 )
 from ._groups import GroupSums
-from ._guess import NETWORK_SHARE, probability_of_following
 from ._look_up import effects_of
 from ._posterior import SPREAD, MixedEffects
+from ._probability_of_following import NETWORK_SHARE, probability_of_following
 from ._states import find_states, harmony_clusters
 
 __all__ = [

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import nn
 
-from ._guess import NETWORK_SHARE
 from ._look_up import effects_of, look_up
 from ._posterior import SPREAD, MixedEffects
+from ._probability_of_following import NETWORK_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

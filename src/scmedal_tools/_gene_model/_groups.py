@@ -7,8 +7,8 @@ from copy import copy
 import numpy as np
 from scipy import sparse
 
-# Cells that the variance of all states counts as in that of each state.
-PRIOR_CELLS = 10
+# Degrees of freedom that the variance of all states counts as in that of each state.
+PRIOR_DF = 10
 MIN_VARIANCE = 1e-8
 
 
@@ -80,7 +80,7 @@ class GroupSums:
         squares = self.squares - (self.sizes[:, :, None] * np.square(self.means)).sum(0)
         freedom = self.sizes.sum(0) - (self.sizes > 0).sum(0)
         of_all = squares.sum(0) / max(freedom.sum(), 1)
-        shrunk = (squares + PRIOR_CELLS * of_all) / (freedom + PRIOR_CELLS)[:, None]
+        shrunk = (squares + PRIOR_DF * of_all) / (freedom + PRIOR_DF)[:, None]
         return np.maximum(shrunk, MIN_VARIANCE)
 
 

@@ -6,9 +6,10 @@ from ._common import JOINT
 # For other folders of the package.
 from ._common import random_state as random_state
 from ._common import train as train
-from ._joint import harmony, scanorama
+from ._harmony import harmony
 from ._pca import pca
 from ._saucie import saucie
+from ._scanorama import scanorama
 from ._scvi import scanvi, scvi
 
 __all__ = [

@@ -47,9 +47,8 @@ def ae(
     ----------
     adata, batch_key, labels_key, key_added
         See :func:`pca`; neither column is used.
-    splits
-        Positions of the training, validation and test cells. Without validation cells a tenth of
-        the training cells serves as such.
+    %(splits)s
+        Without validation cells a tenth of the training cells serves as such.
     %(network_seed)s
     preset
         Settings of the network and its training: ``"default"``, or the paper's with its weights
@@ -65,8 +64,7 @@ def ae(
 
     Raises
     ------
-    ValueError
-        As :func:`pca`.
+    %(as_pca)s
 
     Examples
     --------
@@ -161,8 +159,7 @@ def aec_batch(
 
     Raises
     ------
-    ValueError
-        As :func:`pca`.
+    %(as_pca)s
 
     Examples
     --------

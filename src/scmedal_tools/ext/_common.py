@@ -7,6 +7,7 @@ import random
 import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib import import_module
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,12 +16,14 @@ import torch
 from anndata import AnnData
 
 from scmedal_tools._data import check_in_memory, check_key, check_labels, check_obs, expression_of
-from scmedal_tools._quiet import without_chatter
+from scmedal_tools._how_to_install import how_to_install
+from scmedal_tools._quiet import quietly
 from scmedal_tools.tl import write_embedding
 from scmedal_tools.train import check_external_indexing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import ModuleType
 
     from scvi.model.base import BaseModelClass
 
@@ -127,10 +130,18 @@ def train(
 ) -> None:
     """Train a model on the first part, watched on the second, and without progress in silence."""
     splitter = {"external_indexing": list(splits)} | kwargs.pop("datasplitter_kwargs", {})
-    with warnings.catch_warnings(), nullcontext() if progress else without_chatter():
+    with warnings.catch_warnings(), nullcontext() if progress else quietly():
         # Held-out batches are meant, and these models have no effects of them to interpret.
         warnings.filterwarnings("ignore", message=".*batches have no training cells")
         model.train(datasplitter_kwargs=splitter, enable_progress_bar=progress, **kwargs)
+
+
+def import_optional(package: str) -> ModuleType:
+    """Import a comparator's package, which not everyone has."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise ImportError(f"{package} is not installed. {how_to_install('benchmark')}") from error
 
 
 def _parts(splits: Sequence[np.ndarray] | None, n_obs: int) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sklearn.decomposition import PCA
 
 from scmedal_tools._data import check_log_normalised
+from scmedal_tools._docs import with_shared_parts
 
 from ._common import ComparatorRun
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@with_shared_parts
 def pca(
     adata: AnnData,
     *,
@@ -37,9 +39,7 @@ def pca(
         Column of ``adata.obs`` with the batches. PCA does not use it.
     labels_key
         Column with the cell types. Not used; all comparators take the same arguments.
-    splits
-        Positions of the training, validation and test cells, as from
-        :func:`scmedal_tools.train.stratified_split`; ``None``: all cells are for training.
+    %(splits)s
     key_added
         Name in ``obsm``. The default replaces a PCA of scanpy's.
     seed

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.model import SCMEDAL_FE
 from scmedal_tools.module import WEIGHTED, FEModule, levels_of
 from scmedal_tools.train import get_preset
@@ -89,6 +90,7 @@ class Saucie(SCMEDAL_FE):
         )
 
 
+@with_shared_parts
 def saucie(
     adata: AnnData,
     *,
@@ -114,29 +116,23 @@ def saucie(
     ----------
     adata, batch_key, labels_key, key_added
         See :func:`pca`; the batch is what is corrected.
-    splits
-        Positions of the training, validation and test cells; there is no early stopping, and only
-        the first are used.
+    %(splits)s
+        Only the first are used, as there is no early stopping.
     seed
         Random state of the network and its training.
     mmd_weight
         SAUCIE's :math:`\lambda_b`: 0.001 as for ASD and AML; the paper has 0.0005 for the heart.
     max_epochs
         Number of epochs.
-    progress
-        Show a progress bar.
+    %(progress)s
     **settings
         Arguments of the model that replace these, for example ``n_hidden`` and ``n_latent``.
 
-    Returns
-    -------
-    str
-        The name in ``obsm``; see :func:`pca` for what is written.
+    %(key)s
 
     Raises
     ------
-    ValueError
-        As :func:`pca`.
+    %(as_pca)s
 
     Notes
     -----

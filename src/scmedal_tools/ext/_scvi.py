@@ -51,10 +51,10 @@ def scvi(
     ----------
     adata, batch_key, labels_key, key_added
         See :func:`pca`; the batch is scVI's covariate, and ``X`` is not used.
-    splits
-        Positions of the training, validation and test cells. Training stops when the validation
-        loss no longer improves. If there are none, a tenth of the training cells serves as such:
-        pass ``[train, [], rest]`` for the paper's protocol.
+    %(splits)s
+        Training stops when the validation loss no longer improves. Without validation cells a
+        tenth of the training cells serves as such: pass ``[train, [], rest]`` for the paper's
+        protocol.
     %(network_seed)s
     layer
         Layer with the raw counts.

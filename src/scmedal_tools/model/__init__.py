@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 # For other folders of the package.
 from ._base import MedalModel as MedalModel
 from ._counterfactual import SUMMARIES as SUMMARIES
-from ._counterfactual import check_interval as check_interval
+from ._counterfactual import check_interval_of_draws as check_interval_of_draws
 from ._counterfactual import summarise as summarise
 from ._effects import blocks_at_levels as blocks_at_levels
 from ._effects import drawn_effects as drawn_effects

@@ -16,7 +16,7 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
-from scmedal_tools._compat import given_settings
+from scmedal_tools._compat import given_settings, manager_of
 from scmedal_tools._data import check_cells
 from scmedal_tools.train import (
     SELECTION,
@@ -109,7 +109,7 @@ class MedalModel(
             )
         self.preset_ = preset
         self.best_epoch_: int | None = None
-        self.taken_as_ = getattr(self._adata_manager, "taken_as", None)
+        self.taken_as_ = getattr(manager_of(self), "taken_as", None)
         n_genes, n_batch = self.summary_stats.n_vars, self.summary_stats.n_batch
         self.module = self._module_cls.from_settings(
             settings | module_kwargs | self._settings_of_data(),
@@ -186,8 +186,10 @@ class MedalModel(
             Data module to train with instead of the registered cells, for example that of
             :meth:`~scmedal_tools.model.SCMEDAL_FE.setup_annbatch`; in one process only.
         plan_config, trainer_config
-            The same as a mapping, or a config of :mod:`scvi.train`, of which what is not its
-            default wins over the preset; ``plan_kwargs`` and other arguments win over both.
+            The same as a mapping, or a config of :mod:`scvi.train`; ``plan_kwargs`` and other
+            arguments win over both. Of a config only what is not its default wins over the preset:
+            ``TrainerConfig(early_stopping=False)`` changes nothing, as False is the default there.
+            Pass such a value as an argument or in a mapping.
         **trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`, for example ``early_stopping_patience``,
             ``precision``, ``strategy`` or ``num_nodes``.
@@ -225,67 +227,50 @@ class MedalModel(
                 raise ValueError(f"{name}={value}: {name} must be at least 1.")
         self._check_unchanged()
         preset = self._preset()
-        settings_ = preset.train | given_settings(trainer_config) | trainer_kwargs
-        if accelerator == "auto":
-            accelerator = settings_.pop("accelerator", "auto")
-        if devices == "auto":
-            devices = settings_.pop("devices", "auto")
-        preset_epochs = settings_.pop("max_epochs", None)
-        preset_batch_size = settings_.pop("batch_size")
-        default_stopping = settings_.pop("early_stopping")
+        asked: dict[str, Any] = {
+            "max_epochs": max_epochs,
+            "accelerator": accelerator,
+            "devices": devices,
+            "batch_size": batch_size,
+            "early_stopping": early_stopping,
+        }
+        settings_: dict[str, Any] = {"accelerator": "auto", "devices": "auto"}
+        settings_ |= {"check_val_every_n_epoch": 1} | preset.train
+        settings_ |= given_settings(trainer_config) | trainer_kwargs
+        settings_ |= {k: v for k, v in asked.items() if v not in (None, "auto")}
+        settings_["max_epochs"] = settings_.get("max_epochs") or self._default_epochs()
         default_size = settings_.pop("train_size", None)
         if train_size is None and default_size is not None:
             train_size = default_size - (validation_size or 0.0)
-        early_stopping = default_stopping if early_stopping is None else early_stopping
         callbacks: list[Callback] = [LambdaCallback(on_train_start=self._remember_training_cells)]
         callbacks += settings_.pop("callbacks", [])
-        if early_stopping:
+        best: BestWeights | None = None
+        if settings_["early_stopping"]:
             n_cells = self.summary_stats.n_cells
             _check_validation_cells(n_cells, train_size, validation_size, datasplitter_kwargs)
-            settings_.setdefault("early_stopping_monitor", SELECTION)
-            best = BestWeights(
-                settings_["early_stopping_monitor"],
-                settings_.get("early_stopping_warmup_epochs", 0),
-                settings_.get("early_stopping_mode", "min"),
-            )
-            callbacks.append(best)
+            callbacks.append(best := _best_weights(settings_))
         given = given_settings(plan_config) | (plan_kwargs or {})
         plan_kwargs = {"batch_names": list(self.batch_names)} | preset.plan | given
         self._before_training(plan_kwargs)
-        batch_size = batch_size or preset_batch_size
         if datamodule is not None:
-            if datasplitter_kwargs:
-                raise ValueError(
-                    f"datamodule divides its cells itself: {', '.join(datasplitter_kwargs)} in "
-                    "datasplitter_kwargs would not be used. Leave them out, or train on "
-                    "registered cells."
-                )
-            if early_stopping:
-                check_early_stopping(datamodule)
-            self._check_codes(datamodule)
-            set_batch_size(datamodule, batch_size)
+            self._prepare_datamodule(datamodule, settings_, datasplitter_kwargs)
+        if load_sparse_tensor is None:
+            load_sparse_tensor = self._moves_sparse(settings_["accelerator"])
         with memory_advice(TRAINING), self._as_before_if_it_diverges():
             self._datamodule = datamodule
             self.seed_ = scvi.settings.seed
             super().train(
-                max_epochs=max_epochs or preset_epochs or self._default_epochs(),
-                batch_size=batch_size,
-                accelerator=accelerator,
-                devices=devices,
-                early_stopping=early_stopping,
                 train_size=train_size,
                 validation_size=validation_size,
+                shuffle_set_split=shuffle_set_split,
+                load_sparse_tensor=load_sparse_tensor,
                 datasplitter_kwargs=datasplitter_kwargs,
                 plan_kwargs=plan_kwargs,
-                callbacks=callbacks,
-                shuffle_set_split=shuffle_set_split,
-                load_sparse_tensor=self._moves_sparse(accelerator)
-                if load_sparse_tensor is None
-                else load_sparse_tensor,
                 datamodule=datamodule,
-                **{"check_val_every_n_epoch": 1} | settings_,
+                callbacks=callbacks,
+                **settings_,
             )
-            self.best_epoch_ = best.best_epoch if early_stopping else None
+            self.best_epoch_ = None if best is None else best.best_epoch
             self._after_training()
         if self.trainer.stopped_in is not None:
             self._report_interruption()
@@ -336,6 +321,21 @@ class MedalModel(
     def _after_training(self) -> None:
         """Whatever a model settles once its weights are final."""
 
+    def _prepare_datamodule(
+        self, datamodule: LightningDataModule, settings: dict[str, Any], of_splitter: dict | None
+    ) -> None:
+        """Check a data module, and give it the size of the minibatches."""
+        if of_splitter:
+            raise ValueError(
+                f"datamodule divides its cells itself: {', '.join(of_splitter)} in "
+                "datasplitter_kwargs would not be used. Leave them out, or train on "
+                "registered cells."
+            )
+        if settings["early_stopping"]:
+            check_early_stopping(datamodule)
+        self._check_codes(datamodule)
+        set_batch_size(datamodule, settings["batch_size"])
+
     def _check_codes(self, datamodule: LightningDataModule) -> None:
         check_codes(self.registry, datamodule, with_labels=hasattr(type(self), "label_names"))
 
@@ -349,6 +349,15 @@ class MedalModel(
         return self.adata is not None and sparse.issparse(
             self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         )
+
+
+def _best_weights(settings: dict[str, Any]) -> BestWeights:
+    """Callback for the best epoch by what early stopping looks at, which is set by default."""
+    return BestWeights(
+        settings.setdefault("early_stopping_monitor", SELECTION),
+        settings.get("early_stopping_warmup_epochs", 0),
+        settings.get("early_stopping_mode", "min"),
+    )
 
 
 def _check_validation_cells(

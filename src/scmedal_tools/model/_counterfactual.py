@@ -13,6 +13,9 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
+from scmedal_tools._data import check_interval
+
+from ._inference import check_single_draws
 from ._support import warn_of_extrapolation
 from ._swap import SwapMixin
 from ._targets import is_one_target
@@ -57,7 +60,7 @@ class CounterfactualMixin(SwapMixin):
         dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
     ) -> Expression | dict[str, Expression]:
-        """Predicted expression in another batch: a table, or for several a dictionary of tables.
+        """Predicted expression in other batches: a table for one or their mean, else a dictionary.
 
         A table has the cells in rows and the genes in columns, in log-expression. With a
         cell's own batch as the target this is :meth:`get_reconstruction`, so that differences
@@ -69,10 +72,10 @@ class CounterfactualMixin(SwapMixin):
         adata, indices, batch_size, dataloader, unseen_batch
             See :meth:`get_latent_representation`.
         transform_batch
-            Name of the target batch, or several; needed. Numbers may be given as text: 2 and
-            ``"2"`` also name a batch 2.0. ``"population"`` is a batch in which
-            every random effect is at its mean, 0 (unless a batch has that name). With several
-            factors a name changes the batch and keeps the others; a dictionary, for example
+            Name of the target batch, or a list of them; needed. Numbers may be given as text: 2
+            and ``"2"`` also name a batch 2.0. ``"population"`` is a batch in which every random
+            effect is at its mean, 0 (unless a batch has that name). With several factors a name
+            changes the batch and keeps the others; a dictionary, for example
             ``{"protocol": "v3"}``, changes those that it names and keeps the rest.
         gene_list
             Genes to return, or the name of one; ``None`` for all.
@@ -80,7 +83,7 @@ class CounterfactualMixin(SwapMixin):
             Number of posterior draws of the random effects; ``None`` for their means. The draws
             are seeded by ``scvi.settings.seed``, the same for all cells and targets.
         return_mean
-            Average the draws.
+            Average the draws; single draws need ``return_numpy``.
         return_numpy
             Return arrays instead of tables.
         swap
@@ -106,18 +109,19 @@ class CounterfactualMixin(SwapMixin):
         Returns
         -------
         pandas.DataFrame, numpy.ndarray or dict
-            For one target a table of shape ``(n_cells, n_genes)``, for several a dictionary from
-            target to table; a target that is a dictionary has a name such as ``"protocol=v3"``.
-            With ``interval`` a table has the columns of ``"mean"``, ``"sd"``, ``"lower"`` and
-            ``"upper"``, each for all genes. With ``return_numpy`` arrays take the place of tables:
-            ``(n_cells, n_genes)``, with ``interval`` ``(4, n_cells, n_genes)``; single draws,
-            ``return_mean=False``, are an array ``(n_samples, n_cells, n_genes)``.
+            A table of shape ``(n_cells, n_genes)`` for one target, or with ``aggregate``. For a
+            list of targets, also of one, a dictionary from target to table; a target that is
+            itself a dictionary has a name such as ``"protocol=v3"``. With ``interval`` a table has
+            the columns of ``"mean"``, ``"sd"``, ``"lower"`` and ``"upper"``, each for all genes.
+            With ``return_numpy`` arrays take the place of tables: ``(n_cells, n_genes)``, with
+            ``interval`` ``(4, n_cells, n_genes)``, and single draws, ``return_mean=False``,
+            ``(n_samples, n_cells, n_genes)``.
 
         Raises
         ------
         ValueError
-            If a target is unknown or missing, the network has no content to hold, or an interval
-            is asked for without draws.
+            If a target is unknown or missing, the network has no content to hold, an interval
+            is asked for without draws, or single draws are asked for as a table.
 
         Warns
         -----
@@ -156,9 +160,10 @@ class CounterfactualMixin(SwapMixin):
         if aggregate not in (None, "mean"):
             raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")
         if interval is not None:
-            check_interval(interval, n_samples)
+            check_interval_of_draws(interval, n_samples)
             if not return_mean:
                 raise ValueError("interval summarises the draws: leave out return_mean=False.")
+        check_single_draws(n_samples, return_mean, return_numpy)
         targets = self._targets(transform_batch)
         swap = self._check_swap(swap)
         genes = self._gene_positions(gene_list)
@@ -223,10 +228,9 @@ def summarise(draws: Tensor, interval: float) -> Tensor:
     return torch.stack([draws.mean(0), draws.std(0), *torch.from_numpy(quantiles)])
 
 
-def check_interval(interval: float, n_samples: int | None) -> None:
-    """Raise a ValueError if there can be no interval."""
-    if not 0 < interval < 1:
-        raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
+def check_interval_of_draws(interval: float, n_samples: int | None) -> None:
+    """Refuse an interval that so many draws do not give."""
+    check_interval(interval)
     if n_samples is None:
         raise ValueError("interval needs draws: pass n_samples as well, for example 100.")
     fewest = math.ceil(2 / (1 - interval) - 1 - 1e-6)

@@ -12,7 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.dataloaders import AnnbatchDataModule, DataSplitter
 
 from scmedal_tools._compat import obs_on_disk, training_loader_in_order
-from scmedal_tools.train import minibatches_of
+from scmedal_tools.train import loaded_minibatches
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule
@@ -75,8 +75,8 @@ def warn_of_batches_not_validated(datamodule: LightningDataModule) -> None:
 def training_minibatches(datamodule: LightningDataModule) -> Minibatches:
     """Training cells, of cells on disk in their order there, the same with every reading."""
     if isinstance(datamodule, AnnbatchDataModule):
-        return minibatches_of(datamodule, training_loader_in_order(datamodule))
-    return minibatches_of(datamodule, datamodule.train_dataloader())
+        return loaded_minibatches(datamodule, training_loader_in_order(datamodule))
+    return loaded_minibatches(datamodule, datamodule.train_dataloader())
 
 
 def validation_minibatches(datamodule: LightningDataModule) -> Minibatches:
@@ -85,10 +85,10 @@ def validation_minibatches(datamodule: LightningDataModule) -> Minibatches:
         return ()
     loaders = datamodule.val_dataloader()
     if not isinstance(loaders, list | tuple):
-        return minibatches_of(datamodule, loaders)
+        return loaded_minibatches(datamodule, loaders)
     if not loaders:
         return ()
-    return chain.from_iterable(minibatches_of(datamodule, loader) for loader in loaders)
+    return chain.from_iterable(loaded_minibatches(datamodule, loader) for loader in loaders)
 
 
 def _codes(registry: Mapping, with_labels: bool) -> dict[str, list[str]]:

@@ -130,23 +130,23 @@ class InferenceMixin(BaseModelClass):
         gene_list
             Genes to return, or the name of one; ``None`` for all.
         return_mean
-            Average the draws of ``n_samples``.
+            Average the draws of ``n_samples``; single draws need ``return_numpy``.
         return_numpy
             Return an array instead of a table.
 
         Returns
         -------
         pandas.DataFrame or numpy.ndarray
-            Shape ``(n_cells, n_genes)``; an array ``(n_samples, n_cells, n_genes)`` with
-            ``n_samples`` and ``return_mean=False``.
+            Shape ``(n_cells, n_genes)``, of single draws, ``return_mean=False``,
+            ``(n_samples, n_cells, n_genes)``.
 
         Raises
         ------
         RuntimeError
             If the model is not trained.
         ValueError
-            If a gene is not in the model, the cells do not fit the training data, or
-            ``n_samples`` is asked of a network without random effects.
+            If a gene is not in the model, the cells do not fit the training data, ``n_samples``
+            is asked of a network without random effects, or single draws are asked for as a table.
 
         Examples
         --------
@@ -155,6 +155,7 @@ class InferenceMixin(BaseModelClass):
         >>> reconstructed.shape, list(reconstructed.columns)
         ((240, 2), ['gene_0003', 'gene_0008'])
         """
+        check_single_draws(n_samples, return_mean, return_numpy)
         genes = self._gene_positions(gene_list)
         if n_samples is not None and dataloader is None:  # all draws of a minibatch are held
             batch_size = batch_size or settings.batch_size
@@ -173,19 +174,23 @@ class InferenceMixin(BaseModelClass):
         indices: Indices | None = None,
         batch_size: int | None = None,
         dataloader: Minibatches | None = None,
-    ) -> dict[str, float]:
-        """Mean over the cells of the reconstruction term of the loss.
+        return_mean: bool = True,
+    ) -> dict[str, float | np.ndarray]:
+        """Reconstruction term of the loss, as its mean over the cells or of each cell.
 
         Parameters
         ----------
         adata, indices, batch_size, dataloader
             See :meth:`get_latent_representation`.
+        return_mean
+            Average over the cells.
 
         Returns
         -------
         dict
             ``"reconstruction_loss"``: nats of a cell, or with the paper's presets the mean squared
-            error, as in ``model.history``.
+            error. A number, as in ``model.history``, or with ``return_mean=False`` an array of
+            shape ``(n_cells,)``.
 
         Raises
         ------
@@ -199,12 +204,14 @@ class InferenceMixin(BaseModelClass):
         >>> list(model.get_reconstruction_error())
         ['reconstruction_loss']
         """
-        total, n_cells = 0.0, 0
+        errors = []
         for tensors in self._minibatches(adata, indices, batch_size, dataloader):
             _, _, output = self.module(tensors)
             (per_cell,) = output.reconstruction_loss.values()
-            total, n_cells = total + float(per_cell.double().sum()), n_cells + len(per_cell)
-        return {"reconstruction_loss": total / n_cells}
+            errors.append(per_cell.cpu().numpy())
+        of_cells = np.concatenate(errors)
+        mean = float(of_cells.mean(dtype=np.float64))
+        return {"reconstruction_loss": mean if return_mean else of_cells}
 
     def get_normalized_expression(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Say what takes the place of scVI's method: these models take normalised expression.
@@ -373,10 +380,18 @@ class InferenceMixin(BaseModelClass):
 
     def _as_table(
         self, values: np.ndarray, cells: pd.Index | None, genes: np.ndarray
-    ) -> pd.DataFrame | np.ndarray:
-        if values.ndim == 3:
-            return values
+    ) -> pd.DataFrame:
         return pd.DataFrame(values, index=cells, columns=self.gene_names[genes])
+
+
+def check_single_draws(n_samples: int | None, return_mean: bool, return_numpy: bool) -> None:
+    """Refuse single draws as a table, which has no axis for them."""
+    if n_samples is not None and not return_mean and not return_numpy:
+        raise ValueError(
+            "return_mean=False gives every draw, (n_samples, n_cells, n_genes), for which a table "
+            "has no axis: pass return_numpy=True as well, or leave out return_mean=False for the "
+            "mean of the draws."
+        )
 
 
 def _cells_at_once() -> int:

@@ -15,7 +15,7 @@ TRAINING = (
     "pp.preprocess(n_top_genes=...). On a GPU, close other programs that use it, or train on the "
     'processor with accelerator="cpu".'
 )
-FINISHING = (
+FITTING_GENE_EFFECTS = (
     "Not enough memory to fit the effects on single genes, which grows with genes x batches x "
     "states, not with cells. The network is trained: save the model, and call model.finish() on a "
     "machine with more memory; with fewer genes, pp.preprocess(n_top_genes=...), it has to be "
@@ -35,14 +35,14 @@ ON_PROCESSOR = "DefaultCPUAllocator"
 def memory_advice(advice: str) -> Iterator[None]:
     """Context in which an error of too little memory says what to do about it.
 
-    Advice on finishing stays alone; other advice of an inner context gives way to that of the verb
-    which was called.
+    Advice on fitting gene effects stays alone; other advice of an inner context gives way to that
+    of the verb which was called.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         is_typed = isinstance(error, (MemoryError, torch.OutOfMemoryError))
         notes = getattr(error, "__notes__", [])
-        if (is_typed or ON_PROCESSOR in str(error)) and FINISHING not in notes:
+        if (is_typed or ON_PROCESSOR in str(error)) and FITTING_GENE_EFFECTS not in notes:
             error.__notes__ = [note for note in notes if note != INFERENCE] + [advice]
         raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from scmedal_tools._compat import device_of, latest_manager
+from scmedal_tools._compat import device_of, latest_manager, replace_content
 from scmedal_tools._data import check_anndata
 from scmedal_tools.train import QueryTrainingPlan, RETrainingPlan
 
@@ -80,9 +80,10 @@ class QueryMixin(MedalModel):
         if adata.isbacked:
             raise ValueError("adata is backed by a file. Run:\nadata = adata.to_memory()")
         check_has_genes(adata, genes)
+        ordered = adata[:, genes].copy()
         if not inplace:
-            return adata[:, genes].copy()
-        adata._inplace_subset_var(genes)
+            return ordered
+        replace_content(adata, ordered)
         return None
 
     @classmethod

@@ -18,7 +18,7 @@ from ._base import MedalModel
 from ._counterfactual import CounterfactualMixin
 from ._effects import BatchEffectsMixin
 from ._fit_gene_effects import fit_gene_effects, learn_new_effects
-from ._memory_advice import FINISHING, memory_advice
+from ._memory_advice import FITTING_GENE_EFFECTS, memory_advice
 from ._query import QueryMixin
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         """
         return bool(self.module.is_finished)
 
-    @memory_advice(FINISHING)
+    @memory_advice(FITTING_GENE_EFFECTS)
     def finish(self) -> None:
         """Fit the axes of the latents and the effects on single genes, after the network.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -23,6 +22,7 @@ from scvi.data.fields import (
 from scvi.model.base import BaseModelClass
 from scvi.utils import setup_anndata_dsp
 
+from scmedal_tools._compat import keep_codes, manager_of
 from scmedal_tools._data import (
     BATCH,
     CELL_STATES,
@@ -208,8 +208,7 @@ class RegistrationMixin(BaseModelClass):
         else:
             with _only_used_categories(data, setup):
                 adata_manager.register_fields(data, **kwargs)
-            # By this it renews the codes when another registration has overwritten them.
-            adata_manager._source_registry = deepcopy(adata_manager.registry)
+            keep_codes(adata_manager)
         adata_manager.taken_as = taken_as
         adata_manager.checked_sample = _sample_of(data, setup)
         cls.register_manager(adata_manager)
@@ -221,7 +220,7 @@ class RegistrationMixin(BaseModelClass):
         Another registration of the same cells, for example for a second model, overwrites them,
         so codes are read through this manager.
         """
-        manager = self._adata_manager
+        manager = manager_of(self)
         if manager is not None:
             manager.validate()
         return manager
@@ -246,7 +245,8 @@ class RegistrationMixin(BaseModelClass):
 
     def _check_unchanged(self) -> None:
         """Refuse the model's own data if genes or expression were changed in place for worse."""
-        if self.adata is None:
+        manager = manager_of(self)
+        if manager is None:
             return
         setup = self.registry["setup_args"]
         genes = part_of(self.adata, setup, EXPRESSION).var_names
@@ -257,10 +257,10 @@ class RegistrationMixin(BaseModelClass):
                 f"{self.registry['setup_method_name']} again and make a new model."
             )
         sample = _sample_of(self.adata, setup)
-        if sample != getattr(self._adata_manager, "checked_sample", None):
+        if sample != getattr(manager, "checked_sample", None):
             with checked_part(self.adata, setup, EXPRESSION) as adata:
                 check_log_normalised(adata, layer_of(setup), may_be_few=True)
-            self._adata_manager.checked_sample = sample
+            manager.checked_sample = sample
 
 
 def _sample_of(data: AnnData | MuData, setup: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.dataloaders import DataSplitter
 from scvi.model.base import BaseModelClass
 
+from scmedal_tools._compat import manager_of, source_registry
 from scmedal_tools._data import random_cells
 
 from ._datamodules import (
@@ -92,7 +93,7 @@ class TrainingCellsMixin(BaseModelClass):
         """Whether a data module is a splitter of the model's registered cells."""
         if not isinstance(datamodule, DataSplitter):
             return False
-        return datamodule.adata_manager is self._adata_manager
+        return datamodule.adata_manager is manager_of(self)
 
     def _training_minibatches(self, n_cells: int | None = None, seed: int = 0) -> Minibatches:
         """Read the training cells, or ``n_cells`` of them drawn at random, again."""
@@ -134,7 +135,7 @@ class TrainingCellsMixin(BaseModelClass):
         if self.training_cells_ is not None:
             return _digest(self.adata.obs_names) == self.training_cells_
         # A model saved by an earlier version knows the number of its cells.
-        source = self._adata_manager._source_registry
+        source = source_registry(manager_of(self))
         if source is None:
             return True
         trained = source["field_registries"][REGISTRY_KEYS.X_KEY]["summary_stats"]

@@ -135,6 +135,11 @@ class MedalModule(BaseModuleClass):
     def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict[str, Any]:
         return {"x": tensors[REGISTRY_KEYS.X_KEY]}
 
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **kwargs: Any
+    ) -> dict[str, Tensor]:
+        return {"z": inference_outputs["z"], "levels": levels_of(tensors)}
+
     def _reconstruction_loss(
         self, inference_outputs: dict[str, Tensor], generative_outputs: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:

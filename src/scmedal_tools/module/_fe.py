@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from ._autoencoders import BatchAutoencoder, TiedAutoencoder
 from ._base import MedalModule
 from ._distributed import mean_over_processes, n_processes
-from ._factor_levels import levels_of
 from ._layers import Classifier
 from ._settings import Decoder
 
@@ -122,11 +121,6 @@ class FEModule(MedalModule):
         x_scaled = self.scaler(x)
         activations = self.autoencoder.encode(x_scaled)
         return {"z": activations[-1], "activations": activations, "x_scaled": x_scaled}
-
-    def _get_generative_input(
-        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **kwargs: Any
-    ) -> dict[str, Tensor]:
-        return {"z": inference_outputs["z"], "levels": levels_of(tensors)}
 
     @auto_move_data
     def generative(self, z: Tensor, levels: Tensor | None = None) -> dict[str, Tensor]:

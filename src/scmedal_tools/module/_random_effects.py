@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scmedal_tools._compat import times_changed
 from scmedal_tools._gene_model import effects_of
 
 from ._distributed import of_first_process
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 # Keeps a posterior proper however small its softplus becomes.
 MIN_POSTERIOR_SD = 1e-5
-# Largest common effect that is moved at once.
+# Largest fixed effect that is moved at once.
 MAX_CENTRING = 0.1
-# Effects that the data determine less than this, summed over batches, have no common part.
+# Effects that the data determine less than this, summed over batches, have no fixed effect.
 MIN_SHARE_OF_DATA = 0.1
 
 
@@ -82,10 +83,10 @@ class RandomEffects(nn.Module):
         """The same without gradient, computed once after a change; not to be written to."""
         if self._kept_sd is None:
             self._kept_sd = torch.empty_like(self.rho)
-        if self._kept_version != self.rho._version:
+        if self._kept_version != times_changed(self.rho):
             # In place, so that a GPU can repeat a step that was recorded.
             self._kept_sd.copy_(self.posterior_sd.detach())
-            self._kept_version = self.rho._version
+            self._kept_version = times_changed(self.rho)
         return self._kept_sd
 
     @property
@@ -97,11 +98,11 @@ class RandomEffects(nn.Module):
     def set_posterior_sd(self, sd: Tensor, batches: slice = slice(None)) -> None:
         """Give the posteriors of some batches these standard deviations."""
         sd = sd.clamp_min(2 * MIN_POSTERIOR_SD)
-        is_kept = self._kept_version == self.rho._version
+        is_kept = self._kept_version == times_changed(self.rho)
         self.rho[batches] = (sd - MIN_POSTERIOR_SD).expm1_().log_()
         if is_kept and self._kept_sd is not None:
             self._kept_sd[batches] = sd
-            self._kept_version = self.rho._version
+            self._kept_version = times_changed(self.rho)
 
     @property
     def prior_sd(self) -> Tensor:
@@ -133,7 +134,9 @@ class RandomEffects(nn.Module):
             return self._alike(drawn.to(self.loc.device))
 
         if self.natural and self.training:
-            deviation = self.deviation = noise(len(self.loc)).mul_(self.kept_sd)
+            if self.deviation is None:
+                self.deviation = noise(len(self.loc)).mul_(self.kept_sd)
+            deviation = self.deviation
         else:
             deviation = self.posterior_sd * noise(len(self.loc))
         values = self.loc + deviation
@@ -175,20 +178,20 @@ class RandomEffects(nn.Module):
 
     @torch.no_grad()
     def centre(self) -> Tensor:
-        r"""Take out of the posterior means what all batches share, and return it.
+        r"""Take the fixed effect, which all batches share, out of the posterior means; return it.
 
         With the share :math:`\gamma_k = 1 - s_k^2/\tau^2` that batch k's data have in its
-        posterior, the common part is the generalised least squares estimate
+        posterior, the fixed effect is the generalised least squares estimate
         :math:`\sum_k m_k / \sum_k \gamma_k`, of which each mean contains the share
         :math:`\gamma_k`. The means left sum to zero.
         """
         of_data = (self.kept_sd / self.prior_sd).square_().neg_().add_(1).clamp_min_(0)
         # The means of a batch without training cells have never moved.
         of_data *= self.loc.any(1, keepdim=True)
-        common = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
-        common = common.clamp(-MAX_CENTRING, MAX_CENTRING)
-        self.loc.addcmul_(of_data, common, value=-1)
-        return common
+        fixed = self.loc.sum(0) / of_data.sum(0).clamp_min(MIN_SHARE_OF_DATA)
+        fixed = fixed.clamp(-MAX_CENTRING, MAX_CENTRING)
+        self.loc.addcmul_(of_data, fixed, value=-1)
+        return fixed
 
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence of the posterior from the prior in nats, summed (Eq. 5)."""

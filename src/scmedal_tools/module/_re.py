@@ -188,11 +188,6 @@ class REModule(MedalModule):
         z = self.express(content, levels, sample, draw)
         return {"z": z, "content": content, "x_scaled": x_scaled}
 
-    def _get_generative_input(
-        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **kwargs: Any
-    ) -> dict[str, Tensor]:
-        return {"z": inference_outputs["z"], "levels": levels_of(tensors)}
-
     @auto_move_data
     def generative(
         self, z: Tensor, levels: Tensor, sample: bool | None = None

@@ -177,10 +177,10 @@ class RedenBlock(nn.Module):
     @torch.no_grad()
     def centre_effects(self) -> None:
         """Move what the effects of all batches share into the parameters before them."""
-        fixed = self.norm if hasattr(self.norm, "weight") else self.dense
-        if fixed is self.dense and not isinstance(self.dense_activation, nn.Identity):
+        layer = self.norm if hasattr(self.norm, "weight") else self.dense
+        if layer is self.dense and not isinstance(self.dense_activation, nn.Identity):
             return  # a function between them and the effects
-        fixed_weight, fixed_bias = fixed.get_parameter("weight"), fixed.get_parameter("bias")
+        fixed_weight, fixed_bias = layer.get_parameter("weight"), layer.get_parameter("bias")
         pairs = self._pairs
         for slope, bias in pairs:
             factor = 1 + slope.centre()
@@ -188,11 +188,11 @@ class RedenBlock(nn.Module):
             fixed_bias.mul_(factor)
             for other, _ in pairs:
                 other.loc.div_(factor)
-            common = bias.centre()
-            fixed_bias.add_(common)
+            shift = bias.centre()
+            fixed_bias.add_(shift)
             # The slopes act on it there.
             for own_slope, own_bias in pairs:
-                own_bias.loc.addcmul_(common, own_slope.loc, value=-1)
+                own_bias.loc.addcmul_(shift, own_slope.loc, value=-1)
 
 
 def name_in_block(kind: str, factor: int) -> str:

@@ -51,12 +51,10 @@ def batch_dendrogram(
 
     Raises
     ------
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If the model has no such factor.
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
 
     Examples
     --------

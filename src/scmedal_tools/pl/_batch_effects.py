@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmedal_tools._data import check_interval
 from scmedal_tools._docs import with_shared_parts
 
-from ._batch_effects_forest import check_interval, draw_forest, forest_size
+from ._batch_effects_forest import draw_forest, forest_size
 from ._batch_effects_heatmap import draw_heatmap, heatmap_size
 from ._batches import batch_colors, batch_tree, effects_on
 from ._common import balanced_columns, new_figure, save_figure
@@ -56,12 +57,10 @@ def batch_effects(
     ------
     KeyError
         If one of `genes` is not a gene of the model.
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If there are no genes to draw, `interval` is not a share, or the model has no such factor.
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
 
     Examples
     --------

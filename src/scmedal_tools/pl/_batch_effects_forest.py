@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import norm
 
+from scmedal_tools._data import check_interval
 from scmedal_tools._docs import with_shared_parts
 
 from ._batches import batch_colors, effects_on
@@ -72,12 +73,10 @@ def batch_effects_forest(
     ------
     KeyError
         If one of `genes` is not a gene of the model.
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If there are no genes to draw, `interval` is not a share, or the model has no such factor.
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
 
     Notes
     -----
@@ -98,12 +97,6 @@ def batch_effects_forest(
     draw_forest(figure, effects, sds, interval, batch_colors(model, factor), n_columns)
     save_figure(figure, save)
     return figure
-
-
-def check_interval(interval: float) -> None:
-    """Refuse an interval that is not a share."""
-    if not 0 < interval < 1:
-        raise ValueError(f"interval={interval} is outside its range: pass a share, such as 0.9.")
 
 
 def forest_size(effects: pd.DataFrame, n_columns: int) -> tuple[float, float]:

@@ -65,12 +65,10 @@ def batch_effects_heatmap(
     ------
     KeyError
         If one of `genes` is not a gene of the model.
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If there are no genes to draw, or the model has no such factor.
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
 
     Examples
     --------

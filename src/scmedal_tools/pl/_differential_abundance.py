@@ -9,6 +9,7 @@ from matplotlib.colors import CenteredNorm
 
 from scmedal_tools._data import check_cells
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools.tl import SIGNIFICANT
 
 from ._common import axes_of, checked_names, figure_of, is_umap, plain, save_figure
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-SIZE, LEVEL = (4.8, 4.0), 0.05
+SIZE = 4.8, 4.0
 
 
 @with_shared_parts
@@ -70,7 +71,7 @@ def differential_abundance(
     checked_names(basis, "basis", "adata.obsm", adata.obsm)
     plane = np.asarray(adata.obsm[basis])[:, :2]
     centres = plane[adata.obs_names.get_indexer(found.index)]
-    differs = (found["adj_p_value"] <= LEVEL).to_numpy()
+    differs = (found["adj_p_value"] <= SIGNIFICANT).to_numpy()
     ratio = found["log2_ratio"].to_numpy()
     ax = axes_of(ax, SIZE)
     ax.scatter(plane[:, 0], plane[:, 1], s=2, c="0.88", linewidths=0, rasterized=True)

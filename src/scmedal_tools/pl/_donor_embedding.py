@@ -13,7 +13,7 @@ from scmedal_tools._data import check_cells
 from scmedal_tools._docs import with_shared_parts
 
 from ._common import axes_of, default_colors, figure_of, plain, save_figure
-from ._labels import name_points
+from ._name_points import name_points
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools.tl import SIGNIFICANT
 
 from ._common import BLUE, VERMILLION, axes_of, figure_of, plain, save_figure, widest
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from scmedal_tools.bm import DonorPrediction
 
-ROW_INCHES, LEVEL = 0.32, 0.05
+ROW_INCHES = 0.32
 COLOURS = (BLUE, VERMILLION)
 NAMES = {"auc": "AUC", "r2": "R²"}
 
@@ -74,7 +75,7 @@ def donor_prediction(
         y = np.arange(len(rows)) + 0.3 * (i - (len(methods) - 1) / 2)
         label = "_chance" if i else "chance"  # once in the legend
         ax.vlines(of_method["chance"], y - 0.14, y + 0.14, color="0.6", linewidth=2, label=label)
-        faces = np.where(of_method["p_value"] <= LEVEL, colour, "white")
+        faces = np.where(of_method["p_value"] <= SIGNIFICANT, colour, "white")
         ax.scatter(of_method["value"], y, s=30, c=faces, edgecolors=colour, label=method, zorder=3)
     ax.set_yticks(np.arange(len(rows)), map(plain, rows), fontsize=8)
     ax.set_ylim(len(rows) - 0.5, -0.5)

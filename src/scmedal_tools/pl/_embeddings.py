@@ -17,7 +17,7 @@ from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import umap, umap_key
 
 from ._common import checked_names, is_umap, new_figure, palette, plain, save_figure
-from ._labels import name_points
+from ._name_points import name_points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 TITLES = {slots.PCA: "PCA", "X_umap": "UMAP"}
 TITLES |= {"X_harmony": "Harmony", "X_pca_harmony": "Harmony", "X_scanorama": "Scanorama"}
 TITLES |= {"X_scvi": "scVI", "X_scVI": "scVI", "X_scanvi": "scANVI", "X_scANVI": "scANVI"}
-TITLES |= {slots.FE: "scMEDAL FE", slots.FEC: "scMEDAL FEC", slots.RE: "scMEDAL RE"}
+TITLES |= {
+    slots.FE_LATENT: "scMEDAL FE",
+    slots.FEC_LATENT: "scMEDAL FEC",
+    slots.RE_LATENT: "scMEDAL RE",
+}
 MISSING_COLOR = "lightgrey"
 PANEL_INCHES = 2.6
 LEGEND_ROWS = 15  # As many entries as fit beside a panel.

@@ -18,7 +18,7 @@ from scmedal_tools.bm import (
 )
 
 from ._common import BLUE, axes_of, figure_of, folded, plain, save_figure
-from ._labels import name_points
+from ._name_points import name_points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scmedal_tools._data import check_interval
 from scmedal_tools._docs import with_shared_parts
 
-from ._batch_effects_forest import SURE, UNSURE, check_interval
+from ._batch_effects_forest import SURE, UNSURE
 from ._common import checked_names, new_figure, palette, plain, save_figure, widest
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 ROW_INCHES, PANEL_INCHES = 0.42, 2.4
 # Points of the groups of a state lie around its row, this far from each other.
-SPREAD = 0.5
+DODGE = 0.5
 
 
 @with_shared_parts
@@ -113,7 +114,7 @@ def _draw_samples(ax: Axes, result: GroupEffects, gene: str, color: str, states:
     obs, value = samples.obs, np.asarray(samples.X).ravel()
     groups = pd.Categorical(obs[color].astype(str))
     colors = palette(result.samples, color, len(groups.categories))
-    offset = SPREAD * ((groups.codes + 0.5) / len(groups.categories) - 0.5)
+    offset = DODGE * ((groups.codes + 0.5) / len(groups.categories) - 0.5)
     place = states.get_indexer(obs["state"]) + offset
     # The first column of the samples is the donor.
     placed = obs.assign(place=place, value=value)

@@ -11,6 +11,7 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmedal_tools._compat import replace_content
 from scmedal_tools._data import check_counts, check_in_memory, check_names, check_obs, slots
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def preprocess(
             "stays as it is. To keep the result of preprocess(adata[cells]), pass copy=True.",
             stacklevel=2,
         )
-    adata._init_as_actual(result)
+    replace_content(adata, result)
     return None
 
 

@@ -13,6 +13,7 @@ from ._embed import embed
 
 # For other folders of the package.
 from ._embed import write_embedding as write_embedding
+from ._gene_test_checks import SIGNIFICANT as SIGNIFICANT
 from ._genomap_images import GenomapImages, genomap_images
 from ._genomap_images import layout_of as layout_of
 from ._genomap_layout import genomap_layout

@@ -10,6 +10,7 @@ from scvi import REGISTRY_KEYS
 from sklearn.neighbors import NearestNeighbors
 
 from scmedal_tools._data import EXPRESSION, part_of
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.model import training_indices
 
 from ._models import check_has_draws
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SAME = 1e-3
 
 
+@with_shared_parts
 def admissibility(
     model: SCMEDAL_RE,
     adata: AnnData | MuData | None = None,
@@ -58,12 +60,10 @@ def admissibility(
 
     Raises
     ------
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If the model does not have its training cells, or a number is outside its range.
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
 
     Notes
     -----

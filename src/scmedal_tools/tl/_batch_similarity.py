@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from scipy.spatial.distance import pdist, squareform
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
 from scmedal_tools.model import drawn_effects, position_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
+@with_shared_parts
 def batch_similarity(
     model: SCMEDAL_RE,
     *,
@@ -59,12 +61,10 @@ def batch_similarity(
 
     Raises
     ------
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If there are too few draws, the model has no such factor, or not its training cells.
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
 
     See Also
     --------

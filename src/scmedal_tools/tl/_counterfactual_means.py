@@ -18,7 +18,7 @@ from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
 from scmedal_tools.model import (
     SUMMARIES,
-    check_interval,
+    check_interval_of_draws,
     expression_blocks,
     is_one_target,
     summarise,
@@ -125,7 +125,7 @@ def counterfactual_means(
         if labels_key is not None:
             check_obs(cells, labels_key, what="labels_key", min_levels=1)
     if n_samples is not None:
-        check_interval(interval, n_samples)
+        check_interval_of_draws(interval, n_samples)
         if n_samples < len(models):
             raise ValueError(f"n_samples={n_samples} is less than a draw for each of the models.")
     targets = [transform_batch] if is_one_target(transform_batch) else list(transform_batch)

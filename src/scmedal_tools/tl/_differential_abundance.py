@@ -9,7 +9,8 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from scmedal_tools._data import BATCH, as_named, check_obs, part_of, random_cells
-from scmedal_tools._permutations import relabelled
+from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._relabelled import relabelled
 
 from ._gene_test_checks import check_depth
 from ._models import check_has_draws
@@ -26,6 +27,7 @@ OF_DEPTH = (
 )
 
 
+@with_shared_parts
 def differential_abundance(
     model: SCMEDAL_RE,
     adata: AnnData | MuData | None = None,
@@ -77,13 +79,11 @@ def differential_abundance(
 
     Raises
     ------
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If the column does not exist or has other than two groups, a donor is in both, a group has
         fewer than two donors, or there are fewer cells than neighbours.
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
 
     Warns
     -----

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 from scvi import settings
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._gene_model import NETWORK_SHARE
 from scmedal_tools.model import position_of
 
@@ -44,6 +45,7 @@ class DonorDistances(NamedTuple):
 
 
 @torch.inference_mode()
+@with_shared_parts
 def donor_distances(
     model: SCMEDAL_RE,
     adata: AnnData | MuData | None = None,
@@ -88,8 +90,7 @@ def donor_distances(
 
     Raises
     ------
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If it has no effects on single genes, no such factor, or not its training cells, there is
         no column ``by``, or there are fewer than two draws.

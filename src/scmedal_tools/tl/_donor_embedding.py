@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.model import position_of
 
 from ._groups_of_cells import groups_of_cells
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE
 
 
+@with_shared_parts
 def donor_embedding(
     model: SCMEDAL_RE,
     adata: AnnData | MuData | None = None,
@@ -63,8 +65,7 @@ def donor_embedding(
 
     Raises
     ------
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If it has no effects on single genes, no such factor, or not its training cells, or there
         is no column ``by``.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import factor_of
 
 from ._models import check_has_random_effects, held_back_cells
@@ -43,6 +44,7 @@ class EffectsDiagnostics:
         return f"{self.tables._repr_html_()}<p>Swap gap: {self.swap_gap:.4f}</p>"
 
 
+@with_shared_parts
 def effects_diagnostics(
     model: SCMEDAL_RE,
     adata: AnnData | MuData | None = None,
@@ -76,8 +78,7 @@ def effects_diagnostics(
 
     Raises
     ------
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
 
     Examples
     --------

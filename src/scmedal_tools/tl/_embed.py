@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scmedal_tools import __version__
 from scmedal_tools._data import EXPRESSION, check_key, part_of, slots
+from scmedal_tools._docs import with_shared_parts
 
 from ._models import check_is_model
 from ._umap import umap_key
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from scmedal_tools.model import MedalModel, UnseenBatch
 
 OBSM_KEYS = {
-    "SCMEDAL_FE": slots.FE,
-    "SCMEDAL_FEC": slots.FEC,
-    "SCMEDAL_RE": slots.RE,
+    "SCMEDAL_FE": slots.FE_LATENT,
+    "SCMEDAL_FEC": slots.FEC_LATENT,
+    "SCMEDAL_RE": slots.RE_LATENT,
 }
 
 
+@with_shared_parts
 def embed(
     adata: AnnData | MuData,
     model: MedalModel,
@@ -57,8 +59,7 @@ def embed(
     ------
     TypeError
         If ``model`` is not a model of this package.
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
     ValueError
         If the cells do not fit the training data, or no file can hold ``key_added``.
 

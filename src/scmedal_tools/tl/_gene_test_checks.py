@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE
 
 Method = Literal["donor", "lme", "mannwhitney"]
-LEVEL = 0.05
+SIGNIFICANT = 0.05
+"""Largest p-value, or false discovery rate, of what is called a difference."""
 UNEQUAL = 1.5  # times the cells of the larger group's donors
 
 
@@ -93,7 +94,7 @@ def check_numbers(in_group: np.ndarray, group: str, reference: str, method: Meth
     n_donors = len(in_group)
     if method == "mannwhitney":
         smallest = 2 / math.comb(n_donors, numbers[0])
-        if smallest >= LEVEL:
+        if smallest >= SIGNIFICANT:
             warnings.warn(
                 f"With {numbers[0]} against {numbers[1]} donors no p-value of Mann-Whitney's test "
                 f"can be below {smallest:.2g}: use method='donor'.",
@@ -101,12 +102,12 @@ def check_numbers(in_group: np.ndarray, group: str, reference: str, method: Meth
                 stacklevel=3,
             )
     if method == "lme":
-        share = 2 * stats.t.sf(stats.norm.isf(LEVEL / 2), n_donors - 2)
+        share = 2 * stats.t.sf(stats.norm.isf(SIGNIFICANT / 2), n_donors - 2)
         warnings.warn(
             "The p-values of method='lme' are not calibrated. They take the variance between "
             f"donors as known, so that with {n_donors} donors and no difference up to {share:.1%} "
-            f"are below {LEVEL}; and genes whose donors differ little get p-values that are too "
-            "large, as all donors have the same cells. Use method='donor'.",
+            f"are below {SIGNIFICANT}; and genes whose donors differ little get p-values that are "
+            "too large, as all donors have the same cells. Use method='donor'.",
             UserWarning,
             stacklevel=3,
         )

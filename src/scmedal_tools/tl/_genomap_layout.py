@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import KernelPCA
 
-from scmedal_tools._data import check_in_memory, check_names, expression_of, slots
+from scmedal_tools._data import check_in_memory, check_names, dense, expression_of, slots
 
-from ._genomap_reference import reference_pixels
+from ._genomap_reference_pixels import genomap_reference_pixels
 from ._gromov_wasserstein import OFFSET, assign, import_ot, kl_loss, stress, transport
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def genomap_layout(
     inner.sort()
     options = {"max_iter": max_iter, "progress": progress}
     if layout == "genomap":
-        pixels = reference_pixels(x, shape, max_iter)
+        pixels = genomap_reference_pixels(x, shape, max_iter)
         inner = np.arange(math.prod(shape))
     else:
         coordinates = _principal_coordinates(dissimilarity, seed)
@@ -140,8 +140,7 @@ def gene_dissimilarity(x: Any) -> Floats:
     mean = np.asarray(x.mean(axis=0), dtype=np.float64).ravel()
     products, largest = np.zeros((n_genes, n_genes)), np.zeros(n_genes)
     for start in range(0, n_cells, CELLS_PER_BLOCK):
-        block = x[start : start + CELLS_PER_BLOCK]
-        block = (block.toarray() if hasattr(block, "toarray") else np.asarray(block)) - mean
+        block = dense(x[start : start + CELLS_PER_BLOCK]) - mean
         largest = np.maximum(largest, np.abs(block).max(axis=0))
         products += block.T @ block
     if not np.isfinite(products).all():

@@ -13,7 +13,7 @@ from scmedal_tools._data import check_anndata, check_obs
 from scmedal_tools._how_to_install import how_to_install
 from scmedal_tools._sample_model import is_estimable
 
-from ._formula import with_stand_ins
+from ._formula_with_stand_ins import formula_with_stand_ins
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -93,7 +93,7 @@ def sample_design(
         ) from error
     check_anndata(adata)
     check_obs(adata, donor_key, what="donor_key")
-    readable, stand_ins = with_stand_ins(formula, adata.obs.columns)
+    readable, stand_ins = formula_with_stand_ins(formula, adata.obs.columns)
     names = {stand_in: name for name, stand_in in stand_ins.items()}
     try:
         variables = sorted(names.get(x, x) for x in Formula(readable).required_variables)

@@ -17,7 +17,7 @@ from scmedal_tools._data import (
     depth_ratio,
     describe,
     expression_of,
-    summarise,
+    summarise_expression,
     warn_of_doubt,
     where,
 )
@@ -180,7 +180,7 @@ def _in(state: str, contrast: str, design: SampleDesign) -> str:
 
 
 def _check_counts(adata: AnnData, layer: str | None) -> None:
-    found = summarise(expression_of(adata, layer))
+    found = summarise_expression(expression_of(adata, layer))
     if found.kind not in COUNTS:
         raise ValueError(
             f"{where(layer)} {describe(found)}; raw counts (whole numbers) are summed here. Name "

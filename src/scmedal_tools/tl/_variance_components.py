@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from scmedal_tools._data import check_cells, random_cells
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
 from scmedal_tools.model import blocks_at_levels, residuals
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
+@with_shared_parts
 def variance_components(
     model: SCMEDAL_RE,
     adata: AnnData | None = None,
@@ -69,12 +71,10 @@ def variance_components(
 
     Raises
     ------
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If there are too few draws, or the cells do not fit the training data.
-    RuntimeError
-        If the model is not trained.
+    %(untrained)s
 
     Notes
     -----

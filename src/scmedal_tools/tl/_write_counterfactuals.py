@@ -13,9 +13,10 @@ import numpy as np
 from scvi import settings
 
 from scmedal_tools._data import EXPRESSION, part_of
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
 from scmedal_tools.model import (
-    check_interval,
+    check_interval_of_draws,
     checked_request,
     in_parts,
     warn_of_extrapolation,
@@ -38,6 +39,7 @@ CELLS_PER_BLOCK = 4_096
 VALUES_PER_BLOCK = 2**25  # 128 MiB
 
 
+@with_shared_parts
 def write_counterfactuals(
     model: SCMEDAL_RE,
     adata: AnnData | MuData,
@@ -85,8 +87,7 @@ def write_counterfactuals(
 
     Raises
     ------
-    TypeError
-        If the model is not a ``SCMEDAL_RE``.
+    %(not_re)s
     ValueError
         If the path has another end, or holds anything but the beginning of the same result; and
         as ``get_counterfactual_expression``.
@@ -110,7 +111,7 @@ def write_counterfactuals(
     path = Path(path)
     check_has_draws(model, 1 if n_samples is None else n_samples)
     if interval is not None:
-        check_interval(interval, n_samples)
+        check_interval_of_draws(interval, n_samples)
     asked = checked_request(model, adata, indices, transform_batch, gene_list, swap, unseen_batch)
     adata, cells = asked.adata, asked.cells
     expression = part_of(adata, model.registry["setup_args"], EXPRESSION)

@@ -9,7 +9,7 @@ from scmedal_tools._quiet import quiet
 # For other folders of the package.
 from ._best_weights import BestWeights as BestWeights
 from ._folds import Folds, cross_validation_folds
-from ._minibatches import minibatches_of as minibatches_of
+from ._loaded_minibatches import loaded_minibatches as loaded_minibatches
 from ._natural_gradient import ENOUGH_BATCHES as ENOUGH_BATCHES
 from ._plans import SELECTION as SELECTION
 from ._plans import DivergedError as DivergedError

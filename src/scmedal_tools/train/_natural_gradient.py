@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # Batches below which the scale of their effects is too uncertain to be learned from them alone.
 ENOUGH_BATCHES = 5
-# Largest changes of a log posterior standard deviation, and of a log prior variance, in a step.
+# Largest changes of a log posterior standard deviation in a step, and of a log prior variance for
+# each of its minibatches.
 MAX_LOG_CHANGE = 0.2
 MAX_LOG_CHANGE_OF_PRIOR = 0.05
 # Effects whose scale is this small are off.
@@ -64,6 +65,9 @@ class NaturalGradient(torch.optim.Optimizer):
     settles
         Whether the prior's scale moves to the maximum of the marginal likelihood. With fewer than
         five batches it never does.
+    moves
+        Whether the next step moves the effects, by the gradients of all steps since they last
+        moved; if not, it only keeps its gradient. These minibatches share one draw.
 
     References
     ----------
@@ -84,9 +88,16 @@ class NaturalGradient(torch.optim.Optimizer):
         self.n_obs = n_obs
         self.kl_weight = kl_weight
         self.settles = False
+        self.moves = True
+        self.n_kept = 0
         for table in self.tables:
             table.natural = True
             table.averages_squares = table in of_genes
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients by which the effects have moved."""
+        if self.n_kept == 0:
+            super().zero_grad(set_to_none)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -95,11 +106,14 @@ class NaturalGradient(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Move all tables that have a gradient by one step."""
+        """Move all tables that have a gradient, as far as by a step for each minibatch."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self.n_kept += 1
+        if not self.moves:
+            return loss
         for table in self.tables:
             if table.loc.grad is not None:
                 parts = _parts(table)
@@ -109,13 +123,15 @@ class NaturalGradient(torch.optim.Optimizer):
                 if table.log_prior_sd.requires_grad:
                     self._move_prior(table, parts)
             table.deviation = None  # of a draw that is done with
+        self.n_kept = 0
         return loss
 
     def _move_posterior(self, table: RandomEffects, part: slice) -> None:
-        rate = self.param_groups[0]["lr"]
+        rate = self.n_kept * self.param_groups[0]["lr"]
         assert table.loc.grad is not None
         assert table.deviation is not None  # of the draw that the gradient is of
-        sd, loc, by_draw = table.kept_sd[part], table.loc[part], self.n_obs * table.loc.grad[part]
+        sd, loc = table.kept_sd[part], table.loc[part]
+        by_draw = self.n_obs / self.n_kept * table.loc.grad[part]
         of_prior = self.kl_weight / table.prior_sd.square()
         variance = sd.square()
         by_log_sd = (variance * of_prior).sub_(self.kl_weight)
@@ -133,8 +149,9 @@ class NaturalGradient(torch.optim.Optimizer):
             if not state:
                 state |= {"weight": torch.zeros_like(square), "square": torch.zeros_like(square)}
             # In place, so that a GPU can repeat a step that was recorded.
-            state["weight"].mul_(1 - NEW).add_(NEW)
-            state["square"].mul_(1 - NEW).add_(NEW * square)
+            new = self.n_kept * NEW
+            state["weight"].mul_(1 - new).add_(new)
+            state["square"].mul_(1 - new).add_(new * square)
 
     def _move_prior(self, table: RandomEffects, parts: Sequence[slice]) -> None:
         if not self.settles or len(table.loc) < ENOUGH_BATCHES:
@@ -149,7 +166,8 @@ class NaturalGradient(torch.optim.Optimizer):
             mean = (precision / table.loc.numel()).clamp_min(1e-12)
             noise = state["square"] / state["weight"] / mean
         change = marginal_change(known, before, noise)
-        change = change.clamp(-MAX_LOG_CHANGE_OF_PRIOR, MAX_LOG_CHANGE_OF_PRIOR)
+        largest = self.n_kept * MAX_LOG_CHANGE_OF_PRIOR
+        change = change.clamp(-largest, largest)
         variance = (before * change.exp()).clamp_min(MIN_PRIOR_SD**2)
         table.log_prior_sd.copy_(0.5 * variance.log())
         # The data's part of the posteriors stays.

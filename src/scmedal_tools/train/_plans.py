@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.train import TrainingPlan
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
 from scmedal_tools._compat import adam_of
 from scmedal_tools.module import average_over_processes, n_processes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from scvi.module.base import LossOutput
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from scmedal_tools.module import Classifier, MedalModule
 
@@ -287,9 +287,16 @@ class MedalTrainingPlan(TrainingPlan):
         """Give all processes the mean of what batch normalisation keeps of theirs."""
         if n_processes() == 1:
             return
-        layers = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
+        layers = [layer for layer in batch_norms(self.module) if layer.training]
         names = ("running_mean", "running_var")
         average_over_processes([layer.get_buffer(name) for layer in layers for name in names])
+
+
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """Layers that keep statistics of the training."""
+    # Lightning's `sync_batchnorm` makes one kind of the other.
+    kinds = nn.BatchNorm1d | nn.SyncBatchNorm
+    return [layer for layer in module.modules() if isinstance(layer, kinds)]
 
 
 @contextmanager

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch.nn.modules.batchnorm import _BatchNorm
-
-from ._plans import MedalTrainingPlan
+from ._plans import MedalTrainingPlan, batch_norms
 from ._re_plan import RETrainingPlan
 
 if TYPE_CHECKING:
@@ -39,6 +37,8 @@ class QueryTrainingPlan(RETrainingPlan):
         move what has no gradient.
     """
 
+    minibatches_a_move = 1  # only a few rows move
+
     def __init__(
         self,
         module: MedalModule,
@@ -63,9 +63,8 @@ class QueryTrainingPlan(RETrainingPlan):
     def on_fit_start(self) -> None:
         """Train, but for statistics of batches that a normalisation keeps."""
         self.module.train()
-        for layer in self.module.modules():
-            if isinstance(layer, _BatchNorm):
-                layer.eval()
+        for layer in batch_norms(self.module):
+            layer.eval()
 
     def _update(self, batch: dict[str, Tensor]) -> tuple[MinibatchMeans, Tensor]:
         """Step of the effects of the new batches."""

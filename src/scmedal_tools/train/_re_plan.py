@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # Share of the steps after which the scales of random effects settle.
 SETTLE_AFTER = 0.5
+# Minibatches by whose gradients the effects move at once: moving all of a table takes long where
+# there are many batches.
+MINIBATCHES_A_MOVE = 4
 
 
 class RETrainingPlan(MedalTrainingPlan):
@@ -55,6 +58,8 @@ class RETrainingPlan(MedalTrainingPlan):
     >>> model.trainer.lightning_module.effects_optimizer
     'adam'
     """
+
+    minibatches_a_move = MINIBATCHES_A_MOVE
 
     def __init__(
         self,
@@ -108,16 +113,22 @@ class RETrainingPlan(MedalTrainingPlan):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Step as of the other networks, with scales that settle in the second half."""
-        settles = self._done(batch_idx) + 1 > SETTLE_AFTER * self._n_steps()
-        for optimizer in self.trainer.optimizers:
-            if isinstance(optimizer, NaturalGradient):
-                optimizer.settles = settles
+        if natural := self._natural:
+            natural.settles = self._done(batch_idx) + 1 > SETTLE_AFTER * self._n_steps()
+            nth = (batch_idx + 1) % self.minibatches_a_move == 0
+            natural.moves = nth or self.trainer.is_last_batch
         return super().training_step(batch, batch_idx)
 
+    @property
+    def _natural(self) -> NaturalGradient | None:
+        """The effects' optimiser, if it is this one."""
+        found = (o for o in self.trainer.optimizers if isinstance(o, NaturalGradient))
+        return next(found, None)
+
     def _update(self, batch: dict[str, Tensor]) -> tuple[MinibatchMeans, Tensor]:
-        """Step as of the other networks; then what all batches share becomes fixed."""
+        """Step as of the other networks; once effects move, what they share becomes fixed."""
         result = super()._update(batch)
-        if self.effects_optimizer == "natural":
+        if (natural := self._natural) and natural.moves:
             self.module.centre_effects()
         return result
 

@@ -12,7 +12,7 @@ from scvi.dataloaders import AnnDataLoader, DataSplitter
 
 from scmedal_tools.module import ExpressionStatistics, as_levels, levels_of
 
-from ._minibatches import minibatches_of
+from ._loaded_minibatches import loaded_minibatches
 from ._splits import MedalDataSplitter
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def training_statistics(
     """Read the training cells once, minibatch by minibatch, so that sparse data stay sparse."""
     if isinstance(datamodule, DataSplitter):
         return _accumulate(_training_minibatches(datamodule), n_levels)
-    return _accumulate(minibatches_of(datamodule, datamodule.train_dataloader()), n_levels)
+    return _accumulate(loaded_minibatches(datamodule, datamodule.train_dataloader()), n_levels)
 
 
 def _training_minibatches(splitter: DataSplitter) -> Iterable[dict[str, Tensor]]:

@@ -145,12 +145,11 @@ def _no_umap(*_, **__):
 def run_done(hostile, tmp_path_factory):
     """A run that has been reported."""
     from scmedal_tools import pl
-    from scmedal_tools._cli._job import Job
     from scmedal_tools._cli._report import report_run
-    from scmedal_tools._cli._run import Run
+    from scmedal_tools._cli._run_job import Run, RunJob
 
     out = tmp_path_factory.mktemp("run")
-    job = Job("donor", "cell_type", transform_batch=(MATHS,), max_epochs=2)
+    job = RunJob("donor", "cell_type", transform_batch=(MATHS,), max_epochs=2)
     run = Run(hostile.copy(), job, out, lambda line: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pl, "embeddings", _no_umap)
@@ -168,7 +167,7 @@ def run_report(run_done):
 def evaluation(hostile, tmp_path_factory):
     """An evaluation of one fold, concluded."""
     from scmedal_tools import pl
-    from scmedal_tools._cli._evaluation import Evaluation, EvaluationJob
+    from scmedal_tools._cli._evaluate_job import Evaluation, EvaluationJob
     from scmedal_tools._cli._report import report_evaluation
 
     targets = (COLUMN, "cell_type")

@@ -14,10 +14,9 @@ import matplotlib.pyplot as plt
 import pytest
 
 from scmedal_tools import pl
-from scmedal_tools._cli._job import Job
 from scmedal_tools._cli._report import _of_run
 from scmedal_tools._cli._report._page import Picture, Section, Table, as_text, write_page
-from scmedal_tools._cli._run import Run
+from scmedal_tools._cli._run_job import Run, RunJob
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>"
 COLUMN = "condition <svg onload=alert(3)>"
@@ -213,7 +212,7 @@ def test_cells_are_kept_where_a_figure_fails(hostile, tmp_path, monkeypatch, dra
     monkeypatch.setattr(pl, "embeddings", fail)
     drawn_figures.add("embeddings")
     monkeypatch.setattr(Run, "_draw_genomaps", lambda _: plt.figure())
-    run = Run(hostile.copy(), Job("donor", max_epochs=1), tmp_path, lambda line: None)
+    run = Run(hostile.copy(), RunJob("donor", max_epochs=1), tmp_path, lambda line: None)
     run.execute()
     assert any("no figure" in failure for failure in run.steps.failures.values())
     assert "X_scmedal_re" in ad.read_h5ad(tmp_path / "adata.h5ad").obsm

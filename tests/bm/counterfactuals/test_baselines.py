@@ -18,9 +18,9 @@ from scmedal_tools.bm._counterfactuals._baselines import (
     _harmony_clusters,
     additive,
     baselines,
-    group_means,
     least_squares,
     mixed_model,
+    observed_means,
 )
 
 BATCHES, TYPES = list("abcd"), list("xyz")
@@ -155,7 +155,7 @@ class TestMixedModel:
         errors = {}
         for method in (least_squares, mixed_model):
             values = fit_by(method, kept).values
-            measured = fit_by(group_means, data).values
+            measured = fit_by(observed_means, data).values
             predicted = values[2, 1] - values[[3, 4, 5], 1]
             shifts = measured[2, 1] - measured[[3, 4, 5], 1]
             errors[method] = np.square(predicted - shifts).sum()
@@ -196,7 +196,7 @@ class TestMeanOfOtherContexts:
     @staticmethod
     def fitted(data):
         cells = data.expression, data.batches, data.labels
-        return MeanOfOtherContexts(*cells, *group_means(*cells))
+        return MeanOfOtherContexts(*cells, *observed_means(*cells))
 
     @pytest.mark.parametrize("target", BATCHES)
     def test_is_the_mean_over_the_other_types_with_cells_in_both(self, data, target):
@@ -274,7 +274,7 @@ class TestBaselines:
         found = clusters.astype(str)
         expected = {
             "additive": (labels, additive),
-            "mean of other contexts": (labels, group_means),
+            "mean of other contexts": (labels, observed_means),
             "least squares (given cell types)": (labels, least_squares),
             "mixed model (given cell types)": (labels, mixed_model),
             "least squares (Harmony clusters)": (found, least_squares),
@@ -284,7 +284,7 @@ class TestBaselines:
         some = np.arange(50, 100)
         for name, (groups, fit) in expected.items():
             result = methods[name](train[some], "c")
-            counterfactual = MeanOfOtherContexts if fit is group_means else AddedEffects
+            counterfactual = MeanOfOtherContexts if fit is observed_means else AddedEffects
             shifted = counterfactual(*known, groups, *fit(*known, groups))(some, "c")
             np.testing.assert_allclose(result, shifted, atol=1e-10)
 

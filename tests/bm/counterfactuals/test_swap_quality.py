@@ -94,19 +94,23 @@ class MadeUpModel:
     def __init__(self, world, factor=1.0, drift=0.0, missed=0.5):
         self.world, self.factor, self.drift, self.missed = world, factor, drift, missed
         self.batch_names = pd.Index(BATCHES)
-        self.factors, self.has_given_states = {"donor": self.batch_names}, False
         self.train_indices, self.test_indices = world.parts["train"], world.parts["test"]
         self.sizes, self.further = [], []
 
     def get_reconstruction(self, adata, indices, **_):
         return self.world.adata.X[indices] - self.missed
 
+    def _make_data_loader(self, adata, indices, **_):
+        batch = self.batch_names.get_indexer(adata.obs["donor"].iloc[indices])
+        fields = {"batch": batch, "something else": indices}
+        return [{name: torch.as_tensor(codes)[:, None] for name, codes in fields.items()}]
+
     def get_counterfactual_expression(self, dataloader, transform_batch, keep_residual, **_):
         assert keep_residual
         (minibatch,) = dataloader
         expression, own = minibatch["X"].numpy(), minibatch["batch"].numpy().ravel()
         self.sizes.append(len(expression))
-        self.further.append(minibatch["extra_categorical_covs"].numpy())
+        self.further.append(minibatch["something else"].numpy().ravel())
         effects = self.world.effects
         shift = effects[self.batch_names.get_loc(transform_batch)] - effects[own]
         return expression + self.factor * shift + self.drift
@@ -159,30 +163,15 @@ class TestMadeUpModels:
         pd.testing.assert_frame_equal(table, judge(model))
 
 
-class TestFurtherFactors:
-    @pytest.fixture
-    def model(self, world):
-        """Cells of batch A are of one protocol, the others of another."""
-        obs = world.adata.obs
-        obs["protocol"] = np.where(obs["donor"] == "A", "v2", "v3")
-        model = MadeUpModel(world)
-        model.factors["protocol"] = pd.Index(["v1", "v2", "v3"])
-        return model
-
-    def test_stay_as_they_are(self, model):
-        table = judge(model)
-        assert list(table["source"]) == ["A", "C"]
-        # Of each pair the way there and the way back.
-        for codes, code in zip(model.further, [1, 1, 2, 2], strict=True):
-            assert codes.shape == (15, 1)
-            assert (codes == code).all()
-
-    def test_levels_that_the_model_does_not_know(self, model, world):
-        world.adata.obs["protocol"] = "v4"
-        with pytest.raises(
-            ValueError, match=r"obs\['protocol'\] has 'v4', which the model was not"
-        ):
-            judge(model)
+def test_what_else_a_model_reads_of_cells_stays_as_it_is(world):
+    model = MadeUpModel(world)
+    sources = judge(model)["source"]
+    train = world.parts["train"]
+    obs = world.adata.obs.iloc[train]
+    for source, there, back in zip(sources, model.further[::2], model.further[1::2], strict=True):
+        own = train[(obs["donor"] == source) & (obs["type"] == "x")]
+        assert set(there) == set(own)
+        np.testing.assert_array_equal(back, there)
 
 
 class TestWhichCells:
@@ -329,7 +318,7 @@ class TestTrainedModel:
         model = fit("SCMEDAL_RE", adata, {"states_key": "state"}, datasplitter_kwargs=split)
         other = adata.copy()
         other.obs.loc[other.obs_names[3], "state"] = "martian"
-        with pytest.raises(ValueError, match="'martian', which the model was not trained on"):
+        with pytest.raises(ValueError, match="states that the model was not trained on: martian"):
             bm.swap_quality(model, other, "donor", "cell_type", min_cells=3, progress=False)
 
     def test_energy_of_least_squares(self, model, table, members, parts):

@@ -19,7 +19,7 @@ from ._sections import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scmedal_tools._cli._evaluation import Evaluation
+    from scmedal_tools._cli._evaluate_job import Evaluation
 
 READING_SCORES = (
     "Points are means over the folds, lines their 95% intervals, which are too narrow for other "

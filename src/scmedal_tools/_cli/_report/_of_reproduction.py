@@ -11,7 +11,7 @@ from ._sections import READING_GENOMAPS, failure_sections, parameter_sections, s
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scmedal_tools._cli._reproduction import Reproduction
+    from scmedal_tools._cli._reproduce_job import Reproduction
 
 READING_GENES = (
     "The paper's test, by which it calls genes at p_value < 0.05; adj_p_value is adjusted by "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scmedal_tools._cli._shifts_with_intervals import FEWEST_CELLS, INTERVAL, N_CELLS, N_DRAWS
 from scmedal_tools._how_to_install import how_to_install
+from scmedal_tools.tl import SIGNIFICANT
 
 from ._page import Picture, Section, Table, as_text, write_page
 from ._sections import (
@@ -21,7 +22,7 @@ from ._sections import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scmedal_tools._cli._run import Run
+    from scmedal_tools._cli._run_job import Run
 
 READING_EMBEDDINGS = (
     "PCA shows how large the batch effects are. After batch correction (fixed effects) batches "
@@ -58,7 +59,6 @@ READING_TRUTH = (
     "there are more. On the dashed line predicted and true shifts are equal. Correlations are "
     "medians over the donors."
 )
-LEVEL = 0.05
 N_SHOWN = 15
 N_OPEN = 3
 """Tables of targets that are shown; of more targets they are folded."""
@@ -137,11 +137,12 @@ def _group_effects(run: Run) -> list[Section]:
     if run.group_effects is None:
         return [Section(title, [f"Not tested. {run.untested}"])] if run.untested else []
     table = run.group_effects.table
-    found = (table["adj_p_value"] < LEVEL).groupby(table["state"], sort=False).sum()
+    found = (table["adj_p_value"] < SIGNIFICANT).groupby(table["state"], sort=False).sum()
     counts = ", ".join(f"{n} in {state}" for state, n in found.items())
     text = (
-        f"Genes that differ with {run.job.condition_key} at a false discovery rate of {LEVEL}: "
-        f"{counts}. Counts were summed over the cells of each {run.job.batch_key} and cell type; "
+        f"Genes that differ with {run.job.condition_key} at a false discovery rate of "
+        f"{SIGNIFICANT}: {counts}. "
+        f"Counts were summed over the cells of each {run.job.batch_key} and cell type; "
         f"each {run.job.batch_key} is one replicate. group_effects.csv has all genes."
     )
     shown = table.sort_values("p_value").head(N_SHOWN)[SHOWN]

@@ -1,7 +1,6 @@
 """Predicted differences between batches against measured ones."""
 
 from ._baselines import Counterfactual
-from ._count_models import mrvi_counterfactual, scvi_counterfactual
 from ._counterfactual_shift import (
     as_counterfactual,
     combinations_of,
@@ -11,8 +10,10 @@ from ._counterfactual_shift import (
     shift_summary,
 )
 from ._effect_recovery import agreement, effect_recovery
-from ._expression import registered_expression
 from ._lemur_counterfactual import lemur_counterfactual
+from ._mrvi_counterfactual import mrvi_counterfactual
+from ._registered_expression import registered_expression
+from ._scvi_counterfactual import scvi_counterfactual
 from ._swap_quality import swap_quality
 
 __all__ = [

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse
 from sklearn.decomposition import PCA
 
+from scmedal_tools._data import dense
 from scmedal_tools._gene_model import (
     GroupSums,
     fit_mixed_model,
@@ -107,7 +107,7 @@ def baselines(
     ``type + (1 | batch) + (0 + type | batch)`` of each gene. The last two are given the cell
     types, or clusters of a Harmony space instead.
     """
-    expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
+    expression = dense(expression)
     cells = expression[train], batches[train]
     clusters = np.full(len(labels), "", dtype=object)
     clusters[train] = _harmony_clusters(*cells).astype(str)
@@ -115,7 +115,7 @@ def baselines(
     of_types, known = (expression, batches, labels), (*cells, labels[train])
     methods: dict[str, Counterfactual] = {
         "additive": AddedEffects(*of_types, *additive(*known)),
-        "mean of other contexts": MeanOfOtherContexts(*of_types, *group_means(*known)),
+        "mean of other contexts": MeanOfOtherContexts(*of_types, *observed_means(*known)),
     }
     for name, groups in groupings.items():
         for method, fit in (("least squares", least_squares), ("mixed model", mixed_model)):
@@ -131,7 +131,7 @@ def additive(expression: np.ndarray, batches: np.ndarray, groups: np.ndarray) ->
     return Effects(np.broadcast_to(means[:, None], by_group.sums.shape), *names)
 
 
-def group_means(expression: np.ndarray, batches: np.ndarray, groups: np.ndarray) -> Effects:
+def observed_means(expression: np.ndarray, batches: np.ndarray, groups: np.ndarray) -> Effects:
     """Mean of every batch and group, NaN where there is no cell."""
     by_group, *names = _group_sums(expression, batches, groups)
     sizes = np.where(by_group.sizes > 0, by_group.sizes, np.nan)[:, :, None]

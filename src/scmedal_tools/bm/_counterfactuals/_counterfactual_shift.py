@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
-from scmedal_tools._data import as_named, check_in_memory, check_obs
+from scmedal_tools._data import as_named, check_in_memory, check_obs, dense
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
 from scmedal_tools.model import (
@@ -23,12 +22,13 @@ from scmedal_tools.model import (
 
 from ._baselines import baselines as fit_baselines
 from ._effect_recovery import agreement, name_of
-from ._expression import registered_expression
+from ._registered_expression import registered_expression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from scipy import sparse
 
     from ._baselines import Counterfactual
 
@@ -79,8 +79,7 @@ def counterfactual_shift(
         there are none; *least squares* on batch + type; and a *mixed model* of each gene,
         ``type + (1 | batch) + (0 + type | batch)``. The last two also on clusters of a Harmony
         space instead of types (with the ``benchmark`` extra).
-    progress
-        Show a progress bar.
+    %(progress)s
 
     Returns
     -------
@@ -267,8 +266,7 @@ class _Measured:
         for key, cells in combinations.items():
             if len(cells) < min_cells:
                 continue
-            x = expression[cells]
-            x = x.toarray() if sparse.issparse(x) else np.asarray(x)
+            x = dense(expression[cells])
             self.means[key] = x.mean(0)
             self.variances[key] = x.var(0, ddof=1) / len(x)
             orders = [rng.permutation(len(x)) for _ in range(N_HALVES)]

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from scmedal_tools import tl
-from scmedal_tools._data import check_in_memory
+from scmedal_tools._data import check_in_memory, dense
 from scmedal_tools.datasets import true_shift
 
 from ._baselines import additive, least_squares
-from ._expression import registered_expression
+from ._registered_expression import registered_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
     from ._baselines import Counterfactual
 
-METRICS = ("correlation", "slope", "relative_error")
-COLUMNS = ("method", "cell_type", "source", "target", *METRICS)
+RECOVERY_METRICS = ("correlation", "slope", "relative_error")
+COLUMNS = ("method", "cell_type", "source", "target", *RECOVERY_METRICS)
 
 
 def effect_recovery(
@@ -80,9 +79,8 @@ def effect_recovery(
     shifts = tl.counterfactual_means(models, adata, donors, labels_key=labels_key)
     shifts = shifts[shifts.obs["n_cells"] >= min_cells]
     expression = registered_expression(models, adata)
-    dense = expression.toarray() if sparse.issparse(expression) else expression
     columns = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
-    given = dense, *columns
+    given = dense(expression), *columns
     baselines = {
         "additive": additive(*given),
         "least squares (given cell types)": least_squares(*given),
@@ -116,4 +114,4 @@ def agreement(estimate: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         covariance / variance if variance else np.nan,
         np.square(estimate - truth).sum() / size if size else np.nan,
     )
-    return dict(zip(METRICS, map(float, values), strict=True))
+    return dict(zip(RECOVERY_METRICS, map(float, values), strict=True))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse
 from scipy.spatial.distance import cdist
 from scvi import REGISTRY_KEYS
 from sklearn.decomposition import PCA
@@ -16,13 +15,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from scmedal_tools import tl
-from scmedal_tools._data import STATES, as_named, check_in_memory, check_obs
+from scmedal_tools._compat import minibatches_of
+from scmedal_tools._data import as_named, check_in_memory, check_obs, dense
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
 
 from ._baselines import AddedEffects, least_squares
 from ._counterfactual_shift import combinations_of, known_cells
-from ._expression import registered_expression
+from ._registered_expression import registered_expression
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +31,18 @@ if TYPE_CHECKING:
 
     from scmedal_tools.model import SCMEDAL_RE
 
+    Combinations = dict[tuple[str, str], np.ndarray]
+    Minibatch = dict[str, torch.Tensor]
+
 N_COMPONENTS = 50
 NO_VARIANCE = 1e-9  # of that of the first component
 MAX_CELLS = 200
+COLUMNS = (
+    *("cell_type", "source", "target"),
+    *("energy_swapped", "energy_unswapped", "energy_least_squares"),
+    "round_trip",
+    *("type_swapped", "type_unswapped", "type_target"),
+)
 
 
 @with_shared_parts
@@ -69,8 +78,7 @@ def swap_quality(
         cell.
     min_cells
         Fewest training cells of A and test cells of B. At most 200 of each are used.
-    progress
-        Show a progress bar.
+    %(progress)s
 
     Returns
     -------
@@ -112,27 +120,47 @@ def swap_quality(
     check_obs(adata, labels_key, what="labels_key")
     from_cells, on_cells = known_cells({"model": model}, adata, train, test)
     batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
-    fields = _fields_of_minibatch(model, adata)
-    expression = registered_expression([model], adata)
-    expression = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
+    expression = dense(registered_expression([model], adata))
     fitted = least_squares(expression[from_cells], batches[from_cells], labels[from_cells])
     shifted = AddedEffects(expression, batches, labels, *fitted)
-    components = PCA(min(N_COMPONENTS, len(from_cells) - 1, adata.n_vars), random_state=0)
-    components.fit(expression[from_cells])
-    # Those beyond are rounding errors, which the scaler would make as large as the others.
-    variances = components.explained_variance_
-    n_varying = int((variances > NO_VARIANCE * variances[0]).sum())
-
-    def in_space(x: np.ndarray) -> np.ndarray:
-        return components.transform(x)[:, :n_varying]
-
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    classifier.fit(in_space(expression[from_cells]), labels[from_cells])
+    space = _Space(expression[from_cells], labels[from_cells])
     sources, measured = (
         combinations_of(batches, labels, cells) for cells in (from_cells, on_cells)
     )
     if targets is None:
         targets = [key for key in measured if key not in sources]
+    tasks = _tasks(sources, measured, targets, min_cells)
+    rng = np.random.default_rng(0)
+    rows = []
+    for label, source, target in tqdm(tasks, disable=not progress, desc="Swaps"):
+        own, others = (
+            rng.permutation(cells)[:MAX_CELLS]
+            for cells in (sources[source, label], measured[target, label])
+        )
+        # First of all, as it refuses cells that do not fit the model.
+        reconstructed = model.get_reconstruction(adata, own, return_numpy=True)
+        minibatch = _one_minibatch(model, adata, own)
+        swapped = _swap(model, minibatch, expression[own], source, target)
+        back = _swap(model, minibatch, swapped, target, source)
+        missed, change = (np.square(x - expression[own]).mean() for x in (reconstructed, back))
+        sets = {
+            "swapped": swapped,
+            "unswapped": expression[own],
+            "least_squares": shifted(own, target),
+            "target": expression[others],
+        }
+        facts = {"cell_type": label, "source": source, "target": target}
+        rows.append(facts | space.compare(sets, label) | {"round_trip": float(change / missed)})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _tasks(
+    sources: Combinations,
+    measured: Combinations,
+    targets: Sequence[tuple[str, str]],
+    min_cells: int,
+) -> list[tuple[str, str, str]]:
+    """Cell type, source and target of every swap with enough cells."""
     tasks = [
         (label, source, batch)
         for batch, label in targets
@@ -142,40 +170,38 @@ def swap_quality(
     ]
     if not tasks:
         raise ValueError("No combination to swap to has enough cells; name some as `targets`.")
-    rng = np.random.default_rng(0)
-    rows = []
-    for label, source, target in tqdm(tasks, disable=not progress, desc="Swaps"):
-        own, others = (
-            rng.permutation(cells)[:MAX_CELLS]
-            for cells in (sources[source, label], measured[target, label])
-        )
-        measured_cells = expression[own]
-        of_own = {key: codes[own] for key, codes in fields.items()}
-        # First of all, as it refuses cells that do not fit the model.
-        missed = measured_cells - model.get_reconstruction(adata, own, return_numpy=True)
-        swapped = _swap(model, measured_cells, of_own, source, target)
-        back = _swap(model, swapped, of_own, target, source)
-        sets = {
-            "swapped": swapped,
-            "unswapped": measured_cells,
-            "least_squares": shifted(own, target),
-            "target": expression[others],
-        }
-        space = {name: in_space(x) for name, x in sets.items()}
-        energy = {
-            f"energy_{name}": energy_distance(x, space["target"])
-            for name, x in space.items()
+    return tasks
+
+
+class _Space:
+    """Principal components of training cells, and a classifier of the types of cells in them."""
+
+    def __init__(self, expression: np.ndarray, labels: np.ndarray):
+        n_cells, n_genes = expression.shape
+        self.components = PCA(min(N_COMPONENTS, n_cells - 1, n_genes), random_state=0)
+        self.components.fit(expression)
+        # Those beyond are rounding errors, which the scaler would make as large as the others.
+        variances = self.components.explained_variance_
+        self.n_varying = int((variances > NO_VARIANCE * variances[0]).sum())
+        self.classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+        self.classifier.fit(self._place(expression), labels)
+
+    def _place(self, expression: np.ndarray) -> np.ndarray:
+        return self.components.transform(expression)[:, : self.n_varying]
+
+    def compare(self, sets: dict[str, np.ndarray], label: str) -> dict[str, float]:
+        """Distances of sets of cells from the ``target``, and how many are seen as of the type."""
+        places = {name: self._place(x) for name, x in sets.items()}
+        energies = {
+            f"energy_{name}": energy_distance(x, places["target"])
+            for name, x in places.items()
             if name != "target"
         }
-        seen = {
-            f"type_{name}": float((classifier.predict(space[name]) == label).mean())
+        shares = {
+            f"type_{name}": float((self.classifier.predict(places[name]) == label).mean())
             for name in ("swapped", "unswapped", "target")
         }
-        change = np.square(back - measured_cells).mean() / np.square(missed).mean()
-        trip = {"round_trip": float(change)}
-        facts = {"cell_type": label, "source": source, "target": target}
-        rows.append(facts | energy | trip | seen)
-    return pd.DataFrame(rows)
+        return energies | shares
 
 
 def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
@@ -187,48 +213,28 @@ def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
     return float(2 * cdist(x, y).mean() - within)
 
 
-def _fields_of_minibatch(model: SCMEDAL_RE, adata: AnnData) -> dict[str, np.ndarray]:
-    """What a minibatch has beside expression and batch, of each cell: codes, cells x columns."""
-    levels = np.empty((adata.n_obs, len(model.factors) - 1), dtype=int)
-    for i, (key, names) in enumerate(list(model.factors.items())[1:]):
-        levels[:, i] = _codes(adata, key, names, "random_effect_keys")
-    fields = {REGISTRY_KEYS.CAT_COVS_KEY: levels}
-    if model.has_given_states:
-        registered = model.get_state_registry(STATES)
-        key, names = registered["original_key"], pd.Index(registered["categorical_mapping"])
-        fields[STATES] = _codes(adata, key, names, "states_key")[:, None]
-    return fields
-
-
-def _codes(adata: AnnData, key: str, names: pd.Index, what: str) -> np.ndarray:
-    """Position of each cell's value of a column among the names that the model knows."""
-    check_obs(adata, key, what=what, min_levels=1)
-    codes = names.get_indexer(adata.obs[key])
-    if (codes < 0).any():
-        raise ValueError(
-            f"adata.obs[{key!r}] has {adata.obs[key][codes < 0].iloc[0]!r}, which the model was "
-            "not trained on: leave its cells out."
-        )
-    return codes
+def _one_minibatch(model: SCMEDAL_RE, adata: AnnData, cells: np.ndarray) -> Minibatch:
+    """All that a model reads of some cells."""
+    # Without a generator of its own, the loader advances torch's global one.
+    options = {"batch_size": len(cells), "generator": torch.Generator()}
+    (minibatch,) = minibatches_of(model, cells, adata, **options)
+    return minibatch
 
 
 def _swap(
-    model: SCMEDAL_RE,
-    expression: np.ndarray,
-    fields: dict[str, np.ndarray],
-    source: str,
-    target: str,
+    model: SCMEDAL_RE, minibatch: Minibatch, expression: np.ndarray, source: str, target: str
 ) -> np.ndarray:
+    """Counterfactual of cells with this expression, as if they came from the source."""
     names = {str(name): name for name in model.batch_names}
-    # As a minibatch: swapped expression may be slightly negative, which an AnnData is checked for.
-    minibatch = {
+    # Not in an AnnData, which is checked: swapped expression may be slightly negative.
+    moved = minibatch | {
         REGISTRY_KEYS.X_KEY: torch.as_tensor(expression, dtype=torch.float32),
         REGISTRY_KEYS.BATCH_KEY: torch.full(
             (len(expression), 1), model.batch_names.get_loc(names[source])
         ),
-    } | {key: torch.as_tensor(codes) for key, codes in fields.items()}
+    }
     swapped = model.get_counterfactual_expression(
-        dataloader=[minibatch],
+        dataloader=[moved],
         transform_batch=names[target],
         keep_residual=True,
         return_numpy=True,

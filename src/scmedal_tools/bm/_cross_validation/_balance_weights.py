@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scmedal_tools._quiet import without_chatter
+from scmedal_tools._quiet import quietly
 from scmedal_tools.model import MedalModel
 from scmedal_tools.train import get_preset
 
@@ -154,7 +154,7 @@ def balance_weights(
     parts = [np.arange(adata.n_obs), none, none] if splits is None else list(splits)
 
     def sizes(**weights: Any) -> pd.Series:
-        with torch.random.fork_rng(), without_chatter():
+        with torch.random.fork_rng(), quietly():
             torch.manual_seed(seed)
             model = model_cls(
                 adata, preset=preset, n_hidden=n_hidden, n_latent=n_latent, **weights

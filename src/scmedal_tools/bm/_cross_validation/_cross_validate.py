@@ -203,8 +203,7 @@ def cross_validate(
         Save the trained FE, FEC and RE of every fold in ``out``, for example in ``fold 0/model
         RE``, to be loaded with the genes of the fold: ``SCMEDAL_RE.load(folder, adata[:,
         genes].copy())``, where ``SCMEDAL_RE.load(folder, False).gene_names`` are the genes.
-    progress
-        Show a progress bar.
+    %(progress)s
 
     Returns
     -------
@@ -242,8 +241,7 @@ def cross_validate(
     target_keys = as_list(target_keys)
     made_of = methods(models, adata, controls)
     check_input(adata, batch_key, labels_key, target_keys, made_of, settings, scib)
-    levels = adata.obs.groupby(batch_key, observed=True)[target_keys].nunique()
-    of_batches = [key for key in target_keys if (levels[key] == 1).all()]
+    of_batches = _constant_in_batches(adata.obs, batch_key, target_keys)
     if scheme != "donors":
         stratify_keys = []
     elif stratify_keys is None:
@@ -257,17 +255,12 @@ def cross_validate(
         condition_keys=as_list(stratify_keys),
         seed=seed,
     )
-    chosen = list(range(n_folds)) if folds is None else list(folds)
     if save_models and out is None:
         raise ValueError("save_models=True needs a folder to save them in: pass out.")
-    if not chosen or not set(chosen) <= set(range(n_folds)):
-        raise ValueError(f"folds={chosen}: name some of the folds 0 to {n_folds - 1}.")
+    chosen = _chosen_folds(folds, n_folds)
     splits = {i: made.splits[i] for i in chosen}
     scored = {i: draw_cells(adata.n_obs, s[2], max_cells, seed) for i, s in splits.items()}
     check_folds(adata.obs, [batch_key, labels_key], target_keys, splits, scored, scib)
-    layers = layers_used(made_of, settings)
-    if any(callable(method) for method in made_of.values()):
-        layers = [name for name in adata.layers if name]  # a function may read any
     about = {
         "batch_key": batch_key,
         "labels_key": labels_key,
@@ -283,12 +276,7 @@ def cross_validate(
         "n_trees": n_trees,
         "seed": seed,
         "versions": {name: version(name) for name in PACKAGES},
-        "data": fingerprint(
-            adata,
-            list(dict.fromkeys([batch_key, labels_key, *target_keys])),
-            [m for m in made_of.values() if isinstance(m, str) and m in adata.obsm],
-            layers,
-        ),
+        "data": _data_used(adata, [batch_key, labels_key, *target_keys], made_of, settings),
     }
     if save_models:  # only then: other results are the same with and without
         about[SAVE_MODELS] = True
@@ -302,9 +290,46 @@ def cross_validate(
         about |= {"folds": chosen}
         result = CrossValidation(table, votes, rare, about, run.test_cells(), *run.trainings())
         if out is not None:
-            for name in ("table", "votes"):
-                write_csv(store.folder / f"{name}.csv", getattr(result, name), index=False)
-            write_csv(store.folder / "summary.csv", result.summary(), index=False)
-            rare_cells = rare.rename("n_cells").reset_index()
-            write_csv(store.folder / "rare.csv", rare_cells, index=False)
+            _write(result, store.folder)
     return result
+
+
+def _constant_in_batches(
+    obs: pd.DataFrame, batch_key: str, target_keys: Sequence[str]
+) -> list[str]:
+    """Targets of which each batch has one value."""
+    levels = obs.groupby(batch_key, observed=True)[list(target_keys)].nunique()
+    return [key for key in target_keys if (levels[key] == 1).all()]
+
+
+def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
+    chosen = list(range(n_folds)) if folds is None else list(folds)
+    if not chosen or not set(chosen) <= set(range(n_folds)):
+        raise ValueError(f"folds={chosen}: name some of the folds 0 to {n_folds - 1}.")
+    return chosen
+
+
+def _data_used(
+    adata: AnnData,
+    columns: Sequence[str],
+    models: Mapping[str, str | Callable],
+    settings: Mapping[str, dict[str, Any]] | None,
+) -> dict[str, str]:
+    """Digests of all that the results are made of."""
+    methods_used = models.values()
+    embeddings = [m for m in methods_used if isinstance(m, str) and m in adata.obsm]
+    layers = layers_used(models, settings)
+    if any(callable(method) for method in methods_used):
+        layers = [name for name in adata.layers if name]  # a function may read any
+    return fingerprint(adata, list(dict.fromkeys(columns)), embeddings, layers)
+
+
+def _write(result: CrossValidation, folder: Path) -> None:
+    tables = {
+        "table": result.table,
+        "votes": result.votes,
+        "summary": result.summary(),
+        "rare": result.rare.rename("n_cells").reset_index(),
+    }
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table, index=False)

@@ -13,7 +13,7 @@ from anndata import AnnData
 from scmedal_tools import ext
 from scmedal_tools._compat import forget_cells
 from scmedal_tools._data import embedding_of, slots
-from scmedal_tools._quiet import without_chatter
+from scmedal_tools._quiet import quietly
 from scmedal_tools.ext import random_state, train
 from scmedal_tools.model import SCMEDAL_FE, SCMEDAL_FEC, SCMEDAL_RE
 
@@ -176,7 +176,7 @@ class Fold:
         """Latent of all cells as cells of these batches; of unknown ones without effects."""
         known = np.isin(batches, model.batch_names.astype(str))
         cells = self._labelled(np.where(known, batches, UNSEEN))
-        with without_chatter():
+        with quietly():
             return model.get_latent_representation(cells, unseen_batch="population")
 
     def _labelled(self, batches: np.ndarray) -> AnnData:

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from scmedal_tools._data import check_embeddings, check_obs, embedding_of, slots
-from scmedal_tools._permutations import relabelled
+from scmedal_tools._relabelled import relabelled
 from scmedal_tools.train import check_external_indexing
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-METRICS = {"accuracy": accuracy_score, "balanced_accuracy": balanced_accuracy_score}
+CLASSIFICATION_METRICS = {"accuracy": accuracy_score, "balanced_accuracy": balanced_accuracy_score}
 
 BATCH_LABEL: Final = "batch label"
 CHANCE: Final = "chance"
@@ -55,7 +55,7 @@ def mixing_classifier(
     splits: Sequence[np.ndarray],
     *,
     batch_key: str,
-    random_effects: str | None = slots.RE,
+    random_effects: str | None = slots.RE_LATENT,
     n_trees: int = 100,
     n_jobs: int = 1,
     seed: int = 0,
@@ -199,7 +199,7 @@ def _scores(
     with warnings.catch_warnings():
         # Labels that no test cell has do not count; that some are predicted is no news.
         warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
-        for metric, score in METRICS.items():
+        for metric, score in CLASSIFICATION_METRICS.items():
             value = float(score(truth, predicted))
             yield {"embedding": name, "of": target_key, "metric": metric, "value": value}
 

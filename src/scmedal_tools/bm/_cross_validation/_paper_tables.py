@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from ._mixing_classifier import CHANCE, METRICS
+from ._mixing_classifier import CHANCE, CLASSIFICATION_METRICS
 
 if TYPE_CHECKING:
     from ._cross_validate import CrossValidation
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 STATISTICS: Final = ["mean", "lower", "upper"]
 SEPARATED: Final = {"batch": "batch", "label": "cell type"}
 INDICES: Final = {"ASW": "ASW", "1/DB": "1/DB", "CH": "CH"}
-ACCURACIES: Final = {metric: metric.replace("_", " ") for metric in METRICS}
+ACCURACIES: Final = {metric: metric.replace("_", " ") for metric in CLASSIFICATION_METRICS}
 # What the first column says of a row; controls and chance stand below the others.
 OWN, JOINT_ROW, CONTROL, CHANCE_ROW = "embedding", "joint", "control", "chance"
 NOTES: Final = {

@@ -99,6 +99,9 @@ def text_rows(table: pd.DataFrame) -> list[list[str]]:
 
 def latex(table: pd.DataFrame) -> str:
     """LaTeX tabular of booktabs, with the mean and the limits in columns of their own."""
+    # Not by pandas' Styler (3.1), which has no rules below grouped heads, gives the names of the
+    # index a line of their own, draws lines between all groups of rows or none, and does not
+    # escape "<", ">" and "|".
     n_names, groups = table.index.nlevels, _groups(table)
     lines = [
         f"% {' '.join(table.attrs['caption'].split())}",

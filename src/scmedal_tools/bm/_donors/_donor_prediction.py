@@ -14,8 +14,8 @@ from scmedal_tools._data import (
     check_obs,
     expression_of,
 )
-from scmedal_tools._permutations import relabelled
 from scmedal_tools._progress import tqdm
+from scmedal_tools._relabelled import relabelled
 
 from ._features import OWN_SCALE, Features, features_of, in_both_scales
 from ._learners import RIDGE, class_metrics, class_scores, number_metrics, predicted_numbers

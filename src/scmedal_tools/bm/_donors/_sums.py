@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scmedal_tools._data import dense
 from scmedal_tools._gene_model import GroupSums
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class DonorSums:
             (np.ones(n_cells), (group, np.arange(n_cells))), shape=(shape[0] * shape[1], n_cells)
         )
         sums, squares = (
-            _dense(indicator @ values).reshape(*shape, -1)
+            dense(indicator @ values).reshape(*shape, -1)
             for values in (expression, _squared(expression))
         )
         depth = None
@@ -80,7 +81,3 @@ def _squared(values: Any) -> Any:
     if sparse.issparse(values):
         return values.multiply(values).tocsr()
     return np.square(values, dtype=float)
-
-
-def _dense(values: Any) -> np.ndarray:
-    return values.toarray() if sparse.issparse(values) else np.asarray(values)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Fewest cells of a batch in a label for which the batch counts within it.
 MIN_CELLS: Final = 10
-METRICS: Final = ("ASW", "CH", "1/DB")
+CLUSTERING_METRICS: Final = ("ASW", "CH", "1/DB")
 
 
 @with_shared_parts
@@ -162,7 +162,9 @@ def _separation(x: np.ndarray, groupings: dict[str, Grouping]) -> list[tuple[str
             for cells in grouping.parts()
         ]
         means = np.mean(parts, axis=0) if parts else [np.nan] * 3
-        rows += [(metric, of, float(v)) for metric, v in zip(METRICS, means, strict=True)]
+        rows += [
+            (metric, of, float(v)) for metric, v in zip(CLUSTERING_METRICS, means, strict=True)
+        ]
     return rows
 
 

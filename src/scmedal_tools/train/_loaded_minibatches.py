@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def minibatches_of(
+def loaded_minibatches(
     datamodule: LightningDataModule, dataloader: Iterable
 ) -> Iterator[dict[str, Tensor]]:
     """Give what a loader of a data module yields, as a training gets it.

@@ -17,6 +17,10 @@ def relabelled(
 ) -> tuple[Iterator[np.ndarray], int]:
     """All ways to give the labels to the units, or the true and many drawn ones; how many.
 
+    scipy's ``permutation_test`` gives a statistic the values of each group; those here need the
+    label of each unit: models are fitted again to the labels, in the same folds of units, and of
+    many statistics the largest is compared too.
+
     Parameters
     ----------
     codes

@@ -1,4 +1,4 @@
-"""The evaluation job: confounding, cross-validation, tables and figures, in a folder."""
+"""The job of ``scmedal evaluate``: confounding, cross-validation, tables and figures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from scmedal_tools import bm, pl
 from scmedal_tools._data import check_names, write_csv
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS, file_stem
 
+from ._draw_and_save import draw_and_save
 from ._folder import FOLDS
-from ._job import DEFAULT_GENES, Steps, announce_size, prepare_expression, write_record
-from ._save_figure import save_figure
+from ._prepare_expression import DEFAULT_GENES, announce_size, prepare_expression
+from ._steps import Steps
+from ._write_record import write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -188,30 +190,30 @@ class Evaluation:
             metrics[f"classification_{target}"] = ("balanced_accuracy", target, description)
         for name in self.tables:
             metric, of, description = metrics[name]
-            self.save_figure(name, description, pl.scores, self.result, metric, of)
+            self.add_figure(name, description, pl.scores, self.result, metric, of)
         colors = [self.job.batch_key, *self.claims]
         cells = self.result.test_cells
         self.steps.announce(f"  UMAPs of {cells.n_obs:,} test cells")
         description = "UMAPs of the first fold's test cells"
-        self.save_figure("embeddings", description, pl.embeddings, cells, list(cells.obsm), colors)
+        self.add_figure("embeddings", description, pl.embeddings, cells, list(cells.obsm), colors)
         for name in self.trained:
             description = f"losses of {name}, means over the folds"
             history = self.result.histories[name]
-            self.save_figure(f"training_{name}", description, pl.training, history)
+            self.add_figure(f"training_{name}", description, pl.training, history)
         for target in self.claims:
             description = f"cells of each {self.job.batch_key} and {target}"
             pair = (self.job.batch_key, target)
-            self.save_figure(
+            self.add_figure(
                 f"confounding_{target}", description, pl.confounding, self.confounding, pair
             )
 
-    def save_figure(
+    def add_figure(
         self, name: str, description: str, draw: Callable[..., Any], *what: Any
     ) -> None:
         """Draw a figure by a function with ``save``; if that fails, the rest goes on."""
         file = f"{file_stem(name)}.png"
         with self.steps.attempt(f"figures/{file}"):
-            save_figure(self.figures / file, draw, *what)
+            draw_and_save(self.figures / file, draw, *what)
             self.written[f"figures/{file}, .pdf"] = description
 
     def _write_tables(self) -> None:

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from scmedal_tools._cli._evaluation import EvaluationJob
+from scmedal_tools._cli._evaluate_job import EvaluationJob
 
 FIELDS = {field.name: None for field in fields(EvaluationJob)}
 

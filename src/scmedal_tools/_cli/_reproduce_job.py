@@ -1,4 +1,4 @@
-"""The paper's analyses of one of its data sets: cross-validation, genomaps and gene tests."""
+"""The job of ``scmedal reproduce``: cross-validation, genomaps and gene tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scmedal_tools import datasets, pl, tl
 from scmedal_tools._data import write_csv, write_whole
 from scmedal_tools.bm._cross_validation import OWN_MODELS, model_folder
 
-from ._evaluation import Evaluation, EvaluationJob
+from ._evaluate_job import Evaluation, EvaluationJob
 from ._folder import FOLDS
 from ._paper_data import LABELS, MODELS, N_FOLDS, N_PROJECTED
 
@@ -30,7 +30,7 @@ READERS: dict[str, Callable[..., AnnData]] = {
     "asd": datasets.asd,
     "heart": datasets.healthy_heart,
 }
-LEVEL, SIMILAR = 0.05, 0.95
+SIMILAR = 0.95
 
 
 def read_published(data_set: str, path: Path) -> AnnData:
@@ -149,7 +149,7 @@ class Reproduction:
         name = f"embeddings_{'_'.join(colors)}"
         what = f"the same UMAPs, coloured by {' and '.join(colors)}"
         draw = partial(pl.embeddings, cells, list(self.job.models), colors)
-        self.evaluation.save_figure(name, what, draw)
+        self.evaluation.add_figure(name, what, draw)
 
     def _load(self) -> tuple[AnnData, MedalModel, MedalModel]:
         """Cells with the genes of the fold, and the models that were trained on them."""
@@ -179,9 +179,9 @@ class Reproduction:
         written["genomaps.h5ad"] = "cells as measured, by FE, and by RE in each batch; layout"
         draw = partial(pl.genomap_panel, stack, shown_cells(stack), batches, similar=SIMILAR)
         what = "a cell of each batch in all of them"
-        self.evaluation.save_figure("genomaps", what, partial(draw, differences=False))
+        self.evaluation.add_figure("genomaps", what, partial(draw, differences=False))
         what = "the same, and what each batch adds to the own one"
-        self.evaluation.save_figure("counterfactuals", what, draw)
+        self.evaluation.add_figure("counterfactuals", what, draw)
 
     def _test_genes(self, cells: AnnData, random: MedalModel, test: GeneTest) -> None:
         self.genes = table = tl.counterfactual_de(
@@ -189,10 +189,10 @@ class Reproduction:
             group=test.group, reference=test.reference, labels_key=LABELS, label=test.label,
             layout=self.layout, n_jobs=self.job.n_jobs, seed=self.job.seed,
         )  # fmt: skip
-        below, adjusted = ((table[p] < LEVEL).sum() for p in ("p_value", "adj_p_value"))
+        below, adjusted = ((table[p] < tl.SIGNIFICANT).sum() for p in ("p_value", "adj_p_value"))
         self.found = (
-            f"{below:,} of {len(table):,} genes have p < {LEVEL}, {adjusted:,} after adjustment; "
-            f"in the paper ({test.table}) {test.found}, without adjustment."
+            f"{below:,} of {len(table):,} genes have p < {tl.SIGNIFICANT}, {adjusted:,} after "
+            f"adjustment; in the paper ({test.table}) {test.found}, without adjustment."
         )
         self.steps.announce(f"  {self.found}")
         what = f"genes of {test.group} against {test.reference}, in {test.label} cells"

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import pairwise_distances
 
+from scmedal_tools._data import dense
 from scmedal_tools._how_to_install import how_to_install
 
 LICENCE = (
@@ -18,7 +19,7 @@ LICENCE = (
 )
 
 
-def reference_pixels(x: Any, shape: tuple[int, int], n_iter: int) -> np.ndarray:
+def genomap_reference_pixels(x: Any, shape: tuple[int, int], n_iter: int) -> np.ndarray:
     """Pixel of each gene, row by row, in the layout of the original package.
 
     Parameters
@@ -45,7 +46,7 @@ def reference_pixels(x: Any, shape: tuple[int, int], n_iter: int) -> np.ndarray:
             + how_to_install("genomap-reference")
         ) from error
     warnings.warn(LICENCE, UserWarning, stacklevel=3)
-    x = np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)
+    x = np.asarray(dense(x), dtype=np.float64)
     if (sd := x.std(axis=0)).min() == 0:
         raise ValueError(
             f"{(sd == 0).sum()} genes are the same in all cells, which layout='genomap' cannot "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 
-from scmedal_tools.pl._common import save_figure as write_figure
+from scmedal_tools.pl._common import save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ENDINGS = (".png", ".pdf")
 
 
-def save_figure(file: Path, draw: Callable[..., Artist], *what: Any, **options: Any) -> None:
+def draw_and_save(file: Path, draw: Callable[..., Artist], *what: Any, **options: Any) -> None:
     """Draw a figure, and write it in every format.
 
     Parameters
@@ -32,5 +32,5 @@ def save_figure(file: Path, draw: Callable[..., Artist], *what: Any, **options: 
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for ending in ENDINGS:
-        write_figure(figure, file.with_suffix(ending))
+        save_figure(figure, file.with_suffix(ending))
     plt.close(figure)

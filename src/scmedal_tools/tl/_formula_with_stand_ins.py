@@ -15,7 +15,7 @@ NAME = re.compile(
 )
 
 
-def with_stand_ins(formula: str, columns: Collection[str]) -> tuple[str, dict[str, str]]:
+def formula_with_stand_ins(formula: str, columns: Collection[str]) -> tuple[str, dict[str, str]]:
     """Replace names of columns that formulaic would read as code.
 
     Those are names with dots or spaces, keywords, and names of its functions, such as ``C``.

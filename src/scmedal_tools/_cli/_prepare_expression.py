@@ -1,0 +1,84 @@
+"""Expression as all jobs take it, from counts or their logarithms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scmedal_tools import pp
+from scmedal_tools._data import (
+    LOGARITHMS,
+    describe,
+    doubt,
+    expression_of,
+    slots,
+    summarise_expression,
+    where,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+
+    from ._steps import Steps
+
+DEFAULT_GENES = 3000
+
+
+def prepare_expression(
+    adata: AnnData,
+    batch_key: str,
+    layer: str | None,
+    size_factor_key: str | None,
+    n_top_genes: int | None,
+    steps: Steps,
+) -> bool:
+    """Preprocess raw counts, and use log-normalised expression as it is, with all genes.
+
+    Parameters
+    ----------
+    adata
+        Cells; ``X`` is log-normalised afterwards.
+    batch_key, layer, size_factor_key, n_top_genes
+        See :func:`scmedal_tools.pp.preprocess`. If there are no more than ``n_top_genes`` genes,
+        all are kept.
+    steps
+        Steps of the job, in which it is noted what the values look like.
+
+    Returns
+    -------
+    bool
+        Whether there were raw counts.
+    """
+    found = summarise_expression(expression_of(adata, layer))
+    steps.expression, steps.doubt = f"{where(layer)} {describe(found)}", doubt(layer, found.kind)
+    if found.kind in LOGARITHMS:
+        steps.announce(f"  {steps.expression}: used as it is, with all genes")
+        if size_factor_key is not None:
+            steps.announce(f"  size factors in {size_factor_key!r} are not needed")
+        adata.uns[slots.PREPROCESSING] = adata.uns.get(slots.PREPROCESSING, {}) | {
+            "taken_as": found.kind
+        }
+        if layer is not None:
+            adata.X = adata.layers[layer].copy()
+        return False
+    pp.preprocess(
+        adata,
+        layer=layer,
+        batch_key=batch_key,
+        n_top_genes=n_top_genes if n_top_genes and n_top_genes < adata.n_vars else None,
+        size_factor_key=size_factor_key,
+    )
+    return True
+
+
+def announce_size(
+    adata: AnnData, given: tuple[int, int], batch_key: str, announce: Callable[[str], None]
+) -> None:
+    """Say how many cells and genes there are, of how many that were given, and the batches."""
+    cells, genes = (
+        f"{kept:,}" if kept == before else f"{kept:,} of {before:,}"
+        for kept, before in zip(adata.shape, given, strict=True)
+    )
+    n_batches = adata.obs[batch_key].nunique()
+    announce(f"  {cells} cells x {genes} genes, {n_batches:,} batches")
