@@ -103,12 +103,9 @@ GENE_MODEL = {
     "all differences within a state are composition": {"finishing__SHARE_IN_FOUND_STATES": 0.0},
     "all differences within a state are effects": {"finishing__SHARE_IN_FOUND_STATES": 1.0},
 }
-# The reference of the others, which were trained before effects moved together.
-EVERY = "effects move at every minibatch"
 PLAIN = "one step and no dropout in the adversary, no decay"
 NETWORK = {
     FULL: ({}, {}),
-    EVERY: ({}, {"minibatches_a_move": 1}),
     PLAIN: ({"adversary_dropout": 0.0}, {"adversary_steps": 1, "lr_decay": 0.0}),
     "no input dropout": ({"input_dropout": 0.0}, {}),
     "no adversary": ({"adversary_weight": 0.0}, {}),
@@ -160,12 +157,8 @@ def trained(judge: Judge, variant: str, batch_key: str) -> smt.model.SCMEDAL_RE:
     settings, plan = NETWORK[variant]
     plan = dict(plan)
     share = _re_plan.SETTLE_AFTER if plan.pop("settle", True) else math.inf
-    n = plan.pop("minibatches_a_move", _re_plan.MINIBATCHES_A_MOVE)
     scvi.settings.seed = 0
-    with (
-        patch.object(_re_plan, "SETTLE_AFTER", share),
-        patch.object(_re_plan.RETrainingPlan, "minibatches_a_move", n),
-    ):
+    with patch.object(_re_plan, "SETTLE_AFTER", share):
         smt.model.SCMEDAL_RE.setup_anndata(judge.adata, batch_key)
         model = smt.model.SCMEDAL_RE(judge.adata, **settings)
         model.train(
@@ -232,20 +225,23 @@ def run(kinds: list[str]) -> None:
 
 
 def tables() -> dict[str, str]:
+    """Changes from the default, of the same commit where it was trained anew there."""
     results = load("ablations")["results"]
+    defaults = [row for row in results if row["variant"] == FULL and row["kind"] != "shuffled"]
+    full = {(row["data"], row["draw"]): row for row in defaults if row["kind"] == "gene_model"}
+    anew = {(row["data"], row["draw"], row["commit"]): row for row in defaults}
     tables = {}
     for kind in ("gene_model", "network"):
         of_kind = [row for row in results if row["kind"] == kind]
-        full = {(row["data"], row["draw"]): row for row in of_kind if row["variant"] == FULL}
         names = [name for name in DESIGN if any(row["data"] == name for row in of_kind)]
-        lines = [full_row(list(full.values()), names)]
+        lines = [full_row([row for row in of_kind if row["variant"] == FULL], names)]
         for variant in dict.fromkeys(row["variant"] for row in of_kind):
             if variant != FULL:
-                pairs = [
-                    (row, full[row["data"], row["draw"]])
-                    for row in of_kind
-                    if row["variant"] == variant
-                ]
+                pairs = []
+                for row in of_kind:
+                    if row["variant"] == variant:
+                        at = row["data"], row["draw"]
+                        pairs.append((row, anew.get((*at, row["commit"]), full[at])))
                 lines.append(changes(variant, pairs, names))
         if kind == "network":
             lines.append(seed_noise(of_kind, names))

@@ -1,6 +1,7 @@
 """The training of the random effects: few batches, centred effects, and scales that settle."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from lightning.pytorch.callbacks import LambdaCallback
 from scmedal_tools.module import REModule
 from scmedal_tools.train import _natural_gradient, quiet
 from scmedal_tools.train._natural_gradient import NaturalGradient
-from scmedal_tools.train._re_plan import MINIBATCHES_A_MOVE, _check_precision
+from scmedal_tools.train._re_plan import RETrainingPlan, _check_precision
+
+from .four_steps import SPLIT
 
 
 class TestFewBatches:
@@ -66,36 +69,63 @@ class TestFewBatches:
 
 
 class TestEffects:
-    """What is common to all batches, and when the scales settle."""
+    """When they move, what is common to all batches, and when the scales settle."""
+
+    @pytest.fixture
+    def n_kept(self, monkeypatch):
+        """The minibatches by whose gradients a table has moved, for each time."""
+        n_kept, move = [], NaturalGradient._move_posterior
+
+        def moved(optimizer, table, part):
+            n_kept.append(optimizer.n_kept)
+            move(optimizer, table, part)
+
+        monkeypatch.setattr(NaturalGradient, "_move_posterior", moved)
+        return n_kept
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        ("optimizer", "batch_size", "moves"),
-        # The last ones of an epoch do not wait for minibatches of the next.
+        ("optimizer", "n_batch", "moves"),
         [
-            ("natural", 64, [2, 2]),
-            ("natural", 16, [4, 4, 4, 4]),
-            ("natural", 22, [4, 2, 4, 2]),
-            ("adam", 64, []),
+            ("natural", 4, [1] * 4),  # at every minibatch
+            ("natural", 70, [2, 2]),
+            ("adam", 4, []),
         ],
     )
-    def test_they_move_and_are_centred_every_four_minibatches(
-        self, trained, monkeypatch, optimizer, batch_size, moves
+    def test_they_move_and_are_centred_together(
+        self, fit, adata, n_kept, monkeypatch, optimizer, n_batch, moves
     ):
-        """128 training cells, two epochs."""
+        """Two epochs of two minibatches of 64 cells."""
+        adata.obs["plate"] = (np.arange(240) % n_batch).astype(str)
         calls, centre = [], REModule.centre_effects
         monkeypatch.setattr(REModule, "centre_effects", lambda m: calls.append(centre(m)))
-        n_kept, step = [], NaturalGradient._move_posterior
-        monkeypatch.setattr(
-            NaturalGradient,
-            "_move_posterior",
-            lambda self, table, part: n_kept.append(self.n_kept) or step(self, table, part),
-        )
-        plan = {"effects_optimizer": optimizer}
-        model = trained("SCMEDAL_RE", plan_kwargs=plan, batch_size=batch_size)
-        n_tables = len(model.module.effect_tables)
-        assert n_kept[::n_tables] == moves
+        options = {"plan_kwargs": {"effects_optimizer": optimizer}}
+        options["datasplitter_kwargs"] = {"external_indexing": SPLIT}
+        model = fit("SCMEDAL_RE", adata, {"batch_key": "plate"}, **options)
+        assert n_kept[:: len(model.module.effect_tables)] == moves
         assert len(calls) == len(moves)
+
+    @pytest.mark.parametrize(
+        ("n_levels", "n_cells", "n"),
+        [
+            ((20,), 256, 1),
+            ((256,), 256, 1),
+            ((257,), 256, 2),
+            ((3, 1000), 256, 4),
+            ((9999,), 8, 4),
+        ],
+    )
+    def test_minibatches_in_which_each_batch_has_a_cell(self, n_levels, n_cells, n):
+        plan = SimpleNamespace(module=SimpleNamespace(n_levels=n_levels))
+        minibatch = {"batch": torch.zeros(n_cells, 1)}
+        assert RETrainingPlan._minibatches_a_move(plan, minibatch) == n
+
+    @pytest.mark.slow
+    def test_the_last_ones_of_an_epoch_do_not_wait(self, trained, n_kept, monkeypatch):
+        """Of six minibatches of 22 cells four move the effects, then two."""
+        monkeypatch.setattr(RETrainingPlan, "_minibatches_a_move", lambda *_: 4)
+        model = trained("SCMEDAL_RE", batch_size=22)
+        assert n_kept[:: len(model.module.effect_tables)] == [4, 2, 4, 2]
 
     def test_half_precision_is_refused(self):
         with pytest.raises(ValueError, match="use precision='bf16-mixed' or '32-true'"):
@@ -115,9 +145,8 @@ class TestEffects:
         setup = {"batch_key": "plate"}
         model = fit("SCMEDAL_RE", adata, setup, early_stopping=False, callbacks=[begin])
         n_tables = len(model.module.effect_tables)
-        # In the second epoch of two, whose minibatches move them once.
-        assert model.trainer.num_training_batches <= MINIBATCHES_A_MOVE
-        assert settled_in == [1] * n_tables
+        # All of the second epoch of two.
+        assert settled_in == [1] * n_tables * model.trainer.num_training_batches
 
 
 @pytest.mark.slow

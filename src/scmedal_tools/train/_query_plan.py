@@ -37,8 +37,6 @@ class QueryTrainingPlan(RETrainingPlan):
         move what has no gradient.
     """
 
-    minibatches_a_move = 1  # only a few rows move
-
     def __init__(
         self,
         module: MedalModule,
@@ -65,6 +63,10 @@ class QueryTrainingPlan(RETrainingPlan):
         self.module.train()
         for layer in batch_norms(self.module):
             layer.eval()
+
+    def _minibatches_a_move(self, batch: dict[str, Tensor]) -> int:
+        """Only a few rows move."""
+        return 1
 
     def _update(self, batch: dict[str, Tensor]) -> tuple[MinibatchMeans, Tensor]:
         """Step of the effects of the new batches."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
+
+from scvi import REGISTRY_KEYS
 
 from scmedal_tools.module import RandomEffects
 
@@ -21,9 +24,8 @@ if TYPE_CHECKING:
 
 # Share of the steps after which the scales of random effects settle.
 SETTLE_AFTER = 0.5
-# Minibatches by whose gradients the effects move at once: moving all of a table takes long where
-# there are many batches.
-MINIBATCHES_A_MOVE = 4
+# Most minibatches by whose gradients the effects move at once.
+MOST_MINIBATCHES_A_MOVE = 4
 
 
 class RETrainingPlan(MedalTrainingPlan):
@@ -58,8 +60,6 @@ class RETrainingPlan(MedalTrainingPlan):
     >>> model.trainer.lightning_module.effects_optimizer
     'adam'
     """
-
-    minibatches_a_move = MINIBATCHES_A_MOVE
 
     def __init__(
         self,
@@ -115,9 +115,17 @@ class RETrainingPlan(MedalTrainingPlan):
         """Step as of the other networks, with scales that settle in the second half."""
         if natural := self._natural:
             natural.settles = self._done(batch_idx) + 1 > SETTLE_AFTER * self._n_steps()
-            nth = (batch_idx + 1) % self.minibatches_a_move == 0
+            nth = (batch_idx + 1) % self._minibatches_a_move(batch) == 0
             natural.moves = nth or self.trainer.is_last_batch
         return super().training_step(batch, batch_idx)
+
+    def _minibatches_a_move(self, batch: dict[str, Tensor]) -> int:
+        """Minibatches in which a batch has one cell, on average.
+
+        To move all effects takes long where there are more batches than cells in a minibatch.
+        """
+        n_cells = len(batch[REGISTRY_KEYS.BATCH_KEY])
+        return min(math.ceil(max(self.module.n_levels) / n_cells), MOST_MINIBATCHES_A_MOVE)
 
     @property
     def _natural(self) -> NaturalGradient | None:
