@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmedal_tools.bm._counterfactuals._effect_recovery import agreement
+from scmedal_tools.bm import agreement
 from scmedal_tools.datasets._simulated import CONSTANTS
 
 if TYPE_CHECKING:

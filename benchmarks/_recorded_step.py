@@ -24,11 +24,11 @@ class RecordSteps(Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["capturable"] = True
-        plan._minibatches_a_move = lambda _: 1  # all steps are alike
+        plan._minibatches_per_move = lambda _: 1  # all steps are alike
         plan._update = RecordedStep(plan._update, trainer.optimizers)
 
     def on_train_end(self, trainer: Any, plan: Any) -> None:
-        del plan._update, plan._minibatches_a_move
+        del plan._update, plan._minibatches_per_move
 
 
 class RecordedStep:

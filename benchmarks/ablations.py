@@ -227,21 +227,23 @@ def run(kinds: list[str]) -> None:
 def tables() -> dict[str, str]:
     """Changes from the default, of the same commit where it was trained anew there."""
     results = load("ablations")["results"]
-    defaults = [row for row in results if row["variant"] == FULL and row["kind"] != "shuffled"]
-    full = {(row["data"], row["draw"]): row for row in defaults if row["kind"] == "gene_model"}
-    anew = {(row["data"], row["draw"], row["commit"]): row for row in defaults}
+    full = [row for row in results if row["variant"] == FULL]
+    before = {(row["data"], row["draw"]): row for row in full if row["kind"] == "gene_model"}
+    anew = {(row["kind"], row["data"], row["draw"], row["commit"]): row for row in full}
     tables = {}
     for kind in ("gene_model", "network"):
         of_kind = [row for row in results if row["kind"] == kind]
         names = [name for name in DESIGN if any(row["data"] == name for row in of_kind)]
-        lines = [full_row([row for row in of_kind if row["variant"] == FULL], names)]
+        defaults = [row for row in of_kind if row["variant"] == FULL]
+        lines = [full_row(defaults, names)] if defaults else []
         for variant in dict.fromkeys(row["variant"] for row in of_kind):
             if variant != FULL:
                 pairs = []
                 for row in of_kind:
                     if row["variant"] == variant:
                         at = row["data"], row["draw"]
-                        pairs.append((row, anew.get((*at, row["commit"]), full[at])))
+                        default = anew.get((kind, *at, row["commit"])) or before[at]
+                        pairs.append((row, default))
                 lines.append(changes(variant, pairs, names))
         if kind == "network":
             lines.append(seed_noise(of_kind, names))

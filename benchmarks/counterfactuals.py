@@ -40,7 +40,7 @@ from scvi.external import MRVI
 from sklearn.decomposition import PCA
 
 import scmedal_tools as smt
-from scmedal_tools.bm._counterfactuals._counterfactual_shift import per_combination
+from scmedal_tools.bm import per_combination
 
 SEEDS = (0, 1, 2)
 NETWORKS = Path(os.environ["SCMEDAL_NETWORKS"]) if "SCMEDAL_NETWORKS" in os.environ else None

@@ -24,7 +24,7 @@ from _record import SOURCE, data_folder, load, markdown, save
 from scipy import sparse
 
 import scmedal_tools as smt
-from scmedal_tools.bm._counterfactuals._effect_recovery import agreement
+from scmedal_tools.bm import agreement
 
 SEEDS = (0, 1, 2)
 PROTOCOLS = ("v1", "v2", "v3")

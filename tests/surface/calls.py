@@ -182,7 +182,7 @@ def shifts(models, adata):
     """Of three donors, as each pair of donors and type has to be predicted."""
     some_donors = np.flatnonzero(pd.factorize(np.asarray(adata.obs["donor"]))[0] < 3)
     train, _, test = (np.intersect1d(part, some_donors) for part in parts_of(adata))
-    options = {"train": train, "test": test, "min_cells": 1, "baselines": False} | QUIET
+    options = {"train": train, "test": test, "min_cells": 2, "baselines": False} | QUIET
     table = bm.counterfactual_shift(models.re, adata, *COLUMNS, **options)
     bm.shift_summary(table)
     return table

@@ -118,12 +118,12 @@ class TestEffects:
     def test_minibatches_in_which_each_batch_has_a_cell(self, n_levels, n_cells, n):
         plan = SimpleNamespace(module=SimpleNamespace(n_levels=n_levels))
         minibatch = {"batch": torch.zeros(n_cells, 1)}
-        assert RETrainingPlan._minibatches_a_move(plan, minibatch) == n
+        assert RETrainingPlan._minibatches_per_move(plan, minibatch) == n
 
     @pytest.mark.slow
     def test_the_last_ones_of_an_epoch_do_not_wait(self, trained, n_kept, monkeypatch):
         """Of six minibatches of 22 cells four move the effects, then two."""
-        monkeypatch.setattr(RETrainingPlan, "_minibatches_a_move", lambda *_: 4)
+        monkeypatch.setattr(RETrainingPlan, "_minibatches_per_move", lambda *_: 4)
         model = trained("SCMEDAL_RE", batch_size=22)
         assert n_kept[:: len(model.module.effect_tables)] == [4, 2, 4, 2]
 

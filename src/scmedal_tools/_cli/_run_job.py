@@ -152,13 +152,13 @@ class Run:
         with self.steps.step("findings", "Findings"), self.steps.attempt("findings"):
             job = self.job
             found = Trained(
-                self.adata,
-                job.batch_key,
-                job.labels_key,
-                self.models,
-                self.embeddings,
-                self.confounding,
-                job.seed,
+                adata=self.adata,
+                batch_key=job.batch_key,
+                labels_key=job.labels_key,
+                models=self.models,
+                embeddings=self.embeddings,
+                confounding=self.confounding,
+                seed=job.seed,
             )
             self.findings = findings(found)
             for sentence in self.findings:

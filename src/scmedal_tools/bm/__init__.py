@@ -1,6 +1,6 @@
 """Benchmarks: scores, controls, cross-validation, and tests of counterfactuals."""
 
-# Names "as" themselves are for other folders of the package.
+# Names imported as themselves (X as X) are for other folders of the package.
 from ._confounding import Confounding, confounding
 from ._counterfactuals import Counterfactual as Counterfactual
 from ._counterfactuals import agreement as agreement

@@ -22,7 +22,6 @@ from ._request import checked_request as checked_request
 from ._save_whole import save_whole as save_whole
 from ._support import states_of as states_of
 from ._support import warn_of_extrapolation as warn_of_extrapolation
-from ._swap import ExpressionBlock as ExpressionBlock
 from ._swap import Swap as Swap
 from ._swap import expression_blocks as expression_blocks
 from ._swap import residuals as residuals

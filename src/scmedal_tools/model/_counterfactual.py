@@ -60,7 +60,7 @@ class CounterfactualMixin(SwapMixin):
         dataloader: Minibatches | None = None,
         unseen_batch: UnseenBatch = "error",
     ) -> Expression | dict[str, Expression]:
-        """Predicted expression in other batches: a table for one or their mean, else a dictionary.
+        """Predicted expression in other batches: a table for one or their mean, or one for each.
 
         A table has the cells in rows and the genes in columns, in log-expression. With a
         cell's own batch as the target this is :meth:`get_reconstruction`, so that differences

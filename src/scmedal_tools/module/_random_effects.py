@@ -124,6 +124,8 @@ class RandomEffects(nn.Module):
     def draw(self, generator: torch.Generator | None = None, n_unseen: int = 0) -> Tensor:
         """One draw of the whole table from the posterior, of shape ``(n_batch, n_units)``.
 
+        In training with ``natural`` it is the same until the effects have moved.
+
         Rows for unseen batches, drawn from the prior, follow.
         """
         # Made where the generator lives, so that a seed means the same on every device.
@@ -149,7 +151,7 @@ class RandomEffects(nn.Module):
         units: Tensor | None = None,
         draw: Tensor | None = None,
     ) -> Tensor:
-        """Effects of each cell's batch: one draw for the minibatch, or the posterior means.
+        """Effects of each cell's batch: one draw for all cells, or the posterior means.
 
         With ``draw`` they are those of this :meth:`draw`. Levels that it does not have, -1 among
         them, are without effects. With ``units`` only these are looked up, for inference.

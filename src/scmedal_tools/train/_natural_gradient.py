@@ -68,6 +68,8 @@ class NaturalGradient(torch.optim.Optimizer):
     moves
         Whether the next step moves the effects, by the gradients of all steps since they last
         moved; if not, it only keeps its gradient. These minibatches share one draw.
+    n_kept
+        Number of gradients that are kept since the effects last moved.
 
     References
     ----------
@@ -95,7 +97,7 @@ class NaturalGradient(torch.optim.Optimizer):
             table.averages_squares = table in of_genes
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients by which the effects have moved."""
+        """Forget the gradients by which the effects have moved; those that are kept stay."""
         if self.n_kept == 0:
             super().zero_grad(set_to_none)
 
@@ -106,7 +108,10 @@ class NaturalGradient(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Move all tables that have a gradient, as far as by a step for each minibatch."""
+        """Move all tables that have a gradient, as far as by a step for each minibatch.
+
+        Unless ``moves`` is set, the gradient is only kept.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -127,7 +132,7 @@ class NaturalGradient(torch.optim.Optimizer):
         return loss
 
     def _move_posterior(self, table: RandomEffects, part: slice) -> None:
-        rate = self.n_kept * self.param_groups[0]["lr"]
+        rate = self._of_all_kept(self.param_groups[0]["lr"])
         assert table.loc.grad is not None
         assert table.deviation is not None  # of the draw that the gradient is of
         sd, loc = table.kept_sd[part], table.loc[part]
@@ -141,6 +146,10 @@ class NaturalGradient(torch.optim.Optimizer):
         change = by_log_sd.mul_(-0.5 * rate).clamp_(-MAX_LOG_CHANGE, MAX_LOG_CHANGE)
         table.set_posterior_sd(change.exp_().mul_(sd), part)
 
+    def _of_all_kept(self, share: float) -> float:
+        """Share of the way that as many steps go as have kept their gradient, by one of them."""
+        return 1 - (1 - share) ** self.n_kept
+
     def _follow_squares(self, table: RandomEffects) -> None:
         if table.averages_squares and table.mean_square is not None:
             state = self.state[table.loc]
@@ -149,7 +158,7 @@ class NaturalGradient(torch.optim.Optimizer):
             if not state:
                 state |= {"weight": torch.zeros_like(square), "square": torch.zeros_like(square)}
             # In place, so that a GPU can repeat a step that was recorded.
-            new = self.n_kept * NEW
+            new = self._of_all_kept(NEW)
             state["weight"].mul_(1 - new).add_(new)
             state["square"].mul_(1 - new).add_(new * square)
 

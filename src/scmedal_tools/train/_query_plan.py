@@ -64,8 +64,8 @@ class QueryTrainingPlan(RETrainingPlan):
         for layer in batch_norms(self.module):
             layer.eval()
 
-    def _minibatches_a_move(self, batch: dict[str, Tensor]) -> int:
-        """Only a few rows move."""
+    def _minibatches_per_move(self, batch: dict[str, Tensor]) -> int:
+        """One, as only a few rows move."""
         return 1
 
     def _update(self, batch: dict[str, Tensor]) -> tuple[MinibatchMeans, Tensor]:

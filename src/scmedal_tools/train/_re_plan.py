@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from scvi import REGISTRY_KEYS
 
-from scmedal_tools.module import RandomEffects
+from scmedal_tools.module import RandomEffects, n_processes
 
 from ._natural_gradient import NaturalGradient
 from ._plans import MedalTrainingPlan
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Share of the steps after which the scales of random effects settle.
 SETTLE_AFTER = 0.5
 # Most minibatches by whose gradients the effects move at once.
-MOST_MINIBATCHES_A_MOVE = 4
+MAX_MINIBATCHES_PER_MOVE = 4
 
 
 class RETrainingPlan(MedalTrainingPlan):
@@ -37,8 +37,8 @@ class RETrainingPlan(MedalTrainingPlan):
         ``"natural"``: :class:`~scmedal_tools.train._natural_gradient.NaturalGradient`;
         ``"adam"``: the network's Adam.
     effects_lr
-        Step size of the posteriors: a share of the way to their optimum with ``"natural"``,
-        a learning rate with ``"adam"``.
+        Step size of the posteriors: a share of the way to their optimum at each minibatch with
+        ``"natural"``, a learning rate with ``"adam"``.
     module, **kwargs
         See :class:`MedalTrainingPlan`.
 
@@ -115,17 +115,17 @@ class RETrainingPlan(MedalTrainingPlan):
         """Step as of the other networks, with scales that settle in the second half."""
         if natural := self._natural:
             natural.settles = self._done(batch_idx) + 1 > SETTLE_AFTER * self._n_steps()
-            nth = (batch_idx + 1) % self._minibatches_a_move(batch) == 0
+            nth = (batch_idx + 1) % self._minibatches_per_move(batch) == 0
             natural.moves = nth or self.trainer.is_last_batch
         return super().training_step(batch, batch_idx)
 
-    def _minibatches_a_move(self, batch: dict[str, Tensor]) -> int:
-        """Minibatches in which a batch has one cell, on average.
+    def _minibatches_per_move(self, batch: dict[str, Tensor]) -> int:
+        """Minibatches in which a level has one cell, on average, of the factor with most; up to 4.
 
         To move all effects takes long where there are more batches than cells in a minibatch.
         """
-        n_cells = len(batch[REGISTRY_KEYS.BATCH_KEY])
-        return min(math.ceil(max(self.module.n_levels) / n_cells), MOST_MINIBATCHES_A_MOVE)
+        n_cells = len(batch[REGISTRY_KEYS.BATCH_KEY]) * n_processes()
+        return min(math.ceil(max(self.module.n_levels) / n_cells), MAX_MINIBATCHES_PER_MOVE)
 
     @property
     def _natural(self) -> NaturalGradient | None:

@@ -168,6 +168,10 @@ class TestRegimes:
         assert set(table["regime"]) == {"seen"}
         assert scenarios(measure(world, oracle(world), train=train, min_cells=9)) == everything()
 
+    def test_one_cell_has_no_noise(self, world):
+        with pytest.raises(ValueError, match="min_cells=1: the noise of a mean needs two cells"):
+            measure(world, oracle(world), min_cells=1)
+
     @pytest.mark.parametrize("min_cells", [5, 12])
     def test_few_test_cells_are_left_out(self, world, min_cells):
         few = [i for i in world.parts["test"] if world.keys[i] == ("A", "y")]

@@ -311,14 +311,22 @@ class TestTrainedModel:
             expected = energy_by_pairs(swapped, x[others])
             assert row.energy_swapped == pytest.approx(expected, abs=1e-3)
 
-    def test_states_that_the_model_does_not_know(self, cells, fit, parts):
+    @pytest.mark.parametrize(
+        ("setup", "message"),
+        [
+            ({"states_key": "state"}, "states that the model was not trained on: martian"),
+            ({"random_effect_keys": ["state"]}, "martian"),
+        ],
+        ids=["state", "factor"],
+    )
+    def test_what_the_model_does_not_know(self, cells, fit, parts, setup, message):
         adata = cells[:, :40].copy()
         adata.obs["state"] = adata.obs["cell_type"].astype(str)
         split = {"external_indexing": parts[0]}
-        model = fit("SCMEDAL_RE", adata, {"states_key": "state"}, datasplitter_kwargs=split)
+        model = fit("SCMEDAL_RE", adata, setup, datasplitter_kwargs=split)
         other = adata.copy()
         other.obs.loc[other.obs_names[3], "state"] = "martian"
-        with pytest.raises(ValueError, match="states that the model was not trained on: martian"):
+        with pytest.raises(ValueError, match=message):
             bm.swap_quality(model, other, "donor", "cell_type", min_cells=3, progress=False)
 
     def test_energy_of_least_squares(self, model, table, members, parts):

@@ -70,7 +70,7 @@ def counterfactual_shift(
     train, test
         Positions of the cells to predict from and of those to measure on; by default the model's.
     min_cells
-        Fewest training cells and test cells of each combination.
+        Fewest training cells and test cells of each combination, at least 2.
     held_out_only
         Leave out the combinations that have training cells, which are many.
     baselines
@@ -95,8 +95,8 @@ def counterfactual_shift(
     ------
     ValueError
         If `adata` is backed by a file or does not fit a model, training or test cells are not
-        known, the models were registered with different layers, or no combination has enough
-        cells.
+        known, the models were registered with different layers, `min_cells` is below 2, or no
+        combination has enough cells.
 
     See Also
     --------
@@ -112,6 +112,8 @@ def counterfactual_shift(
     >>> shifts["method"].unique().tolist()[:3]
     ['RE', 'additive', 'mean of other contexts']
     """
+    if min_cells < 2:
+        raise ValueError(f"min_cells={min_cells}: the noise of a mean needs two cells or more.")
     check_in_memory(adata)
     check_obs(adata, batch_key)
     check_obs(adata, labels_key, what="labels_key", min_levels=1)
