@@ -17,6 +17,12 @@ WEIGHTS = {
 SPLITS = [np.arange(0, 160), np.arange(160, 200), np.arange(200, 240)]
 
 
+@pytest.fixture
+def adata(cells):
+    """A copy of the 240 cells that are split."""
+    return cells.copy()
+
+
 def balanced(name, adata, **kwargs):
     kwargs = KEYS | WIDTHS | {"splits": SPLITS, "epochs": 3} | kwargs
     return bm.balance_weights(getattr(model, name), adata, **kwargs)
