@@ -13,7 +13,7 @@ from scipy import stats
 from scmedal_tools import bm, datasets, pp
 from scmedal_tools.bm._counterfactuals._effect_recovery import agreement
 from scmedal_tools.datasets import true_shift
-from scmedal_tools.model import ExpressionBlock
+from scmedal_tools.model._swap import ExpressionBlock
 
 METRICS = ["correlation", "slope", "relative_error"]
 
