@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
 from scmedal_tools.module import REModule
-from scmedal_tools.train import _natural_gradient, quiet
+from scmedal_tools.train import _natural_gradient, _re_plan, quiet
 from scmedal_tools.train._natural_gradient import NaturalGradient
 from scmedal_tools.train._re_plan import RETrainingPlan, _check_precision
 
@@ -119,6 +119,12 @@ class TestEffects:
         plan = SimpleNamespace(module=SimpleNamespace(n_levels=n_levels))
         minibatch = {"batch": torch.zeros(n_cells, 1)}
         assert RETrainingPlan._minibatches_per_move(plan, minibatch) == n
+
+    def test_cells_of_all_processes_count(self, monkeypatch):
+        monkeypatch.setattr(_re_plan, "n_processes", lambda: 2)
+        plan = SimpleNamespace(module=SimpleNamespace(n_levels=(512,)))
+        minibatch = {"batch": torch.zeros(256, 1)}
+        assert RETrainingPlan._minibatches_per_move(plan, minibatch) == 1
 
     @pytest.mark.slow
     def test_the_last_ones_of_an_epoch_do_not_wait(self, trained, n_kept, monkeypatch):

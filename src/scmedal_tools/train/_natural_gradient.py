@@ -147,7 +147,7 @@ class NaturalGradient(torch.optim.Optimizer):
         table.set_posterior_sd(change.exp_().mul_(sd), part)
 
     def _of_all_kept(self, share: float) -> float:
-        """Share of the way that as many steps go as have kept their gradient, by one of them."""
+        """Share of the way that the kept minibatches go together, each of which goes ``share``."""
         return 1 - (1 - share) ** self.n_kept
 
     def _follow_squares(self, table: RandomEffects) -> None:
