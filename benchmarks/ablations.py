@@ -251,7 +251,33 @@ def tables() -> dict[str, str]:
         for name in names:
             columns |= {f"{name}: {key[:-1]}": f"{{{name}_{key}}}" for key in MEASURES}
         tables[kind] = markdown(lines, columns)
-    return tables
+    return tables | {"content": of_content(results), "shuffled": of_shuffled(results)}
+
+
+def of_content(results: list[dict]) -> str:
+    """What else changes in a network, of those whose content was looked at; shares of PCA's."""
+    lines = [
+        row | {f"{key}_share": row["content"][key] / row["of_pca"][key] for key in row["content"]}
+        for row in results
+        if row["kind"] == "network" and "content" in row
+    ]
+    columns = {
+        "data": "{data}",
+        "draw": "{draw}",
+        "variant": "{variant}",
+        "batch within type from u, of PCA's excess": "{batch_within_type_share:.2f}",
+        "cell type from u, of PCA's": "{type_share:.2f}",
+        "variance, of PCA's": "{variance:.3f}",
+        "swap gap": "{swap_gap:.3f}",
+    }
+    return markdown(lines, columns)
+
+
+def of_shuffled(results: list[dict]) -> str:
+    """Swap gap of networks that were trained on shuffled batches."""
+    lines = [row for row in results if row["kind"] == "shuffled"]
+    columns = {"data": "{data}", "draw": "{draw}", "variant": "{variant}"}
+    return markdown(lines, columns | {"swap gap": "{swap_gap:.4f}"})
 
 
 def full_row(rows: list[dict], names: list[str]) -> dict:
