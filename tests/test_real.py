@@ -152,7 +152,7 @@ def test_the_command_line_on_pig_airway(data_dir, tmp_path, monkeypatch):
 def test_the_batch_label_predicts_the_patient_group_of_known_donors_only(
     all_of_aml, scheme, of_label
 ):
-    adata = some_of_each_donor(all_of_aml, 500)
+    adata = some_of_each_donor(all_of_aml, 200)
     smt.pp.preprocess(adata, batch_key="donor", n_top_genes=None, size_factor_key="n_umi_total")
     result = smt.bm.cross_validate(
         adata, "donor", "cell_type", ["patient_group"], models=["pca"], n_folds=3,

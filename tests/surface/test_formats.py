@@ -140,9 +140,17 @@ def test_what_is_made_of_a_store(study, models, expected, form, refused, tmp_pat
             np.testing.assert_allclose(found, expected[call], rtol=1e-3, atol=1e-3, err_msg=call)
 
 
-@pytest.mark.parametrize("name", ["csr", "csc", "fortran float64", "zeros kept", "backed csr"])
+LEARNED = {name: SAME[name] for name in ("csr", "csc", "zeros kept", "backed csr")}
+LEARNED |= {
+    "fortran float32": both(np.asfortranarray),
+    "float64": both(lambda x: x.astype(np.float64)),
+    "zarr": lambda adata, folder: in_zarr(adata, folder, sp.csr_matrix),
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
 def test_networks_learn_the_same(study, models, train, name, tmp_path):
-    trained = train(SAME[name](study, tmp_path))
+    trained = train(LEARNED[name](study, tmp_path))
     for call in ("latent of RE", "counterfactuals", "prediction"):
         found, expected = called(call, trained, study.copy()), called(call, models, study.copy())
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3, err_msg=call)

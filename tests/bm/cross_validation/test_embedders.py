@@ -1,5 +1,6 @@
 """What the embeddings of a fold are fitted to, and their controls."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,6 +35,15 @@ class TestRandomEffects:
         assert list(result.conclusions) == ["condition"]
         assert "one fold cannot show whether" in result.conclusions["condition"]
         assert result.conclusions["condition"] in result._repr_html_()
+
+    def test_names_are_no_markup(self, result):
+        """A notebook would run them."""
+        hostile = "<img src=x onerror=alert(1)>"
+        table = result.table.replace({"condition": hostile, "X_mine": f"mine {hostile}"})
+        table["embedding"] = table["embedding"].str.replace("X_mine", f"mine {hostile}")
+        named = replace(result, table=table, settings=result.settings | {"target_keys": [hostile]})
+        assert hostile in named.conclusions[hostile]
+        assert "<img" not in named._repr_html_()
 
     def test_controls_can_be_left_out(self, adata):
         result = run(adata, ["RE"], settings={"RE": RE_QUICK}, folds=[0], controls=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -116,8 +117,8 @@ class CrossValidation:
         return said
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<p>{sentence}</p>" for sentence in self.conclusions.values())
-        return said + self.summary()._repr_html_()
+        said = (escape(sentence, quote=False) for sentence in self.conclusions.values())
+        return "".join(f"<p>{sentence}</p>" for sentence in said) + self.summary()._repr_html_()
 
 
 @with_shared_parts
