@@ -35,7 +35,9 @@ IDIOMS = {
     r"\btake `?tl\.": "use",
     r"\bis worth (its|their) face value\b|\bat face value\b": "do not report only the smallest",
     r"\b(batch|donor|state|types?|label) (is |are |be )?read\b": "predicted",
-    r"\b(forest|classifier|adversary) (can |cannot )?reads?\b": "predicts",
+    r"\b(forest|classifier|adversary) (can(not)? read|reads? (the )?(batch|donor|rare))\b": (
+        "predicts"
+    ),
     r"\bas (in|of) (donor_|(a|an|another|two( other)?|each|every) (donor|batch|target)\b)": (
         "as if from donor_01; with the effects of another donor"
     ),
