@@ -79,9 +79,10 @@ def donor_prediction(
       they show how the study was done;
     - *composition*: square roots of the shares of the cell types;
     - *mean of all cells*: mean expression, in which composition and effects are mixed;
-    - *effects adjusted for cell type (no network)*: posterior means (BLUPs) of what a donor does
-      to each gene, in the model ``type + (1 | donor) + (0 + type | donor)`` that
-      :class:`~scmedal_tools.model.SCMEDAL_RE` has inside, averaged over cell types;
+    - *effects adjusted for cell type*: posterior means (BLUPs) of what a donor does to each gene,
+      in the model ``type + (1 | donor) + (0 + type | donor)`` that
+      :class:`~scmedal_tools.model.SCMEDAL_RE` has inside, without a network, averaged over cell
+      types;
     - *embeddings* of yours.
 
     Parameters
@@ -168,8 +169,7 @@ def donor_prediction(
     >>> smt.pp.preprocess(cells, n_top_genes=None)
     >>> result = smt.bm.donor_prediction(cells, "donor", "condition", "cell_type", progress=False)
     >>> result.table["features"].unique().tolist()[:4]
-    ['number of cells', 'composition', 'mean of all cells',
-     'effects adjusted for cell type (no network)']
+    ['number of cells', 'composition', 'mean of all cells', 'effects adjusted for cell type']
     >>> int(result.table["n_relabellings"].iloc[0])  # 8 donors, 4 of each condition
     70
     """

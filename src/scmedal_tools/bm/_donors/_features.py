@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CELLS, CELLS_AND_DEPTH = "number of cells", "number of cells and depth"
 COMPOSITION = "composition"
 MEAN = "mean of all cells"
-BLUP = "effects adjusted for cell type (no network)"
+BLUP = "effects adjusted for cell type"
 UNSCALED = ", not standardised"
 
 
