@@ -26,6 +26,10 @@ def test_reference_lists_every_public_name(module):
     assert _listed(module) == set(importlib.import_module(f"scmedal_tools.{module}").__all__)
 
 
+def test_private_names_are_not_on_the_page():
+    assert not re.search(r"^   \S*\b_\w+", API, re.MULTILINE)
+
+
 class TestContributing:
     page = (ROOT / "CONTRIBUTING.md").read_text()
     source = ROOT / "src" / "scmedal_tools"
