@@ -160,7 +160,7 @@ def swaps() -> str:
             "least squares": "{energy_least_squares:.2f}",
             "unswapped": "{energy_unswapped:.2f}",
             "round trip / reconstruction error": "{round_trip:.4f}",
-            "type read: swapped": "{type_swapped:.2f}",
+            "type predicted: swapped": "{type_swapped:.2f}",
             "unswapped ": "{type_unswapped:.2f}",
             "cells of the target": "{type_target:.2f}",
         },

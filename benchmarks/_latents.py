@@ -26,7 +26,7 @@ def forest_accuracy(
 def readable_within(
     latent: np.ndarray, batches: np.ndarray, labels: np.ndarray, train, test
 ) -> float:
-    """Accuracy at which a forest reads the batch within a type, less chance; mean over types."""
+    """Accuracy at which a forest predicts batches within a type, less chance; mean over types."""
     excess = []
     for cells, _ in _types(batches, labels, train, test):
         parts = (np.intersect1d(part, cells) for part in (train, test))

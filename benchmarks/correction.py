@@ -213,9 +213,9 @@ TITLES = {
     "Batch correction": "batch",
     "Bio conservation": "biology",
     "Total": "total",
-    "forest: batch within type, excess": "batch read within type",
-    "forest: type": "type read",
-    "forest: rare types": "rare types read",
+    "forest: batch within type, excess": "batch within type, predicted",
+    "forest: type": "type, predicted",
+    "forest: rare types": "rare types, predicted",
 }
 
 

@@ -28,6 +28,7 @@ from _record import load, markdown, save
 from counterfactuals import DATA_SETS, load_cells
 
 import scmedal_tools as smt
+from scmedal_tools.ext import display_names
 
 SCHEMES = {"cells": 5, "donors": 3}  # folds; three of the donors are controls
 TARGETS = ["patient_group", "cell_type"]
@@ -120,7 +121,7 @@ def tables() -> dict[str, str]:
             made[f"{target}_{scheme}"] = predicted(scheme, target)
             made[f"{target}_{scheme}_controls"] = controls(scheme, target)
         made[f"scores_{scheme}"] = separation(scheme)
-    return made
+    return {name: display_names(table) for name, table in made.items()}
 
 
 def epochs() -> str:

@@ -65,7 +65,7 @@ def tables() -> dict[str, str]:
         )
     columns = {
         "excess kurtosis": "{kurtosis:.0f}",
-        "null data sets with a finding": "{with_finding} of {n}",
+        "null data sets with a false positive": "{with_finding} of {n}",
         "planted: genes found": "{true:.1f} of {of:.0f}",
         "share of false discoveries": "{fdr:.3f}",
     }

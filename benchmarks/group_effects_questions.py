@@ -208,7 +208,7 @@ def tables() -> dict[str, str]:
                 "p < .01": "{below_01:.4f} ± {below_01_se:.4f}",
                 "genes found per data set": "{false:.2f}",
                 "genes": "{genes:.0f}",
-                "data sets with a finding": "{with_finding} of {n}",
+                "data sets with a false positive": "{with_finding} of {n}",
             },
         ),
         "planted": markdown(

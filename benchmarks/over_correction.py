@@ -137,8 +137,8 @@ def tables() -> dict[str, str]:
         lines.append(line)
     titles = {
         "method": "method",
-        "donor read, other types": "batch",
-        "state read": "state",
+        "donor predicted, other types": "batch",
+        "state predicted": "state",
         "nothing planted": "state, control",
         "state in clusters, F1": "clusters",
         "nothing planted ": "clusters, control",

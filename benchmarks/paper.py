@@ -16,19 +16,13 @@ import pandas as pd
 from _paper_numbers import MEANS
 from _record import ROOT, load, markdown
 
-PRINTED = {
-    "pca": "PCA",
-    "ae": "AE",
-    "aec": "AEC",
-    "harmony": "Harmony",
-    "scanorama": "Scanorama",
-    "saucie": "SAUCIE",
-    "scvi": "scVI",
-    "scanvi": "scANVI",
-    "FE": "FE",
-    "FEC": "FEC",
-    "RE": "RE",
-}
+from scmedal_tools.ext import display_names
+
+SHOWN = (
+    *("pca", "ae", "aec", "harmony", "scanorama", "saucie"),
+    *("scvi", "scanvi", "FE", "FEC", "RE"),
+)
+PRINTED = {name: display_names(name) for name in SHOWN}
 # The second is of defaults that have changed since.
 PRESET, DEFAULT = "paper's preset", "former default"
 RECORDS = {PRESET: "evaluation_cells_paper-aml", DEFAULT: "evaluation_cells"}

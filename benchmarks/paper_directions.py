@@ -15,6 +15,8 @@ import pandas as pd
 from _paper_numbers import MEANS, embeddings
 from _record import load, markdown
 
+from scmedal_tools.ext import display_names
+
 RECORD = "evaluation_cells"
 ACCURACIES = ["accuracy", "balanced_accuracy"]
 BASELINES = ["pca", "ae"]
@@ -145,13 +147,14 @@ def compared() -> pd.DataFrame:
 def tables() -> dict[str, str]:
     claims = compared()
     pairs = _paper_pairs.pairs(load(RECORD)["results"])
-    return {
+    made = {
         "overall": overall(claims, pairs),
         "aml": by_claim(claims),
         "pairs": _paper_pairs.by_column(pairs),
         "each": each(claims),
         "each_pair": _paper_pairs.each(pairs),
     }
+    return {name: display_names(table) for name, table in made.items()}
 
 
 def overall(claims: pd.DataFrame, pairs: pd.DataFrame) -> str:

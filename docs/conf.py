@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from docutils import nodes
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
 
 # The tutorials lie beside the documentation, and become a part of it here.
 _docs = Path(__file__).resolve().parent
@@ -154,6 +155,14 @@ def public_name(app: Sphinx, env: object, node: pending_xref, child: nodes.TextE
         node["reftarget"] = re.sub(r"\._[\w.]*\.(?=\w+$)", ".", defined)
 
 
+def out_of_the_search(app: Sphinx, env: BuildEnvironment) -> None:
+    """Let the search skip private names, to which pages refer: as it skips aliases."""
+    objects = env.domains.python_domain.objects
+    for name in [name for name in objects if "._" in name]:
+        objects[name] = objects[name]._replace(aliased=True)
+
+
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-bases", drop_mixins)
+    app.connect("env-updated", out_of_the_search)
     app.connect("missing-reference", public_name, priority=100)  # intersphinx comes at 500

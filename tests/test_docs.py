@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,10 @@ def _listed(module: str) -> set[str]:
 @pytest.mark.parametrize("module", smt.__all__)
 def test_reference_lists_every_public_name(module):
     assert _listed(module) == set(importlib.import_module(f"scmedal_tools.{module}").__all__)
+
+
+def test_private_names_are_not_on_the_page():
+    assert not re.search(r"^   \S*\b_\w+", API, re.MULTILINE)
 
 
 class TestContributing:
@@ -52,6 +58,21 @@ class TestContributing:
 @pytest.mark.parametrize("command", ["uv run scmedal demo", "uv run pytest"])
 def test_readme_has_the_two_commands(command):
     assert f"\npip install uv && {command}\n" in (ROOT / "README.md").read_text()
+
+
+def test_links_of_the_page_on_pypi_are_absolute(tmp_path):
+    shutil.copy(ROOT / "README.md", tmp_path)
+    script = ROOT / ".ci" / "absolute_links"
+    subprocess.run([script, "https://host/owner/name", "v1"], cwd=tmp_path, check=True)
+    page = (tmp_path / "README.md").read_text()
+    links = re.findall(r'(?:\]\(|src=")([^)"]+)', page)
+    assert all(link.startswith("https://") for link in links)
+    ours = [link for link in links if "//host/" in link]
+    assert len(ours) > 10
+    for link in ours:
+        kind, path = re.fullmatch(r"https://host/owner/name/(blob|raw)/v1/(.*)", link).groups()
+        assert (ROOT / path).is_file()
+        assert kind == ("raw" if path.endswith(".png") else "blob")
 
 
 class TestGallery:

@@ -34,6 +34,20 @@ IDIOMS = {
     r"\bknows more\b": "contains more, predicts better",
     r"\btake `?tl\.": "use",
     r"\bis worth (its|their) face value\b|\bat face value\b": "do not report only the smallest",
+    r"\b(batch|donor|state|types?|label) (is |are |be )?read\b": "predicted",
+    r"\b(forest|classifier|adversary) (can(not)? read|reads? (the )?(batch|donor|rare))\b": (
+        "predicts"
+    ),
+    r"\bas (in|of) (donor_|(a|an|another|two( other)?|each|every) (donor|batch|target)\b)": (
+        "as if from donor_01; with the effects of another donor"
+    ),
+    r"\b(has|have|had|with|without) (a|any) finding\b": "at least one gene is falsely significant",
+    r"\bhardly any genes?\b": "almost no gene is significant",
+    r"\bcosts? (a few )?genes\b": "reduces power",
+    r"\bdonors? (who|that) arrives?\b|\barrives? later\b": "a new donor after training",
+    r"\bwould be by chance\b": "would be expected by chance",
+    r"\b(table|simulation|file) (cannot )?knows?\b": "cannot show this; is known because",
+    r"\bmind the\b": "say what is there",
 }
 WORDS = {
     r"\b(very|really|quite|extremely|basically|actually)\b": "leave it out",

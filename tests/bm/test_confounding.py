@@ -30,8 +30,8 @@ class TestNesting:
         assert row["cramers_v"] == pytest.approx(1)
         assert (row["n_groups"], row["n_targets"], row["fewest_groups"]) == (4, 2, 1)
         assert row["conclusion"] == (
-            "Every donor has one condition. The donor alone predicts it, so accuracy over cells "
-            "proves nothing: hold out all cells of a donor together. Counted by donor, "
+            "Every donor has one condition. The donor alone predicts it, so a high accuracy over "
+            "cells is no evidence: hold out all cells of a donor together. Counted by donor, "
             "condition 'sick' occurs in 1 of 4."
         )
 
@@ -68,7 +68,7 @@ class TestNesting:
         row = row_of(study(cell_type=cell_type), "cell_type")
         assert (row["nesting"], row["fewest_groups"]) == ("partly crossed", 2)
         assert "2 of 8 combinations have no cells" in row["conclusion"]
-        assert "scores of donor are also scores of cell_type" in row["conclusion"]
+        assert "a score for donor also reflects cell_type" in row["conclusion"]
 
 
 class TestNumbers:

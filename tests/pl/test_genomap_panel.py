@@ -58,6 +58,11 @@ def names(figure):
     ]
 
 
+def test_a_model_with_labels_keeps_its_name(stack):
+    stack.obs["projection"] = stack.obs["projection"].replace("FE", "FEC")
+    assert maps(genomap_panel(stack))[0][1].get_title() == "FEC"
+
+
 def test_rows_are_cells_and_columns_projections(stack):
     figure = genomap_panel(stack, differences=False)
     titles = [ax.get_title() for ax in maps(figure)[0]]

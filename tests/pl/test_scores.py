@@ -63,7 +63,7 @@ def heights(summary):
 
 def test_a_row_for_each_embedding_with_controls_below(summary):
     ax, _ = heights(summary)
-    assert labels(ax) == ["pca", "harmony (joint)", "RE", *CONTROLS[:2]]
+    assert labels(ax) == ["PCA", "Harmony (joint)", "RE", *CONTROLS[:2]]
     ticks = ax.get_yticks()
     assert ax.yaxis_inverted()
     assert ticks[3] - ticks[2] > ticks[2] - ticks[1]
@@ -124,7 +124,7 @@ def test_a_panel_for_each_of_what_is_scored(summary):
     figure = scores(summary, "ASW")
     assert [ax.get_title() for ax in figure.axes] == ["batch", "label"]
     assert [ax.get_xlabel() for ax in figure.axes] == ["ASW", "ASW"]
-    assert labels(figure.axes[0]) == ["pca", "harmony (joint)", "RE"]
+    assert labels(figure.axes[0]) == ["PCA", "Harmony (joint)", "RE"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["alone"]
     (ax,) = scores(summary, "ASW", "label").axes
     expected = summary.query("metric == 'ASW' and of == 'label'")["mean"]
@@ -163,7 +163,7 @@ def test_result_of_a_cross_validation_is_accepted(summary):
 
 def test_summary_without_marks_has_no_controls(summary):
     (ax,) = scores(summary.drop(columns=["control", "joint"]), "accuracy").axes
-    assert labels(ax) == ["batch label", "pca", "harmony", "RE", CONTROLS[1]]
+    assert labels(ax) == ["batch label", "PCA", "Harmony", "RE", CONTROLS[1]]
     assert np.diff(sorted(points(ax)))[-3:].tolist() == [2, 2, 2]
 
 
@@ -183,7 +183,7 @@ def test_drawn_into_axes_of_the_caller(summary):
     plt.close(figure)
     assert scores(summary, "accuracy", ax=axes[1]) is figure
     assert not axes[0].has_data()
-    assert labels(axes[1])[0] == "pca"
+    assert labels(axes[1])[0] == "PCA"
     assert [text.get_text() for text in axes[1].get_legend().get_texts()][-1] == "chance"
     with pytest.raises(ValueError, match=r"panels for \['batch', 'label'\]: choose one"):
         scores(summary, "ASW", ax=axes[0])

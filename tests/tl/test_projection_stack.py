@@ -31,9 +31,8 @@ def test_rows_are_cells_within_projections(stack):
     assert stack.n_obs == 12 * (2 + 4)
     blocks = stack.obs.reset_index().groupby(np.arange(72) // 12)
     assert all(list(block["cell"]) == list(stack.obs["cell"][:12]) for _, block in blocks)
-    assert [b["projection"].unique().tolist() for _, b in blocks] == [["original"], ["FE"]] + 4 * [
-        ["RE"]
-    ]
+    named = [block["projection"].unique().tolist() for _, block in blocks]
+    assert named == [["original"], ["FEC"], *4 * [["RE"]]]
     assert list(stack.obs["target"].cat.categories) == DONORS
     assert stack.obs["target"].isna().sum() == 24
     assert stack.obs_names.is_unique
@@ -45,7 +44,7 @@ def test_values_are_those_of_the_models(models, stack):
     positions = adata.obs_names.get_indexer(cells)
     expected = {
         ("original", None): adata.X[positions].toarray(),
-        ("FE", None): fe.get_corrected_expression(indices=positions),
+        ("FEC", None): fe.get_corrected_expression(indices=positions),
         ("RE", "donor_03"): re.get_counterfactual_expression(
             indices=positions, transform_batch="donor_03"
         ),

@@ -50,7 +50,7 @@ def _draw_target(ax: Axes, target: str, table: pd.DataFrame) -> None:
     ax.scatter(table["shift"], rows, color=BLUE, s=16, zorder=3)
     ax.set_yticks(rows, [plain(_name(row)) for row in table.to_dict("records")], fontsize=7)
     ax.set_ylim(len(table) - 0.4, -0.6)
-    ax.set_title(f"as in {plain(target)}", fontsize=9)
+    ax.set_title(f"as if from {plain(target)}", fontsize=9)
     ax.tick_params(labelsize=7, length=2, labelbottom=True)
     ax.tick_params("y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)

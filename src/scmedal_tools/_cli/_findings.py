@@ -104,13 +104,13 @@ def _mixing(run: Trained) -> str:
         kept, by_chance = _kept(batch, *(run.adata.obsm[key][cells] for key in neighbours))
         return (
             f"{of_batch}. Within a {name}, {kept:.0%} of the cells nearest to a cell in PCA are "
-            f"also nearest to it in {title}'s latent; {by_chance:.0%} would be by chance."
+            f"also nearest to it in {title}'s latent; {by_chance:.0%} would be expected by chance."
         )
     before, after = (_share(types, found) for found in neighbours.values())
-    given = ", which was given the labels" if "fec" in run.models else ""
+    given = " (FEC was given the labels)" if "fec" in run.models else ""
     return (
-        f"{of_batch}. Of its own {labels_key} are {before:.0%} in PCA and {after:.0%} in "
-        f"{title}'s latent{given}."
+        f"{of_batch}. In PCA {before:.0%} of these neighbours have the cell's {labels_key}, in "
+        f"{title}'s latent{given} {after:.0%}."
     )
 
 
@@ -155,12 +155,13 @@ def _use_of_the_batch(run: Trained) -> str:
     gap = re.get_swap_gap(indices=held_back_cells(re))
     if gap < COLLAPSED:
         return (
-            f"Random effects: decoding cells as of another {name} makes no difference. Either a "
-            f"{name} changes nothing, or training was too short: do not interpret the effects."
+            f"Random effects: reconstructing cells with the effects of another {name} makes no "
+            "difference. Either the batches do not differ, or training was too short: do not "
+            "interpret the effects."
         )
     return (
-        f"Random effects: decoding held-out cells as of another {name} raises the "
-        f"reconstruction error by {gap - 1:.1%}, so RE uses the {name}."
+        f"Random effects: reconstructing held-out cells with the effects of another {name} raises "
+        f"the error by {gap - 1:.1%}, so RE uses the {name}."
     )
 
 
@@ -193,8 +194,8 @@ def _limits(run: Trained) -> str:
     """What the design of the study leaves open."""
     name, n = run.batch_key, len(run.models["re"].batch_names)
     said = (
-        f"What cannot be concluded: an effect is everything that coincides with a {name} "
-        "(biology, handling, sequencing), and is not causal"
+        f"What cannot be concluded: the effect of a {name} includes everything in which its cells "
+        "differ from others (biology, handling, sequencing), and is not causal"
     )
     if n < ENOUGH_BATCHES:
         said += (

@@ -22,7 +22,7 @@ OUTPUTS = {
     "figures/genomaps.png": "a few cells, and how they would look in other batches",
     "figures/confounding.png": "number of cells of each batch and cell type",
     "figures/confounding_condition.png": "number of cells of each batch and condition",
-    "figures/counterfactuals.png": "genes that change most as in the target batches",
+    "figures/counterfactuals.png": "genes that would change most in the target batches",
     "figures/true_shifts.png": "predicted and true shifts of all genes",
     "group_effects.csv": "what the condition changes, with batches as replicates",
     "figures/group_effects.png": "the gene with the strongest effect of the condition",

@@ -107,8 +107,8 @@ def confounding(
     >>> import scmedal_tools as smt
     >>> print(smt.bm.confounding(adata, "donor", ["condition"]))
     donor, condition: donor in condition, Cramér's V 1.00. Every donor has one condition. The
-    donor alone predicts it, so accuracy over cells proves nothing: hold out all cells of a donor
-    together. Counted by donor, condition 'control' occurs in 2 of 4.
+    donor alone predicts it, so a high accuracy over cells is no evidence: hold out all cells of
+    a donor together. Counted by donor, condition 'control' occurs in 2 of 4.
     """
     if isinstance(target_keys, str):
         raise ValueError(f"target_keys takes a list: write [{target_keys!r}].")
@@ -170,8 +170,8 @@ def _conclusion(
         )
     if nesting == f"{group} in {target}":
         return (
-            f"Every {group} has one {target}. The {group} alone predicts it, so accuracy over "
-            f"cells proves nothing: hold out all cells of a {group} together. Counted by "
+            f"Every {group} has one {target}. The {group} alone predicts it, so a high accuracy "
+            f"over cells is no evidence: hold out all cells of a {group} together. Counted by "
             f"{group}, {target} {n_groups_of.idxmin()!r} occurs in {n_groups_of.min()} of "
             f"{len(table)}."
         )
@@ -195,6 +195,6 @@ def _conclusion(
             f"separate such an effect from that of the {group}."
         )
     return begin + (
-        f"Compare {target} within a {group} that has more than one: over all cells, scores of "
-        f"{group} are also scores of {target}."
+        f"Compare {target} within a {group} that has more than one: over all cells, a score for "
+        f"{group} also reflects {target}."
     )

@@ -6,6 +6,8 @@ from ._common import JOINT
 # For other folders of the package.
 from ._common import random_state as random_state
 from ._common import train as train
+from ._display_names import DISPLAY_NAMES as DISPLAY_NAMES
+from ._display_names import display_names as display_names
 from ._harmony import harmony
 from ._pca import pca
 from ._saucie import saucie

@@ -70,7 +70,7 @@ class InferenceMixin(BaseModelClass):
             Minibatches to use instead of ``adata``.
         unseen_batch
             What to do with cells of batches that the model was not trained on. ``"error"``: refuse
-            them; ``"population"``: no effects, as in the mean of all batches; ``"prior"``: effects
+            them; ``"population"``: no effects, as if from the average batch; ``"prior"``: effects
             drawn from the prior, with ``n_samples``. Networks without random effects do not use
             the batch and take ``"population"``.
 

@@ -153,9 +153,8 @@ def _check_levels(adata: AnnData, key: str, trained: pd.Index, unseen: bool) -> 
             f"The model was not trained on {len(new)} of the levels of adata.obs[{key!r}]: "
             f"{', '.join(new[:5])}. It knows: "
             f"{', '.join(map(str, trained[:10]))}{', ...' if len(trained) > 10 else ''}. "
-            "Methods that take unseen_batch treat their cells as in the mean of all batches with "
-            "'population', and draw their effects with 'prior' and n_samples; "
-            "SCMEDAL_RE.load_query_data learns them."
+            "Pass unseen_batch='population' to treat their cells as if from the average batch, or "
+            "'prior' and n_samples to draw their effects; SCMEDAL_RE.load_query_data learns them."
         )
 
 

@@ -112,8 +112,8 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
             See :meth:`SCMEDAL_FE.get_latent_representation`.
         kind
             ``"latent"``: ``r``, the cell in its batch, so the batch can be predicted from it;
-            ``"content"``: ``u``, the cell as in a batch without effects, where the batch is hard
-            to predict, not impossible. In the paper's presets they are the same.
+            ``"content"``: ``u``, the cell as if from a batch without effects, where the batch is
+            hard to predict, not impossible. In the paper's presets they are the same.
 
         Returns
         -------

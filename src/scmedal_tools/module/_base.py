@@ -125,7 +125,7 @@ class MedalModule(BaseModuleClass):
         return self.adversary.cross_entropy(features, levels_of(tensors)).mean()
 
     def adversarial_penalty(self, cross_entropy: Tensor) -> Tensor:
-        """Weighted term that the autoencoder pays for a batch that the adversary can read."""
+        """Weighted term that the autoencoder pays for a batch that the adversary can predict."""
         if self.training:
             cross_entropy = mean_over_processes(cross_entropy)
         if self.adversarial_objective == "unbounded":

@@ -36,7 +36,7 @@ def check_architecture(
     if not n_hidden:
         raise ValueError("n_hidden is empty: name the width of one hidden layer or more.")
     if adversary_weight and not architecture.content_code:
-        raise ValueError("adversary_weight needs content_code=True: the adversary reads it.")
+        raise ValueError("adversary_weight needs content_code=True, the input of the adversary.")
     if architecture.n_states and not architecture.content_code:
         raise ValueError(
             "n_states and states_key need content_code=True: effects on states stand beside a "

@@ -14,6 +14,7 @@ from scipy.spatial import KDTree
 
 from scmedal_tools._data import check_cells, slots
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools.ext import DISPLAY_NAMES
 from scmedal_tools.tl import umap, umap_key
 
 from ._common import checked_names, is_umap, new_figure, palette, plain, save_figure
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-TITLES = {slots.PCA: "PCA", "X_umap": "UMAP"}
-TITLES |= {"X_harmony": "Harmony", "X_pca_harmony": "Harmony", "X_scanorama": "Scanorama"}
-TITLES |= {"X_scvi": "scVI", "X_scVI": "scVI", "X_scanvi": "scANVI", "X_scANVI": "scANVI"}
+TITLES = {f"X_{method}": name for method, name in DISPLAY_NAMES.items()}
+TITLES |= {"X_umap": "UMAP", "X_pca_harmony": "Harmony"}
+TITLES |= {"X_scVI": "scVI", "X_scANVI": "scANVI"}
 TITLES |= {
     slots.FE_LATENT: "scMEDAL FE",
     slots.FEC_LATENT: "scMEDAL FEC",

@@ -55,7 +55,7 @@ def genomap_panel(
     key: str = slots.GENOMAP,
     save: str | Path | None = None,
 ) -> Figure:
-    """Draw cells as genomaps: as measured, corrected by FE, and as RE predicts each batch.
+    """Draw cells as genomaps: as measured, corrected by FE or FEC, and as RE predicts each batch.
 
     The figure of the paper (scMEDAL, Figures 5 to 7). All maps have one layout and one colour
     scale. Compare the counterfactuals with RE's reconstruction in the own batch, framed in red,
@@ -131,7 +131,8 @@ def genomap_panel(
         named = batches if isinstance(batches, str) else list(map(str, batches))
         batches = checked_names(named, "batches", "the stack", known)
     cells, batches = _chosen(about, cells, batches)
-    columns = [("original", ""), ("FE", ""), *(("RE", name) for name in batches)]
+    (fixed,) = set(stack.obs["projection"]) - {"original", "RE"}  # FE or FEC
+    columns = [("original", ""), (fixed, ""), *(("RE", name) for name in batches)]
     images = genomap_images(stack, key=key)
     maps = np.stack([images[[rows[cell, *column] for column in columns]] for cell in cells])
     own = images[[rows[cell, "RE", str(about.loc[cell, "batch"])] for cell in cells]]
@@ -142,7 +143,7 @@ def genomap_panel(
         _names(genes, stack.uns[key]["pixels"], of_cell, batches)
         for genes, of_cell in zip(strongest, shifts, strict=False)
     ]
-    titles = [_fitted(x) for x in ("original", "FE", *(f"RE: {name}" for name in batches))]
+    titles = [_fitted(x) for x in ("original", fixed, *(f"RE: {name}" for name in batches))]
     about_cells = about.loc[cells, [c for c in ("cell_type", "batch") if c in about]].astype(str)
     labels = ["\n".join(map(_fitted, row)) for row in about_cells.to_numpy()]
 

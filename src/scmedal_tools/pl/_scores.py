@@ -9,6 +9,7 @@ import pandas as pd
 
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm import BATCH_LABEL, CHANCE, PERMUTED, RE, SEPARATOR
+from scmedal_tools.ext import display_names
 
 from ._common import BLUE, VERMILLION, figure_of, new_figure, plain, save_figure, widest
 
@@ -155,7 +156,8 @@ def _rows(drawn: pd.DataFrame) -> pd.DataFrame:
     lines["line"] = lines["kind"].map(list(STYLES).index)
     lines = lines.sort_values(["below", "row", "line"], kind="stable")
     lines["label"] = [
-        f"{x} (joint)" if joint else x for x, joint in lines[["base", "joint"]].values
+        f"{display_names(x)}{' (joint)' if joint else ''}"
+        for x, joint in lines[["base", "joint"]].values
     ]
     # A line apart: rows, and what is compared from its controls.
     gaps = (lines["row"] != lines["row"].shift()).cumsum() - 1 + lines["below"]

@@ -80,8 +80,8 @@ def projection_stack(
         Of ``(2 + n_batches) * n_cells`` rows: all cells as measured, then FE's, then those of
         each batch. ``X`` is standardised (genes that are constant are 0),
         ``layers["expression"]`` is log-expression; ``obs`` has ``cell``, ``projection``
-        (``"original"``, ``"FE"`` or ``"RE"``), ``target`` (the batch, only of RE), ``batch`` (the
-        cell's own) and, if known, ``cell_type``; ``var`` has ``mean`` and ``sd``.
+        (``"original"``, ``"FE"`` or ``"FEC"``, and ``"RE"``), ``target`` (the batch, only of RE),
+        ``batch`` (the cell's own) and, if known, ``cell_type``; ``var`` has ``mean`` and ``sd``.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def projection_stack(
     swapped = cast("dict[str, np.ndarray]", swapped)
     parts = {
         ("original", ""): measured[:, genes],
-        ("FE", ""): np.asarray(
+        (type(fe).__name__.removeprefix("SCMEDAL_"), ""): np.asarray(
             fe.get_corrected_expression(adata, indices=chosen, return_numpy=True)
         ),
         **{("RE", name): swapped[targets[name]] for name in batches},

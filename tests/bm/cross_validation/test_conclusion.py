@@ -48,7 +48,10 @@ class TestConclusion:
     )
     def test_verdict_comes_first(self, values, known, verdict):
         said = conclusion(self.table(*values), "sex", known_batches=known)
-        assert said.startswith(f"sex: RE's gain {verdict}. Beside pca, RE gains ")
+        gain = values[0] - 0.5
+        assert said.startswith(
+            f"sex: RE's gain {verdict}. Adding RE to PCA changes balanced accuracy by {gain:+.3f}."
+        )
 
     def test_embeddings_beside_which_the_label_gives_more_are_counted(self):
         table = self.table(re=0.6, label_beside=0.7, label_alone=0.5)
@@ -56,7 +59,11 @@ class TestConclusion:
         better = twin.assign(embedding=twin["embedding"].str.replace("pca", "ae"))
         better["value"] += 0.3 * (better["embedding"] == "ae + RE")
         said = conclusion(pd.concat([table, better]), "sex")
-        assert "the batch label, beside them or alone, +0.200 (more than RE in 1 of 2)" in said
+        assert "Adding RE to AE and PCA changes balanced accuracy by +0.250 on average (" in said
+        assert (
+            "The batch label, added or alone, changes it by +0.200 (more than RE for 1 of 2 "
+            "embeddings)."
+        ) in said
 
     def test_noise_between_folds_is_no_difference(self):
         table = self.table(0.8, label_beside=0.8, label_alone=0.5)

@@ -116,7 +116,7 @@ class TestDonors:
         judged = pd.DataFrame(rows, columns=["embedding", "balanced_accuracy", "p_value"])
         said = conclusion_of_votes(judged.assign(n_batches=14))
         assert "the votes on 14 held-out batches" in said
-        assert "pca 0.70 (p = 0.030); pca + RE 0.90 (p < 0.001); RE 0.50 (p = 1.000)." in said
+        assert "PCA 0.70 (p = 0.030); PCA + RE 0.90 (p < 0.001); RE 0.50 (p = 1.000)." in said
 
     def test_over_cells_there_are_no_votes(self, adata):
         assert run(adata, folds=[0]).votes.empty

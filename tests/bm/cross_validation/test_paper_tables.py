@@ -148,8 +148,10 @@ class TestFiles:
         text = (tmp_path / "classification_sex.md").read_text()
         rows = rendered(text)
         assert rows[0] == ["kind", "embedding", "accuracy", "balanced accuracy"]
-        names = [AWKWARD, *ORDER[1:], *CONTROLS, "chance"]
-        assert [row[1] for row in rows[1:]] == names
+        shown = ["PCA + RE", "Harmony", "Harmony + RE", "RE"]
+        shown += ["batch label", "PCA + batch label", "RE, one epoch", "chance"]
+        assert [row[1] for row in rows[1:]] == [AWKWARD, *shown]
+        assert "joint & Harmony & " in (tmp_path / "classification_sex.tex").read_text()
         mean, low, high = tables["classification_sex"].iloc[0]["accuracy"]
         assert rows[1][2] == f"{mean:.2f} ({low:.2f}, {high:.2f})"
         assert text.startswith(tables["classification_sex"].attrs["caption"])

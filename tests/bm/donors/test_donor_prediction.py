@@ -149,7 +149,7 @@ class TestNothingLeaks:
         everyone = {f"d{i}" for i in range(9)}
         assert [everyone - train for train in seen[1:]] == [{f"d{i}"} for i in range(9)]
         saw = table.groupby("features")["saw_all_donors"].first()
-        assert saw[saw].index.tolist() == ["given", "given, own scale"]
+        assert saw[saw].index.tolist() == ["given", "given, not standardised"]
 
 
 class TestFeatures:

@@ -100,7 +100,8 @@ def _counterfactuals(run: Run) -> list[Section]:
         return []
     of = f"{run.job.batch_key}{' and cell type' if run.job.labels_key else ''}"
     text = (
-        f"Mean expression of the cells of each {of}, predicted as in another {run.job.batch_key}. "
+        f"Mean expression of the cells of each {of}, predicted as if they came from another "
+        f"{run.job.batch_key}. "
         "The shift is the counterfactual minus the reconstruction, in log-expression, with the "
         f"{INTERVAL:.0%} interval of {N_DRAWS} posterior draws. The draws are of up to about "
         f"{N_CELLS:,} cells (at least {FEWEST_CELLS} of each group, or all it has), and the "

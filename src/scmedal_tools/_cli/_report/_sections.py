@@ -19,17 +19,18 @@ READING_CONFOUNDING = (
 )
 READING_CURVES = (
     "Have the curves settled, and do training and validation agree? A widening gap means "
-    "overfitting; the dotted line is the epoch whose weights were kept. An adversary that cannot "
-    "read the batch has the cross-entropy of a guess, the black dashed line where it is drawn. A "
-    "low loss does not show that the batch is removed, nor that the cell types are kept."
+    "overfitting; the dotted line is the epoch whose weights were kept. If the adversary cannot "
+    "predict the batch, its cross-entropy reaches the black dashed line, that of a guess. A low "
+    "loss does not show that the batch is removed, nor that the cell types are kept."
 )
 
 READING_GENOMAPS = (
     "Each pixel is a gene, and correlated genes are near each other. Each row is a cell: as "
-    "measured, without batch effects (FE), and as RE predicts it in its own batch (framed in red) "
-    "and in others. Compare the others with the frame, not with the measured cell, whose noise no "
-    "reconstruction has; the row below shows the differences. A few cells only suggest where to "
-    "look: they are no evidence about a batch. The position of a gene has no meaning by itself."
+    "measured, without batch effects (FE or FEC), and as RE predicts it in its own batch (framed "
+    "in red) and in others. Compare the others with the frame, not with the measured cell, whose "
+    "noise no reconstruction has; the row below shows the differences. A few cells only suggest "
+    "where to look: they are no evidence about a batch. The position of a gene has no meaning by "
+    "itself."
 )
 
 
@@ -89,7 +90,9 @@ def doubt_sections(record: Mapping[str, Any]) -> list[Section]:
     """What to make sure of, if the values may be something else than they were taken for."""
     if not record["doubt"]:
         return []
-    return [Section("What kind of values is this?", [f"{record['expression']}.", record["doubt"]])]
+    return [
+        Section("Counts or log-normalised values?", [f"{record['expression']}.", record["doubt"]])
+    ]
 
 
 def size_of(record: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ class Counterfactual(Protocol):
     """Anything that says what cells would express in a batch."""
 
     def __call__(self, cells: np.ndarray, target: str) -> np.ndarray:
-        """Expression ``(n_cells, n_genes)`` of the cells at these positions, as in ``target``."""
+        """Expression ``(n_cells, n_genes)`` of these cells, as if they came from ``target``."""
 
 
 class Effects(NamedTuple):

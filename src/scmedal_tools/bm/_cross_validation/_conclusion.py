@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from scmedal_tools.ext import display_names
+
 from ._embedders import PERMUTED, RE, RE_CONTROLS
 from ._mixing_classifier import BATCH_LABEL, SEPARATOR
 from ._summarise_folds import summarise_folds
@@ -58,27 +60,37 @@ def conclusion(table: pd.DataFrame, target: str, *, known_batches: bool = True) 
     gained = gains(table, target)
     of_folds = gained.groupby("fold").mean()
     compared = {"zero": of_folds[RE]}
-    means = [f"RE gains {of_folds[RE].mean():+.3f} on average{_range(gained[RE])}"]
+    means = [
+        f"Adding RE to {_named(list(gained.index.unique('embedding')))} changes balanced accuracy "
+        f"by {of_folds[RE].mean():+.3f}{_range(gained[RE])}."
+    ]
     if of_folds[PERMUTED].notna().any():
         compared["that of RE trained on permuted labels"] = of_folds[RE] - of_folds[PERMUTED]
-        means.append(f"RE trained on permuted labels {of_folds[PERMUTED].mean():+.3f}")
+        means.append(
+            f"Adding RE trained on permuted labels changes it by {of_folds[PERMUTED].mean():+.3f}."
+        )
     if known_batches:
         compared["that of the batch label"] = of_folds[RE] - of_folds[BATCH_LABEL]
         means.append(
-            f"the batch label, beside them or alone, {of_folds[BATCH_LABEL].mean():+.3f} "
-            f"(more than RE in {_more(gained)})"
+            f"The batch label, added or alone, changes it by {of_folds[BATCH_LABEL].mean():+.3f} "
+            f"(more than RE for {_more(gained)})."
         )
     alone = table[
         (table["of"] == target)
         & (table["metric"] == JUDGED_BY)
         & (table["embedding"] == BATCH_LABEL)
     ]["value"].mean()
-    names = list(gained.index.unique("embedding"))
-    shown = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} embeddings"
     return (
-        f"{target}: {_verdict(compared)}. Beside {shown}, {', '.join(means)}; the batch label "
-        f"alone has a balanced accuracy of {alone:.2f}.{_intervals(compared)}"
+        f"{target}: {_verdict(compared)}. {' '.join(means)} The batch label alone reaches "
+        f"{alone:.2f}.{_intervals(compared)}"
     )
+
+
+def _named(embeddings: list[str]) -> str:
+    if len(embeddings) > MOST_NAMES:
+        return f"{len(embeddings)} embeddings"
+    *others, last = map(display_names, embeddings)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _verdict(compared: dict[str, pd.Series]) -> str:
@@ -98,7 +110,7 @@ def _intervals(compared: dict[str, pd.Series]) -> str:
     if n_folds < 2:
         return ""
     limits = [
-        f"{'the gain' if name == 'zero' else f'less {name}'} {low:+.3f} to {high:+.3f}"
+        f"{'the gain' if name == 'zero' else f'minus {name}'} {low:+.3f} to {high:+.3f}"
         for name, (low, high) in ((name, _interval(values)) for name, values in compared.items())
     ]
     return f" 95% CI over {n_folds} folds: {'; '.join(limits)}."
@@ -106,12 +118,12 @@ def _intervals(compared: dict[str, pd.Series]) -> str:
 
 def _range(gained: pd.Series) -> str:
     means = gained.groupby("embedding").mean()
-    return "" if len(means) == 1 else f" ({means.min():+.3f} to {means.max():+.3f})"
+    return "" if len(means) == 1 else f" on average ({means.min():+.3f} to {means.max():+.3f})"
 
 
 def _more(gained: pd.DataFrame) -> str:
     means = gained.groupby("embedding").mean()
-    return f"{(means[BATCH_LABEL] > means[RE]).sum()} of {len(means)}"
+    return f"{(means[BATCH_LABEL] > means[RE]).sum()} of {len(means)} embeddings"
 
 
 def conclusion_of_votes(judged: pd.DataFrame) -> str:
@@ -121,7 +133,7 @@ def conclusion_of_votes(judged: pd.DataFrame) -> str:
     control = {BATCH_LABEL, *RE_CONTROLS}
     shown = judged[[control.isdisjoint(names) for names in parts]]
     each = "; ".join(
-        f"{name} {row['balanced_accuracy']:.2f} ({_p_value(row['p_value'])})"
+        f"{display_names(name)} {row['balanced_accuracy']:.2f} ({_p_value(row['p_value'])})"
         for name, row in shown.iterrows()
     )
     return (

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from scmedal_tools._data import without_formulas, write_whole
+from scmedal_tools.ext import display_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,8 +50,9 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: str | Path) -> list
     -------
     list of pathlib.Path
         For each table ``<name>.csv`` (all digits, one line of column names), ``<name>.md`` and
-        ``<name>.tex`` (two digits, three for the ASW). The last needs ``\usepackage{booktabs}``
-        and has no table environment around it; its caption is the comment in the first line.
+        ``<name>.tex`` (two digits, three for the ASW; ``pca`` is written PCA). The last needs
+        ``\usepackage{booktabs}`` and has no table environment around it; its caption is the
+        comment in the first line.
 
     Examples
     --------
@@ -93,7 +95,8 @@ def text_rows(table: pd.DataFrame) -> list[list[str]]:
     groups = _groups(table)
     lines = [[*table.index.names, *(" ".join(group) for group in groups)]]
     for names, row in table.iterrows():
-        lines.append([*names, *(_with_limits(*numbers) for numbers in _numbers(row, groups))])
+        limits = (_with_limits(*numbers) for numbers in _numbers(row, groups))
+        lines.append([*map(display_names, names), *limits])
     return lines
 
 
@@ -117,7 +120,7 @@ def latex(table: pd.DataFrame) -> str:
             lines.append(r"\midrule")
         kind_before = section
         numbers = [text.replace("-", "$-$") for texts in _numbers(row, groups) for text in texts]
-        lines.append(_latex_row([*map(in_latex, names), *numbers]))
+        lines.append(_latex_row([*(in_latex(display_names(name)) for name in names), *numbers]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 

@@ -17,7 +17,7 @@ from scmedal_tools._data import (
 from scmedal_tools._progress import tqdm
 from scmedal_tools._relabelled import relabelled
 
-from ._features import OWN_SCALE, Features, features_of, in_both_scales
+from ._features import UNSCALED, Features, features_of, in_both_scales
 from ._learners import RIDGE, class_metrics, class_scores, number_metrics, predicted_numbers
 from ._sums import DonorSums
 
@@ -79,9 +79,10 @@ def donor_prediction(
       they show how the study was done;
     - *composition*: square roots of the shares of the cell types;
     - *mean of all cells*: mean expression, in which composition and effects are mixed;
-    - *effects given types (no network)*: posterior means (BLUPs) of what a donor does to each
-      gene, in the model ``type + (1 | donor) + (0 + type | donor)`` that
-      :class:`~scmedal_tools.model.SCMEDAL_RE` has inside, averaged over cell types;
+    - *effects adjusted for cell type*: posterior means (BLUPs) of what a donor does to each gene,
+      in the model ``type + (1 | donor) + (0 + type | donor)`` that
+      :class:`~scmedal_tools.model.SCMEDAL_RE` has inside, without a network, averaged over cell
+      types;
     - *embeddings* of yours.
 
     Parameters
@@ -150,11 +151,11 @@ def donor_prediction(
     There is one p-value for each row; do not report only the smallest of many.
 
     Features are standardised by the training donors. Posterior means and embeddings are also tried
-    as they are (*own scale*): to give all genes the same variance forgets which were shrunk. The
-    discriminant analysis has one covariance within classes, shrunk by Ledoit and Wolf's rule,
-    equal priors, and gets the ten directions in which the training donors differ most; the nearest
-    centroid gets all. Neither has a parameter that was chosen by looking at results. The penalty
-    of ridge regression is chosen among the training donors.
+    as they are (*not standardised*): with the same variance for all genes, it is lost which of
+    them were shrunk. The discriminant analysis has one covariance within classes, shrunk by Ledoit
+    and Wolf's rule, equal priors, and gets the ten directions in which the training donors differ
+    most; the nearest centroid gets all. Neither has a parameter that was chosen by looking at
+    results. The penalty of ridge regression is chosen among the training donors.
 
     References
     ----------
@@ -168,7 +169,7 @@ def donor_prediction(
     >>> smt.pp.preprocess(cells, n_top_genes=None)
     >>> result = smt.bm.donor_prediction(cells, "donor", "condition", "cell_type", progress=False)
     >>> result.table["features"].unique().tolist()[:4]
-    ['number of cells', 'composition', 'mean of all cells', 'effects given types (no network)']
+    ['number of cells', 'composition', 'mean of all cells', 'effects adjusted for cell type']
     >>> int(result.table["n_relabellings"].iloc[0])  # 8 donors, 4 of each condition
     70
     """
@@ -202,7 +203,7 @@ def donor_prediction(
     tables = {k for k, values in (embeddings or {}).items() if isinstance(values, pd.DataFrame)}
     facts = {"n_donors": len(sums.names), "n_relabellings": n_ways}
     table = pd.DataFrame(row | facts for row in found.rows())
-    names = table["features"].str.removesuffix(OWN_SCALE)
+    names = table["features"].str.removesuffix(UNSCALED)
     table["saw_all_donors"] = names.isin(tables)
     return DonorPrediction(table, pd.DataFrame(found.predictions(truth)))
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 CELLS, CELLS_AND_DEPTH = "number of cells", "number of cells and depth"
 COMPOSITION = "composition"
 MEAN = "mean of all cells"
-BLUP = "effects given types (no network)"
-OWN_SCALE = ", own scale"
+BLUP = "effects adjusted for cell type"
+UNSCALED = ", not standardised"
 
 
 class Features(NamedTuple):
@@ -82,7 +82,7 @@ def in_both_scales(name: str, train: np.ndarray, test: np.ndarray) -> Iterator[F
     given the same variance; but as they are, few genes with large effects make up all distances.
     """
     yield Features(name, train, test)
-    yield Features(f"{name}{OWN_SCALE}", train, test, standardised=False)
+    yield Features(f"{name}{UNSCALED}", train, test, standardised=False)
 
 
 def _split(name: str, values: np.ndarray) -> Features:
