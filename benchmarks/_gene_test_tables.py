@@ -7,7 +7,7 @@ from itertools import combinations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _record import ROOT, load, markdown
+from _record import ROOT, load, markdown, saved
 from scipy import stats
 
 N_DONORS = 12
@@ -31,9 +31,10 @@ DESIGNS = {
     "unequal": (3, "3 and 9"),
     "by_size": (6, "6 smallest and 6 largest"),
     "largest": (3, "3 largest and 9 others"),
+    "largest_again": (3, "3 largest and 9 others, new data sets"),
     "of_type": (3, "3 with five times the cells of the type, and 9"),
 }
-PARTS = {"of_type": "null_type"}
+PARTS = {"of_type": "null_type", "largest_again": "null_again"}
 # In Okabe-Ito colours, distinct with every common colour vision deficiency.
 STYLES = {
     "donor": ("means of donors, t-test", "#0072B2", "o"),
@@ -59,7 +60,7 @@ def shares_of(design: str, method: str) -> np.ndarray:
 def results_of(part: str, method: str) -> list[dict]:
     if method in BASELINES:
         return [row for row in load("gene_tests_baselines")["results"] if row["part"] == part]
-    return load(f"gene_tests_{part}")["results"]
+    return saved(f"gene_tests_{part}")
 
 
 def at_level(design: str, method: str, level: float = LEVEL) -> np.ndarray:

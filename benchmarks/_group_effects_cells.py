@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import anndata as ad
@@ -13,16 +13,17 @@ from pseudo_donors import thin
 
 ONEK1K = "onek1k_pbmc_40donors_1000genes.h5ad"
 KANG = "kang2018_pbmc_ctrl_stim_2000cells.h5ad"
+AML, PIG = "aml_vangalen2019_d0_hvg3000.h5ad", "cf_pig_airway_aggregatebiovar.h5ad"
 # Cells that are dealt to donors that are made up: file, and values of columns.
 DEALT = {
-    "aml": ("aml_vangalen2019_d0_hvg3000.h5ad", {"cell_type": ["Mono", "ProMono"]}),
-    "pig": (
-        "cf_pig_airway_aggregatebiovar.h5ad",
-        {"cell_type": ["Secretory cell"], "genotype": ["WT"]},
-    ),
+    "aml": (AML, {"cell_type": ["Mono", "ProMono"]}),
+    "aml types": (AML, {"cell_type": ["Mono", "ProMono", "T", "NK", "CTL"]}),
+    "pig": (PIG, {"cell_type": ["Secretory cell"], "genotype": ["WT"]}),
+    "pig types": (PIG, {"genotype": ["WT"]}),
     "kang": (KANG, {"cell_type": ["CD4 T cells"], "condition": ["ctrl"]}),
 }
 T_CELLS, MONOCYTES = "CD4 naive/central memory T", "classical monocyte"
+MORE_IN_SECOND = "mono|secretory"  # types of which the second group has more, in other shares
 DONOR_SD = 0.3  # of the log-fold changes of donors that are made up
 
 
@@ -43,6 +44,17 @@ class Design:
     def judged_in(self) -> str:
         """State of the table of effects."""
         return self.in_type or ("overall" if self.of_types else "all cells")
+
+    @property
+    def without_effects(self) -> Design:
+        """The same, of any name, without what is planted."""
+        return replace(self, name="", effect=0.0, share=1.0)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the groups differ in nothing, so that a bias of either would not be seen."""
+        pairs = (self.n_donors, self.n_cells)
+        return all(a == b for a, b in pairs) and self.depth == 1 and not self.of_types
 
 
 NULL = [
@@ -66,6 +78,22 @@ NULL = [
     Design("2 and 8", (2, 8)),
     Design("1 and 9", (1, 9)),
     Design("1 and 3", (1, 3)),
+    Design("AML monocytes, 6 and 6, depth .75", depth=0.75, dealt="aml"),
+    Design("AML monocytes, 3 and 3", (3, 3), dealt="aml"),
+    Design("AML monocytes, 3 and 9", (3, 9), dealt="aml"),
+    Design("AML monocytes, 3 with 60 cells each, 9 with 15", (3, 9), (60, 15), dealt="aml"),
+    Design("AML monocytes, 6 pairs", n_cells=(30, 30), pairs=True, dealt="aml"),
+    Design(
+        "AML, five types, in other shares", n_cells=(100, 100), dealt="aml types", of_types=True
+    ),
+    Design("pig secretory cells, 6 and 6, depth .75", n_cells=(30, 30), depth=0.75, dealt="pig"),
+    Design("pig secretory cells, 3 and 3", (3, 3), (30, 30), dealt="pig"),
+    Design("pig secretory cells, 3 and 9", (3, 9), (30, 30), dealt="pig"),
+    Design("pig secretory cells, 3 with 60 cells each, 9 with 15", (3, 9), (60, 15), dealt="pig"),
+    Design("pig secretory cells, 6 pairs", n_cells=(30, 30), pairs=True, dealt="pig"),
+    Design(
+        "pig, three types, in other shares", n_cells=(100, 100), dealt="pig types", of_types=True
+    ),
 ]
 PLANTED = [
     Design("6 and 6 donors", effect=0.5),
@@ -108,9 +136,7 @@ def cells_of(design: Design, rng: np.random.Generator) -> ad.AnnData:
             condition += ["a"] * first + ["b"] * second
             continue
         if design.of_types:
-            # A quarter of the monocytes in one group, of the other cells in the other.
-            monocytic = pool.obs["cell_type"].iloc[cells].str.contains("mono").to_numpy()
-            kept = rng.random(len(cells)) < np.where(monocytic == bool(group), 1.0, 0.25)
+            kept = in_other_shares(pool.obs["cell_type"].iloc[cells], bool(group), rng)
             cells = cells[kept]
         elif not design.in_type:
             cells = cells[: design.n_cells[group]]
@@ -137,18 +163,35 @@ def pool_of(name: str) -> ad.AnnData:
 
 def dealt_cells(design: Design, rng: np.random.Generator) -> ad.AnnData:
     """Cells of a type dealt to donors with log-fold changes of their own."""
-    pool, n_donors = pool_of(design.dealt), sum(design.n_donors)
-    n_cells = n_donors * design.n_cells[0]
+    pool, (n_first, n_second) = pool_of(design.dealt), design.n_donors
+    n_donors = n_first if design.pairs else n_first + n_second
+    sizes = np.repeat(design.n_cells, design.n_donors)
+    if design.pairs:
+        sizes = np.full(n_donors, sum(design.n_cells))
+    # A cell for each donor in turn, as long as it has not all of its cells.
+    turns = [np.flatnonzero(sizes > turn) for turn in range(sizes.max())]
+    donor = np.concatenate(turns)
+    turn = np.repeat(np.arange(len(turns)), [len(donors) for donors in turns])
+    n_cells = len(donor)
     if n_cells > pool.n_obs:
         raise ValueError(f"{design.name}: {n_cells} cells of {pool.n_obs}.")
-    cells = rng.permutation(pool.n_obs)[:n_cells]
-    adata = pool[cells].copy()
-    donor = np.arange(len(cells)) % n_donors
+    adata = pool[rng.permutation(pool.n_obs)[:n_cells]].copy()
     change = rng.normal(0, DONOR_SD, (n_donors, adata.n_vars))
     adata.X = thin(adata.X, np.exp(change - change.max(0))[donor], rng)
     adata.obs["donor"] = pd.Categorical([f"D{k:02d}" for k in donor])
-    adata.obs["condition"] = pd.Categorical(np.where(donor < design.n_donors[0], "a", "b"))
+    is_second = turn >= design.n_cells[0] if design.pairs else donor >= n_first
+    adata.obs["condition"] = pd.Categorical(np.where(is_second, "b", "a"))
+    if design.of_types:
+        adata = adata[in_other_shares(adata.obs["cell_type"], is_second, rng)].copy()
     return adata
+
+
+def in_other_shares(
+    cell_type: pd.Series, is_second: np.ndarray | bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Which cells are kept: a quarter of some types in one group, of the others in the other."""
+    more_in_second = cell_type.str.contains(MORE_IN_SECOND, case=False).to_numpy()
+    return rng.random(len(cell_type)) < np.where(more_in_second == is_second, 1.0, 0.25)
 
 
 def planted(adata: ad.AnnData, design: Design, rng: np.random.Generator) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from _group_effects_cells import NULL, PLANTED
 from _record import load, markdown
 from scipy import stats
 
@@ -58,6 +59,26 @@ def tables() -> dict[str, str]:
                 "found without an effect": "{false:.1f}",
                 "share of false discoveries": "{fdr:.3f}",
                 "data sets": "{n}",
+            },
+        ),
+        "findings": markdown(
+            findings(),
+            {
+                "method": "{method}",
+                "data sets with a false positive": "{all_designs}",
+                "of these in designs with unequal groups": "{unequal}",
+                "unequal designs in which p < .05 is above its limit": "{above_05}",
+                "the same for p < .01": "{above_01}",
+            },
+        ),
+        "better": markdown(
+            better(),
+            {
+                "design": "{design}",
+                "method": "{method}",
+                "finds more than `tl.group_effects`": "{more}",
+                "without effects: p < .05": "{below_05:.3f} ± {below_05_se:.3f}",
+                "without effects: data sets with a false positive": "{with_finding} of {n}",
             },
         ),
         "depth": depth_table(),
@@ -149,8 +170,48 @@ def summary(part: str) -> list[dict]:
                 | {"fdr": of["false"].sum() / max(found, 1)}
                 | {"with_finding": int((of["false"] > 0).sum())}
                 | {"fewer": "" if method == "group_effects" else paired}
+                | {"more": f"{-fewer.mean():.1f} ± {fewer.sem():.1f}"}
             )
     return rows
+
+
+def better() -> list[dict]:
+    """Methods that find more than ours, and what they find in the same design without effects."""
+    without = {design.without_effects: design.name for design in NULL}
+    null = {(row["design"], row["method"]): row for row in summary("null")}
+    planted, found = pd.DataFrame(summary("planted")), []
+    for design in PLANTED:
+        of_design = planted[planted["design"] == design.name].set_index("method")
+        ours = of_design.loc[METHODS["group_effects"], "true"]
+        for method, row in of_design[of_design["true"] > ours].iterrows():
+            numbers = null[without[design.without_effects], method]
+            found.append(numbers | {"design": design.name, "more": row["more"]})
+    return found
+
+
+def findings() -> list[dict]:
+    """Null data sets with a false positive: in all designs, and in the unsymmetric ones."""
+    results = pd.DataFrame(load("group_effects_null")["results"])
+    symmetric = {design.name for design in NULL if design.is_symmetric}
+    results["unequal"] = ~results["design"].isin(symmetric)
+    rows = []
+    for method, name in METHODS.items():
+        of_method = results[results["method"] == method]
+        if of_method.empty:
+            continue
+        unequal = of_method[of_method["unequal"]]
+        grouped = unequal.groupby("design")[["below_05", "below_01"]]
+        above = grouped.mean() - 2 * grouped.sem() > [LEVEL, LEVEL / 5]
+        rows.append(
+            {"method": name, "all_designs": _share(of_method), "unequal": _share(unequal)}
+            | {f"above_{key[-2:]}": f"{of.sum()} of {len(of)}" for key, of in above.items()}
+        )
+    return rows
+
+
+def _share(results: pd.DataFrame) -> str:
+    found = results["false"] > 0
+    return f"{found.sum()} of {len(found)} ({found.mean():.1%})"
 
 
 def depth_table() -> str:

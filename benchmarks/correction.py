@@ -224,8 +224,8 @@ def tables() -> dict[str, str]:
     found = {name: pd.DataFrame(saved(f"correction_{name}")) for name in DATA_SETS}
     found = {name: rows for name, rows in found.items() if len(rows)}
     rows = pd.concat(rows.assign(data=name) for name, rows in found.items())
-    of_seeds = rows.rename(columns=TITLES).groupby(["data", "method"])[list(TITLES.values())]
-    mean = of_seeds.mean()
+    of_seeds = rows.rename(columns=TITLES).groupby(["data", "method"])
+    mean = of_seeds[list(TITLES.values())].mean()
     totals = mean["total"].unstack("data").reindex(index=list(METHODS), columns=list(found))
     made = {"seeds": _over_seeds(of_seeds["total"])}
     for title, supervised in (("unsupervised", False), ("supervised", True)):

@@ -15,7 +15,8 @@ at random of unequal size, or by their number of cells. Null of a type: three do
 have five times as many cells of one type as the nine others, all have as many in all, and cells
 of that type are projected. Power: 12 donors, six with a condition. Training is shorter and the
 data are smaller than usual, so that 30 can be run. Mixed models are fitted to a random part of
-the genes. *baselines*: tests that need no network, on the same data sets.
+the genes. *baselines*: tests that need no network, on the same data sets, and on further ones of
+the design in which most of their p-values were small.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from scmedal_tools.tl._counterfactual_means import group_means
 from scmedal_tools.tl._training_cells import training_cells
 
 N_NULL, N_POWER = 30, 10
+AGAIN = range(1_000, 1_090)  # seeds of further data sets, without a network
 SIMULATED = {"n_genes": 300, "n_cell_types": 4, "cell_scale": 0.3}
 # Many cells with the same mixture of types in all donors, of which some are taken.
 MANY = SIMULATED | {"cell_scale": 3, "confounding": 0}
@@ -138,6 +140,12 @@ def null_set(seed: int) -> Simulated:
     return Simulated(adata, designs | {"by_size": rank <= 6, "largest": rank > 9})
 
 
+def null_again_set(seed: int) -> Simulated:
+    """The design in which most p-values were small, of which new data sets are drawn."""
+    drawn = null_set(seed)
+    return drawn._replace(designs={"largest_again": drawn.designs["largest"]})
+
+
 def null_type_set(seed: int) -> Simulated:
     adata = controls(seed, MANY)
     donors, types = adata.obs["donor"], adata.obs["cell_type"]
@@ -219,8 +227,8 @@ def without_network() -> None:
     prepare()
     results = saved("gene_tests_baselines")
     done = {(row["part"], row["seed"]) for row in results}
-    for part, draw, number in SETS:
-        for seed in range(number):
+    for part, draw, seeds in SETS:
+        for seed in seeds:
             if (part, seed) in done:
                 continue
             drawn = draw(seed)
@@ -319,9 +327,10 @@ def times() -> None:
 
 
 SETS = (
-    ("null", null_set, N_NULL),
-    ("null_type", null_type_set, N_NULL),
-    ("power", power_set, N_POWER),
+    ("null", null_set, range(N_NULL)),
+    ("null_type", null_type_set, range(N_NULL)),
+    ("null_again", null_again_set, AGAIN),
+    ("power", power_set, range(N_POWER)),
 )
 ALONE = {"aml": aml, "times": times, "baselines": without_network}
 

@@ -164,7 +164,37 @@ class TestDepth:
         assert depth.loc["condition", "all cells"].loc["healthy", "ratio"] == pytest.approx(
             0.7, abs=0.01
         )
-        assert "condition: cells of 'healthy' have 701 counts, those of 'sick' 1,001" in str(found)
+        assert (
+            "condition: cells of 'healthy' have 701 counts, those of 'sick' 1,001; in cell_type T "
+            "cells of 'healthy' have 401 counts, those of 'sick' 1,001. Log"
+        ) in str(found)
+
+    def test_types_in_which_groups_differ_though_not_over_all_cells(self, adata):
+        of_type = adata.obs["cell_type"] == "T"
+        shallow = of_type == (adata.obs["condition"] == "healthy")
+        adata.obs["depth"] = np.where(shallow, 500.0, 1_000.0)
+        found = str(bm.confounding(adata, "donor", ["condition", "cell_type"], depth_key="depth"))
+        assert (
+            "condition: in cell_type B cells of 'sick' have 500 counts, those of 'healthy' 1,000; "
+            "in cell_type T cells of 'healthy' have 500 counts, those of 'sick' 1,000. Log"
+        ) in found
+
+    def test_a_type_that_differs_as_all_cells_do_is_not_named(self, adata):
+        adata.obs["depth"] = np.where(adata.obs["condition"] == "sick", 500.0, 1_000.0)
+        found = str(bm.confounding(adata, "donor", ["condition", "cell_type"], depth_key="depth"))
+        assert "condition: cells of 'sick' have 500 counts, those of 'healthy' 1,000. Log" in found
+        assert "in cell_type" not in found
+
+    def test_of_many_types_those_that_differ_most_are_named(self, adata):
+        kind = np.arange(100) % 5
+        adata.obs["cell_type"] = [f"type_{k}" for k in kind]
+        is_sick = adata.obs["condition"] == "sick"
+        adata.obs["depth"] = 1_000.0 * np.where(is_sick, 1 + kind, 5 - kind)
+        found = str(bm.confounding(adata, "donor", ["condition", "cell_type"], depth_key="depth"))
+        (line,) = (line for line in found.splitlines() if line.startswith("condition: "))
+        assert line.index("type_0") < line.index("type_4") < line.index("type_1")
+        assert "type_3" not in line
+        assert "; and in 1 more. Log" in line
 
     def test_unit_is_the_batch(self, adata):
         """One donor with many deep cells does not make the depth of its group."""

@@ -13,15 +13,37 @@ FEW = {("donor_02", "type_2"): 0, ("donor_03", "type_2"): 4, ("donor_04", "type_
 
 
 @pytest.fixture(scope="module")
-def model(fit, cells):
-    """States are the types, of which some donors have few training cells."""
-    rng, train = np.random.default_rng(0), np.ones(cells.n_obs, dtype=bool)
-    for (donor, kind), n_cells in FEW.items():
-        of_pair = (cells.obs["donor"] == donor) & (cells.obs["cell_type"] == kind)
-        train[rng.permutation(np.flatnonzero(of_pair))[n_cells:]] = False
-    parts = [np.flatnonzero(train), np.flatnonzero(~train), np.empty(0, dtype=int)]
-    options = {"datasplitter_kwargs": {"external_indexing": parts}, "early_stopping": False}
-    return fit("SCMEDAL_RE", cells.copy(), {"states_key": "cell_type"}, **options)
+def train(fit):
+    """Give a function that trains with types as states, of which some donors have few cells."""
+
+    def train(cells, model=None, **kwargs):
+        rng, kept = np.random.default_rng(0), np.ones(cells.n_obs, dtype=bool)
+        for (donor, kind), n_cells in FEW.items():
+            of_pair = (cells.obs["donor"] == donor) & (cells.obs["cell_type"] == kind)
+            kept[rng.permutation(np.flatnonzero(of_pair))[n_cells:]] = False
+        parts = [np.flatnonzero(kept), np.flatnonzero(~kept), np.empty(0, dtype=int)]
+        kwargs |= {"datasplitter_kwargs": {"external_indexing": parts}, "early_stopping": False}
+        return fit("SCMEDAL_RE", cells, {"states_key": "cell_type"}, model, **kwargs)
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def model(train, cells):
+    return train(cells.copy())
+
+
+@pytest.fixture(scope="module")
+def separated(train):
+    """So many cells of a type apart that their neighbours in the content are of their type."""
+    cells = smt.datasets.simulated(
+        n_donors=4, n_genes=100, n_cell_types=3, confounding=0, cell_scale=2
+    )
+    counts = cells.X.toarray()
+    counts[cells.obs["cell_type"] == "type_2", :20] *= 20
+    cells.X = counts
+    smt.pp.preprocess(cells, n_top_genes=None)
+    return train(cells, {"n_hidden": (64, 32), "n_latent": 20}, max_epochs=5)
 
 
 def cells_of(model, **numbers):
@@ -59,6 +81,23 @@ def test_what_is_supported_is_not_warned_of(model, kind, target):
         warnings.simplefilter("error")
         cells = cells_of(model, **{kind: 10})
         model.get_counterfactual_expression(indices=cells, transform_batch=target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "target", "is_warned_of"),
+    [("type_2", "donor_02", True), ("type_2", "donor_01", False), ("type_1", "donor_02", False)],
+)
+def test_agrees_with_the_mask_in_clear_cases(separated, kind, target, is_warned_of):
+    """Of a type the target has no training cell, or many."""
+    model = separated
+    cells = cells_of(model, **{kind: 20})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.get_counterfactual_expression(indices=cells, transform_batch=target)
+    assert any("extrapolation" in str(w.message) for w in caught) == is_warned_of
+    share = smt.tl.admissibility(model, model.adata[cells].copy())[target].mean()
+    assert (share < 0.5) == is_warned_of, share
 
 
 def iterated(model, cells, targets, _):

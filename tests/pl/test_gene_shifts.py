@@ -118,6 +118,31 @@ def test_trained_model(fit, cells):
     assert len(ax.collections[0].get_offsets()) == model.adata.n_vars
 
 
+@pytest.mark.parametrize(("share", "is_hollow"), [(0.4, True), (0.5, False)])
+def test_is_hollow_where_the_target_supports_few_of_the_cells(adata, halves, share, is_hollow):
+    """Of the cells that are predicted; others do not count."""
+    of_type = np.flatnonzero((adata.obs["donor"] == "A") & (adata.obs["type"] == "x"))
+    from_cells = of_type[of_type % 2 == 0]
+    supported = pd.DataFrame(is_hollow, adata.obs_names, ["A", "B"])
+    supported.iloc[from_cells, 1] = np.arange(len(from_cells)) < share * len(from_cells)
+    ax = draw(halves, adata, supported=supported)
+    assert (len(ax.collections[0].get_facecolors()) == 0) == is_hollow
+    assert ("hollow" in ax.get_title()) == is_hollow
+    filled = draw(halves, adata)
+    np.testing.assert_array_equal(
+        ax.collections[0].get_offsets(), filled.collections[0].get_offsets()
+    )
+    assert len(filled.collections[0].get_facecolors())
+
+
+@pytest.mark.parametrize("lacks", ["B", "cells"])
+def test_support_of_other_cells_or_donors_is_refused(adata, halves, lacks):
+    names = adata.obs_names[1:] if lacks == "cells" else adata.obs_names
+    supported = pd.DataFrame(True, names, ["A"] if lacks == "B" else ["A", "B"])
+    with pytest.raises(ValueError, match="no column 'B', or lacks cells"):
+        draw(halves, adata, supported=supported)
+
+
 def test_is_saved_and_drawn_on_axes_of_the_caller(adata, halves, tmp_path):
     _, ax = plt.subplots()
     assert draw(halves, adata, ax=ax, save=tmp_path / "genes.png") is ax

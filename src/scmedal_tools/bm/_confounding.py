@@ -94,7 +94,9 @@ def confounding(
         contingency tables, by (group, target). ``print`` shows the conclusions. With ``depth_key``
         ``depth`` has, for each level of a ``target``, in all cells and ``within`` each level of
         the other targets, ``counts``, the median over batches of the mean counts of a cell, and
-        their ``ratio`` to those of the deepest level.
+        their ``ratio`` to those of the deepest level. The conclusions name levels that differ more
+        than 1.25-fold, in all cells and, where they differ more there, in a level of another
+        target, such as a cell type.
 
     Raises
     ------

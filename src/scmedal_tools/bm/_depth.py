@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 ALL = "all cells"
+SHOWN = 3  # differences that are named
 
 
 def depth_of_levels(
@@ -55,14 +56,30 @@ def depth_of_levels(
 
 
 def conclusions_on_depth(depth: pd.DataFrame) -> list[str]:
-    """A sentence on each column whose levels differ in depth, over all cells."""
+    """A sentence on each column whose levels differ in depth, in all cells or in part of them."""
     lines = []
-    for target, table in depth[depth["within"] == ALL].groupby("target", sort=False):
-        least, most = (table.loc[i] for i in (table["ratio"].idxmin(), table["ratio"].idxmax()))
-        if least["ratio"] * UNEQUAL_DEPTH < 1:
+    for target, of_target in depth.groupby("target", sort=False):
+        ratios = of_target.groupby("within", sort=False)["ratio"].min()
+        # In a part of the cells what is not seen in all of them, or is larger there.
+        seen = ratios[ALL] if ratios[ALL] * UNEQUAL_DEPTH < 1 else 1.0
+        of_parts = ratios[ratios * UNEQUAL_DEPTH < seen].drop(ALL, errors="ignore")
+        names = list(of_parts.sort_values(kind="stable").index)
+        if seen < 1:
+            names.insert(0, ALL)
+        if names:
+            shown = [_difference(name, of_target) for name in names[:SHOWN]]
+            more = [f"and in {len(names) - SHOWN:,} more"] if len(names) > SHOWN else []
             lines.append(
-                f"{target}: cells of {least['level']!r} have {least['counts']:,.0f} counts, those "
-                f"of {most['level']!r} {most['counts']:,.0f}. Log-normalised values differ for "
-                "that alone: test sums of counts, with tl.group_effects."
+                f"{target}: {'; '.join(shown + more)}. Log-normalised values differ for that "
+                "alone: test sums of counts, with tl.group_effects."
             )
     return lines
+
+
+def _difference(within: str, of_target: pd.DataFrame) -> str:
+    table = of_target[of_target["within"] == within].set_index("level")["counts"]
+    where = "" if within == ALL else f"in {within} "
+    return (
+        f"{where}cells of {table.idxmin()!r} have {table.min():,.0f} counts, those of "
+        f"{table.idxmax()!r} {table.max():,.0f}"
+    )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CELL_INCHES = (0.4, 0.24)
+MOST = 0.5  # share of the cells with support, below which a counterfactual is an extrapolation
 
 
 @with_shared_parts
@@ -67,7 +68,7 @@ def admissibility(
         CELL_INCHES[1] * n_rows + widest(shares.columns, 8) + 0.95,
     )
     ax = axes_of(ax, size)
-    draw_matrix(ax, shares.where(shares >= 0.5), "Blues", Normalize(0, 1))
+    draw_matrix(ax, shares.where(shares >= MOST), "Blues", Normalize(0, 1))
     for row, column in np.ndindex(shares.shape):
         share = shares.iat[row, column]
         color = "white" if share > 0.6 else "black"

@@ -17,6 +17,7 @@ from scmedal_tools.bm import (
     registered_expression,
 )
 
+from ._admissibility import MOST
 from ._common import BLUE, axes_of, figure_of, folded, plain, save_figure
 from ._name_points import name_points
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from scmedal_tools.model import SCMEDAL_RE
 
 IDENTITY: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 1, "zorder": 0}
+FILLED: dict[str, Any] = {"color": BLUE, "linewidths": 0}
+HOLLOW: dict[str, Any] = {"facecolors": "none", "edgecolors": BLUE, "linewidths": 0.7}
 
 
 @with_shared_parts
@@ -47,6 +50,7 @@ def gene_shifts(
     train: Sequence[int] | np.ndarray | None = None,
     test: Sequence[int] | np.ndarray | None = None,
     n_names: int = 8,
+    supported: pd.DataFrame | None = None,
     ax: Axes | None = None,
     save: str | Path | None = None,
 ) -> Axes:
@@ -74,6 +78,10 @@ def gene_shifts(
         Number of genes to name: those with the largest shift, predicted or measured. Names cover
         neither points nor each other: where there is no place beside its point, a name stands
         farther away with a line to it; one without a place there either is left out.
+    supported
+        Result of :func:`scmedal_tools.tl.admissibility` for the source's training cells. Where the
+        target supports less than half of those in the type, points are hollow: the prediction is
+        an extrapolation.
     %(ax)s
     %(save)s
 
@@ -87,7 +95,7 @@ def gene_shifts(
     ------
     ValueError
         If training or test cells are not known, or there are no cells to predict from or to
-        measure on.
+        measure on, or ``supported`` lacks the target or some of the cells.
 
     Examples
     --------
@@ -110,6 +118,7 @@ def gene_shifts(
     parts = known_cells({"model": model}, adata, train, test)
     batches, labels = (as_named(adata.obs[key]).to_numpy() for key in (batch_key, labels_key))
     cells = _cells(batches, labels, *parts, str(cell_type), str(source), str(target))
+    is_supported = _is_supported(supported, adata.obs_names[cells[0]], str(target))
     shifts = _shifts(
         predict,
         registered_expression([model], adata),
@@ -125,14 +134,14 @@ def gene_shifts(
         shifts["predicted"],
         shifts["measured"],
         s=10,
-        color=BLUE,
         alpha=0.6,
-        linewidths=0,
         rasterized=True,
+        **(FILLED if is_supported else HOLLOW),
     )
     correlation = agreement(*shifts.to_numpy().T)["correlation"]
     of = plain(folded(f"{source} → {target} ({cell_type})", 3.8, 9))
-    ax.set_title(f"{of}\ncorrelation {correlation:.2f}", fontsize=9)
+    hollow = "" if is_supported else "\nhollow: few similar cells in the target"
+    ax.set_title(f"{of}\ncorrelation {correlation:.2f}{hollow}", fontsize=9)
     ax.set_xlabel("predicted shift", fontsize=8)
     ax.set_ylabel("measured shift", fontsize=8)
     ax.tick_params(labelsize=7)
@@ -167,6 +176,17 @@ def _cells(
             )
         found.append(of_part[batch, cell_type])
     return found
+
+
+def _is_supported(supported: pd.DataFrame | None, names: pd.Index, target: str) -> bool:
+    if supported is None:
+        return True
+    if target not in supported or not names.isin(supported.index).all():
+        raise ValueError(
+            f"supported has no column {target!r}, or lacks cells to predict from: pass "
+            "tl.admissibility(model) of a model that was trained on these cells."
+        )
+    return bool(supported.loc[names, target].mean() >= MOST)
 
 
 def _shifts(
