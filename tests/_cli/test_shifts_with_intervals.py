@@ -6,7 +6,7 @@ import pytest
 from scmedal_tools import tl
 from scmedal_tools._cli import _shifts_with_intervals
 from scmedal_tools._cli._shifts_with_intervals import N_DRAWS, shifts_with_intervals
-from scmedal_tools.model import _support
+from scmedal_tools.model import _warn_of_extrapolation
 
 TARGETS = ["donor_02", "donor_04"]
 
@@ -45,7 +45,7 @@ def test_of_some_cells(re, monkeypatch, labels_key):
 @pytest.mark.slow
 def test_more_parts_than_groups_and_one_warning(re, monkeypatch):
     monkeypatch.setattr(_shifts_with_intervals, "VALUES_HELD", 1)
-    monkeypatch.setattr(_support, "FEWEST_CELLS", 10**6)  # nothing is supported
+    monkeypatch.setattr(_warn_of_extrapolation, "FEWEST_CELLS", 10**6)  # nothing is supported
     with pytest.warns(UserWarning, match="extrapolation") as said:
         shifts = shifts_with_intervals(re, re.adata, TARGETS, None, 0)
     assert np.isfinite(shifts.layers["sd"]).all()

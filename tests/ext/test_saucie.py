@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmedal_tools.ext._mmd import mmd_to_reference
+from scmedal_tools.ext._mmd_to_reference import mmd_to_reference
 from scmedal_tools.ext._saucie import Saucie
 from scmedal_tools.train import get_preset
 

@@ -165,7 +165,7 @@ class TestLatent:
 
     @pytest.mark.parametrize(("setting", "first"), [(128, 200), (50, 50), (2000, 240)])
     def test_the_users_setting_is_the_default(self, trained, monkeypatch, setting, first):
-        monkeypatch.setattr(_inference, "CELLS_AT_ONCE", 200)
+        monkeypatch.setattr(_inference, "CELLS_PER_MINIBATCH", 200)
         monkeypatch.setattr(scvi.settings, "batch_size", setting)
         assert len(next(iter(trained._minibatches(None, None, None, None)))["X"]) == first
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from scmedal_tools.pl import genomap_panel
-from scmedal_tools.pl._genomap_panel import OWN, SIMILAR
+from scmedal_tools.pl._genomap_panel import OWN_FRAME, SIMILAR_FRAME
 
 BATCHES = ["A", "B", "C"]
 N_GENES = 11
@@ -88,7 +88,7 @@ def test_all_maps_have_one_colour_scale_and_blank_spare_pixels(stack):
 
 @pytest.mark.slow
 def test_own_batch_is_red_and_similar_ones_purple_on_request(stack):
-    red, purple = to_hex(OWN["edgecolor"]), to_hex(SIMILAR["edgecolor"])
+    red, purple = to_hex(OWN_FRAME["edgecolor"]), to_hex(SIMILAR_FRAME["edgecolor"])
     frames = [[frame(ax) for ax in row] for row in maps(genomap_panel(stack))[::2]]
     assert frames == [[None, None, red, None, None], [None, None, None, red, None]]
     figure = genomap_panel(stack, similar=0.99)
@@ -161,7 +161,7 @@ def test_own_batch_of_named_cells_is_drawn_after_those_asked_for(stack):
     figure = genomap_panel(stack, ["x"], ["C"])
     row, _ = maps(figure)
     assert [ax.get_title() for ax in row] == ["original", "FE", "RE: C", "RE: A"]
-    assert [frame(ax) for ax in row[2:]] == [None, to_hex(OWN["edgecolor"])]
+    assert [frame(ax) for ax in row[2:]] == [None, to_hex(OWN_FRAME["edgecolor"])]
 
 
 def test_number_of_cells_is_of_the_batches_that_are_drawn(stack):

@@ -55,7 +55,7 @@ class TestMeans:
 
     def test_minibatches_do_not_matter(self, model, monkeypatch):
         whole = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
-        monkeypatch.setattr(_inference, "CELLS_AT_ONCE", 37)
+        monkeypatch.setattr(_inference, "CELLS_PER_MINIBATCH", 37)
         monkeypatch.setattr(scvi.settings, "batch_size", 30)
         divided = tl.counterfactual_means(model, model.adata, TARGETS, labels_key="cell_type")
         np.testing.assert_allclose(divided.X, whole.X, atol=1e-5)

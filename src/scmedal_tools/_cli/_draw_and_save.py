@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 
-from scmedal_tools.pl._common import save_figure
+from scmedal_tools.pl import save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scmedal_tools.pl._common import BLUE, new_figure, plain
+from scmedal_tools.pl import BLUE, new_figure, plain
 
 from ._shifts_with_intervals import INTERVAL
 

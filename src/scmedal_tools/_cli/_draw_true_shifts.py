@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from scmedal_tools.datasets import true_shift
-from scmedal_tools.pl._common import new_figure
+from scmedal_tools.pl import new_figure
 
 from ._strongest_shifts import moved_groups
 

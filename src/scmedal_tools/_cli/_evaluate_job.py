@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scmedal_tools import bm, pl
 from scmedal_tools._data import check_names, write_csv
-from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS, file_stem
+from scmedal_tools.bm import COMPARATORS, OWN_MODELS, file_stem
 
 from ._draw_and_save import draw_and_save
 from ._folder import FOLDS

@@ -25,7 +25,7 @@ MODELS = ("FE", "FEC", "RE")
 COMPARATORS = ("ae", "aec", "aec_batch", "harmony", "pca", "saucie", "scanorama", "scanvi", "scvi")
 MANY_FRACTIONS = 20
 
-SHOWN = 12
+N_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -175,4 +175,4 @@ def check_choice(option: str, value: str, known: Collection[str], what: str = "c
 def _listed(names: Collection[str]) -> str:
     """The first names."""
     names = list(names)
-    return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" or "none"
+    return f"{', '.join(names[:N_LISTED])}{', ...' if len(names) > N_LISTED else ''}" or "none"

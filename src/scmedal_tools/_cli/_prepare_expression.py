@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from scmedal_tools import pp
 from scmedal_tools._data import (
     LOGARITHMS,
-    describe,
     doubt,
     expression_of,
     slots,
     summarise_expression,
+    what_it_holds,
     where,
 )
 
@@ -51,7 +51,8 @@ def prepare_expression(
         Whether there were raw counts.
     """
     found = summarise_expression(expression_of(adata, layer))
-    steps.expression, steps.doubt = f"{where(layer)} {describe(found)}", doubt(layer, found.kind)
+    steps.expression = f"{where(layer)} {what_it_holds(found)}"
+    steps.doubt = doubt(layer, found.kind)
     if found.kind in LOGARITHMS:
         steps.announce(f"  {steps.expression}: used as it is, with all genes")
         if size_factor_key is not None:

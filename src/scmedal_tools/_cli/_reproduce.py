@@ -26,7 +26,7 @@ from ._options import AllSeeds, MaxEpochs, NJobs
 from ._paper_data import N_FOLDS, PAPER_DATA
 
 # Optional packages by their modules; statsmodels only for mixed models.
-NEEDED = {"scanorama": "scanorama", "ot": "POT"}
+NEEDED_PACKAGES = {"scanorama": "scanorama", "ot": "POT"}
 DataSet = Annotated[str, typer.Argument(metavar="aml|asd|heart", help="Data set.")]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder with the published files.")]
 Out = Annotated[Path, typer.Option(help="Folder to write to; an interrupted call in it resumes.")]
@@ -87,7 +87,7 @@ def _chosen_folds(folds: list[int] | None, more: list[str]) -> tuple[int, ...] |
 
 def _check_packages(*, needs_mixed_models: bool) -> None:
     """End the command before hours of training if the figures need a package that is missing."""
-    needed = NEEDED | ({"statsmodels": "statsmodels"} if needs_mixed_models else {})
+    needed = NEEDED_PACKAGES | ({"statsmodels": "statsmodels"} if needs_mixed_models else {})
     missing = [name for module, name in needed.items() if find_spec(module) is None]
     if missing:
         fail(f"Not installed: {', '.join(missing)}. {how_to_install('all')}")

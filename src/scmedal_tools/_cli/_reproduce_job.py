@@ -9,7 +9,7 @@ import pandas as pd
 
 from scmedal_tools import datasets, pl, tl
 from scmedal_tools._data import write_csv, write_whole
-from scmedal_tools.bm._cross_validation import OWN_MODELS, model_folder
+from scmedal_tools.bm import OWN_MODELS, model_folder
 
 from ._evaluate_job import Evaluation, EvaluationJob
 from ._folder import FOLDS
@@ -30,7 +30,7 @@ READERS: dict[str, Callable[..., AnnData]] = {
     "asd": datasets.asd,
     "heart": datasets.healthy_heart,
 }
-SIMILAR = 0.95
+SIMILAR_FROM = 0.95  # correlation of two images
 
 
 def read_published(data_set: str, path: Path) -> AnnData:
@@ -177,7 +177,7 @@ class Reproduction:
         write_whole(self.out / "genomaps.h5ad", stack.write_h5ad)
         written = self.evaluation.written
         written["genomaps.h5ad"] = "cells as measured, by FE, and by RE in each batch; layout"
-        draw = partial(pl.genomap_panel, stack, shown_cells(stack), batches, similar=SIMILAR)
+        draw = partial(pl.genomap_panel, stack, shown_cells(stack), batches, similar=SIMILAR_FROM)
         what = "a cell of each batch in all of them"
         self.evaluation.add_figure("genomaps", what, partial(draw, differences=False))
         what = "the same, and what each batch adds to the own one"

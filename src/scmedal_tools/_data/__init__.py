@@ -27,7 +27,7 @@ from ._dense import dense
 from ._depth import UNEQUAL_DEPTH, cell_depth, depth_ratio, extent, warn_of_depth
 from ._embeddings import check_embeddings, digest_of, embedding_of
 from ._expression_kinds import summarise_expression
-from ._expression_messages import COUNTS, available_layers, describe, doubt, where
+from ._expression_messages import COUNTS, available_layers, doubt, what_it_holds, where
 from ._fingerprint import fingerprint, sample_digest
 from ._indexing import positions_of, random_cells, rows_of
 from ._kept_settings import SETTINGS, keep_settings, other_settings
@@ -87,7 +87,6 @@ __all__ = [
     "checked_part",
     "dense",
     "depth_ratio",
-    "describe",
     "digest_of",
     "doubt",
     "embedding_of",
@@ -110,6 +109,7 @@ __all__ = [
     "warn_of_depth",
     "warn_of_doubt",
     "warn_of_small_batches",
+    "what_it_holds",
     "where",
     "without_formulas",
     "write_csv",

@@ -13,11 +13,11 @@ from ._expression_messages import (
     COUNTS,
     NORMALISED,
     counts_layer,
-    describe,
     doubt,
     quoted,
     to_counts,
     to_logarithms,
+    what_it_holds,
     where,
 )
 
@@ -89,7 +89,7 @@ def check_log_normalised(
     """
     found = summarise_expression(expression_of(adata, layer))
     if found.kind not in LOGARITHMS:
-        problem = f"{where(layer)} {describe(found)}; log-normalised expression is needed."
+        problem = f"{where(layer)} {what_it_holds(found)}; log-normalised expression is needed."
         advice = read_first(adata, to_logarithms(adata, layer, found.kind))
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
     if not (may_be_few and found.kind == "too-few-values"):
@@ -100,7 +100,7 @@ def check_log_normalised(
 def warn_of_doubt(adata: AnnData, layer: str | None, found: Summary) -> None:
     """Warn of values that are used, but may be of another kind than they are taken for."""
     if doubtful := doubt(layer, found.kind):
-        message = read_first(adata, f"{where(layer)} {describe(found)}. {doubtful}")
+        message = read_first(adata, f"{where(layer)} {what_it_holds(found)}. {doubtful}")
         warnings.warn(message, UserWarning, stacklevel=3)
 
 
@@ -125,7 +125,7 @@ def check_counts(adata: AnnData, layer: str | None = None) -> ExpressionKind:
     """
     found = summarise_expression(expression_of(adata, layer))
     if found.kind not in COUNTS:
-        problem = f"{where(layer)} {describe(found)}; raw counts (whole numbers) are needed."
+        problem = f"{where(layer)} {what_it_holds(found)}; raw counts (whole numbers) are needed."
         advice = read_first(adata, to_counts(adata, layer, found.kind))
         raise ExpressionError(problem, advice, counts_layer(adata, layer))
     warn_of_doubt(adata, layer, found)

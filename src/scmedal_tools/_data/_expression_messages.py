@@ -21,7 +21,7 @@ NORMALISED: frozenset[ExpressionKind] = frozenset({"log-normalised", "too-few-va
 """Kinds that are taken for logarithms of normalised counts; the last with a warning."""
 
 
-def describe(found: Summary) -> str:
+def what_it_holds(found: Summary) -> str:
     """Say what a matrix holds, after its name."""
     fractions, of_all = f"(fractions up to {found.maximum:,.3g})", f"of {found.n_cells:,} cells"
     return {

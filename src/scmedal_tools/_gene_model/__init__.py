@@ -1,6 +1,6 @@
 """The mixed models of single genes: solver, fit, posterior and prediction, in NumPy and PyTorch.
 
-``_groups`` sums what there is to be explained over groups of cells, ``_states`` finds the groups,
+``_group_sums`` sums what there is to be explained over groups of cells, ``_states`` finds these,
 ``_content`` finds what remains of the batch in the content, ``_equations`` solves a mixed model
 for known variances, ``_fit`` finds the variances, ``_probability_of_following`` finds which genes
 follow the network, ``_posterior`` holds the result, and ``_effects`` predicts with it.
@@ -15,6 +15,7 @@ from ._equations import (
     state_correlation,
 )
 from ._fit import (
+    NEGLIGIBLE,
     MixedModel,
     backfitting_order,
     fit_crossed_models,
@@ -22,13 +23,14 @@ from ._fit import (
     points,
     posterior_over_genes,
 )
-from ._groups import GroupSums
+from ._group_sums import GroupSums
 from ._look_up import effects_of
 from ._posterior import SPREAD, MixedEffects
 from ._probability_of_following import NETWORK_SHARE, probability_of_following
 from ._states import find_states, harmony_clusters
 
 __all__ = [
+    "NEGLIGIBLE",
     "NETWORK_SHARE",
     "SPREAD",
     "GeneEffects",

@@ -13,7 +13,7 @@ from ._fit import backfitting_order
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._groups import GroupSums
+    from ._group_sums import GroupSums
 
 # A group with as many cells weighs half as much as a large one.
 HALF_WEIGHT = 10

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ._groups import GroupSums
+    from ._group_sums import GroupSums
 
 EM_STEPS = 200
 BACKFITTING_ROUNDS = 4

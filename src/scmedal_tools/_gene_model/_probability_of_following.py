@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._fit import MixedModel
-    from ._groups import GroupSums
+    from ._group_sums import GroupSums
 
 # Of the network's effects, what genes that follow it have as the mean of theirs.
 NETWORK_SHARE = 0.5

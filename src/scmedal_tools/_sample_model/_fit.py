@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from scmedal_tools._gene_model import posterior_over_genes
+from scmedal_tools._gene_model import NEGLIGIBLE, posterior_over_genes
 
 from ._full_rank import full_rank
 from ._nested import NestedModel
@@ -28,8 +28,7 @@ EFFECTS = np.append(0.0, 0.04 * 2.0 ** np.arange(7))
 # Genes without an effect that are counted in: where the data do not show one, there is none.
 FURTHER_GENES = np.append(10.0, np.zeros(7))
 GENES_AT_ONCE = 500
-# Posterior probability of variances that no gene needs.
-NEGLIGIBLE = 1e-6
+SMALLEST_EXCESS = 1e-6
 # Excess kurtosis of how donors deviate, chosen on null data sets: some genes have outliers.
 KURTOSIS = 3.0
 
@@ -219,5 +218,5 @@ def _df(shares: np.ndarray, n_rows: int) -> np.ndarray:
     kurtosis of a sum over donors is set equal to that of a multivariate t.
     """
     of_normal = (n_rows + 2) / (n_rows * (shares.shape[1] + 2))
-    excess = np.maximum(np.square(shares).sum(1) - of_normal, NEGLIGIBLE)
+    excess = np.maximum(np.square(shares).sum(1) - of_normal, SMALLEST_EXCESS)
     return 4 + 2 * (n_rows + 2) / (KURTOSIS * n_rows * excess)

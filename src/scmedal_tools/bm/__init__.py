@@ -20,6 +20,8 @@ from ._counterfactuals import per_combination as per_combination
 from ._counterfactuals import registered_expression as registered_expression
 from ._cross_validation import BATCH_LABEL as BATCH_LABEL
 from ._cross_validation import CHANCE as CHANCE
+from ._cross_validation import COMPARATORS as COMPARATORS
+from ._cross_validation import OWN_MODELS as OWN_MODELS
 from ._cross_validation import PERMUTED as PERMUTED
 from ._cross_validation import RE as RE
 from ._cross_validation import SEPARATOR as SEPARATOR
@@ -35,6 +37,9 @@ from ._cross_validation import (
     summarise_folds,
     write_tables,
 )
+from ._cross_validation import file_stem as file_stem
+from ._cross_validation import model_folder as model_folder
+from ._cross_validation import text_rows as text_rows
 from ._donors import DonorPrediction, donor_prediction
 from ._scores import scores
 

@@ -24,7 +24,7 @@ UNDEFINED: Final = frozenset({"", "na", "nan", "unclear", "undefined", "unknown"
 N_PAPER_BATCHES: Final = 19
 
 # Columns of the annotation, and what they are called here.
-COLUMNS: Final = {
+OUR_NAMES: Final = {
     "CellType": "cell_type",
     "PredictionRefined": "malignancy",
     "CyclingBinary": "cycling",
@@ -177,10 +177,10 @@ def _obs(cells: list[str], annotation: Path, sample: _Sample) -> pd.DataFrame:
     if missing := {"Cell", "CellType"} - set(table.columns):
         raise ValueError(f"{annotation.name} has no column {sorted(missing)[0]!r}. {DOWNLOAD}")
     table = table.set_index("Cell")
-    known = [column for column in COLUMNS if column in table]
+    known = [column for column in OUR_NAMES if column in table]
     if not table.index.is_unique or not pd.Index(cells).isin(table.index).all():
         raise ValueError(f"{annotation.name} lists other cells than its count file. {DOWNLOAD}")
-    obs = table[known].rename(columns=COLUMNS).reindex(cells)
+    obs = table[known].rename(columns=OUR_NAMES).reindex(cells)
     undefined = obs["cell_type"].astype(str).str.strip().str.lower().isin(UNDEFINED)
     obs["cell_type"] = obs["cell_type"].mask(undefined)
     obs.index.name = None

@@ -15,8 +15,8 @@ from ._text_matrix import read_text_matrix
 if TYPE_CHECKING:
     from scipy import sparse
 
-COLUMNS: Final = {"cluster": "cell_type", "individual": "donor"}
-NEEDED: Final = (*COLUMNS, "diagnosis")
+OUR_NAMES: Final = {"cluster": "cell_type", "individual": "donor"}
+NEEDED_COLUMNS: Final = (*OUR_NAMES, "diagnosis")
 DOWNLOAD: Final = (
     "Download exprMatrix.tsv.gz and meta.tsv of the data set autism at cells.ucsc.edu."
 )
@@ -80,9 +80,9 @@ def asd(path: str | Path, *, progress: bool = True) -> AnnData:
     table_file = _file(folder, "meta.tsv", "meta.txt", "meta.tsv.gz")
     # Identifiers are numbers, and would be read as such.
     table = pd.read_csv(table_file, sep="\t", dtype={0: str, "individual": str, "sample": str})
-    if missing := [column for column in NEEDED if column not in table]:
+    if missing := [column for column in NEEDED_COLUMNS if column not in table]:
         raise ValueError(f"{table_file.name} has no column {missing[0]!r}. {DOWNLOAD}")
-    obs = table.set_index(table.columns[0]).rename(columns=COLUMNS)
+    obs = table.set_index(table.columns[0]).rename(columns=OUR_NAMES)
 
     matrix = read_text_matrix(matrix_file, progress=progress)
     unknown = [cell for cell in matrix.cells if cell not in obs.index]

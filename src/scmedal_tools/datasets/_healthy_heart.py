@@ -14,7 +14,7 @@ from scmedal_tools._data import check_counts, check_names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-COLUMNS: Final = {
+SOURCE_COLUMNS: Final = {
     "batch": "sample",
     "donor": "donor",
     "tissue": "region",
@@ -69,13 +69,13 @@ def healthy_heart(path: str | Path, *, columns: Mapping[str, str] | None = None)
     >>> smt.pp.preprocess(adata, batch_key="batch", n_top_genes=3000)  # doctest: +SKIP
     """
     columns = dict(columns or {})
-    if other := set(columns) - set(COLUMNS):
-        raise ValueError(f"columns has {sorted(other)}; it may have {list(COLUMNS)}.")
+    if other := set(columns) - set(SOURCE_COLUMNS):
+        raise ValueError(f"columns has {sorted(other)}; it may have {list(SOURCE_COLUMNS)}.")
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"No file {str(file)!r}. {DOWNLOAD}")
     adata = ad.read_h5ad(file)
-    sources = COLUMNS | columns
+    sources = SOURCE_COLUMNS | columns
     if missing := {role: name for role, name in sources.items() if name not in adata.obs}:
         raise ValueError(
             f"obs lacks {missing} (as role: column). Name the right ones with columns=, out of "

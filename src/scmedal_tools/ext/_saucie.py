@@ -13,7 +13,7 @@ from scmedal_tools.module import WEIGHTED, FEModule, levels_of
 from scmedal_tools.train import get_preset
 
 from ._common import ComparatorRun, random_state, train
-from ._mmd import mmd_to_reference
+from ._mmd_to_reference import mmd_to_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,8 +20,7 @@ from ._re import COLLAPSED as COLLAPSED
 from ._re import SCMEDAL_RE
 from ._request import checked_request as checked_request
 from ._save_whole import save_whole as save_whole
-from ._support import states_of as states_of
-from ._support import warn_of_extrapolation as warn_of_extrapolation
+from ._states_of import states_of as states_of
 from ._swap import Swap as Swap
 from ._swap import expression_blocks as expression_blocks
 from ._swap import residuals as residuals
@@ -30,6 +29,7 @@ from ._training_cells import training_indices as training_indices
 from ._training_cells import was_trained_on as was_trained_on
 from ._unseen import check_fits as check_fits
 from ._unseen import in_parts as in_parts
+from ._warn_of_extrapolation import warn_of_extrapolation as warn_of_extrapolation
 
 if TYPE_CHECKING:
     from ._targets import Levels as Levels

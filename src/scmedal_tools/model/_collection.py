@@ -16,7 +16,7 @@ from scvi import settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RECORD = "scmedal-tools"
+BUILT_FROM = "scmedal-tools"
 # Neighbouring cells that are read together. Fewer spread a small batch over the collection
 # better, whose beginning is for validation, and cost time.
 CELLS_TOGETHER = 100
@@ -58,7 +58,7 @@ def build(
 
     group = zarr.open_group(path, mode="w")
     sizes = [[Path(file).name, _n_cells(file)] for file in files]
-    group.update_attributes({RECORD: {"layer": layer, "files": sizes}})
+    group.update_attributes({BUILT_FROM: {"layer": layer, "files": sizes}})
     together = CELLS_TOGETHER
     if isinstance(dataset_size, int):
         together = min(together, dataset_size)
@@ -77,7 +77,7 @@ def check_record(path: Path, files: Sequence[str | Path] | None, layer: str | No
     """Refuse a collection that was built from another layer or other files than are named now."""
     import zarr
 
-    record: Any = zarr.open_group(path, mode="r").attrs.get(RECORD)
+    record: Any = zarr.open_group(path, mode="r").attrs.get(BUILT_FROM)
     if record is None:  # built by scvi-tools or annbatch
         return
     if record["layer"] != layer:

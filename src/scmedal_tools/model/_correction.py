@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from scmedal_tools._docs import with_shared_parts
+
 from ._inference import InferenceMixin
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class CorrectionMixin(InferenceMixin):
     """Corrected expression; a model of its own kind says how a minibatch is corrected."""
 
     @torch.inference_mode()
+    @with_shared_parts
     def get_corrected_expression(
         self,
         adata: AnnData | MuData | None = None,
@@ -57,8 +60,7 @@ class CorrectionMixin(InferenceMixin):
 
         Raises
         ------
-        RuntimeError
-            If the model is not trained.
+        %(untrained)s
         ValueError
             If a gene is not in the model, or the cells do not fit the training data.
 

@@ -16,9 +16,9 @@ from scvi import settings
 from scmedal_tools._data import check_interval
 
 from ._inference import check_single_draws
-from ._support import warn_of_extrapolation
 from ._swap import SwapMixin
 from ._targets import is_one_target
+from ._warn_of_extrapolation import warn_of_extrapolation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,6 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch.nn.functional import one_hot
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import levels_of
 
 from ._memory_advice import INFERENCE, memory_advice
@@ -38,6 +39,7 @@ class BatchEffectsMixin(BaseModelClass):
 
     @memory_advice(INFERENCE)
     @torch.inference_mode()
+    @with_shared_parts
     def get_batch_effects(
         self,
         layer: str = GENES,
@@ -84,8 +86,7 @@ class BatchEffectsMixin(BaseModelClass):
         ValueError
             If the model has no such factor, or no such layer with random effects, there are too
             few draws, or effects on genes are asked of a model without its training cells.
-        RuntimeError
-            If the model is not trained.
+        %(untrained)s
 
         Notes
         -----

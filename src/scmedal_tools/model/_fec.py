@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from scvi import REGISTRY_KEYS
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import FEModule
 
 from ._base import MedalModel
@@ -70,6 +71,7 @@ class SCMEDAL_FEC(CorrectionMixin, MedalModel):
         return names[names != state["unlabeled_category"]]
 
     @torch.inference_mode()
+    @with_shared_parts
     def predict(
         self,
         adata: AnnData | MuData | None = None,
@@ -95,8 +97,7 @@ class SCMEDAL_FEC(CorrectionMixin, MedalModel):
 
         Raises
         ------
-        RuntimeError
-            If the model is not trained.
+        %(untrained)s
         ValueError
             If the cells do not fit the training data.
 

@@ -12,6 +12,7 @@ from scvi import settings
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools._data import positions_of
+from scmedal_tools._docs import with_shared_parts
 
 from ._cell_tables import AsAsked, collect_tables
 from ._memory_advice import INFERENCE, memory_advice
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     Minibatches = Iterable[dict[str, Tensor]]
 
 # Cells in a minibatch: larger ones than in training take less time.
-CELLS_AT_ONCE = 512
+CELLS_PER_MINIBATCH = 512
 # scvi.settings.batch_size if the user has not set it.
 SCVI_DEFAULT = 128
 
@@ -43,6 +44,7 @@ class InferenceMixin(BaseModelClass):
     """What a trained model says of cells; subclasses give the module and the registration."""
 
     @torch.inference_mode()
+    @with_shared_parts
     def get_latent_representation(
         self,
         adata: AnnData | MuData | None = None,
@@ -81,8 +83,7 @@ class InferenceMixin(BaseModelClass):
 
         Raises
         ------
-        RuntimeError
-            If the model is not trained.
+        %(untrained)s
         IndexError
             If a mask does not fit the cells, or there is no cell at one of the ``indices``.
         ValueError
@@ -106,6 +107,7 @@ class InferenceMixin(BaseModelClass):
         return self._collect(minibatches, latent, n_samples, n_unseen=n_unseen)
 
     @torch.inference_mode()
+    @with_shared_parts
     def get_reconstruction(
         self,
         adata: AnnData | MuData | None = None,
@@ -142,8 +144,7 @@ class InferenceMixin(BaseModelClass):
 
         Raises
         ------
-        RuntimeError
-            If the model is not trained.
+        %(untrained)s
         ValueError
             If a gene is not in the model, the cells do not fit the training data, ``n_samples``
             is asked of a network without random effects, or single draws are asked for as a table.
@@ -168,6 +169,7 @@ class InferenceMixin(BaseModelClass):
         return values if return_numpy else self._as_table(values, cells, genes)
 
     @torch.inference_mode()
+    @with_shared_parts
     def get_reconstruction_error(
         self,
         adata: AnnData | MuData | None = None,
@@ -194,8 +196,7 @@ class InferenceMixin(BaseModelClass):
 
         Raises
         ------
-        RuntimeError
-            If the model is not trained.
+        %(untrained)s
         ValueError
             If the cells do not fit the training data.
 
@@ -265,7 +266,7 @@ class InferenceMixin(BaseModelClass):
         minibatches = self._make_data_loader(
             adata=adata,
             indices=cells,
-            batch_size=batch_size or _cells_at_once(),
+            batch_size=batch_size or _cells_per_minibatch(),
             generator=torch.Generator(),  # or the loader advances torch's global one
         )
         return AsAsked(minibatches, cells) if adata.isbacked else minibatches
@@ -394,6 +395,6 @@ def check_single_draws(n_samples: int | None, return_mean: bool, return_numpy: b
         )
 
 
-def _cells_at_once() -> int:
+def _cells_per_minibatch() -> int:
     """Cells in a minibatch, unless a method is asked for another number."""
-    return CELLS_AT_ONCE if settings.batch_size == SCVI_DEFAULT else settings.batch_size
+    return CELLS_PER_MINIBATCH if settings.batch_size == SCVI_DEFAULT else settings.batch_size

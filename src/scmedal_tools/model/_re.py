@@ -11,6 +11,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from scmedal_tools._data import STATES
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import REModule, levels_of
 from scmedal_tools.train import ENOUGH_BATCHES, SETTLE_AFTER
 
@@ -164,6 +165,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         return (expression - module.expression_centre) @ module.expression_axes
 
     @torch.inference_mode()
+    @with_shared_parts
     def get_swap_gap(
         self,
         adata: AnnData | MuData | None = None,
@@ -190,8 +192,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
 
         Raises
         ------
-        RuntimeError
-            If the model is not trained.
+        %(untrained)s
 
         Examples
         --------

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import torch
 from scvi import REGISTRY_KEYS, settings
 
+from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._gene_model import SPREAD
 from scmedal_tools.module import levels_of
 
 from ._correction import CorrectionMixin
 from ._draws import Draws
 from ._memory_advice import INFERENCE, memory_advice
-from ._support import warn_of_extrapolation
 from ._targets import ROWS, TargetsMixin, target_levels
 from ._unseen import in_parts
+from ._warn_of_extrapolation import warn_of_extrapolation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,6 +50,7 @@ class ExpressionBlock(NamedTuple):
 class SwapMixin(TargetsMixin, CorrectionMixin):
     """Swaps of the batch; subclasses give the module and the inference."""
 
+    @with_shared_parts
     def iter_expression(
         self,
         adata: AnnData | MuData | None = None,
@@ -89,8 +91,7 @@ class SwapMixin(TargetsMixin, CorrectionMixin):
 
         Raises
         ------
-        RuntimeError
-            If the model is not trained.
+        %(untrained)s
         ValueError
             If a target is unknown, or the cells do not fit the training data.
 

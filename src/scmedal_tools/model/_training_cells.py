@@ -19,7 +19,7 @@ from ._datamodules import (
     validation_minibatches,
     warn_of_batches_not_validated,
 )
-from ._inference import CELLS_AT_ONCE
+from ._inference import CELLS_PER_MINIBATCH
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -196,5 +196,6 @@ def _drawn(
         if len(rows):
             found.append({name: values.to_dense()[rows] for name, values in tensors.items()})
         start = stop
-    parts = {name: torch.cat([x[name] for x in found]).split(CELLS_AT_ONCE) for name in found[0]}
+    joined = {name: torch.cat([x[name] for x in found]) for name in found[0]}
+    parts = {name: values.split(CELLS_PER_MINIBATCH) for name, values in joined.items()}
     return [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]

@@ -6,11 +6,16 @@ pyplot, which notebooks show. Functions that draw many panels return their figur
 
 from __future__ import annotations
 
+# Names imported as themselves (X as X) are for other folders of the package.
 from ._admissibility import admissibility
 from ._batch_dendrogram import batch_dendrogram
 from ._batch_effects import batch_effects
 from ._batch_effects_forest import batch_effects_forest
 from ._batch_effects_heatmap import batch_effects_heatmap
+from ._common import BLUE as BLUE
+from ._common import new_figure as new_figure
+from ._common import plain as plain
+from ._common import save_figure as save_figure
 from ._confounding import confounding
 from ._counterfactual_shift import counterfactual_shift
 from ._differential_abundance import differential_abundance

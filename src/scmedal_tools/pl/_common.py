@@ -37,7 +37,7 @@ OKABE_ITO = [BLUE, VERMILLION, SKY_BLUE, PURPLE, ORANGE, GREEN, YELLOW]
 TOL = ["#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"]
 TOL += ["#44AA99", "#999933", "#AA4499", "#661100", "#6699CC"]
 FURTHER_COLORS = [*TOL, *OKABE_ITO, *palettes.default_28, *palettes.default_102]
-SIMILAR = 0.22  # distance of two colours in red, green and blue of 0 to 1
+SIMILAR_COLORS = 0.22  # distance of two colours in red, green and blue of 0 to 1
 MAX_NAMED = 30
 
 
@@ -120,7 +120,7 @@ def default_colors(n_colors: int) -> list[str]:
 def _further_colors(taken: set[str]) -> list[str]:
     """Return colours that are not taken, first those unlike all that are."""
     free = [color for color in map(to_hex, FURTHER_COLORS) if color not in taken]
-    free.sort(key=lambda color: min(_distance(color, other) for other in taken) < SIMILAR)
+    free.sort(key=lambda color: min(_distance(color, other) for other in taken) < SIMILAR_COLORS)
     return free or [to_hex(color) for color in FURTHER_COLORS]
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CMAP = "RdBu_r"  # distinguishable with every common colour vision deficiency
-OWN: dict[str, Any] = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
-SIMILAR: dict[str, Any] = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
+OWN_FRAME: dict[str, Any] = {"edgecolor": "#C00000", "linewidth": 2.5, "linestyle": "-"}
+SIMILAR_FRAME: dict[str, Any] = {"edgecolor": PURPLE, "linewidth": 2.5, "linestyle": "--"}
 CIRCLE: dict[str, Any] = {"marker": "o", "ms": 4, "mfc": "none", "mec": "black", "mew": 0.6}
 HALO = [withStroke(linewidth=1.6, foreground="white")]  # dark pixels lie under it
 LEADER: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 2}
@@ -159,9 +159,9 @@ def genomap_panel(
             of_cell[1, 2].set_ylabel("minus own", fontsize=7)
         for ax, target, image in zip(of_cell[0, 2:], batches, maps[i, 2:], strict=False):
             if target == batch:
-                _frame(ax, OWN)
+                _frame(ax, OWN_FRAME)
             elif similar is not None and _correlation(image, own[i]) >= similar:
-                _frame(ax, SIMILAR)
+                _frame(ax, SIMILAR_FRAME)
                 has_similar = True
         if names:
             for ax in of_cell[:, 2:].flat:
@@ -282,10 +282,10 @@ def _explain(
         )
         bar.set_label(label, fontsize=7)
         bar.ax.tick_params(labelsize=6)
-    entries: list[Artist] = [Patch(facecolor="none", label="own batch", **OWN)]
+    entries: list[Artist] = [Patch(facecolor="none", label="own batch", **OWN_FRAME)]
     if similar is not None:
         label = f"correlation with own batch ≥ {similar:g}"
-        entries.append(Patch(facecolor="none", label=label, **SIMILAR))
+        entries.append(Patch(facecolor="none", label=label, **SIMILAR_FRAME))
     if named:
         entries.append(Line2D([], [], ls="", label="gene named on the right", **CIRCLE))
     figure.legend(handles=entries, loc="outside upper right", ncols=3, frameon=False, fontsize=7)

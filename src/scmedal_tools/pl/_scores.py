@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from scmedal_tools.bm import CrossValidation
 
-NEEDED = ["embedding", "of", "metric", "mean", "lower", "upper"]
+SUMMARY_COLUMNS = ["embedding", "of", "metric", "mean", "lower", "upper"]
 
 
 class Style(NamedTuple):
@@ -124,7 +124,7 @@ def scores(
 
 def _summary_of(result: CrossValidation | pd.DataFrame) -> pd.DataFrame:
     summary = result if isinstance(result, pd.DataFrame) else result.summary()
-    missing = [name for name in NEEDED if name not in summary]
+    missing = [name for name in SUMMARY_COLUMNS if name not in summary]
     if missing:
         raise KeyError(
             f"{missing} not in the table: pass the result of bm.cross_validate, or its summary()."

@@ -94,8 +94,7 @@ def donor_distances(
     ValueError
         If it has no effects on single genes, no such factor, or not its training cells, there is
         no column ``by``, or there are fewer than two draws.
-    RuntimeError
-        If it is not trained.
+    %(untrained)s
 
     See Also
     --------

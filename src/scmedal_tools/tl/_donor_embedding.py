@@ -69,8 +69,7 @@ def donor_embedding(
     ValueError
         If it has no effects on single genes, no such factor, or not its training cells, or there
         is no column ``by``.
-    RuntimeError
-        If it is not trained.
+    %(untrained)s
 
     See Also
     --------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._gromov_wasserstein import Floats, Places
 
 Layout = Literal["grid", "rings", "genomap"]
-CELLS_PER_BLOCK = 2048
+CELLS_CENTRED_AT_ONCE = 2048
 
 
 def genomap_layout(
@@ -139,8 +139,8 @@ def gene_dissimilarity(x: Any) -> Floats:
         raise ValueError(f"{n_cells} cells and {n_genes} genes have no correlations.")
     mean = np.asarray(x.mean(axis=0), dtype=np.float64).ravel()
     products, largest = np.zeros((n_genes, n_genes)), np.zeros(n_genes)
-    for start in range(0, n_cells, CELLS_PER_BLOCK):
-        block = dense(x[start : start + CELLS_PER_BLOCK]) - mean
+    for start in range(0, n_cells, CELLS_CENTRED_AT_ONCE):
+        block = dense(x[start : start + CELLS_CENTRED_AT_ONCE]) - mean
         largest = np.maximum(largest, np.abs(block).max(axis=0))
         products += block.T @ block
     if not np.isfinite(products).all():

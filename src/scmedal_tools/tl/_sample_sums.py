@@ -15,10 +15,10 @@ from scmedal_tools._data import (
     check_names,
     check_obs,
     depth_ratio,
-    describe,
     expression_of,
     summarise_expression,
     warn_of_doubt,
+    what_it_holds,
     where,
 )
 from scmedal_tools._sample_model import CountSums, sum_counts
@@ -183,7 +183,7 @@ def _check_counts(adata: AnnData, layer: str | None) -> None:
     found = summarise_expression(expression_of(adata, layer))
     if found.kind not in COUNTS:
         raise ValueError(
-            f"{where(layer)} {describe(found)}; raw counts (whole numbers) are summed here. Name "
-            f"their layer, such as layer='counts'. {available_layers(adata)}".rstrip()
+            f"{where(layer)} {what_it_holds(found)}; raw counts (whole numbers) are summed here. "
+            f"Name their layer, such as layer='counts'. {available_layers(adata)}".rstrip()
         )
     warn_of_doubt(adata, layer, found)

@@ -18,7 +18,7 @@ from scmedal_tools._data import check_writable, make_names_writable
 if TYPE_CHECKING:
     import pandas as pd
 
-RECORD = "scmedal_streaming"
+WRITTEN_SO_FAR = "scmedal_streaming"
 UNS_KEY = "scmedal_counterfactual"
 SUFFIXES = ("", "_sd", "_lower", "_upper")
 """Ends of the names of layers, in the order of the summaries of the draws."""
@@ -70,7 +70,7 @@ class ZarrStore:
     def read_record(self) -> dict | None:
         """Record of a store that is there; ``None`` if it was not made here."""
         try:
-            record = zarr.open_group(self.path, mode="r").attrs.get(RECORD)
+            record = zarr.open_group(self.path, mode="r").attrs.get(WRITTEN_SO_FAR)
         except FileNotFoundError:
             return None
         return cast("dict | None", record)
@@ -99,7 +99,7 @@ class ZarrStore:
                     fill_value=np.nan,
                     attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
                 )
-            group.attrs[RECORD] = record
+            group.attrs[WRITTEN_SO_FAR] = record
             made.rename(self.path)
 
     def write(self, start: int, values: np.ndarray, record: dict) -> None:
@@ -110,7 +110,7 @@ class ZarrStore:
         for layer, of_layer in zip(self.contents.layers, values, strict=True):
             array = cast("zarr.Array", group[f"layers/{layer}"])
             array[start:stop] = of_layer
-        group.attrs[RECORD] = record
+        group.attrs[WRITTEN_SO_FAR] = record
 
     def result(self) -> Path:
         """Path of the store."""

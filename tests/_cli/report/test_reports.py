@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from scmedal_tools import pl
-from scmedal_tools._cli._report import _of_run
+from scmedal_tools._cli._report import _report_run
 from scmedal_tools._cli._report._page import Picture, Section, Table, as_text, write_page
 from scmedal_tools._cli._run_job import Run, RunJob
 
@@ -111,7 +111,7 @@ class TestRun:
 
     def test_without_pot_there_is_a_note(self, tmp_path):
         run = SimpleNamespace(figures=tmp_path, job=None)
-        section = _of_run._genomaps(run)
+        section = _report_run._genomaps(run)
         assert section.pictures == ()
         assert 'pip install ".[genomap]"' in section.text[0]
 
@@ -127,7 +127,7 @@ class TestRun:
             "re": {"class": "SCMEDAL_RE", "epochs": 9, "best_epoch": 7},
         }
         run = SimpleNamespace(figures=Path("absent"), models=models)
-        _, *said = _of_run._training(run, {"models": models}).text
+        _, *said = _report_run._training(run, {"models": models}).text
         assert said == [
             "SCMEDAL_FEC was still improving: the last of its 9 epochs was the best. "
             "Raise --max-epochs."

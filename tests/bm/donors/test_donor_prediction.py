@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestCentroid
 
 from scmedal_tools._gene_model import fit_mixed_model
 from scmedal_tools.bm import donor_prediction
+from scmedal_tools.bm._donors._donor_sums import DonorSums
 from scmedal_tools.bm._donors._features import (
     BLUP,
     CELLS,
@@ -33,7 +34,6 @@ from scmedal_tools.bm._donors._learners import (
     number_metrics,
     predicted_numbers,
 )
-from scmedal_tools.bm._donors._sums import DonorSums
 
 # Simulated without counts.
 pytestmark = pytest.mark.filterwarnings("ignore:adata.X holds values of a kind")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._of_evaluation import report_evaluation
-from ._of_reproduction import report_reproduction
-from ._of_run import report_run
+from ._report_evaluation import report_evaluation
+from ._report_reproduction import report_reproduction
+from ._report_run import report_run
 
 __all__ = ["report_evaluation", "report_reproduction", "report_run"]

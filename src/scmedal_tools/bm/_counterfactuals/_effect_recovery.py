@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._baselines import Counterfactual
 
 RECOVERY_METRICS = ("correlation", "slope", "relative_error")
-COLUMNS = ("method", "cell_type", "source", "target", *RECOVERY_METRICS)
+RECOVERY_COLUMNS = ("method", "cell_type", "source", "target", *RECOVERY_METRICS)
 
 
 def effect_recovery(
@@ -96,7 +96,7 @@ def effect_recovery(
         }
         for method, estimate in estimates.items():
             rows.append({"method": method, **scenario, **agreement(estimate, truth)})
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=RECOVERY_COLUMNS)
 
 
 def name_of(model: SCMEDAL_RE | Counterfactual) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 N_COMPONENTS = 50
 NO_VARIANCE = 1e-9  # of that of the first component
 MAX_CELLS = 200
-COLUMNS = (
+QUALITY_COLUMNS = (
     *("cell_type", "source", "target"),
     *("energy_swapped", "energy_unswapped", "energy_least_squares"),
     "round_trip",
@@ -151,7 +151,7 @@ def swap_quality(
         }
         facts = {"cell_type": label, "source": source, "target": target}
         rows.append(facts | space.compare(sets, label) | {"round_trip": float(change / missed)})
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=QUALITY_COLUMNS)
 
 
 def _tasks(

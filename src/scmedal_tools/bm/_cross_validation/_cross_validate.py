@@ -17,7 +17,7 @@ from scmedal_tools.train import cross_validation_folds
 from ._checkpoints import Checkpoints
 from ._conclusion import conclusion, conclusion_of_votes
 from ._embedders import RE, RE_CONTROLS
-from ._input import as_list, check_folds, check_input, describe, layers_used, methods
+from ._input import as_list, check_folds, check_input, layers_used, methods, name_and_version
 from ._mixing_classifier import score_votes
 from ._parts import SAVE_MODELS, Parts
 from ._summarise_folds import summarise_folds
@@ -266,7 +266,7 @@ def cross_validate(
         "batch_key": batch_key,
         "labels_key": labels_key,
         "target_keys": target_keys,
-        "models": {n: describe(n, m, kept=out is not None) for n, m in made_of.items()},
+        "models": {n: name_and_version(n, m, kept=out is not None) for n, m in made_of.items()},
         "n_folds": n_folds,
         "scheme": scheme,
         "stratify_keys": as_list(stratify_keys),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 NEED_COUNTS: Final = frozenset({"scvi", "scanvi"})
-PACKAGES: Final = {"harmony": "harmonypy", "scanorama": "scanorama"}
+PACKAGE_OF: Final = {"harmony": "harmonypy", "scanorama": "scanorama"}
 
 
 def as_list(names: str | Sequence[str]) -> list[str]:
@@ -56,7 +56,7 @@ def check_input(
     if unknown:
         raise ValueError(f"settings has {unknown}, which are none of the models {list(models)}.")
     used = [method for method in models.values() if isinstance(method, str)]
-    needed = {PACKAGES[method] for method in used if method in PACKAGES}
+    needed = {PACKAGE_OF[method] for method in used if method in PACKAGE_OF}
     needed |= {"scib_metrics"} if scib else set()
     missing = sorted(package for package in needed if find_spec(package) is None)
     if missing:
@@ -142,7 +142,7 @@ def methods(
     return made_of
 
 
-def describe(name: str, method: str | Callable, *, kept: bool) -> str:
+def name_and_version(name: str, method: str | Callable, *, kept: bool) -> str:
     """Name of a method; of a function, its version.
 
     Parameters

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TEST = "test"
 EPOCHS = "epochs"
 SAVE_MODELS = "save_models"
-COLUMNS = ("fold", "split", "embedding", "of", "metric", "value", "control", "joint", "seed")
+SCORE_COLUMNS = ("fold", "split", "embedding", "of", "metric", "value", "control", "joint", "seed")
 
 
 class Parts:
@@ -136,7 +136,7 @@ class Parts:
         table["joint"] = [not joint.isdisjoint(names) for names in parts]
         votes = [table for table in votes if len(table)]
         votes = pd.concat(votes, ignore_index=True) if votes else pd.DataFrame()
-        return table[list(COLUMNS)], votes
+        return table[list(SCORE_COLUMNS)], votes
 
     def trainings(self) -> tuple[pd.DataFrame, dict[str, list[dict[str, pd.DataFrame]]]]:
         """Epochs of all that was trained, and the losses of the package's own models."""

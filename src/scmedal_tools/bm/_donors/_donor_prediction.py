@@ -17,9 +17,9 @@ from scmedal_tools._data import (
 from scmedal_tools._progress import tqdm
 from scmedal_tools._relabelled import relabelled
 
+from ._donor_sums import DonorSums
 from ._features import UNSCALED, Features, features_of, in_both_scales
 from ._learners import RIDGE, class_metrics, class_scores, number_metrics, predicted_numbers
-from ._sums import DonorSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

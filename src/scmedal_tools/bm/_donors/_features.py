@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from scmedal_tools._gene_model import GroupSums, MixedModel
 
-    from ._sums import DonorSums
+    from ._donor_sums import DonorSums
 
 CELLS, CELLS_AND_DEPTH = "number of cells", "number of cells and depth"
 COMPOSITION = "composition"

@@ -1,4 +1,4 @@
-"""Whether training cells of the target batch support a counterfactual, by the states of cells."""
+"""A warning where hardly any training cells of the target batch support a counterfactual."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 
 from scmedal_tools._data import random_cells
 
+from ._states_of import states_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
     from mudata import MuData
-    from torch import Tensor
 
     from ._base import MedalModel
     from ._inference import Indices
@@ -64,15 +65,3 @@ def warn_of_extrapolation(
             UserWarning,
             skip_file_prefixes=OURS_AND_TORCH,
         )
-
-
-@torch.inference_mode()
-def states_of(
-    model: MedalModel,
-    adata: AnnData | MuData | None,
-    indices: Indices | None = None,
-    unseen_batch: UnseenBatch = "error",
-) -> Tensor:
-    """State of each cell, ``(n_cells,)``, of a model with effects on single genes."""
-    minibatches = model._minibatches(adata, indices, None, None, unseen_batch)
-    return torch.cat([model._state_of(tensors).cpu() for tensors in minibatches])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import scmedal_tools as smt
-from scmedal_tools.model._support import N_CELLS
+from scmedal_tools.model._warn_of_extrapolation import N_CELLS
 
 # Training cells of a type in a donor, the others having more.
 FEW = {("donor_02", "type_2"): 0, ("donor_03", "type_2"): 4, ("donor_04", "type_2"): 5}

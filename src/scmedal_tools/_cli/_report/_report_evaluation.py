@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scmedal_tools.bm._cross_validation import file_stem, text_rows
+from scmedal_tools.bm import file_stem, text_rows
 
 from ._page import Picture, Section, Table, write_page
 from ._sections import (

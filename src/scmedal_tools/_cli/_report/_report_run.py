@@ -62,7 +62,8 @@ READING_TRUTH = (
 N_SHOWN = 15
 N_OPEN = 3
 """Tables of targets that are shown; of more targets they are folded."""
-SHOWN = ["variable", "state", "contrast", "log_fc", "se", "p_value", "adj_p_value", "n_donors"]
+SHOWN_COLUMNS = ["variable", "state", "contrast", "log_fc", "se", "p_value", "adj_p_value"]
+SHOWN_COLUMNS += ["n_donors"]
 
 
 def report_run(run: Run, record: Mapping[str, Any]) -> None:
@@ -146,7 +147,7 @@ def _group_effects(run: Run) -> list[Section]:
         f"Counts were summed over the cells of each {run.job.batch_key} and cell type; "
         f"each {run.job.batch_key} is one replicate. group_effects.csv has all genes."
     )
-    shown = table.sort_values("p_value").head(N_SHOWN)[SHOWN]
+    shown = table.sort_values("p_value").head(N_SHOWN)[SHOWN_COLUMNS]
     tables = [Table.of_frame("Smallest p-values", shown)]
     alt = f"Effect on a gene in every cell type, and the values of each {run.job.batch_key}."
     pictures = [Picture(run.figures / "group_effects.png", alt, READING_GROUP_EFFECTS)]

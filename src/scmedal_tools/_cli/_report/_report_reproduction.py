@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._of_evaluation import evaluation_sections
 from ._page import Picture, Section, Table, write_page
+from ._report_evaluation import evaluation_sections
 from ._sections import READING_GENOMAPS, failure_sections, parameter_sections, size_of
 
 if TYPE_CHECKING:
