@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from counterfactuals import DATA_SETS, load_cells
+from _data_sets import DATA_SETS, load_cells
 
 import scmedal_tools as smt
 

@@ -22,9 +22,10 @@ import numpy as np
 import pandas as pd
 import scvi
 import torch
+from _data_sets import DATA_SETS, KANG_TYPES, DataSet, load_cells
 from _networks import weights_of
 from _record import RESULTS, SOURCE, load, markdown, save, saved
-from counterfactuals import DATA_SETS, KANG_TYPES, DataSet, Judge, load_cells, trained_re
+from counterfactuals import Judge, trained_re
 
 import scmedal_tools as smt
 from scmedal_tools._gene_model import _effects, _probability_of_following, _states

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from _data_sets import DATA_SETS, load_cells
 from _record import load, markdown, save
-from counterfactuals import DATA_SETS, load_cells
 
 import scmedal_tools as smt
 from scmedal_tools.ext import display_names

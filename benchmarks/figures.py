@@ -16,8 +16,8 @@ import anndata as ad
 import pandas as pd
 import scanpy as sc
 import scvi
+from _data_sets import DATA_SETS
 from _record import ROOT, data_folder, load
-from counterfactuals import DATA_SETS
 
 import scmedal_tools as smt
 
