@@ -1,27 +1,32 @@
 """The shape of the source tree in numbers, before and after a change of its structure.
 
-python benchmarks/structure.py              # of this checkout
-python benchmarks/structure.py FOLDER ...   # of other checkouts, side by side
+python benchmarks/structure.py        # of this checkout
+python benchmarks/structure.py run    # saved, beside those before the tree was put in order
 
 Imports count wherever they stand: in functions, and for type hints alone. Those across folders of
-the package are private if the module or the name begins with ``_``, and of the interface if the
-``__init__`` of the other folder offers the name; what it offers beside its ``__all__``, to the
-package alone, is counted apart. A use of a model's private member is ``anything._name``, or the
-text ``"_name"`` for ``getattr``, in a folder above ``model``, where a class in ``model`` defines
-``_name``; ``self`` and ``cls`` do not count.
+the package, from its files at the root too, are private if the module or the name begins with
+``_``, and of the interface if the ``__init__`` of the other folder offers the name; what it offers
+beside its ``__all__``, to the package alone, is counted apart. A private member of a model is used
+in ``anything._name``, or the text ``"_name"`` for ``getattr``, in a folder above ``model``, where
+a class in ``model`` defines ``_name``; ``self`` and ``cls`` do not count.
 """
 
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
+import tarfile
 from collections import defaultdict
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import networkx as nx
+from _record import ROOT, SOURCE, load, markdown, save
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "scmedal_tools"
+BEFORE = "b26cfe0"  # the commit before the command, the benchmarks and the rest got their folders
 ABOVE_MODEL = ("tl", "ext", "bm", "pl", "_cli")
 
 
@@ -81,8 +86,8 @@ def private_imports(root: Path = ROOT) -> list[tuple[str, str, str]]:
     found = []
     for module, origin, name in imports(root):
         home, other = package_of(module), package_of(origin)
-        inside = origin.split(".")[2:]
-        if home != other and other and (any(part.startswith("_") for part in [*inside, name])):
+        is_private = any(part.startswith("_") for part in [*origin.split(".")[2:], name])
+        if home and other and home != other and is_private:
             found.append((module, origin, name))
     return found
 
@@ -142,15 +147,17 @@ def _used(node: ast.AST) -> object:
     return node.value if isinstance(node, ast.Constant) else None
 
 
-def functions(root: Path = ROOT) -> dict[str, int]:
-    """Lines of every function, docstring included."""
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef
-    return {
-        f"{module}.{node.name}": node.end_lineno - node.lineno + 1
-        for module, tree in modules(root).items()
-        for node in ast.walk(tree)
-        if isinstance(node, kinds)
-    }
+def functions(root: Path = ROOT, *, docstrings: bool = True) -> dict[str, int]:
+    """Lines of every function, with or without those of its docstring."""
+    found = {}
+    for module, tree in modules(root).items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if not docstrings and ast.get_docstring(node) is not None:
+                    lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+                found[f"{module}.{node.name}"] = lines
+    return found
 
 
 def counts(root: Path = ROOT) -> dict[str, int]:
@@ -167,6 +174,7 @@ def counts(root: Path = ROOT) -> dict[str, int]:
         "lines": sum(lines.values()),
         "lines of the longest file": max(lines.values()),
         "lines of the longest function": max(functions(root).values()),
+        "the same without docstrings": max(functions(root, docstrings=False).values()),
         "private imports across folders": len(private_imports(root)),
         "imports for the package alone": len(imports_for_the_package(root)),
         "private uses of models": len(private_uses_of_models(root)),
@@ -174,8 +182,33 @@ def counts(root: Path = ROOT) -> dict[str, int]:
     }
 
 
+def counts_at(commit: str) -> dict[str, int]:
+    """What the table shows, of an earlier commit."""
+    source = subprocess.check_output(["git", "-C", str(ROOT), "archive", commit, "src"])
+    with TemporaryDirectory() as folder, tarfile.open(fileobj=BytesIO(source)) as archive:
+        archive.extractall(folder, filter="data")
+        return counts(Path(folder))
+
+
+def run() -> None:
+    """Count this commit, and the one before the tree was put in order."""
+    trees = {"before": counts_at(BEFORE) | {"commit": BEFORE}}
+    trees["now"] = counts() | {"commit": SOURCE["commit"]}
+    save("structure", [{"tree": tree} | of for tree, of in trees.items()])
+
+
+def tables() -> dict[str, str]:
+    before, now = load("structure")["results"]
+    titles = [title for title in now if title not in ("tree", "commit")]
+    rows = [{"title": title, "before": before[title], "now": now[title]} for title in titles]
+    columns = {"": "{title}"}
+    for name, of in (("before", before), ("now", now)):
+        columns[f"{name} (`{of['commit'][:7]}`)"] = f"{{{name}:,}}"
+    return {"counts": markdown(rows, columns)}
+
+
 if __name__ == "__main__":
-    roots = [Path(name).resolve() for name in sys.argv[1:]] or [ROOT]
-    found = [counts(root) for root in roots]
-    for title in found[0]:
-        print(f"{title:32}", *(f"{of[title]:8}" for of in found))
+    if sys.argv[1:] == ["run"]:
+        run()
+    for title, number in counts().items():
+        print(f"{title:32}{number:8,}")

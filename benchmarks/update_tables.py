@@ -24,8 +24,9 @@ BLOCK = re.compile(r"(<!-- table: (\w+)\.(\w+) -->\n)(.*?)(<!-- end table -->)",
 
 
 def sources() -> list[Path]:
-    """Pages of the documentation, without the copies in a built one."""
-    return [page for page in sorted(DOCS.rglob("*.md")) if DOCS / "_build" not in page.parents]
+    """Pages of the documentation, without those of a built one, and the list of benchmarks."""
+    pages = [page for page in sorted(DOCS.rglob("*.md")) if DOCS / "_build" not in page.parents]
+    return [*pages, BENCHMARKS / "README.md"]
 
 
 def pages() -> list[Path]:
