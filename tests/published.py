@@ -9,6 +9,9 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+N_GENES = 64
+AML = ("MUTZ3", "AML420B-D0", "AML328-D0", "AML556-D0", "BM1", "BM5-34p", "BM3")
+
 
 def write_text(file, text):
     opener = gzip.open if file.suffix == ".gz" else open
@@ -85,3 +88,34 @@ def heart_cells(n=12, n_genes=9, **columns):
     )
     counts = np.random.default_rng(0).poisson(0.7, (n, n_genes)).astype("float32")
     return AnnData(sparse.csr_matrix(counts), obs=obs)
+
+
+def write_aml(folder):
+    genes = [f"G{i}" for i in range(N_GENES)]
+    for number, sample in enumerate(AML):
+        types = ["Mono", "Mono-like", "T"] * 7 + [np.nan]
+        write_sample(folder, sample, types, 10 * number + 10, genes)
+
+
+def write_asd(folder):
+    donors = ("5419", "5403", "5978", "5242", "6032", "5976")
+    cells = [f"AC{i}-1_{donor}" for donor in donors for i in range(20)]
+    counts = np.random.default_rng(0).poisson(1.0, (len(cells), N_GENES))
+    counts[:, 0] = 1
+    write_autism(
+        folder, np.log2(1 + counts), [f"E{i}|S{i}" for i in range(N_GENES)], cells,
+        cluster=["L2/3", "L4"] * (len(cells) // 2),
+        diagnosis=np.repeat(["ASD", "Control"], len(cells) // 2),
+    )  # fmt: skip
+
+
+def write_heart(folder):
+    places = np.arange(160)
+    cells = heart_cells(
+        160,
+        N_GENES,
+        sample=[f"HCA{i % 5}" for i in places],
+        region=np.array(["SP", "SP", "LV", "LV", "LA"])[places % 5],
+        cell_type=np.array(["Endothelial", "Myeloid"])[places % 2],
+    )
+    cells.write_h5ad(folder / "global_raw.h5ad")

@@ -31,7 +31,7 @@ from scmedal_tools.bm._cross_validation._embedders import Fold
 from scmedal_tools.train import PRESETS
 
 from .. import shell
-from ..published import heart_cells, write_autism, write_sample
+from ..published import N_GENES, heart_cells, write_aml, write_asd, write_heart
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -39,44 +39,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*batches, where the paper has 19"),
 ]
 
-N_GENES = 64
 OPTIONS = ["--folds", 1, "--max-epochs", 2]
 succeed = partial(shell.succeed, "reproduce")
 refuse = partial(shell.refuse, "reproduce")
-AML = ("MUTZ3", "AML420B-D0", "AML328-D0", "AML556-D0", "BM1", "BM5-34p", "BM3")
-
-
-def write_aml(folder):
-    genes = [f"G{i}" for i in range(N_GENES)]
-    for number, sample in enumerate(AML):
-        types = ["Mono", "Mono-like", "T"] * 7 + [np.nan]
-        write_sample(folder, sample, types, 10 * number + 10, genes)
-
-
-def write_asd(folder):
-    donors = ("5419", "5403", "5978", "5242", "6032", "5976")
-    cells = [f"AC{i}-1_{donor}" for donor in donors for i in range(20)]
-    counts = np.random.default_rng(0).poisson(1.0, (len(cells), N_GENES))
-    counts[:, 0] = 1
-    write_autism(
-        folder, np.log2(1 + counts), [f"E{i}|S{i}" for i in range(N_GENES)], cells,
-        cluster=["L2/3", "L4"] * (len(cells) // 2),
-        diagnosis=np.repeat(["ASD", "Control"], len(cells) // 2),
-    )  # fmt: skip
-
-
-def write_heart(folder):
-    places = np.arange(160)
-    cells = heart_cells(
-        160,
-        N_GENES,
-        sample=[f"HCA{i % 5}" for i in places],
-        region=np.array(["SP", "SP", "LV", "LV", "LA"])[places % 5],
-        cell_type=np.array(["Endothelial", "Myeloid"])[places % 2],
-    )
-    cells.write_h5ad(folder / "global_raw.h5ad")
-
-
 WRITERS = {"aml": write_aml, "asd": write_asd, "heart": write_heart}
 IN_GENOMAPS = {
     "aml": ["MUTZ3", "AML420B", "BM5"],
@@ -275,7 +240,8 @@ class TestFacts:
         assert all(paper.preset in PRESETS["SCMEDAL_RE"] for paper in PAPER_DATA.values())
         assert f"{_folder.FOLDS}/{SETTINGS}" == _folder.KEPT_OF_FOLDS
         assert _folder.KEPT.endswith(f"/{SETTINGS}")
-        assert set(_check_published.HEART_COLUMNS) == set(datasets._healthy_heart.COLUMNS.values())
+        columns = datasets._healthy_heart.SOURCE_COLUMNS
+        assert set(_check_published.HEART_COLUMNS) == set(columns.values())
 
     def test_settings_are_those_of_the_supplement(self, monkeypatch):
         monkeypatch.setattr(_reproduce_job, "MODELS", _paper_data.MODELS)
