@@ -180,7 +180,7 @@ def test_code_runs(page, files, monkeypatch):
         for (of_page, text), before in BEFORE.items():
             if page == of_page and text in code:
                 exec("import scmedal_tools as smt\n" + before, names)
-        code = code.replace("n_samples=50", "n_samples=4")
+        code = code.replace("n_samples=50", "n_samples=19")  # the fewest for an interval
         exec(compile(code, f"{page}, block {number}", "exec"), names)
         plt.close("all")
 
