@@ -87,8 +87,9 @@ def little():
             patch.setattr(lightning.pytorch.loggers, name, _stand_in(name))
         for module, name in ((sc.pp, "neighbors"), (sc.tl, "umap"), (sc.pl, "umap")):
             patch.setattr(module, name, create_autospec(getattr(module, name)))
-        leiden = create_autospec(sc.tl.leiden, side_effect=_leiden)
-        patch.setattr(sc.tl, "leiden", leiden)
+        for module, write in ((sc.tl, _leiden), (sc.pp, _highly_variable_genes)):
+            name = write.__name__[1:]
+            patch.setattr(module, name, create_autospec(getattr(module, name), side_effect=write))
         yield
 
 
@@ -132,6 +133,10 @@ def _stand_in(name):
 
 def _leiden(adata, **_):
     adata.obs["leiden"] = pd.Categorical(np.arange(adata.n_obs) % 2).astype(str)
+
+
+def _highly_variable_genes(adata, **_):
+    adata.var["highly_variable"] = True
 
 
 @pytest.fixture(scope="module")
