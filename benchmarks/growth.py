@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import scvi
 from _processes import fresh_processes, one_thread, peak_memory
-from _record import load, markdown, save, saved
+from _record import SOURCE, load, markdown, save, saved
 from lightning.pytorch.callbacks import Callback
 from scipy import sparse
 
@@ -119,7 +119,7 @@ def run() -> None:
                 about = fresh.submit(write, path, n_cells, n_batch).result()
             for key in missing:
                 measured = fresh.submit(measure, path, key["network"]).result()
-                results.append(key | about | measured)
+                results.append(key | {"commit": SOURCE["commit"]} | about | measured)
                 save("growth", results)
                 print(results[-1], flush=True)
 
