@@ -30,6 +30,11 @@ class TestEmbedding:
         np.testing.assert_allclose(drawn, signs * expected, atol=1e-6)
         assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "a, new", "b"]
 
+    def test_groups_are_in_the_order_of_their_categories(self, donors):
+        groups = pd.Series(pd.Categorical(list("aabba"), ["b", "a"]), DONORS)
+        ax = pl.donor_embedding(donors, groups)
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["b", "a", "a, new"]
+
     def test_names_are_all_there_and_apart(self, donors):
         donors.X[1:] = donors.X[0] + 0.1 * donors.X[1:]
         ax = pl.donor_embedding(donors)

@@ -11,7 +11,7 @@ from scanpy.pl import palettes
 from scipy.spatial.distance import cdist
 
 from scmedal_tools.pl import embeddings
-from scmedal_tools.pl._common import OKABE_ITO
+from scmedal_tools.pl._palette import GROUP_COLORS, OKABE_ITO
 
 
 @pytest.fixture
@@ -97,13 +97,39 @@ def test_existing_colors_are_used_and_kept(adata):
     assert list(adata.uns["batch_colors"]) == ["#112233", "#445566", "#778899"]
 
 
-@pytest.mark.parametrize("n_categories", [2, 7])
+@pytest.mark.parametrize("n_categories", [4, 7])
 def test_few_categories_get_colors_of_okabe_and_ito(adata, n_categories):
     adata.obs["group"] = pd.Categorical(np.resize(np.arange(n_categories), adata.n_obs))
     embeddings(adata, "X_pca", "group")
     colors = adata.uns["group_colors"]
     assert len(set(colors)) == n_categories
     assert set(colors) <= {color.lower() for color in OKABE_ITO}
+
+
+@pytest.mark.parametrize("n_categories", [2, 3])
+@pytest.mark.parametrize("n_donors", [4, 7, 18])
+def test_conditions_have_the_same_colors_whatever_is_drawn_with_them(
+    adata, n_categories, n_donors
+):
+    adata.obs["donor"] = pd.Categorical(np.resize(np.arange(n_donors), adata.n_obs))
+    adata.obs["group"] = pd.Categorical(np.resize(np.arange(n_categories), adata.n_obs))
+    alone = adata.copy()
+    embeddings(alone, "X_pca", "group")
+    embeddings(adata, "X_pca", ["donor", "group"])
+    groups = [to_hex(color) for color in GROUP_COLORS[:n_categories]]
+    assert adata.uns["group_colors"] == alone.uns["group_colors"] == groups
+    assert cdist(to_rgba_array(groups), to_rgba_array(adata.uns["donor_colors"])).min() > 0.18
+
+
+def test_colors_of_many_types_beside_many_donors_are_unlike(adata):
+    adata.obs["donor"] = pd.Categorical(np.resize(np.arange(18), adata.n_obs))
+    adata.obs["cell_type"] = pd.Categorical(np.resize(np.arange(21), adata.n_obs))
+    embeddings(adata, "X_pca", ["donor", "cell_type"])
+    types = to_rgba_array(adata.uns["cell_type_colors"])
+    distances = cdist(types, types) + 9 * np.eye(21)
+    assert distances.min() > 0.18
+    pale = to_rgba_array(["white", "lightgrey"])
+    assert cdist(types, pale).min() > 0.3
 
 
 @pytest.mark.parametrize("n_categories", [8, 15, 25, 40])
@@ -217,7 +243,7 @@ def test_colors_of_a_column_are_unlike_those_of_another_that_is_shown_with_it(cr
     crowded.obs["sample"] = pd.Categorical(np.arange(crowded.n_obs) % n_batches)
     embeddings(crowded, "X_umap_mixed", ["sample", "group"])
     of_columns = [to_rgba_array(crowded.uns[f"{name}_colors"]) for name in ("sample", "group")]
-    assert cdist(*of_columns).min() > 0.2
+    assert cdist(*of_columns).min() > 0.15
 
 
 def test_numbers_get_a_color_bar(adata):

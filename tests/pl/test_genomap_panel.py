@@ -1,5 +1,7 @@
 """The panel: maps, frames, one colour scale, and the genes that it names."""
 
+from itertools import combinations
+
 import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
@@ -140,6 +142,24 @@ def test_lines_begin_at_the_left_of_their_names_and_cross_no_other(stack):
         begins_x, begins_y = line.vertices[0]
         assert begins_x <= name.x0
         assert begins_y == pytest.approx((name.y0 + name.y1) / 2, abs=2)
+
+
+@pytest.mark.slow
+def test_lines_do_not_cross(stack):
+    """The first gene is the leftmost: names in the order of the rows would cross its line."""
+    pixels = stack.uns["genomap"]["pixels"]
+    pixels.loc["gene_4"], pixels.loc["gene_1"] = (0, 3), (1, 0)
+    pixels.loc["gene_7"] = 0, 1
+    pixels.loc[["gene_3"]] = 1, 3
+    for n_genes in (2, 3, 5, 8):
+        figure = genomap_panel(stack, n_genes=n_genes)
+        figure.draw_without_rendering()
+        for ax, _ in names(figure):
+            lines = [
+                text.arrow_patch.get_path().transformed(text.arrow_patch.get_transform())
+                for text in ax.texts
+            ]
+            assert not any(line.intersects_path(other) for line, other in combinations(lines, 2))
 
 
 @pytest.mark.slow

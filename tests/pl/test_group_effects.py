@@ -5,8 +5,10 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 import scmedal_tools as smt
+from scmedal_tools.pl._palette import GROUP_COLORS
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,19 @@ def test_a_point_for_each_sample_and_lines_for_donors(result):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["x", "y"]
     pairs = result.samples.obs.groupby(["state", "donor"], observed=True).size()
     assert len(ax.lines) == (pairs > 1).sum() > 0
+
+
+def test_groups_are_in_the_order_of_their_categories():
+    adata = smt.datasets.simulated(n_donors=6, n_genes=40, n_cell_types=2, confounding=0)
+    groups = adata.obs["condition"].astype("category")
+    adata.obs["condition"] = groups.cat.reorder_categories(["disease", "control"])
+    found = smt.tl.group_effects(adata, "~ condition", "donor", min_cells=3)
+    ax = smt.pl.group_effects(found, found.table["variable"][0], "condition").axes[1]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["disease", "control"]
+    # The first lies above the second, and has the first colour.
+    above, below = (points.get_offsets()[:, 1].mean() for points in ax.collections)
+    assert above < below
+    assert to_hex(ax.collections[0].get_facecolor()[0]) == GROUP_COLORS[0]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 Functions that draw one panel take ``ax`` and return it; without it they create a figure of
 pyplot, which notebooks show. Functions that draw many panels return their figure.
+
+``plt.style.use("scmedal_tools.style")`` gives figures of your own the same colours and axes.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from ._batch_dendrogram import batch_dendrogram
 from ._batch_effects import batch_effects
 from ._batch_effects_forest import batch_effects_forest
 from ._batch_effects_heatmap import batch_effects_heatmap
-from ._common import BLUE as BLUE
 from ._common import new_figure as new_figure
 from ._common import plain as plain
 from ._common import save_figure as save_figure
@@ -26,8 +27,10 @@ from ._embeddings import embeddings
 from ._gene_shifts import gene_shifts
 from ._genomap_panel import genomap_panel
 from ._group_effects import group_effects
+from ._palette import BLUE as BLUE
 from ._scores import scores
 from ._training import training
+from ._umap import umap
 from ._variance_components import variance_components
 
 __all__ = [
@@ -48,5 +51,6 @@ __all__ = [
     "group_effects",
     "scores",
     "training",
+    "umap",
     "variance_components",
 ]

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from scmedal_tools._data import BATCH, FACTORS, part_of
 from scmedal_tools.tl import batch_similarity, check_has_draws
 
-from ._common import chosen_genes, palette
+from ._common import chosen_genes
+from ._palette import palette
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
@@ -46,9 +47,7 @@ def batch_colors(model: SCMEDAL_RE, factor: str | None) -> dict[str, str]:
     setup, column = model.registry["setup_args"], factor or next(iter(model.factors))
     argument = FACTORS if column in (setup.get("random_effect_keys") or ()) else BATCH
     adata = part_of(model.adata, setup, argument)
-    # Colours are in the order of these categories, which need not be that of the model.
-    categories = pd.Categorical(adata.obs[column]).categories
-    colors = dict(zip(map(str, categories), palette(adata, column, len(categories)), strict=True))
+    colors = {str(name): color for name, color in palette(adata, column).items()}
     return {str(name): colors.get(str(name), WITHOUT_CELLS) for name in model.factors[column]}
 
 

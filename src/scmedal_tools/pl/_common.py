@@ -1,20 +1,16 @@
-"""What figures share: how they are made and saved, colours, and names that have to exist."""
+"""What figures share: how they are made and saved, and names that have to exist."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import rcParams
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
-from scanpy.pl import palettes
 
 from scmedal_tools._data import slots, write_whole
 
@@ -22,22 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     import pandas as pd
-    from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-# Of Okabe and Ito: distinguishable with every common colour vision deficiency.
-BLUE, VERMILLION, YELLOW, PURPLE = "#0072B2", "#D55E00", "#F0E442", "#CC79A7"
-GREEN, ORANGE, SKY_BLUE = "#009E73", "#E69F00", "#56B4E9"
-# The first two differ most, and so on; yellow is pale on white.
-OKABE_ITO = [BLUE, VERMILLION, SKY_BLUE, PURPLE, ORANGE, GREEN, YELLOW]
-# Of Tol: muted, distinguishable with every common colour vision deficiency, and unlike those.
-TOL = ["#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"]
-TOL += ["#44AA99", "#999933", "#AA4499", "#661100", "#6699CC"]
-FURTHER_COLORS = [*TOL, *OKABE_ITO, *palettes.default_28, *palettes.default_102]
-SIMILAR_COLORS = 0.22  # distance of two colours in red, green and blue of 0 to 1
 MAX_NAMED = 30
 
 
@@ -86,46 +71,6 @@ def folded(name: str, width: float, size: float, n_lines: int = 3) -> str:
         kept = n_lines * n_characters // 2 - 1
         name = f"{name[:kept]}…{name[-kept:]}"
     return "\n".join(textwrap.wrap(name, n_characters))
-
-
-def palette(adata: AnnData, column: str, n_colors: int) -> list[str]:
-    """Return the colours in ``uns``, after writing new ones if these are too few.
-
-    The first column gets :func:`default_colors`; later ones colours that no other column has, so
-    that a colour means one thing.
-    """
-    uns_key = f"{column}_colors"
-    if len(adata.uns.get(uns_key, ())) < n_colors:
-        taken = {
-            to_hex(color)
-            for other in adata.obs.columns.drop(column)
-            for color in adata.uns.get(f"{other}_colors", ())
-        }
-        chosen = _further_colors(taken) if taken else default_colors(n_colors)
-        adata.uns[uns_key] = list(islice(cycle(chosen), n_colors))
-    return list(adata.uns.get(uns_key, ()))[:n_colors]
-
-
-def default_colors(n_colors: int) -> list[str]:
-    """Return Okabe and Ito's colours where these are enough, otherwise those scanpy would set.
-
-    Matplotlib's ``axes.prop_cycle`` counts for more colours only.
-    """
-    default = rcParams["axes.prop_cycle"].by_key()["color"]
-    shorter = [OKABE_ITO, default, palettes.default_20, palettes.default_28]
-    chosen = next((c for c in shorter if len(c) >= n_colors), palettes.default_102)
-    return [to_hex(color) for color in chosen]
-
-
-def _further_colors(taken: set[str]) -> list[str]:
-    """Return colours that are not taken, first those unlike all that are."""
-    free = [color for color in map(to_hex, FURTHER_COLORS) if color not in taken]
-    free.sort(key=lambda color: min(_distance(color, other) for other in taken) < SIMILAR_COLORS)
-    return free or [to_hex(color) for color in FURTHER_COLORS]
-
-
-def _distance(color: str, other: str) -> float:
-    return math.dist(to_rgb(color), to_rgb(other))
 
 
 def checked_names(

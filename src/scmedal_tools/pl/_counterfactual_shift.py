@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm import per_combination
 
-from ._common import BLUE, VERMILLION, new_figure, plain, save_figure, widest
+from ._common import new_figure, plain, save_figure, widest
+from ._palette import BLUE, VERMILLION
 
 if TYPE_CHECKING:
     from pathlib import Path

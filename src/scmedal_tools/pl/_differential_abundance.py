@@ -83,6 +83,7 @@ def differential_abundance(
         )  # fmt: skip
     ax.set_title(f"{differs.sum()} of {len(found)} neighbourhoods differ", fontsize=9)
     ax.set(xticks=[], yticks=[])
+    ax.spines[["top", "right"]].set_visible(False)
     name = "UMAP" if is_umap(basis) else f"{plain(basis)} "
     ax.set_xlabel(f"{name}1", fontsize=8)
     ax.set_ylabel(f"{name}2", fontsize=8)

@@ -12,8 +12,9 @@ from sklearn.decomposition import PCA
 from scmedal_tools._data import check_cells
 from scmedal_tools._docs import with_shared_parts
 
-from ._common import axes_of, default_colors, figure_of, plain, save_figure
+from ._common import axes_of, figure_of, plain, save_figure
 from ._name_points import name_points
+from ._palette import categories_of, default_colors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,11 +79,11 @@ def donor_embedding(
     points = axes.transform(donors.X)
     sd = np.sqrt((1 / donors.layers["precision"]) @ np.square(axes.components_).T)
     ax = axes_of(ax, SIZE)
-    of_donors = of_donors.astype(str)
-    in_order = of_donors.unique()
-    for name, colour in zip(in_order, cycle(default_colors(len(in_order))), strict=False):
+    of_donors = categories_of(of_donors)
+    names = of_donors.categories
+    for name, colour in zip(names, cycle(default_colors(len(names))), strict=False):
         for new, marker in ((False, "o"), (True, "D")):
-            rows = (of_donors == name).to_numpy() & (is_new == new)
+            rows = (of_donors == name) & (is_new == new)
             if rows.any():
                 label = f"{plain(name)}{', new' if new else ''}".lstrip(", ")
                 ax.errorbar(

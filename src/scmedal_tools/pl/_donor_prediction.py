@@ -9,7 +9,8 @@ import numpy as np
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import SIGNIFICANT
 
-from ._common import BLUE, VERMILLION, axes_of, figure_of, plain, save_figure, widest
+from ._common import axes_of, figure_of, plain, save_figure, widest
+from ._palette import BLUE, VERMILLION
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba_array
 from matplotlib.lines import Line2D
@@ -17,13 +16,15 @@ from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.ext import DISPLAY_NAMES
 from scmedal_tools.tl import umap, umap_key
 
-from ._common import checked_names, is_umap, new_figure, palette, plain, save_figure
+from ._common import checked_names, is_umap, new_figure, plain, save_figure
 from ._name_points import name_points
+from ._palette import categories_of, is_categorical, palette
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -79,10 +80,11 @@ def embeddings(
         Annotated data of ``n_obs`` cells. Modified: the UMAP of each embedding is written to
         ``obsm["X_umap_<name>"]`` of shape ``(n_obs, 2)`` unless it is there already (see
         :func:`scmedal_tools.tl.umap`), and the colours of a categorical column to
-        ``uns["<column>_colors"]`` unless it has one for each category. The first column gets
-        colours of Okabe and Ito, which do not depend on colour vision, or of more than seven
-        categories scanpy's defaults, which above 102 repeat; further columns get colours unlike
-        those of all others.
+        ``uns["<column>_colors"]`` unless it has one for each category. Two or three categories,
+        such as conditions, get colours that no other column gets, in their order: put the
+        reference first. Up to seven get those of Okabe and Ito, which do not depend on colour
+        vision, more get scanpy's defaults, which above 102 repeat; where these are like the
+        colours of another column, others that are not.
     keys
         Names of embeddings in ``adata.obsm``. ``X_umap`` and ``X_umap_<name>`` are drawn as such.
     color
@@ -149,11 +151,9 @@ def _draw_key(
     ax: Axes, adata: AnnData, column: str, max_legend: int
 ) -> tuple[NDArray[np.floating], NDArray[np.integer] | None]:
     """Draw colour bar or legend; return the colours of the cells, and their numbers if any."""
-    kind, values = pd.api.types, adata.obs[column]
-    # Without any value there is no range for a colour bar.
-    if kind.is_numeric_dtype(values) and not kind.is_bool_dtype(values) and values.notna().any():
-        return _draw_color_bar(ax, values), None
-    return _draw_legend(ax, adata, column, max_legend)
+    if is_categorical(adata.obs[column]):
+        return _draw_legend(ax, adata, column, max_legend)
+    return _draw_color_bar(ax, adata.obs[column]), None
 
 
 def _draw_color_bar(ax: Axes, values: pd.Series) -> NDArray[np.floating]:
@@ -169,10 +169,8 @@ def _draw_color_bar(ax: Axes, values: pd.Series) -> NDArray[np.floating]:
 def _draw_legend(
     ax: Axes, adata: AnnData, column: str, limit: int
 ) -> tuple[NDArray[np.floating], NDArray[np.integer] | None]:
-    cells = pd.Categorical(adata.obs[column])
-    if cells.categories.dtype == bool:  # scanpy counts both values, used or not.
-        cells = cells.set_categories([False, True])
-    colors = palette(adata, column, len(cells.categories))
+    cells = categories_of(adata.obs[column])
+    colors = list(palette(adata, column).values())
     used = np.unique(cells.codes[cells.codes >= 0])
     # Code -1, no value, picks the last colour.
     of_cells = to_rgba_array([*colors, MISSING_COLOR])[cells.codes]
@@ -198,6 +196,7 @@ def _scatter(ax: Axes, plane: NDArray, colors: NDArray, size: float) -> None:
     # Rasterised: a vector file of many thousand points is slow to open.
     ax.scatter(plane[:, 0], plane[:, 1], c=colors, s=size, linewidths=0, rasterized=True)
     ax.set(xticks=[], yticks=[], box_aspect=1)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _number(ax: Axes, plane: NDArray, numbers: NDArray[np.integer]) -> None:

@@ -18,8 +18,9 @@ from scmedal_tools.bm import (
 )
 
 from ._admissibility import MOST
-from ._common import BLUE, axes_of, figure_of, folded, plain, save_figure
+from ._common import axes_of, figure_of, folded, plain, save_figure
 from ._name_points import name_points
+from ._palette import BLUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

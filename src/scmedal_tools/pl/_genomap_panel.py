@@ -12,12 +12,15 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from scmedal_tools._data import check_cells, slots
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import genomap_images, layout_of
 
-from ._common import PURPLE, checked_names, folded, new_figure, plain, save_figure, widest
+from ._common import checked_names, folded, new_figure, plain, save_figure, widest
+from ._palette import PURPLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -257,10 +260,15 @@ def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
 
 
 def _lead(ax: Axes, strongest: list[tuple[int, int]], names: list[str]) -> None:
-    """Lines from the genes to their names beside the map, in the same order from the top."""
-    for i, (name, (row, column)) in enumerate(zip(names, strongest, strict=True)):
+    """Lines from the genes to their names beside the map, which are as short as can be."""
+    height, width = ax.images[0].get_array().shape
+    genes = [((column + 0.5) / width, 1 - (row + 0.5) / height) for row, column in strongest]
+    places = [(1.12, 1 - (i + 0.5) / len(names)) for i in range(len(names))]
+    # No two lines of the smallest total length cross.
+    _, chosen = linear_sum_assignment(cdist(genes, places))
+    for name, (row, column), place in zip(names, strongest, chosen, strict=True):
         ax.annotate(
-            plain(name), (column, row), (1.12, 1 - (i + 0.5) / len(names)),
+            plain(name), (column, row), places[place],
             textcoords="axes fraction", va="center", fontsize=NAME_SIZE, arrowprops=LEADER,
             annotation_clip=False,
         )  # fmt: skip

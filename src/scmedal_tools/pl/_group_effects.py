@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from scmedal_tools._data import check_interval
 from scmedal_tools._docs import with_shared_parts
 
 from ._batch_effects_forest import SURE, UNSURE
-from ._common import checked_names, new_figure, palette, plain, save_figure, widest
+from ._common import checked_names, new_figure, plain, save_figure, widest
+from ._palette import categories_of, palette
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -112,8 +113,8 @@ def _draw_forest(ax: Axes, rows: pd.DataFrame, interval: float) -> None:
 def _draw_samples(ax: Axes, result: GroupEffects, gene: str, color: str, states: pd.Index) -> None:
     samples = result.samples[:, gene]
     obs, value = samples.obs, np.asarray(samples.X).ravel()
-    groups = pd.Categorical(obs[color].astype(str))
-    colors = palette(result.samples, color, len(groups.categories))
+    groups = categories_of(obs[color]).remove_unused_categories()
+    colors = palette(result.samples, color)
     offset = DODGE * ((groups.codes + 0.5) / len(groups.categories) - 0.5)
     place = states.get_indexer(obs["state"]) + offset
     # The first column of the samples is the donor.
@@ -123,10 +124,10 @@ def _draw_samples(ax: Axes, result: GroupEffects, gene: str, color: str, states:
             ax.plot(own["value"], own["place"], color="0.8", linewidth=0.6, zorder=1)
     for code, name in enumerate(groups.categories):
         own = groups.codes == code
-        ax.scatter(value[own], place[own], color=colors[code], s=14, label=plain(name), zorder=2)
+        ax.scatter(value[own], place[own], color=colors[name], s=14, label=plain(name), zorder=2)
     ax.set_xlabel("log2 counts per million", fontsize=8)
     ax.legend(
-        title=plain(color), fontsize=7, title_fontsize=7, frameon=False,
+        title=plain(color), fontsize=8, title_fontsize=8, frameon=False,
         loc="upper left", bbox_to_anchor=(1.0, 1.0),
     )  # fmt: skip
     _tidy(ax)

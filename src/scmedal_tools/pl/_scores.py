@@ -11,7 +11,8 @@ from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm import BATCH_LABEL, CHANCE, PERMUTED, RE, SEPARATOR
 from scmedal_tools.ext import display_names
 
-from ._common import BLUE, VERMILLION, figure_of, new_figure, plain, save_figure, widest
+from ._common import figure_of, new_figure, plain, save_figure, widest
+from ._palette import BLUE, VERMILLION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import WEIGHTED
 
-from ._common import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, plain, save_figure
+from ._common import new_figure, plain, save_figure
+from ._palette import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,18 +8,8 @@ import numpy as np
 
 from scmedal_tools._docs import with_shared_parts
 
-from ._common import (
-    BLUE,
-    PURPLE,
-    VERMILLION,
-    YELLOW,
-    axes_of,
-    chosen_genes,
-    figure_of,
-    plain,
-    save_figure,
-    widest,
-)
+from ._common import axes_of, chosen_genes, figure_of, plain, save_figure, widest
+from ._palette import BLUE, PURPLE, VERMILLION, YELLOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
