@@ -31,19 +31,31 @@ def refuse(*arguments):
     return " ".join(result.output.replace("│", " ").split())
 
 
+LARGE = ("torch", "scvi", "scanpy", "anndata")
+
+
 def refuse_at_once(*arguments):
     """Error of a command that must end before anything large is imported."""
+    return _alone(arguments, exit_code=1, without=LARGE).stderr
+
+
+def succeed_at_once(*arguments):
+    """Output of a command that must end well before any package of arrays is imported."""
+    return _alone(arguments, exit_code=0, without=(*LARGE, "h5py", "numpy", "pandas")).stdout
+
+
+def _alone(arguments, exit_code, without):
     code = (
         "import sys\n"
         "from scmedal_tools._cli import app\n"
         "try:\n"
         f"    app({[str(argument) for argument in arguments]!r})\n"
         "except SystemExit as end:\n"
-        "    assert end.code == 1, end.code\n"
-        "assert not {'torch', 'scvi', 'scanpy', 'anndata'} & set(sys.modules)\n"
+        f"    assert end.code == {exit_code}, end.code\n"
+        f"assert not set({without!r}) & set(sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return done.stderr
+    return done

@@ -11,8 +11,9 @@ import pytest
 import typer
 
 from scmedal_tools import train
-from scmedal_tools._cli import _header
-from scmedal_tools._cli._header import Header, check_batches, check_header
+from scmedal_tools._cli import _check_header
+from scmedal_tools._cli._check_header import check_batches, check_header
+from scmedal_tools._cli._header import Header, levels_of
 from scmedal_tools._data import _checks, check_obs
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
 from scmedal_tools.train import _folds
@@ -88,7 +89,7 @@ class TestBatches:
     @pytest.mark.parametrize("column", [*COLUMNS, "late"])
     def test_levels_are_those_that_anndata_reads(self, path, column):
         levels = ad.read_h5ad(path).obs[column].astype(str).unique()
-        assert sorted(map(str, _header._levels(path, column))) == sorted(levels)
+        assert sorted(map(str, levels_of(path, column))) == sorted(levels)
         check_batches(path, column, list(levels))
 
     def test_another_name_is_refused(self, path, capsys):
@@ -172,9 +173,9 @@ class TestColumnsThatAreNoBatches:
         assert "it looks like a measurement" in error
 
 
-@pytest.mark.parametrize("scheme", _header.FEWEST_FOLDS)
+@pytest.mark.parametrize("scheme", _check_header.FEWEST_FOLDS)
 def test_too_few_folds(file, adata, scheme):
-    fewest = _header.FEWEST_FOLDS[scheme]
+    fewest = _check_header.FEWEST_FOLDS[scheme]
     with pytest.raises(ValueError, match=f"needs at least {fewest}"):
         train.cross_validation_folds(
             adata, "donor", "cell_type", n_folds=fewest - 1, scheme=scheme
@@ -187,11 +188,11 @@ def test_too_few_folds(file, adata, scheme):
 
 
 def test_choices_are_those_of_the_package():
-    assert set(_header.PRESETS) == set(train.PRESETS["SCMEDAL_RE"])
-    assert set(_header.MODELS) == set(OWN_MODELS)
-    assert set(_header.COMPARATORS) == set(COMPARATORS)
-    assert set(_header.SCHEMES) == set(get_args(_folds.Scheme))
-    assert _header.MANY_FRACTIONS == _checks.MANY_FRACTIONS
+    assert set(_check_header.PRESETS) == set(train.PRESETS["SCMEDAL_RE"])
+    assert set(_check_header.MODELS) == set(OWN_MODELS)
+    assert set(_check_header.COMPARATORS) == set(COMPARATORS)
+    assert set(_check_header.SCHEMES) == set(get_args(_folds.Scheme))
+    assert _check_header.MANY_FRACTIONS == _checks.MANY_FRACTIONS
 
 
 @pytest.mark.slow

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._check_header import check_choice
 from ._console import fail
-from ._header import Header, check_choice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +36,8 @@ def check_published(data_set: str, folder: Path) -> Path:
     if data_set != "heart":
         return folder
     file = _heart_file(folder)
+    from ._header import Header
+
     header = Header.of(file)
     if header is not None:  # a file of another kind is refused when it is read
         for column in HEART_COLUMNS:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ._check_header import SCHEMES, check_batches, check_choice, check_header, check_n_folds
 from ._console import (
     announce,
     check_file,
@@ -18,7 +19,6 @@ from ._console import (
     with_notes,
 )
 from ._folder import check_evaluation_folder
-from ._header import SCHEMES, check_batches, check_choice, check_header, check_n_folds
 from ._options import AllSeeds, BatchKey, Input, Layer, MaxEpochs, NJobs, Preset, SizeFactorKey
 
 LabelsKey = Annotated[str, typer.Option(help="Column of obs with cell types.")]

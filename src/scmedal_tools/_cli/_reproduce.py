@@ -10,6 +10,7 @@ import typer
 
 from scmedal_tools._how_to_install import how_to_install
 
+from ._check_header import check_choice
 from ._check_published import check_published
 from ._console import (
     announce,
@@ -21,7 +22,6 @@ from ._console import (
     with_notes,
 )
 from ._folder import check_evaluation_folder
-from ._header import check_choice
 from ._options import AllSeeds, MaxEpochs, NJobs
 from ._paper_data import N_FOLDS, PAPER_DATA
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ._check_header import check_batches, check_header
 from ._console import (
     announce,
     check_file,
@@ -17,7 +18,6 @@ from ._console import (
     with_notes,
 )
 from ._folder import check_folder, written_by
-from ._header import check_batches, check_header
 from ._options import (
     BatchKey,
     Input,
