@@ -89,3 +89,12 @@ def test_counts_that_were_reduced_to_one_depth_are_warned_of(counts, verb):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*the same total")
         verb(counts, "~ condition", "donor")
+
+
+def test_few_genes_without_a_trend_are_named_once(counts):
+    few = counts[:, counts.var_names[:30]].copy()
+    with pytest.warns(UserWarning, match="trend") as caught:
+        smt.tl.pseudobulk_de(few, "~ condition", "donor", **OPTIONS)
+    (said,) = [str(w.message) for w in caught if "trend" in str(w.message)]
+    assert said.startswith("PyDESeq2 found no trend")
+    assert said.endswith("of all genes: type_1, type_2.")

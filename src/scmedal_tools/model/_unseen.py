@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 from weakref import WeakKeyDictionary
@@ -78,11 +79,14 @@ class UnseenBatchMixin(BaseModelClass):
 
     def _manager_of_query(self, adata: AnnData) -> AnnDataManager:
         """Register cells, whose new batches get the codes after those of the model."""
-        if self.adata_manager is not None:
-            return self.adata_manager.transfer_fields(adata, extend_categories=True)
-        setup = getattr(type(self), self.registry.get("setup_method_name", "setup_anndata"))
-        arguments = self.registry["setup_args"]
-        setup(adata, source_registry=self.registry, extend_categories=True, **arguments)
+        with warnings.catch_warnings():
+            # "Models may not train properly": these cells are not trained on.
+            warnings.filterwarnings("ignore", message=".*fewer than 3 cells")
+            if self.adata_manager is not None:
+                return self.adata_manager.transfer_fields(adata, extend_categories=True)
+            setup = getattr(type(self), self.registry.get("setup_method_name", "setup_anndata"))
+            arguments = self.registry["setup_args"]
+            setup(adata, source_registry=self.registry, extend_categories=True, **arguments)
         return latest_manager(type(self), adata)
 
     def _remember(self, manager: AnnDataManager) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
+    from pydeseq2.dds import DeseqDataSet
 
     from ._sample_design import Contrast, SampleDesign
     from ._sample_sums import StateSums
 
 TRIED = f"Up to twofold the p-values were not too small in the few data sets tried. {THIN}"
+# Starting processes takes longer than the fits.
+OPTIONS = {"quiet": True, "n_cpus": 1}
 
 
 def pseudobulk_de(
@@ -77,8 +81,8 @@ def pseudobulk_de(
     -----
     UserWarning
         For states that have too few samples; where cells differ in depth more than twofold with
-        the contrast; and for counts of cells that have nearly the same total, such as
-        SCTransform's.
+        the contrast; where PyDESeq2 finds no trend of the dispersion; and for counts of cells that
+        have nearly the same total, such as SCTransform's.
 
     References
     ----------
@@ -108,30 +112,46 @@ def pseudobulk_de(
             )
     labels = labels_of(adata, labels_key)
     states = sample_sums(adata, design, labels, layer, None, min_cells, min_counts)
-    tables = [table for state in states for table in _tables(state, design)]
+    fits = [(state, _fit(state, design)) for state in states]
+    tables = [table for state, fitted in fits for table in _tables(state, design, fitted)]
     table = pd.concat(tables, ignore_index=True)
+    no_trend = [state.name for state, fit in fits if fit.uns["disp_function_type"] == "mean"]
+    if no_trend:
+        warnings.warn(
+            "PyDESeq2 found no trend of the dispersion with the mean, as is usual with few genes, "
+            f"and used one dispersion as the prior of all genes: {', '.join(no_trend)}.",
+            UserWarning,
+            stacklevel=2,
+        )
     warn_of_depth(table, MEASURED_DEPTH_RATIO, TRIED)
     return table
 
 
-def _tables(state: StateSums, design: SampleDesign) -> list[pd.DataFrame]:
-    """A table for each contrast."""
+def _fit(state: StateSums, design: SampleDesign) -> DeseqDataSet:
     from pydeseq2.dds import DeseqDataSet
-    from pydeseq2.ds import DeseqStats
 
     samples = design.samples.iloc[state.sample]
     counts = pd.DataFrame(state.sums.counts.astype(int), samples.index, state.genes)
     matrix = design.matrix.iloc[state.sample]
-    columns, of_all = full_rank(matrix.to_numpy())
+    columns, _ = full_rank(matrix.to_numpy())
     matrix = matrix.iloc[:, columns]
-    # Starting processes takes longer than the fits.
-    options = {"quiet": True, "n_cpus": 1}
-    fitted = DeseqDataSet(counts=counts, metadata=samples, design=matrix, **options)
-    fitted.deseq2()
+    fitted = DeseqDataSet(counts=counts, metadata=samples, design=matrix, **OPTIONS)
+    with warnings.catch_warnings():
+        # Said for all states at once, with their names.
+        warnings.filterwarnings("ignore", message="The dispersion trend curve fitting did not")
+        fitted.deseq2()
+    return fitted
+
+
+def _tables(state: StateSums, design: SampleDesign, fitted: DeseqDataSet) -> list[pd.DataFrame]:
+    """A table for each contrast."""
+    from pydeseq2.ds import DeseqStats
+
+    _, of_all = full_rank(design.matrix.iloc[state.sample].to_numpy())
     tables = []
     for name, weights in state.contrasts.items():
         contrast = weights[0] @ of_all
-        tested = DeseqStats(fitted, contrast=contrast, independent_filter=False, **options)
+        tested = DeseqStats(fitted, contrast=contrast, independent_filter=False, **OPTIONS)
         tested.summary()
         found = tested.results_df
         p_values = found["pvalue"].to_numpy()
