@@ -45,12 +45,7 @@ smt.datasets.simulated = simulated
 warnings.filterwarnings("ignore", message="n_top_genes")
 warnings.filterwarnings("ignore", message="Most of these cells are in states")
 """
-# Names, and the way in which a notebook shows warnings.
-FORGET = """
-%reset -f
-import importlib, warnings
-importlib.reload(warnings)
-"""
+FORGET = "%reset -f"  # names
 
 
 def _code(notebook):
@@ -93,6 +88,21 @@ def test_it_runs(path, run_tutorials, kernel):
     notebook.cells.remove(forget)
     _check_outputs(notebook)
     assert not list(folder.iterdir())  # nothing is left behind
+
+
+def test_warnings_of_a_cell_are_text_without_paths_and_other_errors_stay(run_tutorials):
+    few = "/tmp/ipykernel_7/12.py:3: UserWarning: Few donors.\n  model.train(\n"
+    many = "/tmp/ipykernel_7/12.py:9: UserWarning: Many\nlines.\n  model.train()\n"
+    library = "/lib/scvi/data.py:3: UserWarning: Few cells.\n  warn(\n"
+    outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text=text)
+        for text in (few + many + few, few, library)
+    ]
+    kept = list(run_tutorials.with_warnings_as_text(outputs))
+    assert [(output.name, output.text) for output in kept] == [
+        ("stdout", "Warning: Few donors.\nWarning: Many\nlines.\n"),
+        ("stderr", library),
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,13 @@ from nbclient import NotebookClient
 from PIL import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jupyter_client import KernelManager
 
 FOLDER = Path(__file__).resolve().parent
+# As Python shows a warning that is meant for a line of a cell: its file, the message, the line.
+WARNING = re.compile(r"\S+ipykernel_\d+\S+:\d+: \w+: (.*?)\n  .*\n", re.DOTALL)
 # Of a table that is there as HTML and text: a widget is empty in a notebook that is only read.
 NOT_KEPT = ("application/vnd.jupyter.widget-view+json", "text/markdown")
 
@@ -42,6 +47,7 @@ def run(
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.execution_count = None
+            cell.outputs = list(_with_warnings_as_text(cell.outputs))
             for output in cell.outputs:
                 output.pop("execution_count", None)
                 data = output.get("data", {})
@@ -53,6 +59,21 @@ def run(
     notebook.metadata.language_info = {"name": "python"}
     # Progress bars that are gone; the documentation would load scripts from elsewhere for them.
     notebook.metadata.pop("widgets", None)
+
+
+def _with_warnings_as_text(
+    outputs: list[nbformat.NotebookNode],
+) -> Iterator[nbformat.NotebookNode]:
+    """Keep what a cell is warned of, once and without paths; other errors stay as they are."""
+    said = set()
+    for output in outputs:
+        if output.get("name") == "stderr" and not WARNING.sub("", output.text).strip():
+            new = [x for x in dict.fromkeys(WARNING.findall(output.text)) if x not in said]
+            said.update(new)
+            output.name, output.text = "stdout", "".join(f"Warning: {text}\n" for text in new)
+            if not new:
+                continue
+        yield output
 
 
 def _shrink(data: dict[str, str]) -> None:

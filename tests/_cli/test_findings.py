@@ -49,8 +49,8 @@ def test_confounding_comes_first(run, said):
     n_empty = (n_cells == 0).sum()
     expected = f"{n_empty} of 12 combinations" if n_empty else "every donor has every cell_type"
     v = association(n_cells, method="cramer")
-    assert said[0].startswith(f"Confounding: {expected}")
-    assert f"(Cramér's V {v:.2f}); every donor has one condition, so" in said[0]
+    assert said[0].startswith("Confounding: every donor has one condition, so")
+    assert said[0].endswith(f"; {expected} (Cramér's V {v:.2f}).")
 
 
 @pytest.mark.parametrize(

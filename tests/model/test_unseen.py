@@ -1,6 +1,7 @@
 """Cells of batches that the model was not trained on."""
 
 import gc
+import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -36,6 +37,12 @@ def test_cells_of_known_batches_are_as_without_them(trained, newcomers, is_new):
     expected = trained.get_latent_representation(newcomers[~is_new].copy())
     ours = trained.get_latent_representation(newcomers, unseen_batch="population")
     np.testing.assert_allclose(ours[~is_new], expected, atol=1e-5)
+
+
+def test_few_cells_that_are_not_trained_on_are_no_cause_for_a_warning(trained, fresh):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*fewer than 3 cells")
+        trained.get_latent_representation(fresh[:2].copy())
 
 
 def test_networks_without_random_effects_do_not_look_at_the_batch(fe, newcomers, is_new):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def demo_job(**options: Any) -> RunJob:
     """Give the run on simulated donors as a job; ``options`` are ``max_epochs`` and ``seed``."""
-    return RunJob("donor", "cell_type", transform_batch=("donor_01",), **options)
+    return RunJob("donor", "cell_type", "condition", transform_batch=("donor_01",), **options)
 
 
 class Demo:

@@ -54,11 +54,12 @@ def findings(run: Trained) -> list[str]:
 
 
 def _confounded(run: Trained) -> Iterator[str]:
-    """Which columns are confounded with the batch."""
+    """Which columns are confounded with the batch, the strongest association first."""
     if run.confounding is None:
         return
     name, found = run.batch_key, run.confounding
-    rows = found.summary[found.summary["group"] == name].itertuples()
+    rows = found.summary[found.summary["group"] == name]
+    rows = rows.sort_values("cramers_v", ascending=False, kind="stable").itertuples()
     clauses = [_separable(row, found.tables[name, row.target].to_numpy()) for row in rows]
     yield f"Confounding: {'; '.join(clauses)}."
 

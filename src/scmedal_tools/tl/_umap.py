@@ -75,8 +75,7 @@ def umap(
 
     To draw it, one or several side by side:
 
-    >>> import scanpy as sc
-    >>> ax = sc.pl.embedding(adata, "X_umap_scmedal_re", color="donor", show=False)
+    >>> figure = smt.pl.umap(adata, key, "donor")
     >>> figure = smt.pl.embeddings(adata, [key], ["donor"])
     """
     check_embeddings(adata, [key], "key")

@@ -121,6 +121,14 @@ class TestRun:
         expected = f"{row.gene} {row.source} {row.cell_type} {row.n_cells} {row['shift']:.3g} "
         assert f"{expected}{row.lower:.3g} {row.upper:.3g}" in read_page(run_report).text
 
+    def test_the_fall_of_a_divergence_is_explained_where_it_is_drawn(self, run_report, read_page):
+        captions = re.findall(
+            r"<figcaption>(.*?)</figcaption>", read_page(run_report).source, re.S
+        )
+        about = [caption for caption in captions if "KL divergence of the effects" in caption]
+        assert len(about) == 1
+        assert "SCMEDAL_RE" in about[0]
+
     def test_a_network_that_was_still_improving_is_named(self):
         models = {
             "fec": {"class": "SCMEDAL_FEC", "epochs": 9, "best_epoch": 8},

@@ -54,6 +54,10 @@ READING_SHIFTS = (
     "several seeds are wider. A shift is everything that differs between the batches, and is not "
     "causal."
 )
+READING_KL = (
+    "The KL divergence of the effects can fall halfway through the training: only then are the "
+    "scales of the effects fitted, and effects without evidence shrink to zero."
+)
 READING_TRUTH = (
     "Each point is a gene in the cells of one donor and type, moved to the target; darker where "
     "there are more. On the dashed line predicted and true shifts are equal. Correlations are "
@@ -159,7 +163,7 @@ def _training(run: Run, record: Mapping[str, Any]) -> Section:
         Picture(
             file,
             f"Curves of the main terms of the loss of {_name(name)}.",
-            f"{_name(name)}. {READING_CURVES}",
+            f"{_name(name)}. {READING_CURVES}{_about_kl(run, name)}",
         )
         for name in run.models
         if (file := run.figures / f"training_{name}.png").is_file()
@@ -175,6 +179,10 @@ def _training(run: Run, record: Mapping[str, Any]) -> Section:
         if m["best_epoch"] == m["epochs"] - 1
     ]
     return Section("Training", text, pictures, [table])
+
+
+def _about_kl(run: Run, name: str) -> str:
+    return f" {READING_KL}" if name == "re" and run.job.preset == "default" else ""
 
 
 def _embeddings(run: Run) -> Section:
