@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parent
 # As Python shows a warning that is meant for a line of a cell: its file, the message, the line.
-WARNING = re.compile(r"\S+ipykernel_\d+\S+:\d+: \w+: (.*?)\n  .*\n", re.DOTALL)
+WARNING = re.compile(r"\S+ipykernel_\d+\S+:\d+: \w+: (.*?)\n  [^\n]*\n", re.DOTALL)
 # Of a table that is there as HTML and text: a widget is empty in a notebook that is only read.
 NOT_KEPT = ("application/vnd.jupyter.widget-view+json", "text/markdown")
 
@@ -47,7 +47,7 @@ def run(
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = list(_with_warnings_as_text(cell.outputs))
+            cell.outputs = list(with_warnings_as_text(cell.outputs))
             for output in cell.outputs:
                 output.pop("execution_count", None)
                 data = output.get("data", {})
@@ -61,7 +61,7 @@ def run(
     notebook.metadata.pop("widgets", None)
 
 
-def _with_warnings_as_text(
+def with_warnings_as_text(
     outputs: list[nbformat.NotebookNode],
 ) -> Iterator[nbformat.NotebookNode]:
     """Keep what a cell is warned of, once and without paths; other errors stay as they are."""
