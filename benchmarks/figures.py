@@ -125,6 +125,8 @@ def draw_group_effects(file: Path) -> None:
     """The gene that differs most surely between AML patients and healthy donors in all types."""
     cells = ad.read_h5ad(data_folder() / DATA_SETS["aml"].file)
     contrast = ("patient_group", "AML", "control")
+    groups = cells.obs["patient_group"].cat.reorder_categories(["control", "AML"])
+    cells.obs["patient_group"] = groups
     found = smt.tl.group_effects(
         cells, "~ patient_group", "donor", labels_key="cell_type", contrast=contrast
     )
