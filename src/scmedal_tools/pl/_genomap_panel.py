@@ -261,8 +261,8 @@ def _circle(ax: Axes, strongest: list[tuple[int, int]]) -> None:
 
 def _lead(ax: Axes, strongest: list[tuple[int, int]], names: list[str]) -> None:
     """Lines from the genes to their names beside the map, which are as short as can be."""
-    height, width = ax.images[0].get_array().shape
-    genes = [((column + 0.5) / width, 1 - (row + 0.5) / height) for row, column in strongest]
+    of_axes = ax.transData + ax.transAxes.inverted()
+    genes = of_axes.transform([(column, row) for row, column in strongest])
     places = [(1.12, 1 - (i + 0.5) / len(names)) for i in range(len(names))]
     # No two lines of the smallest total length cross.
     _, chosen = linear_sum_assignment(cdist(genes, places))
