@@ -65,9 +65,10 @@ def umap(
     --------
     >>> import scmedal_tools as smt
     >>> key = smt.tl.embed(adata, model)
-    >>> figure = smt.pl.umap(adata, key, ["cell_type", "gene_0001"])
-    >>> [ax.get_title() for ax in figure.axes[:2]]
-    ['cell_type', 'gene_0001']
+    >>> gene = adata.var_names[0]
+    >>> figure = smt.pl.umap(adata, key, ["cell_type", gene])
+    >>> [ax.get_title() for ax in figure.axes[:2]] == ["cell_type", gene]
+    True
     """
     if not is_umap(key):
         compute_umap(adata, key)
