@@ -67,6 +67,15 @@ def test_absent_umap_is_computed_and_the_figure_saved(adata, tmp_path):
     assert plt.get_fignums() == []
 
 
+def test_columns_stay_as_they_are_and_names_are_no_maths(adata):
+    adata.obs["lot"] = np.resize(["$a_1$", "b"], 40)
+    before = adata.obs.copy()
+    figure = umap(adata, "X_fe", "lot")
+    pd.testing.assert_frame_equal(adata.obs, before)
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == [r"\$a_1\$", "b"]
+
+
 @pytest.mark.parametrize(("key", "color"), [("X_re", None), ("X_umap", None), ("X_fe", "nothing")])
 def test_unknown_names(adata, key, color):
     with pytest.raises(KeyError, match=color or key):

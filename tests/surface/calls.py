@@ -210,6 +210,7 @@ def figures(models, adata):
     adata = embedded(models, adata)
     adata.obsm[tl.umap_key("X_re")] = adata.obsm["X_re"][:, :2]
     pl.embeddings(adata, ["X_re"], ["donor", "kind", "condition"])
+    pl.umap(adata, "X_re", ["donor", "kind", "condition"])
     options = {"labels_key": "kind", "layer": "counts", "min_cells": 2}
     found = tl.group_effects(adata, "~ condition", "donor", **options)
     pl.group_effects(found, found.table["variable"].iloc[0], "condition")

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import scanpy as sc
+from anndata import AnnData
 
+from scmedal_tools._data import check_cells
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.tl import umap as compute_umap
 from scmedal_tools.tl import umap_key
 
-from ._common import is_umap, save_figure
-from ._palette import is_categorical, palette
+from ._common import checked_names, is_umap, plain, save_figure
+from ._palette import categories_of, is_categorical, palette
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from anndata import AnnData
     from matplotlib.figure import Figure
 
 
@@ -70,14 +71,28 @@ def umap(
     >>> [ax.get_title() for ax in figure.axes[:2]] == ["cell_type", gene]
     True
     """
+    check_cells(adata)
     if not is_umap(key):
         compute_umap(adata, key)
         key = umap_key(key)
-    for name in [color] if isinstance(color, str) else color or ():
-        if name in adata.obs and is_categorical(adata.obs[name]):
-            palette(adata, name)
-    options = {"frameon": False} | kwargs
-    figure = sc.pl.embedding(adata, key, color=color, show=False, return_fig=True, **options)
+    checked_names(key, "key", "adata.obsm", adata.obsm)
+    names = [color] if isinstance(color, str) else list(color or ())
+    shown = _shown(adata, names)
+    options: dict[str, Any] = {"frameon": False, "show": False, "return_fig": True}
+    options |= {"color": names, "title": list(map(plain, names))} if names else {}
+    figure = sc.pl.embedding(shown, key, **options | kwargs)
     plt.close(figure)  # for notebooks, which show it as the value of a cell, to show it once
     save_figure(figure, save)
     return figure
+
+
+def _shown(adata: AnnData, names: list[str]) -> AnnData:
+    """Return what scanpy may change, as it makes categories of all text; large parts are shared."""
+    obs = adata.obs.copy()
+    for name in names:
+        if name in obs and is_categorical(obs[name]):
+            palette(adata, name)
+            cells = categories_of(obs[name])
+            obs[name] = cells.rename_categories(list(map(plain, cells.categories)))
+    parts = {"uns": dict(adata.uns), "obsm": dict(adata.obsm), "layers": dict(adata.layers)}
+    return AnnData(adata.X, obs, adata.var, raw=adata.raw, obsp=dict(adata.obsp), **parts)
