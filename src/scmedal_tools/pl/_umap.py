@@ -87,7 +87,7 @@ def umap(
 
 
 def _shown(adata: AnnData, names: list[str]) -> AnnData:
-    """Return what scanpy may change, as it makes categories of all text; large parts are shared."""
+    """Return what scanpy may change: it makes categories of all text. Large parts are shared."""
     obs = adata.obs.copy()
     for name in names:
         if name in obs and is_categorical(obs[name]):
