@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from jupyter_client import KernelManager
 
 FOLDER = Path(__file__).resolve().parent
-# As Python shows a warning that is meant for a line of a cell: its file, the message, the line.
-WARNING = re.compile(r"\S+ipykernel_\d+\S+:\d+: \w+: (.*?)\n  [^\n]*\n", re.DOTALL)
+# As Python shows a warning about a line of a cell, or of this package: its file, what, the line.
+WARNING = re.compile(
+    r"\s*\S+(?:ipykernel_\d+|scmedal_tools)\S+:\d+: \w+: (.*?)\n  [^\n]*\n", re.DOTALL
+)
 # Of a table that is there as HTML and text: a widget is empty in a notebook that is only read.
 NOT_KEPT = ("application/vnd.jupyter.widget-view+json", "text/markdown")
 
