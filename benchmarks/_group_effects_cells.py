@@ -23,7 +23,7 @@ DEALT = {
     "kang": (KANG, {"cell_type": ["CD4 T cells"], "condition": ["ctrl"]}),
 }
 T_CELLS, MONOCYTES = "CD4 naive/central memory T", "classical monocyte"
-MORE_IN_SECOND = "mono|secretory"  # types of which the second group has more, in other shares
+MORE_IN_SECOND = "mono|secretory"  # types of which the second group has more, in other proportions
 DONOR_SD = 0.3  # of the log-fold changes of donors that are made up
 
 
@@ -70,7 +70,7 @@ NULL = [
     Design("6 pairs, depth .5 in one of each", n_cells=(30, 30), pairs=True, depth=0.5),
     Design("AML monocytes, 6 and 6", dealt="aml"),
     Design("AML monocytes, 6 and 6, depth .5", dealt="aml", depth=0.5),
-    Design("all types, in other shares in one group", of_types=True),
+    Design("all types, in other proportions in one group", of_types=True),
     Design("pig secretory cells, 6 and 6", n_cells=(30, 30), dealt="pig"),
     Design("pig secretory cells, 6 and 6, depth .5", n_cells=(30, 30), dealt="pig", depth=0.5),
     Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang"),
@@ -84,7 +84,10 @@ NULL = [
     Design("AML monocytes, 3 with 60 cells each, 9 with 15", (3, 9), (60, 15), dealt="aml"),
     Design("AML monocytes, 6 pairs", n_cells=(30, 30), pairs=True, dealt="aml"),
     Design(
-        "AML, five types, in other shares", n_cells=(100, 100), dealt="aml types", of_types=True
+        "AML, five types, in other proportions",
+        n_cells=(100, 100),
+        dealt="aml types",
+        of_types=True,
     ),
     Design("pig secretory cells, 6 and 6, depth .75", n_cells=(30, 30), depth=0.75, dealt="pig"),
     Design("pig secretory cells, 3 and 3", (3, 3), (30, 30), dealt="pig"),
@@ -92,7 +95,10 @@ NULL = [
     Design("pig secretory cells, 3 with 60 cells each, 9 with 15", (3, 9), (60, 15), dealt="pig"),
     Design("pig secretory cells, 6 pairs", n_cells=(30, 30), pairs=True, dealt="pig"),
     Design(
-        "pig, three types, in other shares", n_cells=(100, 100), dealt="pig types", of_types=True
+        "pig, three types, in other proportions",
+        n_cells=(100, 100),
+        dealt="pig types",
+        of_types=True,
     ),
 ]
 PLANTED = [
@@ -105,7 +111,7 @@ PLANTED = [
     Design("3 with 60 cells each, 9 with 15", (3, 9), (60, 15), effect=0.7),
     Design("6 pairs", n_cells=(30, 30), pairs=True, effect=0.5),
     Design("AML monocytes, 6 and 6", dealt="aml", effect=0.7),
-    Design("all types, in other shares in one group", of_types=True, effect=0.5),
+    Design("all types, in other proportions in one group", of_types=True, effect=0.5),
     Design("pig secretory cells, 6 and 6", n_cells=(30, 30), dealt="pig", effect=0.7),
     Design("Kang's CD4 T cells, 6 and 6", n_cells=(30, 30), dealt="kang", effect=0.7),
     Design("2 and 2", (2, 2), effect=0.7),

@@ -66,6 +66,7 @@ def tables() -> dict[str, str]:
             {
                 "method": "{method}",
                 "data sets with a false positive": "{all_designs}",
+                "`tl.group_effects` on the same": "{ours}",
                 "of these in designs with unequal groups": "{unequal}",
                 "unequal designs in which p < .05 is above its limit": "{above_05}",
                 "the same for p < .01": "{above_01}",
@@ -194,7 +195,8 @@ def findings() -> list[dict]:
     results = pd.DataFrame(load("group_effects_null")["results"])
     symmetric = {design.name for design in NULL if design.is_symmetric}
     results["unequal"] = ~results["design"].isin(symmetric)
-    rows = []
+    keys, rows = ["design", "seed"], []
+    ours = results[results["method"] == "group_effects"].set_index(keys)
     for method, name in METHODS.items():
         of_method = results[results["method"] == method]
         if of_method.empty:
@@ -203,7 +205,12 @@ def findings() -> list[dict]:
         grouped = unequal.groupby("design")[["below_05", "below_01"]]
         above = grouped.mean() - 2 * grouped.sem() > [LEVEL, LEVEL / 5]
         rows.append(
-            {"method": name, "all_designs": _share(of_method), "unequal": _share(unequal)}
+            {
+                "method": name,
+                "all_designs": _share(of_method),
+                "ours": _share(ours.loc[pd.MultiIndex.from_frame(of_method[keys])]),
+                "unequal": _share(unequal),
+            }
             | {f"above_{key[-2:]}": f"{of.sum()} of {len(of)}" for key, of in above.items()}
         )
     return rows
