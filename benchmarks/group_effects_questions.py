@@ -64,7 +64,7 @@ QUESTIONS = (
     Question("the same, one of them at half depth", "~ group", GROUPS, "group"),
     Question("interaction: treatment in 6 ill and 6 healthy", CROSSED, BOTH),
     Question("the same, half depth with treatment in the ill", CROSSED, BOTH, "both"),
-    Question("overall in pairs, other proportions of types", "~ treatment", TREATED, of_types=True),
+    Question("overall in pairs, types in other ratios", "~ treatment", TREATED, of_types=True),
     Question("a number, groups differ in depth", "~ group + number", "number", "group"),
     Question("a number, skewed, planted", "~ number", "number", planted=True),
 )  # fmt: skip
