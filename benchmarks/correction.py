@@ -230,7 +230,8 @@ def tables() -> dict[str, str]:
     made = {"seeds": _over_seeds(of_seeds["total"])}
     for title, supervised in (("unsupervised", False), ("supervised", True)):
         of_group = totals[totals.index.isin(SUPERVISED) == supervised].dropna(how="all")
-        table = of_group.assign(**{"mean rank": of_group.rank(ascending=False).mean(axis=1)})
+        ranks = of_group.dropna(axis=1).rank(ascending=False)  # where all were run
+        table = of_group.assign(**{"mean rank": ranks.mean(axis=1)})
         lines = [{"method": name} | _rounded(row) for name, row in table.iterrows()]
         columns = {column: f"{{{column}}}" for column in table}
         made[title] = markdown(lines, {"method": "{method}"} | columns)
