@@ -124,7 +124,7 @@ class TestOptions:
         assert (tmp_path / "report.html").is_file()
 
 
-def test_effects_of_a_condition(files, tmp_path, drawn_figures):
+def test_effects_of_a_condition(files, counts, tmp_path, drawn_figures):
     figures = {"confounding_condition", "group_effects"}
     drawn_figures |= figures
     arguments = [*BATCH, "--condition-key", "condition", "--n-top-genes", 100]
@@ -134,7 +134,11 @@ def test_effects_of_a_condition(files, tmp_path, drawn_figures):
     assert adata.n_vars == 100
     table = pd.read_csv(tmp_path / "group_effects.csv")
     contrast = {"disease - control": ("condition", "disease", "control")}
-    options = {"contrast": contrast, "layer": "counts"}
+    totals = "total_counts_all_genes"
+    of_all = pd.Series(np.asarray(counts.X.sum(1)).ravel(), counts.obs_names)[adata.obs_names]
+    np.testing.assert_array_equal(adata.obs[totals], of_all)
+    assert (of_all > np.asarray(adata.layers["counts"].sum(1)).ravel()).all()
+    options = {"contrast": contrast, "layer": "counts", "size_factor_key": totals}
     expected = tl.group_effects(adata, "~ condition", "donor", **options).table
     pd.testing.assert_frame_equal(table, expected, rtol=1e-6, check_dtype=False)
     report = (tmp_path / "report.html").read_text()

@@ -114,7 +114,7 @@ class TestLogNormalised:
         adata = stored(adata)
         with pytest.raises(ValueError, match="needed") as error:
             check_log_normalised(adata, layer)
-        names = {"adata": adata, "sc": sc, "np": np, "scmedal_tools": scmedal_tools}
+        names = {"adata": adata, "sc": sc, "np": np, "smt": scmedal_tools}
         exec(str(error.value).splitlines()[-1], names)
         in_x = layer is None or "preprocess" in str(error.value)
         check_log_normalised(names["adata"], None if in_x else layer)
@@ -133,7 +133,7 @@ class TestLogNormalised:
         adata = stored(adata)
         with pytest.raises(ValueError, match=r"adata\.raw ") as error:
             check_log_normalised(adata)
-        names = {"adata": adata, "scmedal_tools": scmedal_tools}
+        names = {"adata": adata, "smt": scmedal_tools}
         exec(str(error.value).splitlines()[-1], names)
         check_log_normalised(names["adata"])
         assert (names["adata"].n_vars > 25) == (kept is np.asarray)

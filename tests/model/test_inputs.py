@@ -49,7 +49,7 @@ REFUSED = {
     "NaN": (with_value(np.nan), r"NaN or infinite values in 1 of 240 cells(.|\n)*isfinite"),
     "infinite": (with_value(np.inf), "NaN or infinite values in 1 of 240 cells"),
     "negative": (with_value(-1.0), "negative values .* in 1 of 240 cells"),
-    "counts": (take_the_counts, r"raw counts(.|\n)*scmedal_tools\.pp\.preprocess\(adata\)"),
+    "counts": (take_the_counts, r"raw counts(.|\n)*smt\.pp\.preprocess\(adata\)"),
     "equal names": (repeat_a_gene, r"2 of 60 genes share their name(.|\n)*make_unique"),
 }
 

@@ -264,7 +264,7 @@ class TestRefuses:
         preprocess(adata, n_top_genes=20)
         with pytest.raises(ValueError, match="need no preprocessing") as error:
             preprocess(adata)
-        assert str(error.value).endswith("scmedal_tools.pp.preprocess(adata, layer='counts')")
+        assert str(error.value).endswith("smt.pp.preprocess(adata, layer='counts')")
 
     def test_backed(self, adata, tmp_path):
         adata.write_h5ad(tmp_path / "cells.h5ad")

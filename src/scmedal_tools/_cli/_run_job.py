@@ -17,6 +17,7 @@ from scmedal_tools._data import (
     check_names,
     check_obs,
     check_writable,
+    expression_of,
     fingerprint,
     make_names_writable,
     slots,
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 PAPER_GENES = {"paper-heart": 3000}  # scMEDAL, Table S1
 PAPER_GENES |= dict.fromkeys(("paper", "paper-aml", "paper-asd"), 2916)
+
+TOTAL_COUNTS = "total_counts_all_genes"
 
 # For a first look at the effects of batches, in seconds: draws, and cells over all batches.
 N_DRAWS, N_CELLS = 20, 1_500
@@ -224,9 +227,13 @@ class Run:
         job, adata, announce = self.job, self.adata, self.steps.announce
         given = adata.shape
         n_top_genes = job.n_top_genes or PAPER_GENES.get(job.preset, DEFAULT_GENES)
+        totals = np.asarray(expression_of(adata, job.layer).sum(axis=1)).ravel()
+        totals = pd.Series(totals, adata.obs_names)  # before genes are selected
         had_counts = prepare_expression(
             adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, self.steps
         )
+        if had_counts:
+            adata.obs[TOTAL_COUNTS] = totals[adata.obs_names]
         if had_counts or job.layer is not None or slots.PCA not in adata.obsm:
             # Of the genes that the networks see, whatever var["highly_variable"] says.
             sc.pp.pca(adata, n_comps=min(50, *(n - 1 for n in adata.shape)), mask_var=None)
@@ -269,6 +276,10 @@ class Run:
         trained.train(max_epochs=job.max_epochs)
         return trained
 
+    @property
+    def _total_counts(self) -> str | None:
+        return TOTAL_COUNTS if TOTAL_COUNTS in self.adata.obs else None
+
     def _test_condition(self) -> None:
         job, adata, key = self.job, self.adata, self.job.condition_key
         reference, *groups = tl.groups_of(adata.obs[key])
@@ -282,7 +293,7 @@ class Run:
                 contrast={f"{group} - {reference}": (key, group, reference) for group in groups},
                 labels_key=job.labels_key,
                 layer=slots.COUNTS_LAYER,
-                size_factor_key=job.size_factor_key,
+                size_factor_key=job.size_factor_key or self._total_counts,
             )
         except (ImportError, ValueError) as reason:  # of a study that cannot answer this
             self.untested = str(reason)

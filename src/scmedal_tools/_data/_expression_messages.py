@@ -174,7 +174,7 @@ def _argument(layer: str | None) -> str:
 
 
 def _preprocess(layer: str | None) -> str:
-    return f"scmedal_tools.pp.preprocess(adata{_argument(layer)})"
+    return f"smt.pp.preprocess(adata{_argument(layer)})"
 
 
 def _squares(adata: AnnData, layer: str | None) -> str:
