@@ -23,8 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import networkx as nx
-from _record import ROOT, SOURCE, load, markdown, save
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "scmedal_tools"
 BEFORE = "b26cfe0"  # the commit before the command, the benchmarks and the rest got their folders
 ABOVE_MODEL = ("tl", "ext", "bm", "pl", "_cli")
@@ -192,12 +192,17 @@ def counts_at(commit: str) -> dict[str, int]:
 
 def run() -> None:
     """Count this commit, and the one before the tree was put in order."""
+    from _record import SOURCE, save  # where there is git: tests import this file without
+
     trees = {"before": counts_at(BEFORE) | {"commit": BEFORE}}
     trees["now"] = counts() | {"commit": SOURCE["commit"]}
     save("structure", [{"tree": tree} | of for tree, of in trees.items()])
 
 
 def tables() -> dict[str, str]:
+    """Give the table of the documentation."""
+    from _record import load, markdown
+
     before, now = load("structure")["results"]
     titles = [title for title in now if title not in ("tree", "commit")]
     rows = [{"title": title, "before": before[title], "now": now[title]} for title in titles]

@@ -31,7 +31,7 @@ from .published import write_aml, write_asd, write_heart
 ROOT = Path(__file__).parents[1]
 CODE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PAGES = {
-    path.stem: code
+    path.relative_to(ROOT).with_suffix("").as_posix(): code
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if not {"_build", "tutorials"} & set(path.parts)
     and (code := CODE.findall(path.read_text(encoding="utf-8")))
@@ -49,21 +49,26 @@ WITH_TEST_CELLS = MODEL.replace(
 )
 # What readers have done before a block, by something that it says.
 BEFORE = {
-    ("faq", "logger="): MODEL,
-    ("batch_effects", "counterfactual_shift"): WITH_TEST_CELLS,
-    ("data", 'preprocess(adata, batch_key="donor")'): RAW,
-    ("data", "n_top_genes=3000"): RAW,
-    ("data", "n_umi_total"): f'{RAW}\nadata.obs["n_umi_total"] = adata.X.sum(1)',
-    ("data", "external_indexing"): MODEL,
-    ("donors", "new_cells"): (
+    ("docs/faq", "logger="): MODEL,
+    ("docs/user_guide/batch_effects", "counterfactual_shift"): WITH_TEST_CELLS,
+    ("docs/user_guide/data", 'preprocess(adata, batch_key="donor")'): RAW,
+    ("docs/user_guide/data", "n_top_genes=3000"): RAW,
+    ("docs/user_guide/data", "n_umi_total"): f'{RAW}\nadata.obs["n_umi_total"] = adata.X.sum(1)',
+    ("docs/user_guide/data", "external_indexing"): MODEL,
+    ("docs/user_guide/donors", "new_cells"): (
         'new_cells = adata[adata.obs["donor"] == "donor_12"].copy()\n'
         'new_cells.obs["donor"] = "donor_13"'
     ),
-    ("large_data", "# train.py"): 'import shutil\nshutil.rmtree("model")',  # of another script
-    ("random_effects", "hold_out_combinations"): CELLS.replace("()", "(cell_scale=0.6)")
+    (
+        "docs/user_guide/large_data",
+        "# train.py",
+    ): 'import shutil\nshutil.rmtree("model")',  # of another script
+    ("docs/user_guide/random_effects", "hold_out_combinations"): CELLS.replace(
+        "()", "(cell_scale=0.6)"
+    )
     + '\nsmt.model.SCMEDAL_RE.setup_anndata(adata, batch_key="donor")',
-    ("mudata", 'mdata.mod["rna"] = adata'): 'adata = mdata["rna"][:, ::2].copy()',
-    ("command_line", "results/adata.h5ad"): (
+    ("docs/user_guide/mudata", 'mdata.mod["rna"] = adata'): 'adata = mdata["rna"][:, ::2].copy()',
+    ("docs/user_guide/command_line", "results/adata.h5ad"): (
         f'{MODEL}\nadata.write_h5ad("results/adata.h5ad")\nmodel.save("results/models/re")'
     ),
 }
@@ -191,5 +196,5 @@ def test_code_runs(page, files, monkeypatch):
 
 
 @pytest.mark.parametrize(("page", "text"), BEFORE)
-def test_what_is_done_before_is_needed(page, text):
+def test_what_is_done_before_belongs_to_one_block(page, text):
     assert sum(text in code for code in PAGES[page]) == 1

@@ -6,6 +6,7 @@ import importlib
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,9 @@ def test_readme_has_the_two_commands(command):
 def test_links_of_the_page_on_pypi_are_absolute(tmp_path):
     shutil.copy(ROOT / "README.md", tmp_path)
     script = ROOT / ".ci" / "absolute_links"
-    subprocess.run([script, "https://host/owner/name", "v1"], cwd=tmp_path, check=True)
+    # Windows does not read the first line of a script.
+    command = [sys.executable, script, "https://host/owner/name", "v1"]
+    subprocess.run(command, cwd=tmp_path, check=True)
     page = (tmp_path / "README.md").read_text()
     links = re.findall(r'(?:\]\(|src=")([^)"]+)', page)
     assert all(link.startswith("https://") for link in links)

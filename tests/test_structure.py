@@ -1,6 +1,9 @@
 """The shape of the source tree: no circle of imports, and folders that only look down."""
 
 import importlib
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,17 @@ def _write(folder, files):
         path = folder / "src" / "scmedal_tools" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+@pytest.mark.slow
+def test_is_counted_without_git(tmp_path):
+    """As in an archive of the source."""
+    shutil.copytree(
+        ROOT / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("*[!y]")
+    )
+    subprocess.run(
+        [sys.executable, "-c", "import structure"], cwd=tmp_path / "benchmarks", check=True
+    )
 
 
 @pytest.mark.slow

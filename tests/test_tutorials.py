@@ -93,15 +93,17 @@ def test_it_runs(path, run_tutorials, kernel):
 def test_warnings_of_a_cell_are_text_without_paths_and_other_errors_stay(run_tutorials):
     few = "/tmp/ipykernel_7/12.py:3: UserWarning: Few donors.\n  model.train(\n"
     many = "\n/lib/scmedal_tools/model.py:9: UserWarning: Many\nlines.\n  model.train()\n"
+    future = "/tmp/ipykernel_7/12.py:3: FutureWarning: Renamed.\n  sc.pp.scale(\n"
     library = "/lib/scvi/data.py:3: UserWarning: Few cells.\n  warn(\n"
     outputs = [
         nbformat.v4.new_output("stream", name="stderr", text=text)
-        for text in (few + many + few, few, library)
+        for text in (few + many + few, few, library, future)
     ]
     kept = list(run_tutorials.with_warnings_as_text(outputs))
     assert [(output.name, output.text) for output in kept] == [
         ("stdout", "Warning: Few donors.\nWarning: Many\nlines.\n"),
         ("stderr", library),
+        ("stderr", future),
     ]
 
 

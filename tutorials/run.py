@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from jupyter_client import KernelManager
 
 FOLDER = Path(__file__).resolve().parent
-# As Python shows a warning about a line of a cell, or of this package: its file, what, the line.
+# As Python shows a warning to users about a line of a cell, or of this package: its file, what,
+# the line. Of other kinds, such as FutureWarning, the code is to be mended.
 WARNING = re.compile(
-    r"\s*\S+(?:ipykernel_\d+|scmedal_tools)\S+:\d+: \w+: (.*?)\n  [^\n]*\n", re.DOTALL
+    r"\s*\S+(?:ipykernel_\d+|scmedal_tools)\S+:\d+: UserWarning: (.*?)\n  [^\n]*\n", re.DOTALL
 )
 # Of a table that is there as HTML and text: a widget is empty in a notebook that is only read.
 NOT_KEPT = ("application/vnd.jupyter.widget-view+json", "text/markdown")

@@ -6,6 +6,11 @@ N_CELLS = 250
 BATCH, LABELS = ["--batch-key", "donor"], ["--labels-key", "cell_type"]
 TARGET, THREE_FOLDS = ["--target-key", "condition"], ["--n-folds", 3]
 QUICK = ["--max-epochs", 1]
+# Columns of the fixture ``file_with_levels``.
+LEVELS_STORED = (
+    *("donor", "text", "object", "late"),
+    *("lane", "lane_category", "lane_float", "lane_nullable"),
+)
 # The loggers that a command silences.
 CHATTY = ("lightning.pytorch", "lightning.fabric", "scvi")
 

@@ -2,6 +2,7 @@
 
 import io
 
+import anndata as ad
 import numpy as np
 import pytest
 from PIL import Image
@@ -101,3 +102,28 @@ def quick_figures(monkeypatch, write_blank, drawn_figures):
 
     for module in (_evaluate_job, _run_job):
         monkeypatch.setattr(module, "draw_and_save", write)
+
+
+@pytest.fixture
+def file_with_names(adata, tmp_path):
+    """A column, a layer and a latent to be named."""
+    adata.obs["pct_CD4"] = 0.5
+    adata.layers["raw"] = adata.X
+    adata.obsm["X_mine"] = np.zeros((adata.n_obs, 2))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    return tmp_path / "cells.h5ad"
+
+
+@pytest.fixture
+def file_with_levels(adata, tmp_path):
+    """The donors as text, numbers and categories."""
+    adata.obs["lane"] = adata.obs["donor"].cat.codes.astype(int)
+    adata.obs["lane_category"] = adata.obs["lane"].astype("category")
+    adata.obs["lane_float"] = adata.obs["lane"].astype(float)
+    adata.obs["lane_nullable"] = adata.obs["lane"].astype("Int64")
+    adata.obs["text"] = adata.obs["donor"].astype("string")
+    adata.obs["object"] = adata.obs["donor"].astype(str).astype(object)
+    adata.obs["late"] = adata.obs["lane"] > 1
+    with ad.settings.override(allow_write_nullable_strings=True):  # not before anndata 0.13
+        adata.write_h5ad(tmp_path / "cells.h5ad", convert_strings_to_categoricals=False)
+    return tmp_path / "cells.h5ad"

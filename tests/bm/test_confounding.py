@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy import stats
 
 from scmedal_tools import bm, datasets
 
@@ -146,12 +147,15 @@ class TestErrors:
 class TestDepth:
     @pytest.fixture
     def adata(self):
-        condition = np.where(DONOR < "c", "sick", "healthy")
-        cell_type = np.array(["T", "B"])[np.arange(100) % 2]
+        """Ten times as many cells: of few a depth is not known."""
+        donor = np.repeat(DONOR, 10)
+        condition = np.where(donor < "c", "sick", "healthy")
+        cell_type = np.array(["T", "B"])[np.arange(1_000) % 2]
         # Half the depth in the healthy, but not of their B cells.
         shallow = (condition == "healthy") & (cell_type == "T")
-        depth = np.where(shallow, 400.0, 1_000.0) + np.arange(100) % 3
-        return study(condition=condition, cell_type=cell_type, depth=depth)
+        depth = np.where(shallow, 400.0, 1_000.0) + np.arange(1_000) % 3
+        obs = {"donor": donor, "condition": condition, "cell_type": cell_type, "depth": depth}
+        return AnnData(obs=pd.DataFrame(obs, index=np.arange(1_000).astype(str)))
 
     def test_by_group_and_type(self, adata):
         found = bm.confounding(adata, "donor", ["condition", "cell_type"], depth_key="depth")
@@ -185,8 +189,52 @@ class TestDepth:
         assert "condition: cells of 'sick' have 500 counts, those of 'healthy' 1,000. Log" in found
         assert "in cell_type" not in found
 
+    def test_a_type_in_which_it_is_the_other_way_round_is_named(self, adata):
+        sick, of_type = adata.obs["condition"] == "sick", adata.obs["cell_type"] == "T"
+        adata.obs["depth"] = np.where(sick, np.where(of_type, 1_000.0, 100.0), 780.0)
+        found = str(bm.confounding(adata, "donor", ["condition", "cell_type"], depth_key="depth"))
+        assert (
+            "condition: cells of 'sick' have 550 counts, those of 'healthy' 780; in cell_type B "
+            "cells of 'sick' have 100 counts, those of 'healthy' 780; in cell_type T cells of "
+            "'healthy' have 780 counts, those of 'sick' 1,000. Log"
+        ) in found
+
+    @pytest.mark.parametrize("n_cells", [3, 10])
+    def test_noise_is_not_named(self, n_cells):
+        """Of 20 studies without a difference, 6 donors in each group and ten types, 2 at most."""
+        obs = pd.DataFrame(index=np.arange(120 * n_cells).astype(str))
+        code = np.arange(len(obs))
+        obs["donor"] = [f"donor_{i}" for i in code % 12]
+        obs["condition"] = np.where(code % 12 < 6, "sick", "healthy")
+        obs["cell_type"] = [f"type_{i}" for i in code // 12 % 10]
+        named, rng = 0, np.random.default_rng(0)
+        for _ in range(20):
+            of_donor = rng.normal(0, 0.1, 12)[code % 12]
+            obs["depth"] = 1_000 * np.exp(of_donor + rng.normal(0, 0.5, len(obs)))
+            found = bm.confounding(
+                AnnData(obs=obs), "donor", ["condition", "cell_type"], depth_key="depth"
+            )
+            named += "in cell_type" in str(found)
+        assert named <= 2
+
+    def test_few_cells_do_not_count(self, adata):
+        """Neither those of a rare type in its donors, nor a donor with few of them."""
+        adata.obs["cell_type"] = adata.obs["cell_type"].where(np.arange(1_000) % 50 > 0, "rare")
+        adata.obs.loc[adata.obs["cell_type"] == "rare", "depth"] = 1.0
+        found = bm.confounding(adata, "donor", ["condition", "cell_type"], depth_key="depth")
+        assert "rare" not in str(found).partition("condition: cells")[2]
+        depth = found.depth.set_index(["target", "within", "level"])
+        assert depth.loc["cell_type", "all cells"].loc["rare"].drop("p_value").isna().all()
+
+    def test_p_value_is_that_of_an_analysis_of_variance_over_donors(self, adata):
+        adata.obs["depth"] = np.random.default_rng(0).gamma(5, 200, adata.n_obs)
+        depth = bm.confounding(adata, "donor", ["condition"], depth_key="depth").depth
+        logs = np.log(adata.obs.groupby("donor")["depth"].mean())
+        expected = stats.f_oneway(logs[["a", "b"]], logs[["c", "d"]]).pvalue
+        np.testing.assert_allclose(depth["p_value"], expected)
+
     def test_of_many_types_those_that_differ_most_are_named(self, adata):
-        kind = np.arange(100) % 5
+        kind = np.arange(1_000) % 5
         adata.obs["cell_type"] = [f"type_{k}" for k in kind]
         is_sick = adata.obs["condition"] == "sick"
         adata.obs["depth"] = 1_000.0 * np.where(is_sick, 1 + kind, 5 - kind)
@@ -204,7 +252,7 @@ class TestDepth:
         assert depth.set_index("level").loc["sick", "counts"] == 5_000
 
     def test_alike_is_not_mentioned(self, adata):
-        adata.obs["depth"] = 1_000 + np.arange(100)
+        adata.obs["depth"] = 1_000 + np.arange(1_000) % 9
         found = bm.confounding(adata, "donor", ["condition"], depth_key="depth")
         assert "depth" not in str(found)
         assert "counts" not in str(found)

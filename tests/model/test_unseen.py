@@ -4,7 +4,7 @@ import gc
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 
 import numpy as np
 import pytest
@@ -217,6 +217,34 @@ def test_threads_may_ask_for_cells_of_their_own(fe, fresh, monkeypatch):
         found = list(threads.map(fe.get_latent_representation, parts))
     for latent, of_one in zip(found, expected, strict=True):
         np.testing.assert_array_equal(latent, of_one)
+
+
+@pytest.mark.slow
+def test_filters_of_warnings_stay_as_they_are_when_threads_take_turns(fe, fresh, monkeypatch):
+    """The second would begin within the first, and end after it."""
+    second_begins, first_ends = Event(), Event()
+    transfer = type(fe.adata_manager).transfer_fields
+    turns = []
+
+    def transfer_in_turns(*args, **kwargs):
+        turns.append(None)
+        if len(turns) == 1:
+            second_begins.wait(1)  # in vain, where one at a time is let in
+        else:
+            second_begins.set()
+            assert first_ends.wait(60)
+        return transfer(*args, **kwargs)
+
+    def embed_and_tell(cells):
+        fe.get_latent_representation(cells)
+        first_ends.set()
+
+    monkeypatch.setattr(type(fe.adata_manager), "transfer_fields", transfer_in_turns)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(embed_and_tell, [fresh[:40].copy(), fresh[40:].copy()]))
+    assert len(turns) == 2
+    assert warnings.filters == before
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -98,3 +100,20 @@ def test_few_genes_without_a_trend_are_named_once(counts):
     (said,) = [str(w.message) for w in caught if "trend" in str(w.message)]
     assert said.startswith("PyDESeq2 found no trend")
     assert said.endswith("of all genes: type_1, type_2.")
+
+
+def test_one_fit_is_in_memory_at_a_time(counts, monkeypatch):
+    from pydeseq2 import dds
+
+    fits, alive = [], []
+
+    class Counted(dds.DeseqDataSet):
+        def deseq2(self):
+            gc.collect()
+            alive.append(sum(fit() is not None for fit in fits))
+            fits.append(weakref.ref(self))
+            super().deseq2()
+
+    monkeypatch.setattr(dds, "DeseqDataSet", Counted)
+    smt.tl.pseudobulk_de(counts, "~ condition", "donor", **OPTIONS)
+    assert alive == [0, 0]

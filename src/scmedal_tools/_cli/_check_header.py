@@ -42,7 +42,7 @@ def check_header(
     layer, preset, models
         Values of these options.
     """
-    from ._header import Header
+    from ._header import Header  # not for --help: it imports h5py
 
     header = Header.of(path)
     check_choice("--preset", preset, PRESETS)
@@ -63,7 +63,7 @@ def check_batches(path: Path, batch_key: str, targets: Collection[str] = ()) -> 
 
     What the header is not enough to know is left to the reading of the file.
     """
-    from ._header import Header, levels_of
+    from ._header import Header, levels_of  # as above
 
     header, levels = Header.of(path), levels_of(path, batch_key)
     if header is None or levels is None:

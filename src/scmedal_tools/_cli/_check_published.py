@@ -36,7 +36,7 @@ def check_published(data_set: str, folder: Path) -> Path:
     if data_set != "heart":
         return folder
     file = _heart_file(folder)
-    from ._header import Header
+    from ._header import Header  # not for --help: it imports h5py
 
     header = Header.of(file)
     if header is not None:  # a file of another kind is refused when it is read

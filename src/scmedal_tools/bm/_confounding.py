@@ -94,9 +94,15 @@ def confounding(
         contingency tables, by (group, target). ``print`` shows the conclusions. With ``depth_key``
         ``depth`` has, for each level of a ``target``, in all cells and ``within`` each level of
         the other targets, ``counts``, the median over batches of the mean counts of a cell, and
-        their ``ratio`` to those of the deepest level. The conclusions name levels that differ more
-        than 1.25-fold, in all cells and, where they differ more there, in a level of another
-        target, such as a cell type.
+        their ``ratio`` to those of the deepest level; batches with fewer than 10 of these cells do
+        not count, and levels that have no other are NaN. ``p_value`` is that of an analysis of
+        variance over the batches, of the logarithm of their mean counts.
+
+        The conclusions name levels of a target that differ more than 1.25-fold in all cells. They
+        also name a level of another target, such as a cell type, within which they differ more
+        than 1.25-fold, with a p-value below 0.05 after Bonferroni's correction for all such
+        levels, if all cells do not show it: these differ less than 1.25-fold, or less by a factor
+        of 1.25, or in the opposite direction.
 
     Raises
     ------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from scmedal_tools._data import UNEQUAL_DEPTH, check_obs
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 ALL = "all cells"
 SHOWN = 3  # differences that are named
+# The mean counts of fewer are noise, which is largest in rare types.
+MIN_CELLS = 10
+MAX_P_VALUE = 0.05  # of all parts of the cells together
 
 
 def depth_of_levels(
@@ -39,7 +44,8 @@ def depth_of_levels(
                 parts |= {f"{other} {level}": cells for level, cells in of_levels}
         for within, cells in parts.items():
             keys = [cells[target], cells[batch_key]]
-            of_batches = depth[cells.index].groupby(keys, observed=True).mean()
+            cells_of = depth[cells.index].groupby(keys, observed=True)
+            of_batches = cells_of.mean().where(cells_of.size() >= MIN_CELLS)
             counts = of_batches.groupby(level=0).median()
             tables.append(
                 pd.DataFrame(
@@ -49,37 +55,72 @@ def depth_of_levels(
                         "level": counts.index,
                         "counts": counts.to_numpy(),
                         "ratio": (counts / counts.max()).to_numpy(),
+                        "p_value": _p_value(of_batches.dropna()),
                     }
                 )
             )
     return pd.concat(tables, ignore_index=True)
 
 
+def _p_value(of_batches: pd.Series) -> float:
+    """Of the hypothesis of one depth in all levels; NaN where too few batches have them."""
+    logs = np.log(of_batches)
+    of_levels = logs.groupby(level=0)
+    between, within = of_levels.ngroups - 1, len(logs) - of_levels.ngroups
+    if between < 1 or within < 1:
+        return np.nan
+    unexplained = ((logs - of_levels.transform("mean")) ** 2).sum()
+    explained = ((logs - logs.mean()) ** 2).sum() - unexplained
+    with np.errstate(divide="ignore", invalid="ignore"):  # batches of the same depth
+        ratio = np.divide(explained / between, unexplained / within)
+    return float(stats.f.sf(ratio, between, within))
+
+
 def conclusions_on_depth(depth: pd.DataFrame) -> list[str]:
     """A sentence on each column whose levels differ in depth, in all cells or in part of them."""
     lines = []
     for target, of_target in depth.groupby("target", sort=False):
-        ratios = of_target.groupby("within", sort=False)["ratio"].min()
-        # In a part of the cells what is not seen in all of them, or is larger there.
-        seen = ratios[ALL] if ratios[ALL] * UNEQUAL_DEPTH < 1 else 1.0
-        of_parts = ratios[ratios * UNEQUAL_DEPTH < seen].drop(ALL, errors="ignore")
-        names = list(of_parts.sort_values(kind="stable").index)
-        if seen < 1:
-            names.insert(0, ALL)
-        if names:
-            shown = [_difference(name, of_target) for name in names[:SHOWN]]
-            more = [f"and in {len(names) - SHOWN:,} more"] if len(names) > SHOWN else []
+        parts = {
+            name: table.set_index("level")
+            for name, table in of_target.groupby("within", sort=False)
+        }
+        of_all = parts.pop(ALL)
+        n_tested = sum(table["p_value"].notna().all() for table in parts.values())
+        found = {
+            name: table
+            for name, table in parts.items()
+            if (table["p_value"] * n_tested < MAX_P_VALUE).all() and _is_not_said(table, of_all)
+        }
+        names = sorted(found, key=lambda name: found[name]["ratio"].min())
+        said = [f"in {name} {_difference(found[name])}" for name in names]
+        if _differ(of_all):
+            said.insert(0, _difference(of_all))
+        if said:
+            more = [f"and in {len(said) - SHOWN:,} more"] if len(said) > SHOWN else []
             lines.append(
-                f"{target}: {'; '.join(shown + more)}. Log-normalised values differ for that "
-                "alone: test sums of counts, with tl.group_effects."
+                f"{target}: {'; '.join(said[:SHOWN] + more)}. Log-normalised values differ for "
+                "that alone: test sums of counts, with tl.group_effects."
             )
     return lines
 
 
-def _difference(within: str, of_target: pd.DataFrame) -> str:
-    table = of_target[of_target["within"] == within].set_index("level")["counts"]
-    where = "" if within == ALL else f"in {within} "
+def _differ(table: pd.DataFrame) -> bool:
+    return bool(table["ratio"].min() * UNEQUAL_DEPTH < 1)
+
+
+def _is_not_said(table: pd.DataFrame, of_all: pd.DataFrame) -> bool:
+    """Whether levels differ in a part of the cells as is not said of all cells."""
+    if not _differ(table) or not _differ(of_all):
+        return _differ(table)
+    counts = table["counts"]
+    is_larger = table["ratio"].min() * UNEQUAL_DEPTH < of_all["ratio"].min()
+    is_reversed = counts.get(of_all["counts"].idxmin(), np.nan) > UNEQUAL_DEPTH * counts.min()
+    return bool(is_larger or is_reversed)
+
+
+def _difference(table: pd.DataFrame) -> str:
+    counts = table["counts"]
     return (
-        f"{where}cells of {table.idxmin()!r} have {table.min():,.0f} counts, those of "
-        f"{table.idxmax()!r} {table.max():,.0f}"
+        f"cells of {counts.idxmin()!r} have {counts.min():,.0f} counts, those of "
+        f"{counts.idxmax()!r} {counts.max():,.0f}"
     )

@@ -33,6 +33,8 @@ UnseenBatch = Literal["error", "population", "prior"]
 
 # Of each model, by thread. Not in the model, whose copies and files would have the cells.
 _LAST_QUERIES: WeakKeyDictionary[BaseModelClass, dict[int, AnnDataManager]] = WeakKeyDictionary()
+# Filters of warnings belong to all threads: two that change them in turn may not restore them.
+_FILTERS = threading.Lock()
 
 
 class UnseenBatchMixin(BaseModelClass):
@@ -79,7 +81,7 @@ class UnseenBatchMixin(BaseModelClass):
 
     def _manager_of_query(self, adata: AnnData) -> AnnDataManager:
         """Register cells, whose new batches get the codes after those of the model."""
-        with warnings.catch_warnings():
+        with _FILTERS, warnings.catch_warnings():
             # "Models may not train properly": these cells are not trained on.
             warnings.filterwarnings("ignore", message=".*fewer than 3 cells")
             if self.adata_manager is not None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
-    from pydeseq2.dds import DeseqDataSet
 
     from ._sample_design import Contrast, SampleDesign
     from ._sample_sums import StateSums
@@ -112,10 +111,13 @@ def pseudobulk_de(
             )
     labels = labels_of(adata, labels_key)
     states = sample_sums(adata, design, labels, layer, None, min_cells, min_counts)
-    fits = [(state, _fit(state, design)) for state in states]
-    tables = [table for state, fitted in fits for table in _tables(state, design, fitted)]
+    tables, no_trend = [], []
+    for state in states:  # one fit at a time in memory
+        of_state, has_trend = _test(state, design)
+        tables += of_state
+        if not has_trend:
+            no_trend.append(state.name)
     table = pd.concat(tables, ignore_index=True)
-    no_trend = [state.name for state, fit in fits if fit.uns["disp_function_type"] == "mean"]
     if no_trend:
         warnings.warn(
             "PyDESeq2 found no trend of the dispersion with the mean, as is usual with few genes, "
@@ -127,27 +129,21 @@ def pseudobulk_de(
     return table
 
 
-def _fit(state: StateSums, design: SampleDesign) -> DeseqDataSet:
+def _test(state: StateSums, design: SampleDesign) -> tuple[list[pd.DataFrame], bool]:
+    """A table for each contrast, and whether the dispersion has a trend."""
     from pydeseq2.dds import DeseqDataSet
+    from pydeseq2.ds import DeseqStats
 
     samples = design.samples.iloc[state.sample]
     counts = pd.DataFrame(state.sums.counts.astype(int), samples.index, state.genes)
     matrix = design.matrix.iloc[state.sample]
-    columns, _ = full_rank(matrix.to_numpy())
+    columns, of_all = full_rank(matrix.to_numpy())
     matrix = matrix.iloc[:, columns]
     fitted = DeseqDataSet(counts=counts, metadata=samples, design=matrix, **OPTIONS)
     with warnings.catch_warnings():
         # Said for all states at once, with their names.
         warnings.filterwarnings("ignore", message="The dispersion trend curve fitting did not")
         fitted.deseq2()
-    return fitted
-
-
-def _tables(state: StateSums, design: SampleDesign, fitted: DeseqDataSet) -> list[pd.DataFrame]:
-    """A table for each contrast."""
-    from pydeseq2.ds import DeseqStats
-
-    _, of_all = full_rank(design.matrix.iloc[state.sample].to_numpy())
     tables = []
     for name, weights in state.contrasts.items():
         contrast = weights[0] @ of_all
@@ -172,4 +168,4 @@ def _tables(state: StateSums, design: SampleDesign, fitted: DeseqDataSet) -> lis
                 }
             )
         )
-    return tables
+    return tables, fitted.uns["disp_function_type"] != "mean"
