@@ -64,6 +64,15 @@ def test_refused_at_registration(build, adata, name, case):
     assert "_scvi_batch" not in adata.obs
 
 
+@pytest.mark.slow
+def test_counts_are_refused_before_their_genes_are_selected(fit, adata):
+    """Of the model's genes alone the total would be another."""
+    model = fit("SCMEDAL_RE", adata[:, ::2].copy())
+    take_the_counts(adata)
+    with pytest.raises(ValueError, match="raw counts"):
+        model.get_latent_representation(adata)
+
+
 @pytest.mark.parametrize(("shape", "what"), [((0, 60), "0 cells"), ((240, 0), "0 genes")])
 def test_nothing_there(build, adata, shape, what):
     with pytest.raises(ValueError, match=f"{what}.*filter"):

@@ -63,6 +63,8 @@ def check_query(data: AnnData | MuData, registry: Mapping[str, Any], unseen: boo
     setup = registry["setup_args"]
     with checked_part(data, setup, EXPRESSION) as adata:
         check_names(adata)
+        # Before the genes: counts have to be normalised by the total of all genes.
+        check_log_normalised(adata, layer_of(setup), may_be_few=True)
         _check_genes(adata, pd.Index(trained[REGISTRY_KEYS.X_KEY]["column_names"]))
     for factor, levels in levels_of_factors(registry).items():
         argument = BATCH if factor == setup["batch_key"] else FACTORS
@@ -77,8 +79,6 @@ def check_query(data: AnnData | MuData, registry: Mapping[str, Any], unseen: boo
         with checked_part(data, setup, CELL_STATES) as adata:
             check_obs(adata, setup["states_key"], what=CELL_STATES, min_levels=1)
             _check_states(adata.obs[setup["states_key"]], trained[STATES]["categorical_mapping"])
-    with checked_part(data, setup, EXPRESSION) as adata:
-        check_log_normalised(adata, layer_of(setup), may_be_few=True)
 
 
 def _check_states(states: pd.Series, trained: Sequence) -> None:
