@@ -1,11 +1,14 @@
 """The UMAP of one embedding: whose coordinates, in which colours, and what scanpy adds."""
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 from matplotlib.colors import to_hex
+from mudata import MuData
 
 from scmedal_tools.pl import embeddings, umap
 
@@ -72,8 +75,70 @@ def test_columns_stay_as_they_are_and_names_are_no_maths(adata):
     before = adata.obs.copy()
     figure = umap(adata, "X_fe", "lot")
     pd.testing.assert_frame_equal(adata.obs, before)
-    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert texts == [r"\$a_1\$", "b"]
+    texts = figure.axes[0].get_legend().get_texts()
+    assert [(x.get_text(), x.get_parse_math()) for x in texts] == [("$a_1$", False), ("b", False)]
+    assert figure.axes[0].get_title() == "lot"
+    only = {"groups": ["$a_1$"], "na_in_legend": False}
+    on_data = umap(adata, "X_fe", "lot", legend_loc="on data", **only).axes[0].texts
+    assert [(x.get_text(), x.get_parse_math()) for x in on_data] == [("$a_1$", False)]
+
+
+def test_a_panel_of_a_figure_of_ones_own(adata, tmp_path):
+    own, axes = plt.subplots(1, 2)
+    assert umap(adata, "X_fe", "donor", ax=axes[1], save=tmp_path / "umap.png") is own
+    assert axes[1].get_title() == "donor"
+    assert not axes[0].collections
+    assert plt.get_fignums() == [own.number]
+    assert (tmp_path / "umap.png").exists()
+    with pytest.raises(ValueError, match="`ax`"):
+        umap(adata, "X_fe", ["donor", "cell_type"], ax=axes[0])
+
+
+@pytest.mark.parametrize("argument", ["return_fig", "show"])
+def test_the_figure_is_returned_in_any_case(adata, argument):
+    with pytest.raises(TypeError, match=f"no {argument}.* leave that out"):
+        umap(adata, "X_fe", "donor", **{argument: False})
+
+
+@pytest.mark.parametrize(
+    "own",
+    [["red", "blue", "lime", "navy"], {"T": "red", "N": "blue", "M": "lime", "B": "navy"}],
+)
+def test_colors_that_are_kept_are_those_that_are_drawn(adata, own):
+    umap(adata, "X_fe", "cell_type")
+    ax = umap(adata, "X_fe", "cell_type", palette=own).axes[0]
+    of_types = own if isinstance(own, dict) else dict(zip("BMNT", own, strict=True))
+    written = dict(zip("BMNT", map(to_hex, adata.uns["cell_type_colors"]), strict=True))
+    assert written == {name: to_hex(color) for name, color in of_types.items()}
+    places = map(tuple, adata.obsm["X_umap_fe"])
+    assert drawn(ax) == dict(zip(places, adata.obs["cell_type"].map(written), strict=True))
+
+
+def test_truth_values_have_both_colors(adata):
+    adata.obs["treated"] = True
+    ax = umap(adata, "X_fe", "treated").axes[0]
+    assert set(drawn(ax).values()) == {adata.uns["treated_colors"][1]}
+    assert len(adata.uns["treated_colors"]) == 2
+
+
+def test_names_that_are_not_unique_get_no_second_warning(adata):
+    with pytest.warns(UserWarning, match="names are not unique"):
+        twice = AnnData(adata.X, adata.obs.set_index(np.repeat("cell", 40)), obsm=adata.obsm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        umap(twice, "X_fe", "donor")
+
+
+def test_a_view_stays_a_view(adata):
+    view = adata[adata.obs["donor"] != "a"]
+    figure = umap(view, "X_umap_fe", "1")
+    assert len(figure.axes[0].collections[0].get_offsets()) == 32
+    assert view.is_view
+
+
+def test_a_modality_is_needed(adata):
+    with pytest.raises(ValueError, match=r"pass one modality, such as mdata\['rna'\]"):
+        umap(MuData({"rna": adata}), "X_fe")
 
 
 @pytest.mark.parametrize(("key", "color"), [("X_re", None), ("X_umap", None), ("X_fe", "nothing")])
