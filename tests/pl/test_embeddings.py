@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from matplotlib.colors import to_hex, to_rgba_array
-from scanpy.pl import palettes
 from scipy.spatial.distance import cdist
 
 from scmedal_tools.pl import embeddings
-from scmedal_tools.pl._palette import GROUP_COLORS, OKABE_ITO
+from scmedal_tools.pl._palette import OKABE_ITO
 
 
 @pytest.fixture
@@ -106,21 +105,6 @@ def test_few_categories_get_colors_of_okabe_and_ito(adata, n_categories):
     assert set(colors) <= {color.lower() for color in OKABE_ITO}
 
 
-@pytest.mark.parametrize("n_categories", [2, 3])
-@pytest.mark.parametrize("n_donors", [4, 7, 18])
-def test_conditions_have_the_same_colors_whatever_is_drawn_with_them(
-    adata, n_categories, n_donors
-):
-    adata.obs["donor"] = pd.Categorical(np.resize(np.arange(n_donors), adata.n_obs))
-    adata.obs["group"] = pd.Categorical(np.resize(np.arange(n_categories), adata.n_obs))
-    alone = adata.copy()
-    embeddings(alone, "X_pca", "group")
-    embeddings(adata, "X_pca", ["donor", "group"])
-    groups = [to_hex(color) for color in GROUP_COLORS[:n_categories]]
-    assert adata.uns["group_colors"] == alone.uns["group_colors"] == groups
-    assert cdist(to_rgba_array(groups), to_rgba_array(adata.uns["donor_colors"])).min() > 0.18
-
-
 def test_colors_of_many_types_beside_many_donors_are_unlike(adata):
     adata.obs["donor"] = pd.Categorical(np.resize(np.arange(18), adata.n_obs))
     adata.obs["cell_type"] = pd.Categorical(np.resize(np.arange(21), adata.n_obs))
@@ -132,30 +116,10 @@ def test_colors_of_many_types_beside_many_donors_are_unlike(adata):
     assert cdist(types, pale).min() > 0.3
 
 
-@pytest.mark.parametrize("n_categories", [8, 15, 25, 40])
-def test_more_categories_get_the_colors_scanpy_would_set(adata, n_categories):
-    adata.obs["group"] = pd.Categorical(np.resize(np.arange(n_categories), adata.n_obs))
-    embeddings(adata, "X_pca", "group")
-    default = {
-        8: plt.rcParams["axes.prop_cycle"].by_key()["color"],
-        15: palettes.default_20,
-        25: palettes.default_28,
-        40: palettes.default_102,
-    }[n_categories]
-    assert adata.uns["group_colors"] == [to_hex(color) for color in default[:n_categories]]
-
-
 def test_too_few_colors_are_replaced(adata):
     adata.uns["batch_colors"] = ["#112233"]
     embeddings(adata, "X_pca", "batch")
     assert len(set(adata.uns["batch_colors"])) == 3
-
-
-def test_more_categories_than_colors_repeat_them(adata):
-    adata.obs["donor"] = pd.Categorical(["d0"] * adata.n_obs, [f"d{i}" for i in range(150)])
-    embeddings(adata, "X_pca", "donor")
-    assert len(adata.uns["donor_colors"]) == 150
-    assert len(set(adata.uns["donor_colors"])) == len({c.lower() for c in palettes.default_102})
 
 
 def test_missing_values_are_light_grey_and_lowest(adata):

@@ -80,11 +80,12 @@ def embeddings(
         Annotated data of ``n_obs`` cells. Modified: the UMAP of each embedding is written to
         ``obsm["X_umap_<name>"]`` of shape ``(n_obs, 2)`` unless it is there already (see
         :func:`scmedal_tools.tl.umap`), and the colours of a categorical column to
-        ``uns["<column>_colors"]`` unless it has one for each category. Two or three categories,
-        such as conditions, get colours that no other column gets, in their order: put the
-        reference first. Up to seven get those of Okabe and Ito, which do not depend on colour
-        vision, more get scanpy's defaults, which above 102 repeat; where these are like the
-        colours of another column, others that are not.
+        ``uns["<column>_colors"]`` unless it has one for each category. The first column of two or
+        three categories to be drawn, such as the condition, gets colours that no other column
+        gets, in the order of its categories: put the reference first. Up to seven categories get
+        the colours of Okabe and Ito, which do not depend on colour vision, more get scanpy's,
+        which above 99 repeat; where these are like the colours of another column, as in a second
+        column of two or three categories, others that are not.
     keys
         Names of embeddings in ``adata.obsm``. ``X_umap`` and ``X_umap_<name>`` are drawn as such.
     color

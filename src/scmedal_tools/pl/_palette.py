@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rcParams
 from matplotlib.colors import to_hex, to_rgb
 from scanpy.pl import palettes
 
@@ -27,7 +26,7 @@ OKABE_ITO = [BLUE, VERMILLION, SKY_BLUE, PURPLE, ORANGE, GREEN, YELLOW]
 GROUP_COLORS = ["#999933", "#332288", "#882255"]
 TOL = ["#CC6677", "#DDCC77", "#117733", "#88CCEE", "#44AA99", "#AA4499", "#661100", "#6699CC"]
 FURTHER_COLORS = [*TOL, *OKABE_ITO, *palettes.default_28, *palettes.default_102]
-NOT_FOR_POINTS = ["white", "lightgrey", "black", *GROUP_COLORS]
+PALE_OR_BLACK = ["white", "lightgrey", "black"]
 # Distances from which on two colours of a column, and of two columns, count as different.
 UNLIKE, UNLIKE_OTHERS = 0.10, 0.07
 # Of Oklab: responses of the cones to linear red, green and blue, and its axes.
@@ -48,7 +47,7 @@ OKLAB = np.array(
 
 
 def categories_of(column: pd.Series) -> pd.Categorical:
-    """Return the values as categories: of truth both, used or not, which scanpy counts too."""
+    """Return the values as categories. Boolean columns always have both, as in scanpy."""
     cells = pd.Categorical(column)
     return cells.set_categories([False, True]) if cells.categories.dtype == bool else cells
 
@@ -81,29 +80,32 @@ def palette(adata: AnnData, column: str) -> dict[Any, str]:
 
 
 def default_colors(n_colors: int) -> list[str]:
-    """Return colours for a column: of two or three groups those that no other column gets.
+    """Return colours for a column: of two or three groups those that no larger column gets.
 
-    Of up to seven they are Okabe and Ito's, of more those scanpy would set, to which matplotlib's
-    ``axes.prop_cycle`` belongs.
+    Of up to seven they are Okabe and Ito's, of more those scanpy sets where no style is in use.
     """
     if 1 < n_colors <= len(GROUP_COLORS):
         return [to_hex(color) for color in GROUP_COLORS]
-    default = rcParams["axes.prop_cycle"].by_key()["color"]
-    shorter = [OKABE_ITO, default, palettes.default_20, palettes.default_28]
-    chosen = next((c for c in shorter if len(c) >= n_colors), palettes.default_102)
-    return [to_hex(color) for color in chosen]
+    all_of = [OKABE_ITO, palettes.vega_10, palettes.default_20, palettes.default_28]
+    unlike_groups = [_unlike_groups(colors) for colors in (*all_of, palettes.default_102)]
+    return next((c for c in unlike_groups if len(c) >= n_colors), unlike_groups[-1])
+
+
+def _unlike_groups(colors: Iterable[str]) -> list[str]:
+    return [to_hex(color) for color in colors if _is_unlike(color, GROUP_COLORS, UNLIKE_OTHERS)]
 
 
 def _further_colors(taken: set[str]) -> list[str]:
     """Return colours that are not taken, first those unlike all taken and unlike each other."""
-    free = [color for color in map(to_hex, FURTHER_COLORS) if color not in taken]
+    further = _unlike_groups(FURTHER_COLORS)
+    free = [color for color in further if color not in taken]
     free.sort(key=lambda color: not _is_unlike(color, taken, UNLIKE_OTHERS))
     chosen: list[str] = []
     for color in free:
-        if _is_unlike(color, [*chosen, *NOT_FOR_POINTS], UNLIKE):
+        if _is_unlike(color, [*chosen, *PALE_OR_BLACK, *GROUP_COLORS], UNLIKE):
             chosen.append(color)
     chosen += [color for color in dict.fromkeys(free) if color not in chosen]
-    return chosen or [to_hex(color) for color in FURTHER_COLORS]
+    return chosen or further
 
 
 def _is_unlike(color: str, others: Iterable[str], distance: float) -> bool:
