@@ -247,6 +247,10 @@ def test_errors(stack):
         genomap_panel(stack, key="other")
     with pytest.raises(ValueError, match="cells=0"):
         genomap_panel(stack, 0)
+    for absent in ("original", "FE", "RE"):
+        part = stack[stack.obs["projection"] != absent]
+        with pytest.raises(ValueError, match=r"pass the whole result of tl\.projection_stack"):
+            genomap_panel(part)
     del stack.obs["target"]
     with pytest.raises(ValueError, match="projection_stack"):
         genomap_panel(stack)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from scmedal_tools import tl
+from scmedal_tools.model import SCMEDAL_FEC
 
 DONORS = [f"donor_0{i}" for i in range(1, 5)]
 LABELS = {"batch_key": "donor", "labels_key": "cell_type"}
@@ -36,6 +37,16 @@ def test_rows_are_cells_within_projections(stack):
     assert list(stack.obs["target"].cat.categories) == DONORS
     assert stack.obs["target"].isna().sum() == 24
     assert stack.obs_names.is_unique
+
+
+def test_networks_of_ones_own_are_named_by_what_they_are(models, monkeypatch):
+    adata, fe, re = models
+    monkeypatch.setattr(fe, "__class__", type("MyNetwork", (SCMEDAL_FEC,), {}))
+    monkeypatch.setattr(
+        type(fe), "get_corrected_expression", lambda *_, **__: adata.X[:12].toarray()
+    )
+    names = tl.projection_stack(adata, fe, re, cells=12).obs["projection"].unique()
+    assert list(names) == ["original", "FEC", "RE"]
 
 
 def test_values_are_those_of_the_models(models, stack):

@@ -113,8 +113,7 @@ def genomap_panel(
     >>> figure = smt.pl.genomap_panel(stack)
     """
     check_cells(stack)
-    if missing := {"cell", "projection", "target", "batch"} - set(stack.obs):
-        raise ValueError(f"stack.obs has no {sorted(missing)}: pass tl.projection_stack's result.")
+    fixed = _fixed_effects(stack.obs)
     layout_of(stack, key)
     rows = pd.Series(
         np.arange(stack.n_obs),
@@ -134,7 +133,6 @@ def genomap_panel(
         named = batches if isinstance(batches, str) else list(map(str, batches))
         batches = checked_names(named, "batches", "the stack", known)
     cells, batches = _chosen(about, cells, batches)
-    (fixed,) = set(stack.obs["projection"]) - {"original", "RE"}  # FE or FEC
     columns = [("original", ""), (fixed, ""), *(("RE", name) for name in batches)]
     images = genomap_images(stack, key=key)
     maps = np.stack([images[[rows[cell, *column] for column in columns]] for cell in cells])
@@ -175,6 +173,20 @@ def genomap_panel(
     _explain(figure, axes, norms, similar if has_similar else None, bool(names))
     save_figure(figure, save)
     return figure
+
+
+def _fixed_effects(obs: pd.DataFrame) -> str:
+    """Return which projection by fixed effects a stack has, FE or FEC; refuse what is no stack."""
+    if missing := {"cell", "projection", "target", "batch"} - set(obs):
+        raise ValueError(f"stack.obs has no {sorted(missing)}: pass tl.projection_stack's result.")
+    others = {"original", "RE"}
+    fixed = set(obs["projection"]) - others
+    if len(fixed) != 1 or not others < set(obs["projection"]):
+        raise ValueError(
+            f"stack.obs['projection'] has {sorted(set(obs['projection']))}, and 'original', 'FE' "
+            "or 'FEC', and 'RE' are needed: pass the whole result of tl.projection_stack."
+        )
+    return fixed.pop()
 
 
 def _chosen(

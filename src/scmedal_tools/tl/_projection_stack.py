@@ -21,7 +21,7 @@ from scmedal_tools._data import (
     rows_of,
 )
 from scmedal_tools._docs import with_shared_parts
-from scmedal_tools.model import check_fits
+from scmedal_tools.model import SCMEDAL_FEC, check_fits
 
 from ._models import check_has_random_effects, check_is_model
 
@@ -128,7 +128,7 @@ def projection_stack(
     swapped = cast("dict[str, np.ndarray]", swapped)
     parts = {
         ("original", ""): measured[:, genes],
-        (type(fe).__name__.removeprefix("SCMEDAL_"), ""): np.asarray(
+        ("FEC" if isinstance(fe, SCMEDAL_FEC) else "FE", ""): np.asarray(
             fe.get_corrected_expression(adata, indices=chosen, return_numpy=True)
         ),
         **{("RE", name): swapped[targets[name]] for name in batches},
