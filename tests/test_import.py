@@ -46,6 +46,12 @@ def test_only_what_is_public_is_listed():
     assert set(dir(scmedal_tools)) == public | {"__version__"}
 
 
+@pytest.mark.parametrize("name", scmedal_tools.__all__)
+def test_only_what_is_public_is_listed_of_a_part(name):
+    part = getattr(scmedal_tools, name)
+    assert set(dir(part)) == set(part.__all__)
+
+
 def test_what_is_not_there():
     with pytest.raises(AttributeError, match="no attribute 'models'"):
         _ = scmedal_tools.models

@@ -67,3 +67,7 @@ __all__ = [
     "swap_quality",
     "write_tables",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -8,3 +8,7 @@ from ._healthy_heart import healthy_heart
 from ._simulated import simulated, true_shift
 
 __all__ = ["aml", "asd", "healthy_heart", "simulated", "true_shift"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -42,3 +42,7 @@ __all__ = [
     "ReconstructionSettings",
     "RedenBlock",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

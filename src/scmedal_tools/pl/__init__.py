@@ -54,3 +54,7 @@ __all__ = [
     "umap",
     "variance_components",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

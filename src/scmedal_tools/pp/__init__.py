@@ -8,3 +8,7 @@ from ._preprocess import preprocess
 from ._preprocess import variable_genes as variable_genes
 
 __all__ = ["preprocess"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

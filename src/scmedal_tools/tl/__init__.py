@@ -53,3 +53,7 @@ __all__ = [
     "variance_components",
     "write_counterfactuals",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

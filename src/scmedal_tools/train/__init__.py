@@ -38,3 +38,7 @@ __all__ = [
     "quiet",
     "stratified_split",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
