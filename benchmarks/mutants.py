@@ -149,7 +149,7 @@ MUTANTS = [
     Mutant("model/_swap.py", "z = inference[\"z\"] if swap != \"content\" else None", "z = inference[\"z\"]", f"{MODEL}/test_counterfactual.py"),
     Mutant("model/_targets.py", "rows[:, factor] = level", "rows[:, 0] = level", f"{MODEL}/test_factors.py"),
     Mutant("model/_counterfactual.py", "outside = (1 - interval) / 2", "outside = 1 - interval", f"{MODEL}/test_counterfactual.py"),
-    Mutant("model/_warn_of_extrapolation.py", "guessed_share[level] > MOST", "guessed_share[level] < MOST", f"{MODEL}/test_warn_of_extrapolation.py"),
+    Mutant("model/_warn_of_extrapolation.py", "supported[level] < LEAST_SUPPORTED", "supported[level] > LEAST_SUPPORTED", f"{MODEL}/test_warn_of_extrapolation.py"),
     Mutant("model/_fit_gene_effects.py", "explained = sums.residual.without(-_total(content, sums.levels))", "explained = sums.residual", f"{MODEL}/test_fit_gene_effects.py"),
     Mutant("tl/_group_tests.py", "(1 + 1 / len(draws)) * effects.var(0, ddof=1)", "effects.var(0, ddof=1)", "tests/tl/test_counterfactual_de.py"),
     Mutant("model/_base.py", "state[name].copy_(values)", "pass", f"{TRAIN}/test_stoppable_trainer.py"),

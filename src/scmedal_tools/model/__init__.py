@@ -29,6 +29,7 @@ from ._training_cells import training_indices as training_indices
 from ._training_cells import was_trained_on as was_trained_on
 from ._unseen import check_fits as check_fits
 from ._unseen import in_parts as in_parts
+from ._warn_of_extrapolation import LEAST_SUPPORTED as LEAST_SUPPORTED
 from ._warn_of_extrapolation import warn_of_extrapolation as warn_of_extrapolation
 
 if TYPE_CHECKING:
@@ -37,3 +38,7 @@ if TYPE_CHECKING:
     from ._unseen import UnseenBatch as UnseenBatch
 
 __all__ = ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

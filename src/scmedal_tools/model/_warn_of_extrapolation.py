@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 # Training cells of a batch in a state, with fewer of which its effects there are guessed.
 FEWEST_CELLS = 5
-# Share of the cells above which the counterfactual is mostly a guess.
-MOST = 0.5
+# Share of the cells with support, below which a counterfactual is an extrapolation.
+LEAST_SUPPORTED = 0.5
 # Cells whose states are found, as a share needs no more.
 N_CELLS = 2_000
 # The warning is shown at the caller's line, beyond these.
@@ -53,8 +53,8 @@ def warn_of_extrapolation(
     sample = random_cells(asked, N_CELLS, 0)
     states = states_of(model, adata, sample, unseen_batch)
     cells = torch.bincount(states, minlength=n_cells.shape[1])
-    guessed_share = (n_cells.cpu() < FEWEST_CELLS).float() @ (cells / cells.sum())
-    guessed = [name for name, level in levels.items() if guessed_share[level] > MOST]
+    supported = ((n_cells.cpu() >= FEWEST_CELLS).long() @ cells) / cells.sum()
+    guessed = [name for name, level in levels.items() if supported[level] < LEAST_SUPPORTED]
     if guessed:
         shown = ", ".join(map(str, guessed[:5])) + (", ..." if len(guessed) > 5 else "")
         warnings.warn(

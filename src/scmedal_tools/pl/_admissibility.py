@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.colors import Normalize
 
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools.model import LEAST_SUPPORTED
 
 from ._common import axes_of, draw_matrix, figure_of, save_figure, widest
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CELL_INCHES = (0.4, 0.24)
-MOST = 0.5  # share of the cells with support, below which a counterfactual is an extrapolation
 
 
 @with_shared_parts
@@ -68,7 +68,7 @@ def admissibility(
         CELL_INCHES[1] * n_rows + widest(shares.columns, 8) + 0.95,
     )
     ax = axes_of(ax, size)
-    draw_matrix(ax, shares.where(shares >= MOST), "Blues", Normalize(0, 1))
+    draw_matrix(ax, shares.where(shares >= LEAST_SUPPORTED), "Blues", Normalize(0, 1))
     for row, column in np.ndindex(shares.shape):
         share = shares.iat[row, column]
         color = "white" if share > 0.6 else "black"

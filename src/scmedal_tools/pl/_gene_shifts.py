@@ -16,8 +16,8 @@ from scmedal_tools.bm import (
     known_cells,
     registered_expression,
 )
+from scmedal_tools.model import LEAST_SUPPORTED
 
-from ._admissibility import MOST
 from ._common import axes_of, figure_of, folded, plain, save_figure
 from ._name_points import name_points
 from ._palette import BLUE
@@ -187,7 +187,7 @@ def _is_supported(supported: pd.DataFrame | None, names: pd.Index, target: str) 
             f"supported has no column {target!r}, or lacks cells to predict from: pass "
             "tl.admissibility(model) of a model that was trained on these cells."
         )
-    return bool(supported.loc[names, target].mean() >= MOST)
+    return bool(supported.loc[names, target].mean() >= LEAST_SUPPORTED)
 
 
 def _shifts(

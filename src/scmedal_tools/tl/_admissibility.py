@@ -67,8 +67,8 @@ def admissibility(
 
     Notes
     -----
-    Content still has something of the donor, which makes cells of other donors look further away
-    than they are, which makes the mask too strict. The same distance holds for all donors, so that
+    Content still has something of the donor: cells of other donors look further away than they
+    are, and the mask is too strict. The same distance holds for all donors, so that
     a donor of few cells, scattered over many types, supports little. Where all donors have few
     cells, some of them far from all others, the distance is so large that cells of a type that a
     donor lacks count as supported: look at the mask of such a type first.

@@ -168,6 +168,9 @@ def cross_validate(
         ``f(adata, batch_key, labels_key, splits, seed) -> array (n_cells, n_latent)``, which get
         all cells with their types and have to keep to the training cells themselves. With ``out``
         a function needs an attribute ``version``, a text that you change with the function.
+        Figures, sentences and tables for papers write the names of comparators as readers know
+        them ("PCA" for ``"pca"``), also where a function of yours has such a name: give
+        it another.
     n_folds, scheme
         See :func:`scmedal_tools.train.cross_validation_folds`. With ``scheme="donors"`` whole
         batches are held out. RE has no
