@@ -90,6 +90,8 @@ def drawers(named, models):
         "gene_shifts": lambda: pl.gene_shifts(re, named, "donor", "cell_type", **of),
         "genomap_panel": lambda: pl.genomap_panel(stack, 3),
         "scores": lambda: pl.scores(scores, "$a_$b"),
+        # No legend: scanpy puts it beyond the figure, of which saved files and notebooks show all.
+        "umap": lambda: pl.umap(named, "X_umap_$a_$b", "cost $a_$b", frameon=True),
     }
 
 

@@ -107,7 +107,7 @@ def umap(
     options |= {"color": names, "title": list(map(plain, names))} if names else {}
     panels = np.ravel(sc.pl.embedding(shown, key, **options | kwargs))
     for panel in panels:
-        _write_names_as_they_are(panel)
+        _write_plainly(panel)
     if has_own_palette:
         adata.uns.update({f"{name}_colors": shown.uns[f"{name}_colors"] for name in columns})
     figure = figure_of(panels[0])
@@ -136,8 +136,9 @@ def _with_text(column: pd.Series) -> pd.Categorical:
     return cells.rename_categories(str) if cells.categories.dtype == bool else cells
 
 
-def _write_names_as_they_are(ax: Axes) -> None:
-    """Draw the names of categories letter by letter: ``$`` is not maths."""
+def _write_plainly(ax: Axes) -> None:
+    """Write names letter by letter that scanpy has to find as they are in the data."""
     legend = ax.get_legend()
-    for text in [*ax.texts, *(legend.get_texts() if legend else ())]:
-        text.set_parse_math(False)
+    of_categories = [*ax.texts, *(legend.get_texts() if legend else ())]
+    for text in [*of_categories, ax.xaxis.label, ax.yaxis.label]:
+        text.set_text(plain(text.get_text()))
