@@ -225,6 +225,16 @@ class TestObs:
         check_obs(names["adata"], "donor", min_levels={"fill": 3, "drop": 2}[line])
         assert names["adata"].n_obs == {"fill": 8, "drop": 6}[line]
 
+    def test_missing_numbers_are_not_to_be_given_a_name(self, grouped):
+        """It would be a mixture of numbers and text, which is refused."""
+        grouped.obs["plate"] = grouped.obs["plate"].where(grouped.obs["plate"] != 2)
+        with pytest.raises(ValueError, match="missing in 2 of 8 cells") as error:
+            check_obs(grouped, "plate")
+        assert "level of their own" not in str(error.value)
+        names = {"adata": grouped}
+        exec(str(error.value).splitlines()[-1], names)
+        check_obs(names["adata"], "plate")
+
     def test_a_batch_for_every_cell_is_refused(self, grouped):
         grouped.obs["n_genes"] = np.linspace(0, 1, grouped.n_obs)
         expected = r"'n_genes' has 8 levels in 8 cells.*measurement.*the donor or sample"

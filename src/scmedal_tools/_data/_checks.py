@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from ._check_cells import check_cells, check_read, expression_of, read_first
 from ._expression_kinds import summarise_expression
@@ -24,7 +25,6 @@ from ._expression_messages import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from anndata import AnnData
 
     from ._expression_kinds import ExpressionKind, Summary
@@ -175,12 +175,13 @@ def check_obs(
     column = adata.obs[key]
     n_missing = int(column.isna().sum())
     if n_missing:
-        message = (
-            f"{what}={key!r} is missing in {n_missing:,} of {adata.n_obs:,} cells. "
-            f"To make them a level of their own: adata.obs[{key!r}] = "
-            f"adata.obs[{key!r}].astype(object).fillna({fill!r}).astype('category'). "
-            f"To drop them:\nadata = adata[adata.obs[{key!r}].notna()].copy()"
-        )
+        message = f"{what}={key!r} is missing in {n_missing:,} of {adata.n_obs:,} cells. "
+        if not pd.api.types.is_numeric_dtype(column):  # a name among numbers would not do
+            message += (
+                f"To make them a level of their own: adata.obs[{key!r}] = "
+                f"adata.obs[{key!r}].astype(object).fillna({fill!r}).astype('category'). "
+            )
+        message += f"To drop them:\nadata = adata[adata.obs[{key!r}].notna()].copy()"
         raise ValueError(read_first(adata, message))
     texts = [level for level in column.unique() if isinstance(level, str)]
     n_levels = column.nunique()
