@@ -73,6 +73,19 @@ def test_counts_are_refused_before_their_genes_are_selected(fit, adata):
         model.get_latent_representation(adata)
 
 
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("categorical_covariate_keys", r"random_effect_keys=\['protocol'\]"),
+        ("label_key", "The arguments are batch_key, labels_key, layer"),
+    ],
+)
+def test_unknown_arguments_are_refused(adata, argument, hint):
+    with pytest.raises(TypeError, match=f"Unknown: {argument}.*{hint}"):
+        smt.model.SCMEDAL_RE.setup_anndata(adata, "donor", **{argument: ["cell_type"]})
+    assert "_scvi_batch" not in adata.obs
+
+
 @pytest.mark.parametrize(("shape", "what"), [((0, 60), "0 cells"), ((240, 0), "0 genes")])
 def test_nothing_there(build, adata, shape, what):
     with pytest.raises(ValueError, match=f"{what}.*filter"):

@@ -49,7 +49,7 @@ from ._query_checks import check_query, levels_of_factors
 from ._targets import POPULATION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -104,10 +104,13 @@ class RegistrationMixin(BaseModelClass):
             batch on genes may differ. ``None`` to find states in the content of the cells. Used
             by ``SCMEDAL_RE`` only; cells that are queried later need the column too.
         **kwargs
-            Arguments of scvi-tools' ``AnnDataManager.register_fields``.
+            Of scvi-tools, for cells of a trained model: ``source_registry``, with which
+            ``extend_categories`` may stand.
 
         Raises
         ------
+        TypeError
+            If an argument is unknown.
         ValueError
             If the expression is not log-normalised, names are not unique, or a column is missing,
             incomplete or has a single level. The message has the line of code that fixes it.
@@ -196,6 +199,7 @@ class RegistrationMixin(BaseModelClass):
         if "source_registry" in kwargs:
             check_query(data, kwargs["source_registry"], kwargs.get("extend_categories", False))
         else:
+            _refuse_others(kwargs, list(setup))
             taken_as = _check_training_data(data, setup)
         adata_manager = AnnDataManager(
             fields=_fields(setup),
@@ -267,6 +271,19 @@ def _sample_of(data: AnnData | MuData, setup: Mapping[str, Any]) -> str | None:
     """Digest by which a change of the expression is noticed; of data on disk there is none."""
     adata = part_of(data, setup, EXPRESSION)
     return None if stays_on_disk(adata) else sample_digest(expression_of(adata, layer_of(setup)))
+
+
+def _refuse_others(given: Collection[str], known: list[str]) -> None:
+    """Refuse arguments that scvi-tools would name without saying what to do."""
+    if not given:
+        return
+    message = f"Unknown: {', '.join(given)}. The arguments are {', '.join(known)}."
+    if any("covariate" in name for name in given):
+        message += (
+            " Further columns that expression depends on, such as a protocol, are named in "
+            "random_effect_keys=['protocol']. There are no continuous ones."
+        )
+    raise TypeError(message)
 
 
 def _check_training_data(data: AnnData | MuData, setup: Mapping[str, Any]) -> str:
