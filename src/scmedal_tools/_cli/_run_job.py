@@ -17,7 +17,6 @@ from scmedal_tools._data import (
     check_names,
     check_obs,
     check_writable,
-    expression_of,
     fingerprint,
     make_names_writable,
     slots,
@@ -33,7 +32,7 @@ from ._draw_and_save import draw_and_save
 from ._draw_shifts import draw_shifts
 from ._findings import Trained, findings
 from ._folder import prepare_folder
-from ._prepare_expression import DEFAULT_GENES, announce_size, prepare_expression
+from ._prepare_expression import DEFAULT_GENES, TOTAL_COUNTS, announce_size, prepare_expression
 from ._shifts_with_intervals import shifts_with_intervals
 from ._steps import Steps
 from ._strongest_shifts import strongest_shifts
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
 
 PAPER_GENES = {"paper-heart": 3000}  # scMEDAL, Table S1
 PAPER_GENES |= dict.fromkeys(("paper", "paper-aml", "paper-asd"), 2916)
-
-TOTAL_COUNTS = "total_counts_all_genes"
 
 # For a first look at the effects of batches, in seconds: draws, and cells over all batches.
 N_DRAWS, N_CELLS = 20, 1_500
@@ -227,13 +224,9 @@ class Run:
         job, adata, announce = self.job, self.adata, self.steps.announce
         given = adata.shape
         n_top_genes = job.n_top_genes or PAPER_GENES.get(job.preset, DEFAULT_GENES)
-        totals = np.asarray(expression_of(adata, job.layer).sum(axis=1)).ravel()
-        totals = pd.Series(totals, adata.obs_names)  # before genes are selected
         had_counts = prepare_expression(
             adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, self.steps
         )
-        if had_counts:
-            adata.obs[TOTAL_COUNTS] = totals[adata.obs_names]
         if had_counts or job.layer is not None or slots.PCA not in adata.obsm:
             # Of the genes that the networks see, whatever var["highly_variable"] says.
             sc.pp.pca(adata, n_comps=min(50, *(n - 1 for n in adata.shape)), mask_var=None)
