@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,16 +65,12 @@ def depth_of_levels(
 
 def _p_value(of_batches: pd.Series) -> float:
     """Of the hypothesis of one depth in all levels; NaN where too few batches have them."""
-    logs = np.log(of_batches)
-    of_levels = logs.groupby(level=0)
-    between, within = of_levels.ngroups - 1, len(logs) - of_levels.ngroups
-    if between < 1 or within < 1:
+    levels = [logs.to_numpy() for _, logs in np.log(of_batches).groupby(level=0)]
+    if len(levels) < 2 or len(of_batches) <= len(levels):
         return np.nan
-    unexplained = ((logs - of_levels.transform("mean")) ** 2).sum()
-    explained = ((logs - logs.mean()) ** 2).sum() - unexplained
-    with np.errstate(divide="ignore", invalid="ignore"):  # batches of the same depth
-        ratio = np.divide(explained / between, unexplained / within)
-    return float(stats.f.sf(ratio, between, within))
+    with warnings.catch_warnings():  # where all batches of a level have the same depth
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        return float(stats.f_oneway(*levels).pvalue)
 
 
 def conclusions_on_depth(depth: pd.DataFrame) -> list[str]:
