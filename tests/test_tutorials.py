@@ -17,8 +17,8 @@ NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 ACCESSION = re.compile(r"\bGSE\d{5,6}\b")
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|mnt|var)/")
 MAX_BYTES = 1_500_000
-# Two epochs and small forests on few cells and genes, two axes in place of UMAPs, which take half
-# a minute to compile, and no search for versions, whatever a notebook asks for.
+# Two epochs, two folds and small forests on few cells and genes, two axes in place of UMAPs, which
+# take half a minute to compile, and no search for versions, whatever a notebook asks for.
 FEW = """
 import warnings
 import scanpy
@@ -30,7 +30,7 @@ def fit(trainer, *args, _fit=Trainer.fit, **kwargs):
     trainer.fit_loop.max_epochs = 2
     _fit(trainer, *args, **kwargs)
 
-def simulated(n_donors=8, n_genes=300, *, _simulated=smt.datasets.simulated, **kwargs):
+def simulated(n_donors=8, n_genes=200, *, _simulated=smt.datasets.simulated, **kwargs):
     return _simulated(n_donors, n_genes, **kwargs)
 
 def neighbors(adata, use_rep):
@@ -39,7 +39,7 @@ def neighbors(adata, use_rep):
 Trainer.fit = fit
 scanpy.pp.neighbors, scanpy.tl.umap = neighbors, lambda adata: None
 session_info2.session_info = lambda **_: None
-smt.bm.cross_validate.__kwdefaults__["n_trees"] = 5
+smt.bm.cross_validate.__kwdefaults__.update(n_trees=5, folds=[0, 1])
 smt.tl._umap._project = lambda latent, *_: latent[:, :2].copy()
 smt.datasets.simulated = simulated
 warnings.filterwarnings("ignore", message="n_top_genes")
