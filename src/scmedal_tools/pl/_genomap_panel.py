@@ -301,7 +301,7 @@ def _explain(
         colours = mpl.cm.ScalarMappable(norm, CMAP)
         bar = figure.colorbar(
             colours, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02, extend="both",
-            ticks=MaxNLocator(6),
+            ticks=MaxNLocator(8, steps=[1, 2, 5, 10]),
         )  # fmt: skip
         bar.set_label(label, fontsize=7)
         bar.ax.tick_params(labelsize=6)
