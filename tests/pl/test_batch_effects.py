@@ -136,6 +136,15 @@ class TestHeatmap:
         largest = effects["effect"].abs().max()
         assert image.get_clim() == pytest.approx((-largest, largest))
 
+    def test_bar_and_its_label_are_above_the_map(self, model):
+        ax = batch_effects_heatmap(model, n_genes=5, **QUICK)
+        ax.figure.draw_without_rendering()
+        (bar,) = (axes for axes in ax.figure.axes if axes is not ax)
+        label = bar.xaxis.label
+        assert label.get_text() == "effect on log-expression"
+        tops = [x.get_window_extent().y1 for x in (ax, bar, label)]
+        assert sorted(tops) == tops
+
     def test_model_without_effects(self, fit, cells):
         model = fit("SCMEDAL_RE", cells.copy(), model={"n_states": 0})
         for table in model.module.effect_tables.values():

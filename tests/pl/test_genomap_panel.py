@@ -125,10 +125,10 @@ def test_lines_lead_from_the_strongest_genes_to_their_names(stack, differences):
         expected = []
         for gene in sorted(strongest):
             at = np.abs(shifts[:, gene]).argmax()
-            text = f"gene_{gene} {shifts[at, gene]:+.1f} ({BATCHES[at]})"
+            text = f"gene_{gene} {shifts[at, gene]:+.1f} s.d. ({BATCHES[at]})"
             expected.append((text, tuple(pixels.iloc[gene][["column", "row"]])))
         assert named == expected
-        assert any(text.startswith("gene_4 -9.0 (C)") for text, _ in named)
+        assert any(text.startswith("gene_4 -9.0 s.d. (C)") for text, _ in named)
         assert all(text.arrow_patch is not None for text in ax.texts)
 
 

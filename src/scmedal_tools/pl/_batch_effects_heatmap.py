@@ -90,7 +90,7 @@ def heatmap_size(effects: pd.DataFrame) -> tuple[float, float]:
     n_batches, n_genes = effects.shape
     beside, below = widest(effects.columns, 8), widest(effects.index, 8)
     width, height = (max(CELL_INCHES * n, LEAST_INCHES) for n in (n_batches, n_genes))
-    return width + beside + 1.2, height + below + TREE_INCHES + 0.4
+    return width + beside + 0.2, height + below + TREE_INCHES + 0.9
 
 
 def draw_heatmap(
@@ -101,7 +101,9 @@ def draw_heatmap(
     table = _clustered(effects.T)
     image = draw_matrix(ax, table, "RdBu_r", CenteredNorm(0, largest or 1.0))
     _draw_tree(ax, tree, list(effects.index), colors, len(table))
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.5, ticks=MaxNLocator(3, min_n_ticks=3))
+    # Above the tree: on the right, its label would seem to be that of a forest plot there.
+    ticks = MaxNLocator(3, min_n_ticks=3)
+    bar = ax.figure.colorbar(image, ax=ax, location="top", shrink=0.8, pad=0.02, ticks=ticks)
     bar.ax.tick_params(labelsize=7)
     bar.set_label("effect on log-expression", fontsize=8)
     bar.outline.set_visible(False)

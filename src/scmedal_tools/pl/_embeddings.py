@@ -110,8 +110,8 @@ def embeddings(
     --------
     >>> import scmedal_tools as smt
     >>> pca = smt.ext.pca(adata, batch_key="donor", n_latent=10)
-    >>> re = smt.tl.embed(adata, model)
-    >>> figure = smt.pl.embeddings(adata, [pca, re], ["donor", "cell_type"])
+    >>> key = smt.tl.embed(adata, model)
+    >>> figure = smt.pl.embeddings(adata, [pca, key], ["donor", "cell_type"])
     >>> [ax.get_title() for ax in figure.axes]
     ['PCA', 'scMEDAL RE', '', '']
     """

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
@@ -83,7 +84,8 @@ def genomap_panel(
     n_genes
         Number of genes to name for each cell: those in which the counterfactuals that are drawn
         are farthest from RE's reconstruction in the own batch. They are circled; on the right a
-        line leads from each to its name, the signed difference and its batch. 0 for none.
+        line leads from each to its name, the signed difference in standard deviations and its
+        batch. 0 for none.
     vmax
         Value, in standard deviations, at which the colours end; ``None`` for the 99th percentile
         of the absolute values that are drawn.
@@ -262,7 +264,7 @@ def _names(
     for row, column in strongest:
         values = shifts[:, row, column]
         at = np.abs(values).argmax()
-        lines.append(f"{genes[row, column]} {values[at]:+.1f} ({batches[at]})")
+        lines.append(f"{genes[row, column]} {values[at]:+.1f} s.d. ({batches[at]})")
     return lines
 
 
@@ -298,8 +300,9 @@ def _explain(
     for norm, label in reversed(list(zip(norms, labels, strict=False))):
         colours = mpl.cm.ScalarMappable(norm, CMAP)
         bar = figure.colorbar(
-            colours, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02, extend="both"
-        )
+            colours, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02, extend="both",
+            ticks=MaxNLocator(8, steps=[1, 2, 5, 10]),
+        )  # fmt: skip
         bar.set_label(label, fontsize=7)
         bar.ax.tick_params(labelsize=6)
     entries: list[Artist] = [Patch(facecolor="none", label="own batch", **OWN_FRAME)]

@@ -17,6 +17,7 @@ from ._gene_test_checks import SIGNIFICANT as SIGNIFICANT
 from ._genomap_images import GenomapImages, genomap_images
 from ._genomap_images import layout_of as layout_of
 from ._genomap_layout import genomap_layout
+from ._group_effects import OVERALL as OVERALL
 from ._group_effects import GroupEffects, group_effects
 from ._models import check_has_draws as check_has_draws
 from ._models import check_has_random_effects as check_has_random_effects

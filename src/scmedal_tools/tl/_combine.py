@@ -66,8 +66,8 @@ def combine(
     --------
     >>> import scmedal_tools as smt
     >>> pca = smt.ext.pca(adata, batch_key="donor", n_latent=10)
-    >>> re = smt.tl.embed(adata, model)
-    >>> smt.tl.combine(adata, [pca, re])
+    >>> key = smt.tl.embed(adata, model)
+    >>> smt.tl.combine(adata, [pca, key])
     'X_combined'
     >>> adata.obsm["X_combined"].shape
     (240, 14)

@@ -44,12 +44,18 @@ CHECKER = """<!DOCTYPE html>
 addEventListener("load", () => {{
   const found = [...document.querySelectorAll("iframe")].map((frame) => {{
     const page = frame.contentDocument, root = page.documentElement;
+    const picture = page.querySelector("figure img");
+    const widths = () => picture && [picture.clientWidth, picture.naturalWidth];
+    const fitted = widths();
+    picture?.click();
     const missing = [...page.images].filter((image) => !(image.complete && image.naturalWidth));
     return {{
       width: frame.contentWindow.innerWidth,
       beyond: root.scrollWidth - root.clientWidth,
       images: page.images.length,
       missing: missing.map((image) => image.alt),
+      fitted,
+      clicked: widths(),
     }};
   }});
   const text = document.createElement("pre");
@@ -99,7 +105,8 @@ def read_page():
 def browse(tmp_path_factory):
     """Give a function that opens a page in a browser without a window.
 
-    It returns what is found at each width, and the lines of the browser's console.
+    It returns what is found at each width after a click on the first figure, with the width of
+    that figure and the width that it has by itself; and the lines of the browser's console.
     """
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:

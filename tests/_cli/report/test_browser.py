@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
+
+from scmedal_tools._cli._report._page import Picture, Section, write_page
 
 pytestmark = pytest.mark.slow
 
@@ -14,6 +17,19 @@ def test_report_opens_without_errors_at_both_widths(report, browse):
     for page in found:
         assert page["images"] > 2
         assert page["missing"] == []
+        assert page["beyond"] == 0
+
+
+def test_a_click_on_a_figure_shows_it_in_full_size(tmp_path, browse):
+    Image.new("RGB", (900, 100), "red").save(tmp_path / "wide.png")
+    section = Section("x", pictures=[Picture(tmp_path / "wide.png", "red", "A figure.")])
+    write_page(tmp_path / "page.html", "t", "l", [section])
+    found, _ = browse(tmp_path / "page.html")
+    narrow, wide = (page["fitted"] for page in found)
+    assert narrow[0] < 400
+    assert wide[0] >= 900
+    for page in found:
+        assert page["clicked"][0] >= 900
         assert page["beyond"] == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from pathlib import Path
@@ -11,11 +12,12 @@ from urllib.parse import unquote
 
 import anndata as ad
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from scmedal_tools import pl
 from scmedal_tools._cli._report import _report_run
-from scmedal_tools._cli._report._page import Picture, Section, Table, as_text, write_page
+from scmedal_tools._cli._report._page import Picture, Section, Table, as_text, code, write_page
 from scmedal_tools._cli._run_job import Run, RunJob
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", "\"><img src=x onerror='alert(2)'>"
@@ -49,9 +51,26 @@ class TestBoth:
         files = [report.parent / unquote(link) for link in links]
         assert all(file.is_file() for file in files)
         n_figures = len(page.all("img"))
-        # The picture itself, and both formats below it.
-        assert [file.suffix for file in files] == [".png", ".png", ".pdf"] * n_figures
+        assert [file.suffix for file in files] == [".png", ".pdf"] * n_figures
         assert all(f.read_bytes().startswith(b"%PDF") for f in files if f.suffix == ".pdf")
+
+    def test_title_begins_with_the_name_of_the_data(self, report, read_page):
+        source = read_page(report).source
+        (title,) = re.findall(r"<title>(.*?)</title>", source)
+        (heading,) = re.findall(r"<h1>(.*?)</h1>", source)
+        assert title == heading
+        assert title.startswith("cells")
+        assert ".h5ad: " in title
+
+    def test_models_are_spelt_out_first(self, report, read_page):
+        lead = read_page(report).text.split("Findings")[0]
+        assert "the fixed-effects model of scMEDAL, removes" in lead
+        assert "RE, the random-effects model, " in lead
+
+    def test_code_is_set_as_code(self, report, read_page):
+        source = read_page(report).source
+        assert "are in <code>run.json</code>." in source
+        assert not {"\ufdd0", "\ufdd1"} & set(source)
 
     def test_names_of_the_data_are_text(self, report, read_page):
         page = read_page(report)
@@ -92,6 +111,7 @@ class TestRun:
             "Effects of donor",
             "Genomaps",
             "Training",
+            "Go on in Python",
             "Parameters",
             "Versions and times",
         ]
@@ -138,8 +158,39 @@ class TestRun:
         _, *said = _report_run._training(run, {"models": models}).text
         assert said == [
             "SCMEDAL_FEC was still improving: the last of its 9 epochs was the best. "
-            "Raise --max-epochs."
+            f"Raise {code('--max-epochs')}."
         ]
+
+    def test_findings_name_it_too(self, run_done, monkeypatch):
+        record = json.loads((run_done.out / "run.json").read_text())
+        record["models"]["re"] |= {"epochs": 9, "best_epoch": 8}
+        pages = []
+        monkeypatch.setattr(_report_run, "write_page", lambda *page: pages.append(page))
+        _report_run.report_run(run_done, record)
+        ((*_, sections),) = pages
+        (findings,) = (section.text for section in sections if section.title == "Findings")
+        assert findings[:-1] == run_done.findings
+        assert findings[-1].startswith("SCMEDAL_RE was still improving")
+
+    def test_lines_load_cells_and_models(self, run_done, run_report, read_page, monkeypatch):
+        (lines,) = re.findall(r"<pre .*?><code>(.*?)</code>", read_page(run_report).source, re.S)
+        monkeypatch.chdir(run_report.parent)
+        names = {}
+        exec(html.unescape(lines), names)
+        assert names["adata"].n_obs == run_done.adata.n_obs
+        for name, trained in {"fec": "fec", "model": "re"}.items():
+            expected = run_done.models[trained].get_latent_representation()
+            assert np.array_equal(names[name].get_latent_representation(), expected)
+
+    def test_the_closest_method_is_named_with_the_errors_of_all(self):
+        errors = {"additive": 1.625, "least squares": 0.612, "RE": 0.249}
+        methods = {name: {"slope": 1.0, "relative_error": e} for name, e in errors.items()}
+        assert _report_run._closest(methods) == (
+            "RE is closest to the truth: squared error 0.25, against 0.61 (least squares) and "
+            "1.62 (additive)."
+        )
+        methods["additive"]["relative_error"] = 0.1
+        assert _report_run._closest(methods).startswith("additive is closest to the truth")
 
     def test_epochs(self, run_report, read_page):
         assert "SCMEDAL_RE 2 " in read_page(run_report).text

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+CODE_MARKS = "\ufdd0", "\ufdd1"
+"""Before and after code within a text: characters that no text contains."""
+
+
+def code(text: str) -> str:
+    """Mark a part of a paragraph or caption that is code."""
+    return text.join(CODE_MARKS)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -63,12 +71,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, pictures and tables."""
+    """A heading with paragraphs, lines of code, pictures and tables."""
 
     title: str
     text: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
+    lines: str = ""
+    """Python code to copy."""
 
 
 def write_page(file: Path, title: str, lead: str, sections: Iterable[Section]) -> None:
@@ -95,6 +105,7 @@ def write_page(file: Path, title: str, lead: str, sections: Iterable[Section]) -
         lead=lead,
         sections=[_drawn(s) for s in sections],
         folder=file.parent,
+        code_marks=CODE_MARKS,
         version=__version__,
     )
     write_whole(file, lambda path: path.write_text(page, encoding="utf-8"))

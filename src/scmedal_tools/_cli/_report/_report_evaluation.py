@@ -14,6 +14,7 @@ from ._sections import (
     failure_sections,
     parameter_sections,
     size_of,
+    titled,
 )
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     from scmedal_tools._cli._evaluate_job import Evaluation
 
+MODELS = (
+    "FE, the fixed-effects model of scMEDAL, removes the differences between batches; FEC also "
+    "learns from cell-type labels. RE, the random-effects model, describes what each batch does."
+)
 READING_SCORES = (
     "Points are means over the folds, lines their 95% intervals, which are too narrow for other "
     "donors: folds share donors and training cells. Hollow points are controls."
@@ -47,12 +52,13 @@ def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None
     """Write ``report.html`` of an evaluation, from its result and the figures in its folder."""
     job = evaluation.job
     lead = (
-        f"{size_of(record)} of {record.get('input', 'the data')}: {', '.join(job.models)} tested "
-        f"on {'donors' if job.scheme == 'donors' else 'cells'} that they were not fitted to."
+        f"{size_of(record)}: {', '.join(job.models)} tested "
+        f"on {'donors' if job.scheme == 'donors' else 'cells'} that they were not fitted to. "
+        f"{MODELS}"
     )
     write_page(
         evaluation.out / "report.html",
-        "scMEDAL: embeddings compared by cross-validation",
+        titled(record, "embeddings compared by cross-validation (scMEDAL)"),
         lead,
         [
             *failure_sections(record),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._page import Picture, Section, Table, write_page
-from ._report_evaluation import evaluation_sections
-from ._sections import READING_GENOMAPS, failure_sections, parameter_sections, size_of
+from ._page import Picture, Section, Table, code, write_page
+from ._report_evaluation import MODELS, evaluation_sections
+from ._sections import READING_GENOMAPS, failure_sections, parameter_sections, size_of, titled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from scmedal_tools._cli._reproduce_job import Reproduction
 
 READING_GENES = (
-    "The paper's test, by which it calls genes at p_value < 0.05; adj_p_value is adjusted by "
-    "Benjamini and Hochberg's procedure. A difference is one between donors as the model "
-    "describes them. It is not causal."
+    f"The paper's test, by which it calls genes at {code('p_value')} < 0.05; "
+    f"{code('adj_p_value')} is adjusted by Benjamini and Hochberg's procedure. A "
+    "difference is one between donors as the model describes them. It is not causal."
 )
 READING_DIFFERENCES = "Below each cell: what a batch adds to its reconstruction in its own batch."
 N_SHOWN = 15
@@ -25,13 +25,13 @@ N_SHOWN = 15
 def report_reproduction(reproduction: Reproduction, record: Mapping[str, Any]) -> None:
     """Write ``report.html``: counterparts, evaluation, genomaps and genes."""
     lead = (
-        f"{size_of(record)} of {record.get('input', 'the data')}: counterparts of the figures and "
-        "tables of the scMEDAL paper. They are not the paper's numbers: see the page "
-        '"Reproducing the paper" of the documentation.'
+        f"{size_of(record)}: counterparts of the figures and tables of the scMEDAL paper. They "
+        'are not the paper\'s numbers: see the page "Reproducing the paper" of the documentation. '
+        f"{MODELS}"
     )
     write_page(
         reproduction.out / "report.html",
-        f"scMEDAL: the paper's analyses of {record['data_set']}",
+        titled(record, f"the scMEDAL paper's analyses of {record['data_set']}"),
         lead,
         [
             *failure_sections(record),

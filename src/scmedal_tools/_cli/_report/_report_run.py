@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from scmedal_tools._cli._shifts_with_intervals import FEWEST_CELLS, INTERVAL, N_CELLS, N_DRAWS
 from scmedal_tools._how_to_install import how_to_install
-from scmedal_tools.tl import SIGNIFICANT
 
-from ._page import Picture, Section, Table, as_text, write_page
+from ._condition_sections import condition_sections
+from ._page import Picture, Section, Table, as_text, code, write_page
 from ._sections import (
     READING_CURVES,
     READING_GENOMAPS,
@@ -17,6 +17,7 @@ from ._sections import (
     failure_sections,
     parameter_sections,
     size_of,
+    titled,
 )
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ READING_EMBEDDINGS = (
     "PCA shows how large the batch effects are. After batch correction (fixed effects) batches "
     "should mix and cell types stay separate. In the random effects batches separate; that alone "
     "says little, because RE is given the batch label. Distances between groups and their sizes "
-    "on a UMAP have no meaning: scmedal evaluate measures what a UMAP only suggests."
+    f"on a UMAP have no meaning: {code('scmedal evaluate')} measures what a UMAP only suggests."
 )
 GIVEN_LABELS = (
     "FEC was given cell-type labels, so separate cell types in its embedding show nothing. "
-    "scmedal evaluate tests it on cells that it was not fitted to."
+    f"{code('scmedal evaluate')} tests it on cells that it was not fitted to."
 )
 READING_EFFECTS = (
     "Left: the genes with the largest effects; batches with similar effects on all genes are "
@@ -41,12 +42,6 @@ READING_EFFECTS = (
     "were selected for their effects, so some intervals exclude zero because of this selection. "
     "If batch and condition coincide, an effect contains both. No effect is "
     "causal."
-)
-READING_GROUP_EFFECTS = (
-    "Left: the effect on the gene with the smallest p-value, with its 95% interval, black where "
-    "it excludes zero. Right: a point for each sample. Do all donors of a group agree, or one? An "
-    "effect is a difference between the groups; whether the condition causes it depends on how "
-    "donors came to it."
 )
 READING_SHIFTS = (
     "Shift of each gene, with its 90% interval, in the group of cells where it is largest. These "
@@ -63,36 +58,37 @@ READING_TRUTH = (
     "there are more. On the dashed line predicted and true shifts are equal. Correlations are "
     "medians over the donors."
 )
-N_SHOWN = 15
 N_OPEN = 3
 """Tables of targets that are shown; of more targets they are folded."""
-SHOWN_COLUMNS = ["variable", "state", "contrast", "log_fc", "se", "p_value", "adj_p_value"]
-SHOWN_COLUMNS += ["n_donors"]
 
 
 def report_run(run: Run, record: Mapping[str, Any]) -> None:
     """Write ``report.html`` of a run that has been executed, from the figures in its folder."""
+    fixed = "FEC" if "fec" in run.models else "FE"
+    learns = ", and also learns from the cell types" if "fec" in run.models else ""
     lead = (
-        f"{size_of(record)} of {record.get('input', 'the data')}: batch correction by the fixed "
-        f"effects, and the effects of each batch ({run.job.batch_key}) by the random effects."
+        f"{size_of(record)}. {fixed}, the fixed-effects model of scMEDAL, removes the differences "
+        f"between batches ({run.job.batch_key}){learns}. RE, the random-effects model, estimates "
+        "what each batch does to the expression of every gene."
     )
     sections = [
         *failure_sections(record),
         *doubt_sections(record),
-        Section("Findings", run.findings),
+        Section("Findings", [*run.findings, *_still_improving(record)]),
         *_counterfactuals(run),
         *_recovery(run, record),
         _confounding(run),
         _embeddings(run),
         _effects(run),
-        *_group_effects(run),
+        *condition_sections(run),
         _genomaps(run),
         _training(run, record),
+        _models(record),
         *parameter_sections(record),
     ]
     write_page(
         run.out / "report.html",
-        "scMEDAL: batch correction and batch effects",
+        titled(record, "batch correction and batch effects (scMEDAL)"),
         lead,
         sections,
     )
@@ -112,7 +108,7 @@ def _counterfactuals(run: Run) -> list[Section]:
         f"{N_CELLS:,} cells (at least {FEWEST_CELLS} of each group, or all it has), and the "
         "interval is centred on the shift of all cells. Shown are the largest of those "
         f"whose interval excludes zero, in groups of {FEWEST_CELLS} cells or more; "
-        "counterfactual_means.h5ad has all genes and groups."
+        f"{code('counterfactual_means.h5ad')} has all genes and groups."
     )
     none = [target for target, table in strongest.items() if table.empty]
     without = [f"No such shift to {', '.join(none)}."] if none else []
@@ -129,33 +125,13 @@ def _counterfactuals(run: Run) -> list[Section]:
 def _confounding(run: Run) -> Section:
     if run.confounding is None:
         text = (
-            "No column with cell types (--labels-key) or a condition (--condition-key) was given, "
-            f"so we did not check whether they are confounded with {run.job.batch_key}."
+            f"No column with cell types ({code('--labels-key')}) or a condition "
+            f"({code('--condition-key')}) was given, so we did not check whether they are "
+            f"confounded with {run.job.batch_key}."
         )
         return Section("Confounding", [text])
     pairs = {(run.job.batch_key, claim): run.confounding_figure(claim) for claim in run.claims}
     return confounding_section(run.confounding, pairs)
-
-
-def _group_effects(run: Run) -> list[Section]:
-    """Genes that differ most with the condition."""
-    title = f"Effects of {run.job.condition_key}"
-    if run.group_effects is None:
-        return [Section(title, [f"Not tested. {run.untested}"])] if run.untested else []
-    table = run.group_effects.table
-    found = (table["adj_p_value"] < SIGNIFICANT).groupby(table["state"], sort=False).sum()
-    counts = ", ".join(f"{n} in {state}" for state, n in found.items())
-    text = (
-        f"Genes that differ with {run.job.condition_key} at a false discovery rate of "
-        f"{SIGNIFICANT}: {counts}. "
-        f"Counts were summed over the cells of each {run.job.batch_key} and cell type; "
-        f"each {run.job.batch_key} is one replicate. group_effects.csv has all genes."
-    )
-    shown = table.sort_values("p_value").head(N_SHOWN)[SHOWN_COLUMNS]
-    tables = [Table.of_frame("Smallest p-values", shown)]
-    alt = f"Effect on a gene in every cell type, and the values of each {run.job.batch_key}."
-    pictures = [Picture(run.figures / "group_effects.png", alt, READING_GROUP_EFFECTS)]
-    return [Section(title, [text], pictures, tables)]
 
 
 def _training(run: Run, record: Mapping[str, Any]) -> Section:
@@ -172,13 +148,38 @@ def _training(run: Run, record: Mapping[str, Any]) -> Section:
     rows = [[m["class"], str(m["epochs"]), _epoch(m["best_epoch"])] for m in models]
     table = Table("Epochs, counted from 0", ["model", "trained", "kept"], rows)
     text = [] if pictures else ["There are no curves: the training had one epoch."]
-    text += [
+    return Section("Training", [*text, *_still_improving(record)], pictures, [table])
+
+
+def _still_improving(record: Mapping[str, Any]) -> list[str]:
+    return [
         f"{m['class']} was still improving: the last of its {m['epochs']} epochs was the best. "
-        "Raise --max-epochs."
-        for m in models
+        f"Raise {code('--max-epochs')}."
+        for m in record["models"].values()
         if m["best_epoch"] == m["epochs"] - 1
     ]
-    return Section("Training", text, pictures, [table])
+
+
+def _models(record: Mapping[str, Any]) -> Section:
+    """Lines that load the cells and the models."""
+    load = [
+        f'{_variable(name)} = smt.model.{m["class"]}.load("models/{name}", adata)'
+        for name, m in record["models"].items()
+    ]
+    lines = [
+        "import anndata",
+        "import scmedal_tools as smt",
+        "",
+        'adata = anndata.read_h5ad("adata.h5ad")',
+        *load,
+    ]
+    text = "In the folder of this report, this loads the cells and the trained models:"
+    return Section("Go on in Python", [text], lines="\n".join(lines))
+
+
+def _variable(network: str) -> str:
+    """Name of a model in code, as in the guide: ``re`` is a module of Python."""
+    return "model" if network == "re" else network
 
 
 def _about_kl(run: Run, name: str) -> str:
@@ -198,8 +199,8 @@ def _effects(run: Run) -> Section:
     picture = Picture(run.figures / "batch_effects.png", alt, READING_EFFECTS)
     text = (
         "What each batch does to log-expression, estimated by RE. "
-        "Intervals come from few posterior draws, for a first look: pl.batch_effects uses more "
-        "draws of the saved model."
+        f"Intervals come from few posterior draws, for a first look: "
+        f"{code('smt.pl.batch_effects')} uses more draws of the saved model."
     )
     return Section(f"Effects of {run.job.batch_key}", [text], [picture])
 
@@ -209,7 +210,10 @@ def _genomaps(run: Run) -> Section:
     if not file.is_file():
         return Section("Genomaps", [f"Not drawn: genomaps need POT. {how_to_install('genomap')}"])
     alt = f"Genomaps of cells as measured, without batch effects, and in each {run.job.batch_key}."
-    text = "Cells of the largest batches and the most variable genes; pl.genomap_panel draws all."
+    text = (
+        "Cells of the largest batches and the most variable genes; "
+        f"{code('smt.pl.genomap_panel')} draws all."
+    )
     return Section("Genomaps", [text], [Picture(file, alt, READING_GENOMAPS)])
 
 
@@ -230,7 +234,16 @@ def _recovery(run: Run, record: Mapping[str, Any]) -> list[Section]:
     )
     alt = "Predicted against true shifts of all genes, in a panel for each cell type."
     pictures = [Picture(run.figures / "true_shifts.png", alt, READING_TRUTH)]
-    return [Section("Compared with the truth", [text], pictures, [table])]
+    paragraphs = [text, _closest(methods)]
+    return [Section("Compared with the truth", paragraphs, pictures, [table])]
+
+
+def _closest(methods: Mapping[str, Mapping[str, float]]) -> str:
+    """Which method has the smallest error, beside the errors of the others."""
+    errors = {name: of["relative_error"] for name, of in methods.items()}
+    best, *others = sorted(errors, key=errors.__getitem__)
+    beside = " and ".join(f"{errors[name]:.2f} ({name})" for name in others)
+    return f"{best} is closest to the truth: squared error {errors[best]:.2f}, against {beside}."
 
 
 def _name(network: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._page import Picture, Section, Table, as_text
+from ._few_cells import few_cells
+from ._page import Picture, Section, Table, as_text, code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from scmedal_tools.bm import Confounding
 
@@ -18,10 +19,11 @@ READING_CONFOUNDING = (
     "design is balanced, nor that there are enough donors."
 )
 READING_CURVES = (
-    "Have the curves settled, and do training and validation agree? A widening gap means "
-    "overfitting; the dotted line is the epoch whose weights were kept. If the adversary cannot "
-    "predict the batch, its cross-entropy reaches the black dashed line, that of a guess. A low "
-    "loss does not show that the batch is removed, nor that the cell types are kept."
+    "Have the curves settled, and do training and validation agree? A gap that widens in the "
+    "reconstruction means overfitting; in the adversary's cross-entropy a gap is usual. The "
+    "dotted line is the epoch whose weights were kept. If the adversary cannot predict the batch, "
+    "its cross-entropy reaches the black dashed line, that of a guess. A low loss does not show "
+    "that the batch is removed, nor that the cell types are kept."
 )
 
 READING_GENOMAPS = (
@@ -36,9 +38,10 @@ READING_GENOMAPS = (
 
 def confounding_section(found: Confounding, pictures: Mapping[tuple[str, str], Path]) -> Section:
     """Which columns are confounded, with a picture for some pairs of columns."""
+    few = [few_cells(found.tables[pair]) for pair in pictures if _is_crossed(found, *pair)]
     return Section(
         "Confounding",
-        str(found).splitlines(),
+        [*str(found).splitlines(), *filter(None, few)],
         [
             Picture(
                 file,
@@ -58,6 +61,12 @@ def confounding_section(found: Confounding, pictures: Mapping[tuple[str, str], P
     )
 
 
+def _is_crossed(found: Confounding, group: str, target: str) -> bool:
+    """Whether levels of one column have several of the other, as donors have cell types."""
+    nesting = found.summary.set_index(["group", "target"])["nesting"]
+    return str(nesting[group, target]).endswith("crossed")
+
+
 def parameter_sections(record: Mapping[str, Any], **others: Any) -> list[Section]:
     """Parameters, times and versions, from the record of a job."""
     given = {"input": record.get("input"), "expression": record["expression"]}
@@ -65,7 +74,7 @@ def parameter_sections(record: Mapping[str, Any], **others: Any) -> list[Section
     return [
         Section(
             "Parameters",
-            ["All parameters, with the settings of the models, are in run.json."],
+            [f"All parameters, with the settings of the models, are in {code('run.json')}."],
             tables=[_pairs("Parameters", "parameter", parameters)],
         ),
         Section(
@@ -96,8 +105,16 @@ def doubt_sections(record: Mapping[str, Any]) -> list[Section]:
 
 
 def size_of(record: Mapping[str, Any]) -> str:
-    """Numbers of cells and genes, in words."""
-    return f"{record['cells']:,} cells and {record['genes']:,} genes"
+    """Numbers of cells and genes, and where they come from."""
+    return (
+        f"{record['cells']:,} cells and {record['genes']:,} genes of "
+        f"{record.get('input', 'the data')}"
+    )
+
+
+def titled(record: Mapping[str, Any], title: str) -> str:
+    """Title of a report that begins with the name of its data, to find it among others."""
+    return f"{Path(record.get('input', 'scMEDAL')).name}: {title}"
 
 
 def _pairs(caption: str, name: str, values: Mapping[str, Any]) -> Table:

@@ -106,10 +106,10 @@ def mixing_classifier(
     --------
     >>> import scmedal_tools as smt
     >>> pca = smt.ext.pca(adata, batch_key="donor", n_latent=10)
-    >>> re = smt.tl.embed(adata, model)
+    >>> key = smt.tl.embed(adata, model)
     >>> splits = smt.train.stratified_split(adata.obs, ["donor", "cell_type"])
     >>> table, votes = smt.bm.mixing_classifier(
-    ...     adata, [pca], "condition", splits, batch_key="donor", random_effects=re, n_trees=10
+    ...     adata, [pca], "condition", splits, batch_key="donor", random_effects=key, n_trees=10
     ... )
     >>> table["embedding"].unique()[2:5].tolist()
     ['X_pca', 'X_pca + X_scmedal_re', 'X_pca + batch label']
