@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from unittest.mock import patch
 
 import numpy as np
@@ -28,9 +28,16 @@ from _record import RESULTS, SOURCE, load, markdown, save, saved
 from counterfactuals import Judge, trained_re
 
 import scmedal_tools as smt
-from scmedal_tools._gene_model import _effects, _probability_of_following, _states
+from scmedal_tools._gene_model import (
+    _effects,
+    _group_sums,
+    _probability_of_following,
+    _states,
+)
 from scmedal_tools.model import _fit_gene_effects
+from scmedal_tools.module import REModule
 from scmedal_tools.train import _re_plan
+from scmedal_tools.train._natural_gradient import NaturalGradient
 
 DESIGN = {
     "aml": DATA_SETS["aml"]._replace(draws=[(draw, 6) for draw in (0, 4, 5, 6)]),
@@ -69,6 +76,7 @@ def constants(**values):
         "guess": _probability_of_following,
         "effects": _effects,
         "states": _states,
+        "sums": _group_sums,
     }
     with ExitStack() as stack:
         for name, value in values.items():
@@ -103,8 +111,12 @@ GENE_MODEL = {
     "states uncorrelated": {"finishing__state_correlation": uncorrelated},
     "all differences within a state are composition": {"finishing__SHARE_IN_FOUND_STATES": 0.0},
     "all differences within a state are effects": {"finishing__SHARE_IN_FOUND_STATES": 1.0},
+    "the same centres of states in all batches": {"states__PRIOR_CELLS": 1e9},
+    "the same scale in all states": {"sums__PRIOR_DF": 1e9},
 }
 PLAIN = "one step and no dropout in the adversary, no decay"
+NOT_WIDER, NOT_CENTRED = "no overdispersion of genes", "effects not centred"
+# Arguments of the model and of its training plan.
 NETWORK = {
     FULL: ({}, {}),
     PLAIN: ({"adversary_dropout": 0.0}, {"adversary_steps": 1, "lr_decay": 0.0}),
@@ -114,7 +126,15 @@ NETWORK = {
     "one step of the adversary": ({}, {"adversary_steps": 1}),
     "effects by Adam": ({}, {"effects_optimizer": "adam", "effects_lr": 1e-3}),
     "no decay of the learning rate": ({}, {"lr_decay": 0.0}),
-    "scales by expectation-maximisation alone": ({}, {"settle": False}),
+    "scales by expectation-maximisation alone": ({}, {}),
+    NOT_WIDER: ({}, {}),
+    NOT_CENTRED: ({}, {}),
+}
+# What has no argument: where it is, its name, and what takes its place.
+REPLACED = {
+    "scales by expectation-maximisation alone": (_re_plan, "SETTLE_AFTER", math.inf),
+    NOT_WIDER: (NaturalGradient, "_follow_squares", lambda *_: None),
+    NOT_CENTRED: (REModule, "centre_effects", lambda *_: None),
 }
 OF_NETWORK = {"kang": (10, 12), "mixology": (0, 1), "pig": (0,), "onek1k": (0,)}
 
@@ -133,15 +153,18 @@ def scores(judge: Judge, model) -> dict:
 
 
 def run_gene_model(judge: Judge, done: set[str]) -> list[dict]:
-    if done:
+    missing = [variant for variant in GENE_MODEL if variant not in done]
+    if not missing:
         return []
     model, _ = trained_re(judge, 0)
     weights = weights_of(model)
     rows = []
-    for variant, values in GENE_MODEL.items():
-        with constants(**values):
+    for variant in dict.fromkeys([FULL, *missing]):  # the default of the same network
+        with constants(**GENE_MODEL[variant]):
             other = judge.with_network(weights)
             rows.append({"variant": variant} | scores(judge, other))
+    if done:
+        return rows
     given = judge.with_network(weights, states_key=judge.keys["labels_key"])
     rows.append({"variant": "states given"} | scores(judge, given))
     baselines = pd.DataFrame(judge.shifts({}, baselines=True))
@@ -156,10 +179,9 @@ def run_gene_model(judge: Judge, done: set[str]) -> list[dict]:
 def trained(judge: Judge, variant: str, batch_key: str) -> smt.model.SCMEDAL_RE:
     """RE without a mechanism of its network."""
     settings, plan = NETWORK[variant]
-    plan = dict(plan)
-    share = _re_plan.SETTLE_AFTER if plan.pop("settle", True) else math.inf
+    replaced = REPLACED.get(variant)
     scvi.settings.seed = 0
-    with patch.object(_re_plan, "SETTLE_AFTER", share):
+    with patch.object(*replaced) if replaced else nullcontext():
         smt.model.SCMEDAL_RE.setup_anndata(judge.adata, batch_key)
         model = smt.model.SCMEDAL_RE(judge.adata, **settings)
         model.train(
@@ -190,7 +212,7 @@ def run_shuffled(judge: Judge, done: set[str]) -> list[dict]:
     rows = []
     batches = judge.adata.obs[judge.keys["batch_key"]].to_numpy()
     judge.adata.obs["shuffled"] = pd.Categorical(np.random.default_rng(0).permutation(batches))
-    for variant in (FULL, PLAIN):
+    for variant in (FULL, PLAIN, NOT_WIDER, NOT_CENTRED):
         if variant not in done:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it says, rightly, that the effects collapsed

@@ -51,6 +51,7 @@ METHODS = {
     "PCA": of_comparator("pca"),
     "Harmony": of_comparator("harmony"),
     "FE": of_model("SCMEDAL_FE"),
+    "FEC": of_model("SCMEDAL_FEC"),
     "RE's content": of_model("SCMEDAL_RE"),
     "RE's latent": random_effects,
 }
