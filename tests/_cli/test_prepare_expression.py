@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from scmedal_tools._cli._prepare_expression import TOTAL_COUNTS, prepare_expression
+from scmedal_tools._cli._prepare_expression import prepare_expression
 from scmedal_tools._cli._steps import Steps
+from scmedal_tools._data import slots
 
 
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
@@ -24,4 +25,4 @@ def test_totals_are_of_all_genes_in_double_precision(form):
     assert prepare_expression(adata, "donor", None, None, 10, steps)
     assert adata.n_vars == 10
     expected = (half if form is np.asarray else counts).sum(1, dtype=np.float64)
-    np.testing.assert_array_equal(adata.obs[TOTAL_COUNTS], expected)
+    np.testing.assert_array_equal(adata.obs[slots.TOTAL_COUNTS], expected)

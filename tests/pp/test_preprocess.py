@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 
 import anndata as ad
 import numpy as np
@@ -105,6 +106,59 @@ class TestLibrarySize:
         without = preprocess(half, **options)
         np.testing.assert_allclose(dense(with_total.X), expected, rtol=2e-6)
         assert not np.allclose(dense(without.X), expected, rtol=0.01)
+
+    def test_totals_of_all_genes_are_kept_and_used_for_the_kept_counts(self, adata, counts):
+        preprocess(adata, n_top_genes=20, min_genes=0)
+        np.testing.assert_array_equal(adata.obs["total_counts_all_genes"], counts.sum(axis=1))
+        expected = dense(adata.X)
+        adata.X = adata.layers["counts"] * 0.5
+        preprocess(adata, layer="counts", n_top_genes=None, min_genes=0)
+        # In the first two cells a count of a rare gene was not a part of the total.
+        np.testing.assert_allclose(dense(adata.X)[2:], expected[2:], rtol=1e-5)
+        assert adata.uns["scmedal_preprocess"]["size_factor_key"] == "total_counts_all_genes"
+
+    def test_totals_are_those_that_are_named(self, adata):
+        preprocess(adata, n_top_genes=20, size_factor_key="total")
+        np.testing.assert_array_equal(adata.obs["total_counts_all_genes"], adata.obs["total"])
+
+    @pytest.mark.parametrize("as_format", FORMATS.values(), ids=FORMATS)
+    @pytest.mark.parametrize("logged", [False, True])
+    def test_genes_selected_before_are_warned_of(self, adata, counts, as_format, logged):
+        whole = preprocess(adata, n_top_genes=None, min_cells=0, copy=True)
+        kept = whole if logged else ad.AnnData(whole.layers["counts"], whole.obs, whole.var)
+        kept = ad.AnnData(as_format(dense(kept.X)), whole.obs[["donor"]], whole.var)
+        some = ad.AnnData(whole.layers["counts"], kept.obs, whole.var)
+        some.raw = kept
+        some = some[:, :30].copy()
+        with pytest.warns(UserWarning, match="The 30 genes of adata have [1-8].% of") as caught:
+            wrong = preprocess(some, n_top_genes=None, min_genes=0, copy=True)
+        (said,) = [w for w in caught if "30 genes" in str(w.message)]
+        assert said.filename == __file__
+        assert "total_counts_all_genes" not in wrong.obs  # they are not known
+        names = {"adata": some, "np": np}
+        exec(str(said.message).splitlines()[-1], names)
+        if not logged:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "The 30 genes")
+                key = "total_counts_all_genes"
+                preprocess(some, n_top_genes=None, min_genes=0, min_cells=0, size_factor_key=key)
+        expected = dense(whole.X)[:, :30]
+        np.testing.assert_allclose(dense(names["adata"].X), expected, rtol=1e-5)
+
+    def test_a_filter_of_rare_genes_is_no_selection(self, adata, counts):
+        adata.raw = adata.copy()
+        some = adata[:, counts.sum(axis=0) > np.sort(counts.sum(axis=0))[4]].copy()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "The .* genes of adata")
+            preprocess(some, n_top_genes=None)
+
+    def test_kept_counts_that_were_moved_are_noticed(self, adata):
+        preprocess(adata, n_top_genes=20)
+        totals = adata.obs["total_counts_all_genes"].copy()
+        adata.X = adata.layers["counts"]
+        with pytest.warns(UserWarning, match="pass layer='counts'"):
+            preprocess(adata, n_top_genes=None, min_genes=0)
+        pd.testing.assert_series_equal(adata.obs["total_counts_all_genes"], totals)
 
     @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
     def test_needs_positive_numbers(self, adata, bad):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from scmedal_tools import pp
 from scmedal_tools._data import (
     LOGARITHMS,
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from ._steps import Steps
 
 DEFAULT_GENES = 3000
-TOTAL_COUNTS = "total_counts_all_genes"
 
 
 def prepare_expression(
@@ -41,8 +38,7 @@ def prepare_expression(
     Parameters
     ----------
     adata
-        Cells; ``X`` is log-normalised afterwards, and where it was counts,
-        ``obs["total_counts_all_genes"]`` has their totals.
+        Cells; ``X`` is log-normalised afterwards.
     batch_key, layer, size_factor_key, n_top_genes
         See :func:`scmedal_tools.pp.preprocess`. If there are no more than ``n_top_genes`` genes,
         all are kept.
@@ -67,9 +63,6 @@ def prepare_expression(
         if layer is not None:
             adata.X = adata.layers[layer].copy()
         return False
-    # Before genes are selected; in double precision, as half precision ends at 65,504.
-    totals = expression_of(adata, layer).sum(axis=1, dtype=np.float64)
-    adata.obs[TOTAL_COUNTS] = np.asarray(totals).ravel()
     pp.preprocess(
         adata,
         layer=layer,

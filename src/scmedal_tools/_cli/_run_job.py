@@ -32,7 +32,7 @@ from ._draw_and_save import draw_and_save
 from ._draw_shifts import draw_shifts
 from ._findings import Trained, findings
 from ._folder import prepare_folder
-from ._prepare_expression import DEFAULT_GENES, TOTAL_COUNTS, announce_size, prepare_expression
+from ._prepare_expression import DEFAULT_GENES, announce_size, prepare_expression
 from ._shifts_with_intervals import shifts_with_intervals
 from ._steps import Steps
 from ._strongest_shifts import strongest_shifts
@@ -269,10 +269,6 @@ class Run:
         trained.train(max_epochs=job.max_epochs)
         return trained
 
-    @property
-    def _total_counts(self) -> str | None:
-        return TOTAL_COUNTS if TOTAL_COUNTS in self.adata.obs else None
-
     def _test_condition(self) -> None:
         job, adata, key = self.job, self.adata, self.job.condition_key
         reference, *groups = tl.groups_of(adata.obs[key])
@@ -286,7 +282,7 @@ class Run:
                 contrast={f"{group} - {reference}": (key, group, reference) for group in groups},
                 labels_key=job.labels_key,
                 layer=slots.COUNTS_LAYER,
-                size_factor_key=job.size_factor_key or self._total_counts,
+                size_factor_key=job.size_factor_key,
             )
         except (ImportError, ValueError) as reason:  # of a study that cannot answer this
             self.untested = str(reason)

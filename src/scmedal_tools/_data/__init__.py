@@ -43,6 +43,7 @@ from ._modalities import (
     layer_of,
     part_of,
 )
+from ._selected_genes import kept_totals, warn_of_selected_genes
 from ._write_csv import without_formulas, write_csv
 from ._writing import (
     check_key,
@@ -94,6 +95,7 @@ __all__ = [
     "extent",
     "fingerprint",
     "keep_settings",
+    "kept_totals",
     "layer_of",
     "make_names_writable",
     "other_settings",
@@ -108,6 +110,7 @@ __all__ = [
     "summarise_expression",
     "warn_of_depth",
     "warn_of_doubt",
+    "warn_of_selected_genes",
     "warn_of_small_batches",
     "what_it_holds",
     "where",

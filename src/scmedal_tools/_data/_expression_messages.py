@@ -133,9 +133,10 @@ def counts_layer(adata: AnnData, layer: str | None) -> str | None:
 
 def use_raw_data(adata: AnnData, layer: str | None) -> str:
     """How to take the counts, or the logarithms, that the data still hold; empty without them."""
-    if counts := counts_layer(adata, layer):
-        return f"Run:\n{_preprocess(counts)}"
-    kept = None if adata.raw is None else expression_kind(adata.raw.X)
+    counts, raw = counts_layer(adata, layer), adata.raw
+    # The sums of a layer are no depths of cells where raw has more genes.
+    unneeded = raw is None or (counts and raw.n_vars <= adata.n_vars)
+    kept = None if unneeded else expression_kind(raw.X)
     if kept in COUNTS:
         return f"adata.raw has the counts. Run:\nadata = adata.raw.to_adata(); {_preprocess(None)}"
     if kept in NORMALISED:
@@ -143,7 +144,7 @@ def use_raw_data(adata: AnnData, layer: str | None) -> str:
             "adata.raw is log-normalised. Run:\n"
             "adata = adata.raw.to_adata()[:, adata.var_names].copy()"
         )
-    return ""
+    return f"Run:\n{_preprocess(counts)}" if counts else ""
 
 
 def where(layer: str | None) -> str:

@@ -10,6 +10,9 @@ STATES: Final = "states"
 COUNTS_LAYER: Final = "counts"
 """Layer in which :func:`scmedal_tools.pp.preprocess` keeps the raw counts."""
 
+TOTAL_COUNTS: Final = "total_counts_all_genes"
+"""``obs`` column in which it keeps the counts of each cell over all genes."""
+
 PCA: Final = "X_pca"
 FE_LATENT: Final = "X_scmedal_fe"
 FEC_LATENT: Final = "X_scmedal_fec"

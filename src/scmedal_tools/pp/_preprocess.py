@@ -12,7 +12,15 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmedal_tools._compat import replace_content
-from scmedal_tools._data import check_counts, check_in_memory, check_names, check_obs, slots
+from scmedal_tools._data import (
+    check_counts,
+    check_in_memory,
+    check_names,
+    check_obs,
+    kept_totals,
+    slots,
+    warn_of_selected_genes,
+)
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -21,6 +29,16 @@ if TYPE_CHECKING:
 
 MIN_CELLS_PER_BATCH: Final = 50
 """Batches with fewer cells have no vote in the selection of highly variable genes."""
+
+TOTALS: Final = (
+    f"Start again from the counts with size_factor_key={slots.TOTAL_COUNTS!r}, after this line:\n"
+    f"adata.obs[{slots.TOTAL_COUNTS!r}] = np.asarray(adata.raw.X.sum(axis=1)).ravel()"
+)
+NO_NEED: Final = (
+    "adata.raw is log-normalised with all genes, so that no preprocessing is needed. Run:\n"
+    "adata = adata.raw.to_adata()[:, adata.var_names].copy()"
+)
+"""What to do if genes were selected before."""
 
 
 def preprocess(
@@ -70,7 +88,8 @@ def preprocess(
     size_factor_key
         Column of ``adata.obs`` with the total counts of each cell over the *whole* transcriptome.
         Needed where ``adata`` contains a subset of the genes: their sum is not the library
-        size. ``None`` for the sum over the genes that pass ``min_cells``.
+        size. ``None`` for the sum over the genes that pass ``min_cells``; of the counts that an
+        earlier call has kept, ``layer="counts"``, for ``"total_counts_all_genes"``.
     copy
         Return a new object and leave ``adata`` as it is.
 
@@ -84,6 +103,9 @@ def preprocess(
         sparse.
     ``layers["counts"]``
         The raw counts.
+    ``obs["total_counts_all_genes"]``
+        The counts of each cell over all genes that were given, or what ``size_factor_key`` names;
+        not where a warning says that genes were selected before.
     ``var``
         ``means``, ``dispersions``, ``dispersions_norm``, ``highly_variable`` and, with a batch
         key, ``highly_variable_nbatches``, where genes were selected; see
@@ -103,7 +125,8 @@ def preprocess(
     Warns
     -----
     UserWarning
-        For counts of cells that have nearly the same total, as SCTransform's corrected counts.
+        For counts of cells that have nearly the same total, as SCTransform's corrected counts;
+        and if the genes are a selection of those of ``adata.raw``, without ``size_factor_key``.
 
     Examples
     --------
@@ -116,6 +139,7 @@ def preprocess(
     >>> adata.shape
     (100, 20)
     """
+    size_factor_key = size_factor_key or kept_totals(adata, layer)
     parameters: dict[str, Any] = {
         "layer": layer,
         "batch_key": batch_key,
@@ -129,9 +153,11 @@ def preprocess(
     counts = adata.X if layer is None else adata.layers[layer]
     if counts.dtype == np.float16:  # ends at 65,504, and the total of a cell may not
         counts = counts.astype(np.float32)
+    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     cells, genes = _filter(counts, min_genes, min_cells)
     counts = (sp.csr_matrix(counts) if sp.issparse(counts) else counts)[cells][:, genes]
     x = _log_normalise(counts, _library_sizes(adata, size_factor_key, counts, cells), target_sum)
+    selected = size_factor_key is None and warn_of_selected_genes(adata, layer, TOTALS, NO_NEED)
 
     table = None
     if _has_to_select(n_top_genes, genes.size):
@@ -145,6 +171,9 @@ def preprocess(
 
     result = adata[cells, genes].copy()
     result.X, result.layers[slots.COUNTS_LAYER] = x, counts
+    if not selected:
+        of_all = totals if size_factor_key is None else adata.obs[size_factor_key].to_numpy()
+        result.obs[slots.TOTAL_COUNTS] = of_all[cells]
     if table is not None:
         result.var[table.columns] = table
         result.uns["hvg"] = {"flavor": "seurat"}
@@ -210,7 +239,8 @@ def _library_sizes(
         # A cell without counts (min_genes=0) stays zero.
         return np.maximum(totals, 1)
     if key not in adata.obs or not pd.api.types.is_numeric_dtype(adata.obs[key]):
-        numbers = ", ".join(repr(name) for name in adata.obs.select_dtypes("number"))
+        columns = adata.obs.select_dtypes("number")
+        numbers = ", ".join(repr(name) for name in columns if not name.startswith("_scvi"))
         raise ValueError(
             f"size_factor_key={key!r} is not a numeric column of adata.obs. "
             f"Numeric columns: {numbers or 'none'}."

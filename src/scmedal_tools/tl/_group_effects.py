@@ -103,7 +103,9 @@ def group_effects(
         Layer with the raw counts; ``None`` for ``adata.X``.
     size_factor_key
         Column of ``obs`` with the total counts of each cell over all genes, where ``adata`` has
-        only some of them. By default the sum of the given counts.
+        only some of them. By default the sum of the given counts; for the counts that
+        :func:`~scmedal_tools.pp.preprocess` has kept, ``layer="counts"``, the column
+        ``"total_counts_all_genes"`` that it wrote.
     min_cells
         Fewest cells of a sample in a state; a sample with less is left out there.
     min_counts
@@ -147,8 +149,9 @@ def group_effects(
     -----
     UserWarning
         For states that have too few samples, or none of something that a contrast compares, which
-        is left out there; where cells differ in depth more than twofold with the contrast; and for
-        counts of cells that have nearly the same total, such as SCTransform's.
+        is left out there; where cells differ in depth more than twofold with the contrast; for
+        counts of cells that have nearly the same total, such as SCTransform's; and if the genes
+        are a selection of those of ``adata.raw``, without the totals of all.
 
     Notes
     -----

@@ -80,8 +80,9 @@ def pseudobulk_de(
     -----
     UserWarning
         For states that have too few samples; where cells differ in depth more than twofold with
-        the contrast; where PyDESeq2 finds no trend of the dispersion; and for counts of cells that
-        have nearly the same total, such as SCTransform's.
+        the contrast; where PyDESeq2 finds no trend of the dispersion; for counts of cells that
+        have nearly the same total, such as SCTransform's; and if the genes are a selection of
+        those of ``adata.raw``.
 
     References
     ----------

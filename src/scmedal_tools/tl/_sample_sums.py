@@ -16,8 +16,10 @@ from scmedal_tools._data import (
     check_obs,
     depth_ratio,
     expression_of,
+    kept_totals,
     summarise_expression,
     warn_of_doubt,
+    warn_of_selected_genes,
     what_it_holds,
     where,
 )
@@ -42,6 +44,11 @@ THIN = (
     "Thin the counts of the deeper samples to the depth of the others "
     "(scanpy.pp.downsample_counts), and see what remains."
 )
+USE_ALL = (
+    "Use the counts of all genes, or pass tl.group_effects the column of obs with their totals in "
+    "size_factor_key."
+)
+USE_RAW = "Use the counts of all genes, with layer=None:\nadata = adata.raw.to_adata()"
 
 
 @dataclass(frozen=True)
@@ -93,13 +100,16 @@ def sample_sums(
     Warns
     -----
     UserWarning
-        For states that have too few samples, and counts of cells that have nearly the same total.
+        For states that have too few samples, counts of cells that have nearly the same total, and
+        genes that were selected, without the totals of all.
     """
     _check_counts(adata, layer)
     check_names(adata)
     names, of_cells = labels.cat.categories, labels.cat.codes.to_numpy(int)
-    totals = None
-    if size_factor_key is not None:
+    totals, size_factor_key = None, size_factor_key or kept_totals(adata, layer)
+    if size_factor_key is None:
+        warn_of_selected_genes(adata, layer, USE_RAW, USE_ALL)
+    else:
         check_obs(adata, size_factor_key, what="size_factor_key", min_levels=1)
         totals = adata.obs[size_factor_key].to_numpy(dtype=float)
     n_samples = len(design.samples)
