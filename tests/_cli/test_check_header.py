@@ -11,7 +11,7 @@ import typer
 
 from scmedal_tools import train
 from scmedal_tools._cli import _check_header
-from scmedal_tools._cli._check_header import check_batches, check_header
+from scmedal_tools._cli._check_header import check_batches, check_header, check_reference
 from scmedal_tools._data import _checks, check_obs
 from scmedal_tools.bm._cross_validation import COMPARATORS, OWN_MODELS
 from scmedal_tools.train import _folds
@@ -39,7 +39,9 @@ def test_what_is_missing_is_named(file_with_names, capsys, columns, options, mes
     options = {"layer": None, "preset": "default"} | options
     with pytest.raises(typer.Exit):
         check_header(file_with_names, columns, **options)
-    assert re.search(message.replace("?", r"\?"), capsys.readouterr().err)
+    said = capsys.readouterr().err
+    assert re.search(message.replace("?", r"\?"), said)
+    assert "_scvi" not in said
 
 
 class TestBatches:
@@ -81,6 +83,30 @@ class TestBatches:
     def test_nothing_large_is_imported(self, file_with_levels):
         options = ["--batch-key", "donor", "--transform-batch", "donor_9", "--out", "out"]
         assert "no such batch in obs['donor']" in refuse_at_once("run", file_with_levels, *options)
+
+
+class TestReference:
+    @pytest.mark.parametrize(("column", "name"), [("lane_float", "1"), ("late", "True")])
+    def test_a_group_is_taken(self, file_with_levels, column, name):
+        check_reference(file_with_levels, column, name)
+
+    @pytest.mark.parametrize(
+        ("column", "message"),
+        [
+            ("condition", "--reference controls: there is no such group in obs['condition']. Did "
+             "you mean control? There are: control, disease."),
+            (None, "--reference controls is a group of --condition-key, which is missing."),
+        ],
+    )  # fmt: skip
+    def test_others_are_refused(self, file_with_levels, capsys, column, message):
+        with pytest.raises(typer.Exit):
+            check_reference(file_with_levels, column, "controls")
+        assert message in capsys.readouterr().err
+
+    @pytest.mark.slow
+    def test_by_the_command_at_once(self, file_with_levels):
+        keys = ["--batch-key", "donor", "--condition-key", "condition", "--reference", "x"]
+        assert "--reference x: " in refuse_at_once("run", file_with_levels, *keys, "--out", "out")
 
 
 NO_BATCHES = {

@@ -75,6 +75,10 @@ class TestRun:
         expected = ("random effects have collapsed", "fewer than 5 training cells")
         assert all(any(text in note for text in expected) for note in others)
         assert "Warning" not in output
+        assert output.count(f"\n  all {N_EPOCHS} epochs\n") == 2
+        record = json.loads((labelled[0] / "run.json").read_text())
+        improving = [m["still_improving"] for m in record["models"].values()]
+        assert output.count("still improving: the last of its 7 epochs") == sum(improving) > 0
         steps = (
             "Preprocess",
             "Train SCMEDAL_FEC",

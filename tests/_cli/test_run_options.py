@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from scmedal_tools import tl
+from scmedal_tools._cli._run_job import Run, RunJob
 from scmedal_tools.model import SCMEDAL_RE
 
 from ..shell import succeed
@@ -148,6 +149,23 @@ def test_effects_of_a_condition(files, counts, tmp_path, drawn_figures):
     assert f">{table.sort_values('p_value')['variable'].iloc[0]}<" in report
     for name in figures:
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1_000
+
+
+def test_the_reference_of_a_condition(files, tmp_path):
+    arguments = [*BATCH, "--condition-key", "condition", "--reference", "disease", *QUICK]
+    succeed("run", files["counts"], *arguments, "--out", tmp_path)
+    assert set(pd.read_csv(tmp_path / "group_effects.csv")["contrast"]) == {"control - disease"}
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["parameters"]["reference"] == "disease"
+
+
+def test_networks_do_not_depend_on_the_condition(expression, tmp_path):
+    of_condition = {"condition_key": "condition", "reference": "disease"}
+    with_condition, without = (
+        Run(expression, RunJob("donor", **more), tmp_path)._settings()
+        for more in (of_condition, {})
+    )
+    assert with_condition == without
 
 
 def test_a_condition_that_cannot_be_tested(files, tmp_path):

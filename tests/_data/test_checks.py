@@ -278,6 +278,11 @@ class TestObs:
         with pytest.raises(ValueError, match=r"has 1 level\(s\) \('d1'\)"):
             check_obs(grouped[:4], "donor")
 
+    def test_columns_of_scvi_are_not_offered(self):
+        obs = pd.DataFrame({"donor": list("aabb"), "_scvi_batch": [0, 0, 1, 1]}, list("wxyz"))
+        with pytest.raises(ValueError, match=r"group the cells: 'donor' \(2 levels\)\.$"):
+            check_obs(ad.AnnData(obs=obs), "batch")
+
 
 class TestNames:
     @pytest.mark.parametrize(

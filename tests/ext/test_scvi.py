@@ -66,8 +66,9 @@ def test_settings_of_the_paper(adata, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["scvi", "scanvi"])
-def test_stops_when_validation_cells_no_longer_gain(method, adata, embed):
+def test_stops_when_validation_cells_no_longer_gain(method, adata, embed, capsys):
     embed(method, adata, max_epochs=300, patience=1)
+    assert "Signaling" not in capsys.readouterr().out  # as if it had failed
     assert 1 < adata.uns["scmedal"][f"X_{method}"]["epochs"] < 300
 
 

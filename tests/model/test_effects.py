@@ -27,7 +27,7 @@ def assert_consistent(table):
 class TestLayers:
     @pytest.mark.parametrize("layer", ["encoder.1", "bottleneck", "decoder.0", "output"])
     def test_means_and_standard_deviations(self, re, layer):
-        table = re.get_batch_effects(layer)
+        table = re.get_batch_effects(layer=layer)
         state = {k: v.numpy() for k, v in re.module.state_dict().items()}
         assert list(table.columns) == ["slope", "slope_sd", "bias", "bias_sd"]
         for kind in ("slope", "bias"):
@@ -39,7 +39,7 @@ class TestLayers:
                 np.testing.assert_allclose(of_donor[f"{kind}_sd"], sd, rtol=1e-4)
 
     def test_units_of_the_output_are_genes(self, re):
-        units = re.get_batch_effects("output").loc["donor_03"].index
+        units = re.get_batch_effects(layer="output").loc["donor_03"].index
         assert list(units) == list(re.adata.var_names)
 
     @pytest.mark.parametrize("layer", ["encoder.0", "content", ""])
@@ -47,7 +47,7 @@ class TestLayers:
         with pytest.raises(
             ValueError, match=r"no random effects. Choose from 'genes', 'encoder.1'"
         ):
-            re.get_batch_effects(layer)
+            re.get_batch_effects(layer=layer)
 
 
 class TestGenes:

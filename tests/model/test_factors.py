@@ -97,7 +97,7 @@ def test_effects_of_each_factor(model):
     difference = effects["effect"].loc["v3"] - effects["effect"].loc["v2"]
     assert difference.idxmax() == model.get_var_names()[RAISED]
     assert difference.max() == pytest.approx(1, abs=0.3)
-    layer = model.get_batch_effects("bottleneck", factor="protocol")
+    layer = model.get_batch_effects(layer="bottleneck", factor="protocol")
     table = model.module.bottleneck.crossed[0]["slope"]
     np.testing.assert_array_equal(layer["slope"], table.loc.detach().numpy().ravel())
     assert model.get_batch_effects(n_samples=2).index.names == ["batch", "gene"]

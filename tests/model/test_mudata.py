@@ -110,7 +110,9 @@ class TestSameAsOfTheAnnData:
         ours, expected = (model.get_batch_effects(n_samples=3) for model in re)
         pd.testing.assert_frame_equal(ours, expected, rtol=1e-3, atol=1e-5)
         pd.testing.assert_frame_equal(
-            re[0].get_batch_effects("output"), re[1].get_batch_effects("output"), rtol=1e-4
+            re[0].get_batch_effects(layer="output"),
+            re[1].get_batch_effects(layer="output"),
+            rtol=1e-4,
         )
         ours = smt.tl.effects_diagnostics(re[0], query)
         assert ours.swap_gap == pytest.approx(re[1].get_swap_gap(fresh), rel=1e-4)

@@ -4,6 +4,7 @@ import datetime
 from functools import partial
 
 import anndata as ad
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +56,29 @@ class TestAnotherRegistration:
         build("SCMEDAL_FE", adata, {"batch_key": "lane"})
         pd.testing.assert_frame_equal(model.get_reconstruction(), expected)
         assert list(model.batch_names) == ["donor_01", "donor_02", "donor_03", "donor_04"]
+
+
+class TestSetUp:
+    """Of the object that is given, for the model that is made."""
+
+    @pytest.mark.parametrize("change", ["copy", "selection", "another model", "nothing"])
+    def test_a_missing_one_is_named(self, adata, change):
+        if change != "nothing":
+            smt.model.SCMEDAL_FE.setup_anndata(adata, "donor")
+        given = adata[:100].copy() if change == "selection" else adata.copy()
+        if change == "another model":
+            given, register = adata.copy(), smt.model.SCMEDAL_RE.setup_anndata
+            del given.uns["_scvi_uuid"]
+            register(given, "donor")
+        with pytest.raises(ValueError, match=r"Call SCMEDAL_FE\.setup_anndata\(\.\.\.\) on this"):
+            smt.model.SCMEDAL_FE(given)
+        smt.model.SCMEDAL_FE.setup_anndata(given, "donor")
+        smt.model.SCMEDAL_FE(given)
+
+    def test_of_a_mudata(self, adata):
+        mdata = mudata.MuData({"rna": adata})
+        with pytest.raises(ValueError, match=r"Call SCMEDAL_RE\.setup_mudata"):
+            smt.model.SCMEDAL_RE(mdata)
 
 
 class TestUnusedCategories:

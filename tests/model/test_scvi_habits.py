@@ -24,6 +24,40 @@ def test_normalized_expression_points_to_ours(trained_models, name):
         trained_models[name].get_normalized_expression(transform_batch="donor_01")
 
 
+@pytest.mark.parametrize("name", MODELS)
+class TestMethodsThatAModelDoesNotHave:
+    def test_there_is_a_test_instead_of_differential_expression(self, trained_models, name):
+        with pytest.raises(AttributeError, match=r"Use smt\.tl\.group_effects"):
+            trained_models[name].differential_expression(groupby="condition")
+
+    @pytest.mark.parametrize(
+        ("method", "of"),
+        [
+            ("get_counterfactual_expression", "SCMEDAL_RE"),
+            ("get_batch_effects", "SCMEDAL_RE"),
+            ("predict", "SCMEDAL_FEC"),
+        ],
+    )
+    def test_the_model_that_has_it_is_named(self, trained_models, name, method, of):
+        model = trained_models[name]
+        assert hasattr(model, method) == (method in dir(model)) == (name == of)
+        if name != of:
+            with pytest.raises(AttributeError, match=f"^{name} has no {method}: train {of}, "):
+                getattr(model, method)
+
+    def test_other_names_are_refused_as_everywhere(self, trained_models, name):
+        with pytest.raises(AttributeError, match=f"'{name}' object has no attribute 'get_elbow'"):
+            trained_models[name].get_elbow()
+
+    def test_an_error_within_a_property_stays_what_it_is(self, trained_models, name, monkeypatch):
+        broken = property(lambda self: self.adata.nothing)
+        monkeypatch.setattr(SCMEDAL_RE, "anything", broken, raising=False)
+        model = trained_models[name]
+        message = "nothing" if name == "SCMEDAL_RE" else "train SCMEDAL_RE"
+        with pytest.raises(AttributeError, match=message):
+            _ = model.anything
+
+
 def test_reconstruction_error_is_the_mean_of_the_cells(trained):
     found = trained.get_reconstruction_error(batch_size=50)
     assert list(found) == ["reconstruction_loss"]

@@ -290,6 +290,13 @@ def test_unknown_name_is_refused_with_what_there_is(adata, keys, color, match):
     assert not adata.uns
 
 
+def test_columns_of_scvi_are_not_offered(adata):
+    adata.obs["_scvi_batch"] = 0
+    with pytest.raises(KeyError, match="absent") as error:
+        embeddings(adata, "X_pca", "absent")
+    assert "_scvi" not in str(error.value)
+
+
 @pytest.mark.parametrize(("keys", "color"), [([], "batch"), ("X_pca", [])])
 def test_nothing_to_draw_is_refused(adata, keys, color):
     with pytest.raises(ValueError, match="is empty"):

@@ -78,3 +78,10 @@ def test_groups_are_in_the_order_of_their_categories():
 def test_unknown_names(result, gene, options):
     with pytest.raises(KeyError, match="nothing"):
         smt.pl.group_effects(result, gene, **{"color": "condition"} | options)
+
+
+def test_genes_that_were_tested_are_named_once(result):
+    with pytest.raises(KeyError, match=r"'MPO' was not tested: .*min_counts") as error:
+        smt.pl.group_effects(result, "MPO", "condition")
+    tested = result.table["variable"].unique()
+    assert f"Tested were {len(tested)} genes: {', '.join(tested[:10])}, ..." in str(error.value)

@@ -63,8 +63,9 @@ class TestStratifiedSplit:
             stratified_split(obs, ["donor"], sizes)
 
     def test_missing_column(self, obs):
-        with pytest.raises(KeyError, match=r"\['plate'\] not in obs; its columns are"):
-            stratified_split(obs, ["donor", "plate"])
+        with pytest.raises(KeyError, match=r"\['plate'\] not in obs; its columns are") as error:
+            stratified_split(obs.assign(_scvi_batch=0), ["donor", "plate"])
+        assert "_scvi" not in str(error.value)
 
 
 class TestHoldOutCombinations:

@@ -80,6 +80,20 @@ def check_batches(path: Path, batch_key: str, targets: Collection[str] = ()) -> 
             check_choice("--transform-batch", name, known, f"batch in obs[{batch_key!r}]")
 
 
+def check_reference(path: Path, condition_key: str | None, reference: str | None) -> None:
+    """End the command if the reference is no group of the condition."""
+    from ._header import levels_of  # as above
+
+    if reference is None:
+        return
+    if condition_key is None:
+        fail(f"--reference {reference} is a group of --condition-key, which is missing.")
+    levels = levels_of(path, condition_key)
+    if levels is not None and find_level(levels, reference) is None:
+        known = list(map(str, levels))
+        check_choice("--reference", reference, known, f"group in obs[{condition_key!r}]")
+
+
 def _problem(levels: list[Any], n_cells: int) -> str:
     """Why levels cannot be batches, by the rules of the models; empty if they can."""
     shown = ", ".join(map(str, levels[:3])) + (", ..." if len(levels) > 3 else "")
@@ -119,6 +133,6 @@ def check_choice(option: str, value: str, known: Collection[str], what: str = "c
 
 
 def _listed(names: Collection[str]) -> str:
-    """The first names."""
-    names = list(names)
+    """The first names, without those of scvi-tools' own columns."""
+    names = [name for name in names if not name.startswith("_scvi")]
     return f"{', '.join(names[:N_LISTED])}{', ...' if len(names) > N_LISTED else ''}" or "none"

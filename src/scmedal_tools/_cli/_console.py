@@ -6,7 +6,7 @@ import warnings
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich.console import Console
@@ -42,7 +42,7 @@ def read(path: Path) -> AnnData:
         ) from error
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Show the reason, and end the command."""
     errors.print("Error:", style="red", end=" ")
     errors.print(message, markup=False, highlight=False, soft_wrap=True)

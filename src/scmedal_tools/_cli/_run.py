@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._check_header import check_batches, check_header
+from ._check_header import check_batches, check_header, check_reference
 from ._console import (
     announce,
     check_file,
@@ -44,6 +44,13 @@ ConditionKey = Annotated[
         "it is confounded, and which genes differ, with batches as replicates."
     ),
 ]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        help="Group of --condition-key with which the others are compared. Default: the first, "
+        "in alphabetical order."
+    ),
+]
 TransformBatch = Annotated[
     list[str] | None,
     typer.Option(
@@ -68,6 +75,7 @@ def run(
     out: Out,
     labels_key: LabelsKey = None,
     condition_key: ConditionKey = None,
+    reference: Reference = None,
     transform_batch: TransformBatch = None,
     n_top_genes: NTopGenes = None,
     layer: Layer = None,
@@ -94,6 +102,7 @@ def run(
     targets = (*(transform_batch or ()), *context.args)
     check_header(path, columns, layer, preset)
     check_batches(path, batch_key, targets)
+    check_reference(path, condition_key, reference)
     announce(f"Read {path}")
     with with_notes(), explained():
         from ._report import report_run
@@ -103,6 +112,7 @@ def run(
             batch_key=batch_key,
             labels_key=labels_key,
             condition_key=condition_key,
+            reference=reference,
             n_top_genes=n_top_genes,
             layer=layer,
             size_factor_key=size_factor_key,

@@ -30,6 +30,7 @@ from scmedal_tools.train import get_preset
 
 from ._draw_and_save import draw_and_save
 from ._draw_shifts import draw_shifts
+from ._end_of_training import still_improving, why_it_ended
 from ._findings import Trained, findings
 from ._folder import prepare_folder
 from ._prepare_expression import DEFAULT_GENES, announce_size, prepare_expression
@@ -64,6 +65,8 @@ class RunJob:
     batch_key: str
     labels_key: str | None = None
     condition_key: str | None = None
+    reference: str | None = None
+    """Group of the condition with which the others are compared; by default the first."""
     n_top_genes: int | None = None
     layer: str | None = None
     size_factor_key: str | None = None
@@ -191,6 +194,7 @@ class Run:
                     f"condition_key={job.condition_key!r} has a backtick, which no formula can "
                     "have in a name. Rename the column in the file."
                 )
+            self._groups()
         if self.claims:
             self.confounding = bm.confounding(adata, job.batch_key, self.claims)
         self._check_targets()
@@ -239,7 +243,7 @@ class Run:
         job, adata = self.job, self.adata
         columns = [key for key in (job.batch_key, job.labels_key) if key]
         layers = [slots.COUNTS_LAYER] if slots.COUNTS_LAYER in adata.layers else []
-        asked = asdict(replace(job, transform_batch=(), condition_key=None))
+        asked = asdict(replace(job, transform_batch=(), condition_key=None, reference=None))
         data = fingerprint(adata, columns, [], layers)
         return asked | {"versions": versions(), "data": data}
 
@@ -255,6 +259,12 @@ class Run:
                 model.save_whole(trained, file.parent)
         self.models[name] = trained
         self.embeddings.append(tl.embed(adata, trained))
+        if still_improving(trained):
+            n_epochs = len(trained.history["train_loss"])
+            self.steps.announce(
+                f"  still improving: the last of its {n_epochs} epochs was the best. Raise "
+                "--max-epochs."
+            )
         with self.steps.attempt(f"history/{name}.csv"):
             history = pd.concat(trained.history.values(), axis=1)
             write_csv(self.out / "history" / f"{name}.csv", history)
@@ -267,12 +277,23 @@ class Run:
         cls.setup_anndata(adata, batch_key=job.batch_key, labels_key=labels_key)
         trained = cls(adata, preset=job.preset)
         trained.train(max_epochs=job.max_epochs)
+        self.steps.announce(f"  {why_it_ended(trained)}")
         return trained
+
+    def _groups(self) -> tuple[Any, list]:
+        """Reference of the condition, and the groups that are compared with it."""
+        key, name = self.job.condition_key, self.job.reference
+        groups = tl.groups_of(self.adata.obs[key])
+        position = 0 if name is None else find_level(groups, name)
+        if position is None:
+            listed = ", ".join(map(str, groups))
+            raise ValueError(f"reference={name!r} is no group of {key!r}. Choose from {listed}.")
+        return groups.pop(position), groups
 
     def _test_condition(self) -> None:
         job, adata, key = self.job, self.adata, self.job.condition_key
-        reference, *groups = tl.groups_of(adata.obs[key])
         try:
+            reference, groups = self._groups()  # the filters may have emptied one
             if slots.COUNTS_LAYER not in adata.layers:
                 raise ValueError("That needs raw counts, and the expression is log-normalised.")
             self.group_effects = tl.group_effects(
@@ -364,6 +385,7 @@ class Run:
                 "class": type(trained).__name__,
                 "epochs": len(trained.history["train_loss"]),
                 "best_epoch": trained.best_epoch_,
+                "still_improving": still_improving(trained),
                 "settings": trained.init_params_,
             }
             for name, trained in self.models.items()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from . import slots
 from ._check_cells import check_cells, check_read, expression_of, read_first
 from ._expression_kinds import summarise_expression
 from ._expression_messages import (
@@ -329,7 +330,8 @@ def _candidates(adata: AnnData) -> str:
         return 0 if column.dtype.kind == "f" else column.nunique()
 
     # Columns with nearly as many levels as cells are names of cells, not groups.
-    levels = {name: n_levels(column) for name, column in adata.obs.items()}
+    named = [name for name in adata.obs if not str(name).startswith(slots.OF_SCVI)]
+    levels = {name: n_levels(adata.obs[name]) for name in named}
     found = [f"{name!r} ({n} levels)" for name, n in levels.items() if 2 <= n <= adata.n_obs / 2]
     if not found:
         return "No column of adata.obs groups the cells in 2 levels or more."

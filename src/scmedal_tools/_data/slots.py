@@ -13,6 +13,9 @@ COUNTS_LAYER: Final = "counts"
 TOTAL_COUNTS: Final = "total_counts_all_genes"
 """``obs`` column in which it keeps the counts of each cell over all genes."""
 
+OF_SCVI: Final = "_scvi"
+"""Names that begin so are scvi-tools' own, and not offered to users."""
+
 PCA: Final = "X_pca"
 FE_LATENT: Final = "X_scmedal_fe"
 FEC_LATENT: Final = "X_scmedal_fec"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from lightning.pytorch.callbacks import LambdaCallback
 from scvi.model import SCANVI, SCVI
 
 from scmedal_tools._data import check_counts, slots
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools.train import say_why_it_stopped
 
 from ._common import ComparatorRun, need_labels, random_state, train
 
@@ -166,6 +168,7 @@ def _embed(
             progress=progress,
             early_stopping=True,
             early_stopping_patience=patience,
+            callbacks=[LambdaCallback(on_fit_end=say_why_it_stopped)],
             # Batch normalisation cannot use a minibatch of one cell.
             datasplitter_kwargs={"drop_last": splits[0].size % batch_size == 1},
             **training,

@@ -12,6 +12,7 @@ import numpy as np
 import scvi
 import torch
 from lightning.pytorch.callbacks import Callback, LambdaCallback
+from lightning.pytorch.utilities import rank_zero_info
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
@@ -26,8 +27,11 @@ from scmedal_tools.train import (
     MedalTrainingPlan,
     StoppableTrainRunner,
     get_preset,
+    say_why_it_stopped,
 )
 
+from ._absent_methods import AbsentMethodsMixin
+from ._check_set_up import check_set_up
 from ._datamodules import check_codes, check_early_stopping, set_batch_size
 from ._inference import InferenceMixin
 from ._memory_advice import TRAINING, memory_advice
@@ -63,6 +67,7 @@ OF_TRAINING = (
 
 
 class MedalModel(
+    AbsentMethodsMixin,
     SummaryMixin,
     SavingMixin,
     RegistrationMixin,
@@ -94,6 +99,7 @@ class MedalModel(
     ):
         if adata is not None:
             check_cells(adata)
+            check_set_up(type(self), adata)
         if isinstance(n_hidden, Integral):
             raise TypeError(
                 f"n_hidden={n_hidden} is one number: pass the width of each hidden layer, for "
@@ -222,6 +228,10 @@ class MedalModel(
         >>> len(model.history["train_loss"])
         2
         """
+        if n_epochs := len((self.history or {}).get("train_loss", ())):
+            rank_zero_info(
+                f"The training continues from {n_epochs:,} epochs; a new model starts anew."
+            )
         for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: {name} must be at least 1.")
@@ -242,7 +252,11 @@ class MedalModel(
         default_size = settings_.pop("train_size", None)
         if train_size is None and default_size is not None:
             train_size = default_size - (validation_size or 0.0)
-        callbacks: list[Callback] = [LambdaCallback(on_train_start=self._remember_training_cells)]
+        callbacks: list[Callback] = [
+            LambdaCallback(
+                on_train_start=self._remember_training_cells, on_fit_end=say_why_it_stopped
+            )
+        ]
         callbacks += settings_.pop("callbacks", [])
         best: BestWeights | None = None
         if settings_["early_stopping"]:

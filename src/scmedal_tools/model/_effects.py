@@ -42,8 +42,8 @@ class BatchEffectsMixin(BaseModelClass):
     @with_shared_parts
     def get_batch_effects(
         self,
-        layer: str = GENES,
         *,
+        layer: str = GENES,
         factor: str | None = None,
         n_samples: int = 50,
         n_cells: int = 1_000,
@@ -104,7 +104,7 @@ class BatchEffectsMixin(BaseModelClass):
 
         Slopes and biases of the layer that turns the content into the latent:
 
-        >>> list(model.get_batch_effects("bottleneck").columns)
+        >>> list(model.get_batch_effects(layer="bottleneck").columns)
         ['slope', 'slope_sd', 'bias', 'bias_sd']
         """
         self._check_if_trained(warn=False, message="Call `model.train()` first.")

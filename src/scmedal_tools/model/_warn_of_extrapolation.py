@@ -61,7 +61,7 @@ def warn_of_extrapolation(
             "Most of these cells are in states of which the model has seen fewer than "
             f"{FEWEST_CELLS} training cells in the target batch: {shown}. Their counterfactual "
             "there is an extrapolation from the batch's other cells and from other batches. "
-            "scmedal_tools.tl.admissibility says which cells are supported.",
+            "smt.tl.admissibility says which cells are supported.",
             UserWarning,
             skip_file_prefixes=OURS_AND_TORCH,
         )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ROW_INCHES, PANEL_INCHES = 0.42, 2.4
 # Points of the groups of a state lie around its row, this far from each other.
 DODGE = 0.5
+N_NAMED = 10
 
 
 @with_shared_parts
@@ -83,7 +84,8 @@ def group_effects(
     checked_names(contrast, "contrast", "the contrasts", set(table["contrast"]))
     checked_names(color, "color", "result.samples.obs", result.samples.obs.columns)
     table = table[table["contrast"] == contrast].set_index("variable")
-    checked_names(gene, "gene", "the genes that were tested", table.index)
+    if gene not in table.index:
+        raise KeyError(_not_tested(gene, table.index.unique()))
     rows = table.loc[[gene]].set_index("state")
     width = 2 * PANEL_INCHES + widest(rows.index, 8) + 0.3
     figure = new_figure((width, 1.0 + ROW_INCHES * len(rows)))
@@ -95,6 +97,15 @@ def group_effects(
     figure.suptitle(plain(f"{gene}, {contrast}"), fontsize=9)
     save_figure(figure, save)
     return figure
+
+
+def _not_tested(gene: str, tested: pd.Index) -> str:
+    more = ", ..." if len(tested) > N_NAMED else ""
+    return (
+        f"{gene!r} was not tested: it is not in the data, or has fewer than min_counts counts in "
+        f"the mean of the samples. Tested were {len(tested):,} genes: "
+        f"{', '.join(map(str, tested[:N_NAMED]))}{more}."
+    )
 
 
 def _draw_forest(ax: Axes, rows: pd.DataFrame, interval: float) -> None:

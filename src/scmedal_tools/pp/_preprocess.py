@@ -240,7 +240,7 @@ def _library_sizes(
         return np.maximum(totals, 1)
     if key not in adata.obs or not pd.api.types.is_numeric_dtype(adata.obs[key]):
         columns = adata.obs.select_dtypes("number")
-        numbers = ", ".join(repr(name) for name in columns if not name.startswith("_scvi"))
+        numbers = ", ".join(repr(name) for name in columns if not name.startswith(slots.OF_SCVI))
         raise ValueError(
             f"size_factor_key={key!r} is not a numeric column of adata.obs. "
             f"Numeric columns: {numbers or 'none'}."

@@ -36,6 +36,8 @@ OVERALL = "overall"
 MEASURED = f"Up to twofold the p-values were right where it was measured. {THIN}"
 # Of what is not measured, in natural logarithms: nothing that is has a weight near it.
 NOT_MEASURED = 1e4
+# Degrees of freedom from which on Student's t is reported as the normal distribution that it is.
+NORMAL = 1e6
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def group_effects(
         - ``log_fc``: the effect, as a difference of base 2 logarithms, and ``se``, its standard
           error. Both are missing where several coefficients are tested.
         - ``df``: degrees of freedom of the p-value's Student's t, which is scaled so that its
-          standard deviation is ``se``: few where few donors decide, 6 or more for a coefficient.
+          standard deviation is ``se``: few where few donors decide, 6 or more for a coefficient;
+          infinite, a normal distribution, where none do.
         - ``p_value``, and ``adj_p_value``, adjusted by Benjamini and Hochberg's procedure over the
           genes of a state.
         - ``lfsr``: local false sign rate, the probability that the true effect is zero or has the
@@ -302,7 +305,7 @@ def _table(
             "contrast": contrast,
             "log_fc": found.mean / np.log(2) if single else np.nan,
             "se": found.sd / np.log(2) if single else np.nan,
-            "df": found.df,
+            "df": np.where(found.df < NORMAL, found.df, np.inf),
             "p_value": p_values,
             "adj_p_value": stats.false_discovery_control(p_values),
             "lfsr": found.lfsr(extent(design.matrix.to_numpy(), weights)[0]) if single else np.nan,

@@ -18,6 +18,7 @@ from ._presets import PRESETS, Preset, get_preset
 from ._query_plan import QueryTrainingPlan as QueryTrainingPlan
 from ._re_plan import SETTLE_AFTER as SETTLE_AFTER
 from ._re_plan import RETrainingPlan
+from ._say_why_it_stopped import say_why_it_stopped as say_why_it_stopped
 from ._splits import MedalDataSplitter, hold_out_combinations, stratified_split
 from ._splits import check_external_indexing as check_external_indexing
 from ._stoppable_trainer import StoppableTrainRunner as StoppableTrainRunner

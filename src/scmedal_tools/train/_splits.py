@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scvi.dataloaders import DataSplitter
 
-from scmedal_tools._data import check_read
+from scmedal_tools._data import check_read, slots
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import n_processes
 
@@ -75,7 +75,8 @@ def stratified_split(
     check_read(obs, "obs")
     missing = [key for key in keys if key not in obs]
     if missing:
-        raise KeyError(f"{missing} not in obs; its columns are {list(obs.columns)}.")
+        columns = [name for name in obs if not str(name).startswith(slots.OF_SCVI)]
+        raise KeyError(f"{missing} not in obs; its columns are {columns}.")
     rng = np.random.default_rng(seed)
     bounds = np.cumsum(sizes)[:-1]
     part = np.empty(len(obs), dtype=int)

@@ -151,8 +151,8 @@ class TestRun:
 
     def test_a_network_that_was_still_improving_is_named(self):
         models = {
-            "fec": {"class": "SCMEDAL_FEC", "epochs": 9, "best_epoch": 8},
-            "re": {"class": "SCMEDAL_RE", "epochs": 9, "best_epoch": 7},
+            "fec": {"class": "SCMEDAL_FEC", "epochs": 9, "best_epoch": 8, "still_improving": True},
+            "re": {"class": "SCMEDAL_RE", "epochs": 9, "best_epoch": 8, "still_improving": False},
         }
         run = SimpleNamespace(figures=Path("absent"), models=models)
         _, *said = _report_run._training(run, {"models": models}).text

@@ -156,7 +156,7 @@ def _still_improving(record: Mapping[str, Any]) -> list[str]:
         f"{m['class']} was still improving: the last of its {m['epochs']} epochs was the best. "
         f"Raise {code('--max-epochs')}."
         for m in record["models"].values()
-        if m["best_epoch"] == m["epochs"] - 1
+        if m["still_improving"]
     ]
 
 

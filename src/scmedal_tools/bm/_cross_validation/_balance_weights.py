@@ -138,8 +138,7 @@ def balance_weights(
     """
     if not (isinstance(model_cls, type) and issubclass(model_cls, MedalModel)):
         raise TypeError(
-            f"model_cls is {type(model_cls).__name__}: pass a class, such as "
-            "scmedal_tools.model.SCMEDAL_RE."
+            f"model_cls is {type(model_cls).__name__}: pass a class, such as smt.model.SCMEDAL_RE."
         )
     settings = get_preset(model_cls.__name__, preset).module
     if preset == "default":
