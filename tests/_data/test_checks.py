@@ -125,10 +125,14 @@ class TestLogNormalised:
             check_log_normalised(adata)
 
     @pytest.mark.parametrize("kept", [np.asarray, log_normalised], ids=["counts", "logarithms"])
-    def test_scaled_data_are_led_to_raw(self, counts, as_format, stored, kept):
+    @pytest.mark.parametrize("layers", [(), ("counts",)])
+    def test_scaled_data_are_led_to_raw(self, counts, as_format, stored, kept, layers):
+        """Which has all genes; sums over those of a layer are no depths of cells."""
         raw = ad.AnnData(as_format(kept(counts)))
         adata = raw[:, 5:].copy()
         adata.raw = raw
+        for layer in layers:
+            adata.layers[layer] = counts[:, 5:]
         adata.X = counts[:, 5:] - counts[:, 5:].mean(axis=0)
         adata = stored(adata)
         with pytest.raises(ValueError, match=r"adata\.raw ") as error:

@@ -49,6 +49,10 @@ class TestLayers:
         ):
             re.get_batch_effects(layer=layer)
 
+    def test_a_batch_is_not_taken_for_a_layer(self, re):
+        with pytest.raises(TypeError, match="positional"):
+            re.get_batch_effects("donor_01")
+
 
 class TestGenes:
     @pytest.fixture(scope="class")

@@ -20,7 +20,7 @@ def test_a_trained_model_continues(build, adata, notes):
     assert notes("continues") == []
     model.train(max_epochs=1, **QUICK)
     (note,) = notes("continues")
-    assert "continues from 2 epochs" in note
+    assert "continues from 2 epoch(s)" in note
     assert "trained for 3 epochs" in repr(model)
 
 

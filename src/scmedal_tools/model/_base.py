@@ -230,7 +230,7 @@ class MedalModel(
         """
         if n_epochs := len((self.history or {}).get("train_loss", ())):
             rank_zero_info(
-                f"The training continues from {n_epochs:,} epochs; a new model starts anew."
+                f"The training continues from {n_epochs:,} epoch(s). A new model starts anew."
             )
         for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
             if value is not None and value < 1:
