@@ -23,7 +23,8 @@ class AbsentMethodsMixin(BaseModelClass):
                 raise AttributeError(NO_TEST)
             if not hasattr(type(self), name) and (others := _classes_with(name)):
                 raise AttributeError(
-                    f"{type(self).__name__} has no {name}: train {' or '.join(others)}, which has it."
+                    f"{type(self).__name__} has no {name}: train {' or '.join(others)}, which has "
+                    "it."
                 )
             return super().__getattribute__(name)  # which raises its own error again
 

@@ -139,6 +139,7 @@ def preprocess(
     >>> adata.shape
     (100, 20)
     """
+    taken_as = _check_input(adata, layer, batch_key)
     size_factor_key = size_factor_key or kept_totals(adata, layer)
     parameters: dict[str, Any] = {
         "layer": layer,
@@ -148,8 +149,8 @@ def preprocess(
         "min_cells": min_cells,
         "target_sum": target_sum,
         "size_factor_key": size_factor_key,
+        "taken_as": taken_as,
     }
-    parameters["taken_as"] = _check_input(adata, layer, batch_key)
     counts = adata.X if layer is None else adata.layers[layer]
     if counts.dtype == np.float16:  # ends at 65,504, and the total of a cell may not
         counts = counts.astype(np.float32)
