@@ -121,7 +121,7 @@ SUPERVISED = ("scANVI (30)", "FEC")
 OF_ALL_SEEDS = ("FE", "FEC", "RE's content")
 
 
-def score(adata: ad.AnnData, data_set: DataSet, embedding: np.ndarray) -> dict[str, float]:
+def score(adata: ad.AnnData, data_set: DataSet, embedding: np.ndarray) -> dict:
     """Metrics of scib-metrics, and what a forest reads of the batch and of rare types."""
     from scib_metrics.benchmark import BatchCorrection, Benchmarker, BioConservation
 
@@ -145,8 +145,12 @@ def score(adata: ad.AnnData, data_set: DataSet, embedding: np.ndarray) -> dict[s
     return values | readable(embedding, obs[batch_key], obs[labels_key])
 
 
-def readable(embedding: np.ndarray, batch: pd.Series, label: pd.Series) -> dict[str, float]:
-    """Balanced accuracies of a forest, three folds: type, rarest types, batch within type."""
+def readable(embedding: np.ndarray, batch: pd.Series, label: pd.Series) -> dict:
+    """Balanced accuracies of a forest, three folds: type, rarest types, batch within type.
+
+    Also the share of each type among the cells, and its recall.
+    """
+    share = label.value_counts(normalize=True)
     rng = np.random.default_rng(0)
     drawn = np.sort(rng.permutation(len(embedding))[:4_000])
     x, batch, label = embedding[drawn], batch.to_numpy()[drawn], label.to_numpy()[drawn]
@@ -166,6 +170,7 @@ def readable(embedding: np.ndarray, batch: pd.Series, label: pd.Series) -> dict[
         "forest: type": float(recalls.mean()),
         "forest: rare types": float(rare.mean()) if len(rare) else None,
         "forest: batch within type, excess": float(np.mean(excess)),
+        "types": {name: [float(share[name]), float(x)] for name, x in recalls.items()},
     }
 
 
@@ -242,7 +247,27 @@ def tables() -> dict[str, str]:
     ]
     columns = {title: f"{{{title}}}" for title in TITLES.values()}
     made["details"] = markdown(lines, {"data": "{data}", "method": "{method}"} | columns)
+    made["types"] = _of_types(found["aml"])
     return made
+
+
+def _of_types(rows: pd.DataFrame) -> str:
+    """Recall of each type, beside its share of the cells; means over training seeds."""
+    found = pd.DataFrame(
+        {"method": method, "type": name, "share": share, "recall": recall}
+        for method, types in zip(rows["method"], rows["types"], strict=True)
+        if isinstance(types, dict)
+        for name, (share, recall) in types.items()
+    )
+    table = found.pivot_table("recall", "type", "method")
+    table = table.reindex(columns=[name for name in METHODS if name in table])
+    shares = found.groupby("type")["share"].first().sort_values(ascending=False)
+    lines = [
+        {"type": name, "share": f"{share:.1%}"} | _rounded(table.loc[name])
+        for name, share in shares.items()
+    ]
+    columns = {"cell type": "{type}", "share of the cells": "{share}"}
+    return markdown(lines, columns | {name: f"{{{name}}}" for name in table})
 
 
 def _over_seeds(total: pd.api.typing.SeriesGroupBy) -> str:
