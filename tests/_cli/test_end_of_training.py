@@ -11,6 +11,8 @@ from scmedal_tools.train import SELECTION
 
 STEADY = 100 - np.arange(40.0)
 FLAT = np.append(STEADY, STEADY[-1] - 0.01 * np.arange(1, 61))
+STEEP_START = np.append([2000.0, 1000.0, 400.0], STEADY)
+UNEVEN = STEADY + np.append(np.zeros(39), 1.2)
 
 
 def trained(values, best_epoch):
@@ -23,7 +25,9 @@ def trained(values, best_epoch):
     [
         (STEADY, 39, True),
         (STEADY - 1000, 39, True),  # nats have no zero
-        (STEADY, 38, False),
+        (STEEP_START, 42, True),
+        (UNEVEN, 38, True),
+        (STEADY[::-1], 0, False),
         (FLAT, 99, False),
         (STEADY[:2], 1, True),
         (STEADY[:1], 0, True),

@@ -1,5 +1,7 @@
 """Expression as all jobs take it, and what is kept of the counts."""
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -26,3 +28,16 @@ def test_totals_are_of_all_genes_in_double_precision(form):
     assert adata.n_vars == 10
     expected = (half if form is np.asarray else counts).sum(1, dtype=np.float64)
     np.testing.assert_array_equal(adata.obs[slots.TOTAL_COUNTS], expected)
+
+
+def test_genes_that_were_selected_before_are_a_doubt():
+    counts = np.random.default_rng(0).poisson(1.0, (60, 40)).astype(np.float32)
+    obs = pd.DataFrame({"donor": ["a", "b"] * 30, "total": counts.sum(1) + 1.0})
+    whole = ad.AnnData(counts, obs.set_index(obs.index.astype(str)))
+    whole.raw = whole
+    for key, doubtful in ((None, True), ("total", False)):
+        steps, some = Steps(lambda _: None), whole[:, :20].copy()
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            prepare_expression(some, "donor", None, key, None, steps)
+        assert ("--size-factor-key" in steps.doubt) is doubtful

@@ -78,7 +78,7 @@ class TestRun:
         assert output.count(f"\n  all {N_EPOCHS} epochs\n") == 2
         record = json.loads((labelled[0] / "run.json").read_text())
         improving = [m["still_improving"] for m in record["models"].values()]
-        assert output.count("still improving: the last of its 7 epochs") == sum(improving) > 0
+        assert output.count("still improving in the last of its 7 epochs") == sum(improving) > 0
         steps = (
             "Preprocess",
             "Train SCMEDAL_FEC",

@@ -14,6 +14,7 @@ from scmedal_tools.pp import _preprocess, preprocess
 
 FORMATS = {"dense": np.asarray, "csr": sp.csr_matrix, "csc": sp.csc_matrix}
 N_CELLS, N_GENES = 180, 60
+TOTALS = "total_counts_all_genes"
 
 
 @pytest.fixture
@@ -107,19 +108,54 @@ class TestLibrarySize:
         np.testing.assert_allclose(dense(with_total.X), expected, rtol=2e-6)
         assert not np.allclose(dense(without.X), expected, rtol=0.01)
 
-    def test_totals_of_all_genes_are_kept_and_used_for_the_kept_counts(self, adata, counts):
+    def test_totals_of_all_genes_are_kept(self, adata, counts):
         preprocess(adata, n_top_genes=20, min_genes=0)
-        np.testing.assert_array_equal(adata.obs["total_counts_all_genes"], counts.sum(axis=1))
+        np.testing.assert_array_equal(adata.obs[TOTALS], counts.sum(axis=1))
         expected = dense(adata.X)
-        adata.X = adata.layers["counts"] * 0.5
-        preprocess(adata, layer="counts", n_top_genes=None, min_genes=0)
+        options = {"n_top_genes": None, "min_genes": 0, "layer": "counts"}
+        again = preprocess(adata, size_factor_key=TOTALS, copy=True, **options)
         # In the first two cells a count of a rare gene was not a part of the total.
-        np.testing.assert_allclose(dense(adata.X)[2:], expected[2:], rtol=1e-5)
-        assert adata.uns["scmedal_preprocess"]["size_factor_key"] == "total_counts_all_genes"
+        np.testing.assert_allclose(dense(again.X)[2:], expected[2:], rtol=1e-5)
 
-    def test_totals_are_those_that_are_named(self, adata):
+    def test_kept_totals_are_not_those_of_thinned_counts(self, adata):
+        """Of which nothing but the user knows: they are neither used nor replaced unasked."""
+        preprocess(adata, n_top_genes=20, min_genes=0)
+        totals = adata.obs[TOTALS].copy()
+        adata.layers["counts"] = (adata.layers["counts"] * 0.5).floor()
+        options = {"n_top_genes": None, "min_genes": 0, "layer": "counts"}
+        with pytest.warns(UserWarning, match=f"size_factor_key='{TOTALS}', or delete that column"):
+            of_these = preprocess(adata, copy=True, **options)
+        pd.testing.assert_series_equal(of_these.obs[TOTALS], totals)
+        np.testing.assert_allclose(np.expm1(dense(of_these.X)).sum(1), 1e4, rtol=1e-4)
+        del adata.obs[TOTALS]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "The .* genes of adata")
+            preprocess(adata, **options)
+
+    @pytest.mark.parametrize("missing", [slice(None), slice(0, 50), slice(50, None)])
+    def test_totals_that_are_missing_are_not_compared(self, adata, missing):
+        preprocess(adata, n_top_genes=20, min_genes=0)
+        adata.obs.loc[adata.obs_names[missing], TOTALS] = np.nan
+        before = adata.obs[TOTALS].copy()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            preprocess(adata, layer="counts", n_top_genes=None, min_genes=0)
+        said = [str(w.message) for w in caught]
+        assert any("genes of adata" in text for text in said) is (missing != slice(None))
+        assert not any("divide" in text for text in said)
+        pd.testing.assert_series_equal(adata.obs[TOTALS], before)
+
+    def test_other_totals_are_not_written(self, adata):
         preprocess(adata, n_top_genes=20, size_factor_key="total")
-        np.testing.assert_array_equal(adata.obs["total_counts_all_genes"], adata.obs["total"])
+        assert TOTALS not in adata.obs
+
+    def test_genes_with_other_names_were_not_selected(self, adata):
+        adata.raw = adata.copy()
+        some = adata[:, :-5].copy()
+        some.var_names = [f"ENSG{i}" for i in range(some.n_vars)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "The .* genes of adata")
+            preprocess(some, n_top_genes=None)
 
     @pytest.mark.parametrize("as_format", FORMATS.values(), ids=FORMATS)
     @pytest.mark.parametrize("logged", [False, True])
@@ -151,14 +187,6 @@ class TestLibrarySize:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "The .* genes of adata")
             preprocess(some, n_top_genes=None)
-
-    def test_kept_counts_that_were_moved_are_noticed(self, adata):
-        preprocess(adata, n_top_genes=20)
-        totals = adata.obs["total_counts_all_genes"].copy()
-        adata.X = adata.layers["counts"]
-        with pytest.warns(UserWarning, match="pass layer='counts'"):
-            preprocess(adata, n_top_genes=None, min_genes=0)
-        pd.testing.assert_series_equal(adata.obs["total_counts_all_genes"], totals)
 
     @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
     def test_needs_positive_numbers(self, adata, bad):

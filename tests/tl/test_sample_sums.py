@@ -16,19 +16,29 @@ def counts():
     return smt.datasets.simulated(n_donors=6, n_genes=120, n_cell_types=2, confounding=0)
 
 
-def test_totals_that_were_kept_are_used(counts):
+def test_totals_that_were_kept_are_those_of_all_genes(counts):
     total = np.asarray(counts.X.sum(1)).ravel()
     smt.pp.preprocess(counts, n_top_genes=40, min_genes=0)
     counts.obs["given"] = total
 
-    def table(**options):
-        found = smt.tl.group_effects(counts, "~ condition", "donor", layer="counts", **options)
-        return found.table
+    def table(size_factor_key):
+        options = {"layer": "counts", "size_factor_key": size_factor_key}
+        return smt.tl.group_effects(counts, "~ condition", "donor", **options).table
 
-    found = table()
-    pd.testing.assert_frame_equal(found, table(size_factor_key="given"))
-    del counts.obs["total_counts_all_genes"]
-    assert (table()["depth_ratio"] != found["depth_ratio"]).all()
+    found = table("total_counts_all_genes")
+    pd.testing.assert_frame_equal(found, table("given"))
+    with pytest.warns(UserWarning, match="size_factor_key: 'total_counts_all_genes', unless"):
+        of_these = table(None)
+    assert (of_these["depth_ratio"] != found["depth_ratio"]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, np.inf, "deep"])
+def test_totals_that_are_no_positive_numbers_are_refused(counts, value):
+    counts.obs["total"] = 1.0
+    counts.obs["total"] = counts.obs["total"].astype(object if value == "deep" else float)
+    counts.obs.loc[counts.obs_names[0], "total"] = value
+    with pytest.raises(ValueError, match=r"size_factor_key='total' is not a (positive|numeric)"):
+        smt.tl.group_effects(counts, "~ condition", "donor", size_factor_key="total")
 
 
 @pytest.mark.parametrize("verb", [smt.tl.group_effects, smt.tl.pseudobulk_de])

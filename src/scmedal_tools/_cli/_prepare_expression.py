@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from ._steps import Steps
 
 DEFAULT_GENES = 3000
+SELECTED_BEFORE = (
+    "The genes were selected before: cells were normalised by their sums over these genes, which "
+    "is not their depth. Pass a column with the counts of each cell over all genes as "
+    "--size-factor-key."
+)
 
 
 def prepare_expression(
@@ -70,6 +75,8 @@ def prepare_expression(
         n_top_genes=n_top_genes if n_top_genes and n_top_genes < adata.n_vars else None,
         size_factor_key=size_factor_key,
     )
+    if "genes_selected_before" in adata.uns[slots.PREPROCESSING]:
+        steps.doubt = f"{steps.doubt} {SELECTED_BEFORE}".lstrip()
     return True
 
 

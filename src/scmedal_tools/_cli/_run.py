@@ -47,8 +47,8 @@ ConditionKey = Annotated[
 Reference = Annotated[
     str | None,
     typer.Option(
-        help="Group of --condition-key with which the others are compared. Default: the first, "
-        "in alphabetical order."
+        help="Group of --condition-key with which the others are compared. Default: the first "
+        "category; of text the first in alphabetical order, of numbers the smallest."
     ),
 ]
 TransformBatch = Annotated[

@@ -262,8 +262,7 @@ class Run:
         if still_improving(trained):
             n_epochs = len(trained.history["train_loss"])
             self.steps.announce(
-                f"  still improving: the last of its {n_epochs} epochs was the best. Raise "
-                "--max-epochs."
+                f"  still improving in the last of its {n_epochs} epochs. Raise --max-epochs."
             )
         with self.steps.attempt(f"history/{name}.csv"):
             history = pd.concat(trained.history.values(), axis=1)
@@ -279,6 +278,11 @@ class Run:
         trained.train(max_epochs=job.max_epochs)
         self.steps.announce(f"  {why_it_ended(trained)}")
         return trained
+
+    @property
+    def _total_counts(self) -> str | None:
+        """Column that the preprocessing has written, of counts that were given."""
+        return slots.TOTAL_COUNTS if slots.TOTAL_COUNTS in self.adata.obs else None
 
     def _groups(self) -> tuple[Any, list]:
         """Reference of the condition, and the groups that are compared with it."""
@@ -303,7 +307,7 @@ class Run:
                 contrast={f"{group} - {reference}": (key, group, reference) for group in groups},
                 labels_key=job.labels_key,
                 layer=slots.COUNTS_LAYER,
-                size_factor_key=job.size_factor_key,
+                size_factor_key=job.size_factor_key or self._total_counts,
             )
         except (ImportError, ValueError) as reason:  # of a study that cannot answer this
             self.untested = str(reason)

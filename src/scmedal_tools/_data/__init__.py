@@ -43,7 +43,8 @@ from ._modalities import (
     layer_of,
     part_of,
 )
-from ._selected_genes import kept_totals, warn_of_selected_genes
+from ._selected_genes import warn_of_selected_genes
+from ._size_factors import size_factors
 from ._write_csv import without_formulas, write_csv
 from ._writing import (
     check_key,
@@ -95,7 +96,6 @@ __all__ = [
     "extent",
     "fingerprint",
     "keep_settings",
-    "kept_totals",
     "layer_of",
     "make_names_writable",
     "other_settings",
@@ -106,6 +106,7 @@ __all__ = [
     "remove_unfinished",
     "rows_of",
     "sample_digest",
+    "size_factors",
     "stays_on_disk",
     "summarise_expression",
     "warn_of_depth",

@@ -330,8 +330,8 @@ def _candidates(adata: AnnData) -> str:
         return 0 if column.dtype.kind == "f" else column.nunique()
 
     # Columns with nearly as many levels as cells are names of cells, not groups.
-    named = [name for name in adata.obs if not str(name).startswith(slots.OF_SCVI)]
-    levels = {name: n_levels(adata.obs[name]) for name in named}
+    names = slots.without_those_of_scvi(adata.obs)
+    levels = {name: n_levels(adata.obs[name]) for name in names}
     found = [f"{name!r} ({n} levels)" for name, n in levels.items() if 2 <= n <= adata.n_obs / 2]
     if not found:
         return "No column of adata.obs groups the cells in 2 levels or more."

@@ -141,8 +141,7 @@ def use_raw_data(adata: AnnData, layer: str | None) -> str:
         return f"adata.raw has the counts. Run:\nadata = adata.raw.to_adata(); {_preprocess(None)}"
     if kept in NORMALISED:
         return (
-            "adata.raw is log-normalised. Run:\n"
-            "adata = adata.raw.to_adata()[:, adata.var_names].copy()"
+            "adata.raw is log-normalised. Run:\nadata.X = adata.raw[:, adata.var_names].X.copy()"
         )
     return f"Run:\n{_preprocess(counts)}" if counts else ""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from . import slots
@@ -24,52 +25,44 @@ N_CELLS = 1_000
 OURS = str(Path(__file__).parents[1])  # the warning is shown at the line of the caller
 
 
-def kept_totals(adata: AnnData, layer: str | None) -> str | None:
-    """Column with the totals over all genes of the counts that ``pp.preprocess`` has kept."""
-    totals = slots.TOTAL_COUNTS
-    is_kept = layer == slots.COUNTS_LAYER and totals in adata.obs
-    return totals if is_kept and adata.obs[totals].notna().all() else None
-
-
 def warn_of_selected_genes(
-    adata: AnnData, layer: str | None, if_counts: str, if_logarithms: str
+    adata: AnnData, layer: str | None, if_totals: str, if_counts: str, if_logarithms: str
 ) -> bool:
     """Warn where genes were selected before, so that sums over them are no depth of a cell.
 
     Parameters
     ----------
     adata
-        Cells, whose genes are compared with those of ``adata.raw``, and their counts with the
-        totals that an earlier preprocessing has kept.
+        Cells, whose counts are compared with the totals that an earlier preprocessing has kept,
+        or else with those of ``adata.raw``.
     layer
         Layer with the counts.
-    if_counts, if_logarithms
-        What to do if ``adata.raw`` has the counts of all genes, or their logarithms.
+    if_totals, if_counts, if_logarithms
+        What to do if those totals are there, or if ``adata.raw`` has the counts of all genes, or
+        their logarithms.
 
     Returns
     -------
     bool
         Whether genes were selected.
     """
-    cells, raw = slice(N_CELLS), adata.raw
+    cells = slice(N_CELLS)
     if slots.TOTAL_COUNTS in adata.obs:
-        counts = expression_of(adata, layer)[cells].sum(dtype=np.float64)
-        share = counts / adata.obs[slots.TOTAL_COUNTS].iloc[cells].sum()
-        origin = f"adata.obs[{slots.TOTAL_COUNTS!r}]"
-        advice = "If these are the counts that pp.preprocess has kept, pass layer='counts'."
-    elif raw is not None and raw.n_vars > adata.n_vars:
-        x = raw.X[cells]
-        kind = expression_kind(x)
-        if kind not in COUNTS | NORMALISED:
-            return False
-        if kind in NORMALISED:
-            x = x.expm1() if sp.issparse(x) else np.expm1(x)
-        share = x[:, raw.var_names.isin(adata.var_names)].sum() / x.sum()
-        origin = f"the {raw.n_vars:,} genes of adata.raw"
-        advice = if_counts if kind in COUNTS else if_logarithms
+        of_all = pd.to_numeric(adata.obs[slots.TOTAL_COUNTS].iloc[cells], errors="coerce")
+        of_all = of_all.to_numpy(float)
+        of_these = expression_of(adata, layer)[cells].sum(axis=1, dtype=np.float64)
+        origin, advice = f"adata.obs[{slots.TOTAL_COUNTS!r}]", if_totals
     else:
-        return False
-    if share >= NEARLY_ALL:
+        found = _sums_of_raw(adata, cells)
+        if found is None:
+            return False
+        of_these, of_all, kind = found
+        origin = f"the {adata.raw.n_vars:,} genes of adata.raw"
+        advice = if_counts if kind in COUNTS else if_logarithms
+    of_these, known = np.asarray(of_these).ravel(), np.isfinite(of_all) & (of_all > 0)
+    share = of_these[known].sum() / of_all[known].sum() if known.any() else 1.0
+    # None of the genes: they have other names there.
+    if share == 0 or share >= NEARLY_ALL:
         return False
     warnings.warn(
         f"The {adata.n_vars:,} genes of adata have {share:.0%} of the counts in {origin}: they "
@@ -78,3 +71,23 @@ def warn_of_selected_genes(
         skip_file_prefixes=(OURS,),
     )
     return True
+
+
+def _sums_of_raw(adata: AnnData, cells: slice) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Counts of cells in ``adata.raw``, over the genes of ``adata`` and over all, and their kind.
+
+    Nothing if there are no further genes, or values of another kind.
+    """
+    raw = adata.raw
+    if raw is None or raw.n_vars <= adata.n_vars:
+        return None
+    x = raw.X[cells]
+    kind = expression_kind(x)
+    if kind not in COUNTS | NORMALISED:
+        return None
+    x = x.astype(np.float64)
+    if kind in NORMALISED:
+        x = x.expm1() if sp.issparse(x) else np.expm1(x)
+    kept = np.flatnonzero(raw.var_names.isin(adata.var_names))
+    of_these, of_all = (np.asarray(part.sum(axis=1)).ravel() for part in (x[:, kept], x))
+    return of_these, of_all, kind

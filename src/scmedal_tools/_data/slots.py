@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 STATES: Final = "states"
 """Registry key of cell states that are given, for :class:`scmedal_tools.model.SCMEDAL_RE`."""
@@ -15,6 +18,12 @@ TOTAL_COUNTS: Final = "total_counts_all_genes"
 
 OF_SCVI: Final = "_scvi"
 """Names that begin so are scvi-tools' own, and not offered to users."""
+
+
+def without_those_of_scvi[Name](names: Iterable[Name]) -> list[Name]:
+    """Names of columns that may be offered."""
+    return [name for name in names if not str(name).startswith(OF_SCVI)]
+
 
 PCA: Final = "X_pca"
 FE_LATENT: Final = "X_scmedal_fe"

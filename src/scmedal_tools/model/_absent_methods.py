@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from scvi.model.base import BaseModelClass
 
-NO_TEST = (
-    "Models here have no differential_expression: it would take cells for independent. Use "
-    "smt.tl.group_effects, which compares donors by sums of their counts; of a trained "
-    "SCMEDAL_RE, get_batch_effects has the effects of each batch on each gene."
-)
+OF_SCVI = {
+    "differential_expression": "Use smt.tl.group_effects, which compares donors by sums of their "
+    "counts; get_batch_effects of SCMEDAL_RE has the effects of each batch on each gene.",
+    "get_elbo": "get_reconstruction_error has the error, and history every term of the loss.",
+}
 
 
 class AbsentMethodsMixin(BaseModelClass):
@@ -19,18 +19,16 @@ class AbsentMethodsMixin(BaseModelClass):
     if not TYPE_CHECKING:  # for which a model would have every name
 
         def __getattr__(self, name: str) -> Any:
-            if name == "differential_expression":
-                raise AttributeError(NO_TEST)
-            if not hasattr(type(self), name) and (others := _classes_with(name)):
-                raise AttributeError(
-                    f"{type(self).__name__} has no {name}: train {' or '.join(others)}, which has "
-                    "it."
-                )
+            if not hasattr(type(self), name) and (instead := _instead_of(name)):
+                raise AttributeError(f"{type(self).__name__} has no {name}. {instead}")
             return super().__getattribute__(name)  # which raises its own error again
 
 
-def _classes_with(name: str) -> list[str]:
-    """Models of this package that have a public method."""
+def _instead_of(name: str) -> str:
+    """What to use instead of a method; empty if there is nothing."""
+    if name in OF_SCVI or name.startswith("_"):
+        return OF_SCVI.get(name, "")
     bases = AbsentMethodsMixin.__subclasses__()
     models = [model for base in bases for model in base.__subclasses__()]
-    return [m.__name__ for m in models if not name.startswith("_") and hasattr(m, name)]
+    others = [model.__name__ for model in models if hasattr(model, name)]
+    return f"Train a model that has it: {' or '.join(others)}." if others else ""

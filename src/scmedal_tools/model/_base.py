@@ -228,10 +228,6 @@ class MedalModel(
         >>> len(model.history["train_loss"])
         2
         """
-        if n_epochs := len((self.history or {}).get("train_loss", ())):
-            rank_zero_info(
-                f"The training continues from {n_epochs:,} epoch(s). A new model starts anew."
-            )
         for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: {name} must be at least 1.")
@@ -270,6 +266,10 @@ class MedalModel(
             self._prepare_datamodule(datamodule, settings_, datasplitter_kwargs)
         if load_sparse_tensor is None:
             load_sparse_tensor = self._moves_sparse(settings_["accelerator"])
+        if n_epochs := len((self.history or {}).get("train_loss", ())):
+            rank_zero_info(
+                f"The training continues from {n_epochs:,} epoch(s). A new model starts anew."
+            )
         with memory_advice(TRAINING), self._as_before_if_it_diverges():
             self._datamodule = datamodule
             self.seed_ = scvi.settings.seed

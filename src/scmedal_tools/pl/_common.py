@@ -81,7 +81,7 @@ def checked_names(
         raise ValueError(f"`{argument}` is empty: give at least one name of {place}.")
     names = [names] if isinstance(names, str) else list(names)
     if unknown := [name for name in names if name not in known]:
-        has = sorted(name for name in map(str, known) if not name.startswith(slots.OF_SCVI))
+        has = sorted(map(str, slots.without_those_of_scvi(known)))
         more = f" and {len(has) - MAX_NAMED:,} more" if len(has) > MAX_NAMED else ""
         raise KeyError(f"{unknown} not in {place}, which has {has[:MAX_NAMED]}{more}.")
     return names

@@ -84,7 +84,7 @@ def group_effects(
     checked_names(contrast, "contrast", "the contrasts", set(table["contrast"]))
     checked_names(color, "color", "result.samples.obs", result.samples.obs.columns)
     table = table[table["contrast"] == contrast].set_index("variable")
-    if gene not in table.index:
+    if not isinstance(gene, str) or gene not in table.index:
         raise KeyError(_not_tested(gene, table.index.unique()))
     rows = table.loc[[gene]].set_index("state")
     width = 2 * PANEL_INCHES + widest(rows.index, 8) + 0.3

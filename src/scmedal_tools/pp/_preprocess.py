@@ -17,7 +17,7 @@ from scmedal_tools._data import (
     check_in_memory,
     check_names,
     check_obs,
-    kept_totals,
+    size_factors,
     slots,
     warn_of_selected_genes,
 )
@@ -30,13 +30,17 @@ if TYPE_CHECKING:
 MIN_CELLS_PER_BATCH: Final = 50
 """Batches with fewer cells have no vote in the selection of highly variable genes."""
 
-TOTALS: Final = (
+PASS_TOTALS: Final = (
+    f"Pass size_factor_key={slots.TOTAL_COUNTS!r}, or delete that column if the counts were "
+    "changed since, for example thinned."
+)
+TOTALS_OF_RAW: Final = (
     f"Start again from the counts with size_factor_key={slots.TOTAL_COUNTS!r}, after this line:\n"
-    f"adata.obs[{slots.TOTAL_COUNTS!r}] = np.asarray(adata.raw.X.sum(axis=1)).ravel()"
+    f"adata.obs[{slots.TOTAL_COUNTS!r}] = np.asarray(adata.raw.X.sum(axis=1, dtype=float)).ravel()"
 )
 NO_NEED: Final = (
     "adata.raw is log-normalised with all genes, so that no preprocessing is needed. Run:\n"
-    "adata = adata.raw.to_adata()[:, adata.var_names].copy()"
+    "adata.layers['counts'] = adata.X.copy(); adata.X = adata.raw[:, adata.var_names].X.copy()"
 )
 """What to do if genes were selected before."""
 
@@ -88,8 +92,7 @@ def preprocess(
     size_factor_key
         Column of ``adata.obs`` with the total counts of each cell over the *whole* transcriptome.
         Needed where ``adata`` contains a subset of the genes: their sum is not the library
-        size. ``None`` for the sum over the genes that pass ``min_cells``; of the counts that an
-        earlier call has kept, ``layer="counts"``, for ``"total_counts_all_genes"``.
+        size. ``None`` for the sum over the genes that pass ``min_cells``.
     copy
         Return a new object and leave ``adata`` as it is.
 
@@ -104,15 +107,15 @@ def preprocess(
     ``layers["counts"]``
         The raw counts.
     ``obs["total_counts_all_genes"]``
-        The counts of each cell over all genes that were given, or what ``size_factor_key`` names;
-        not where a warning says that genes were selected before.
+        The counts of each cell over all genes that were given; not with ``size_factor_key``, where
+        a warning says that genes were selected before, or in place of an earlier one.
     ``var``
         ``means``, ``dispersions``, ``dispersions_norm``, ``highly_variable`` and, with a batch
         key, ``highly_variable_nbatches``, where genes were selected; see
         :func:`scanpy.pp.highly_variable_genes`.
     ``uns["scmedal_preprocess"]``
-        The parameters, what the values were taken for (``taken_as``), and the batches not used
-        for selection (``batches_without_vote``).
+        The parameters, what the values were taken for (``taken_as``), the batches not used for
+        selection (``batches_without_vote``), and ``genes_selected_before`` with a warning.
     ``uns["log1p"]``
         The base of the logarithm, for scanpy.
 
@@ -126,7 +129,7 @@ def preprocess(
     -----
     UserWarning
         For counts of cells that have nearly the same total, as SCTransform's corrected counts;
-        and if the genes are a selection of those of ``adata.raw``, without ``size_factor_key``.
+        and if genes were selected before, without ``size_factor_key``.
 
     Examples
     --------
@@ -140,7 +143,6 @@ def preprocess(
     (100, 20)
     """
     taken_as = _check_input(adata, layer, batch_key)
-    size_factor_key = size_factor_key or kept_totals(adata, layer)
     parameters: dict[str, Any] = {
         "layer": layer,
         "batch_key": batch_key,
@@ -151,6 +153,9 @@ def preprocess(
         "size_factor_key": size_factor_key,
         "taken_as": taken_as,
     }
+    advice = PASS_TOTALS, TOTALS_OF_RAW, NO_NEED
+    selected = size_factor_key is None and warn_of_selected_genes(adata, layer, *advice)
+    parameters["genes_selected_before"] = selected or None
     counts = adata.X if layer is None else adata.layers[layer]
     if counts.dtype == np.float16:  # ends at 65,504, and the total of a cell may not
         counts = counts.astype(np.float32)
@@ -158,7 +163,6 @@ def preprocess(
     cells, genes = _filter(counts, min_genes, min_cells)
     counts = (sp.csr_matrix(counts) if sp.issparse(counts) else counts)[cells][:, genes]
     x = _log_normalise(counts, _library_sizes(adata, size_factor_key, counts, cells), target_sum)
-    selected = size_factor_key is None and warn_of_selected_genes(adata, layer, TOTALS, NO_NEED)
 
     table = None
     if _has_to_select(n_top_genes, genes.size):
@@ -172,9 +176,8 @@ def preprocess(
 
     result = adata[cells, genes].copy()
     result.X, result.layers[slots.COUNTS_LAYER] = x, counts
-    if not selected:
-        of_all = totals if size_factor_key is None else adata.obs[size_factor_key].to_numpy()
-        result.obs[slots.TOTAL_COUNTS] = of_all[cells]
+    if size_factor_key is None and not selected and slots.TOTAL_COUNTS not in adata.obs:
+        result.obs[slots.TOTAL_COUNTS] = totals[cells]
     if table is not None:
         result.var[table.columns] = table
         result.uns["hvg"] = {"flavor": "seurat"}
@@ -239,21 +242,7 @@ def _library_sizes(
     if key is None:
         # A cell without counts (min_genes=0) stays zero.
         return np.maximum(totals, 1)
-    if key not in adata.obs or not pd.api.types.is_numeric_dtype(adata.obs[key]):
-        columns = adata.obs.select_dtypes("number")
-        numbers = ", ".join(repr(name) for name in columns if not name.startswith(slots.OF_SCVI))
-        raise ValueError(
-            f"size_factor_key={key!r} is not a numeric column of adata.obs. "
-            f"Numeric columns: {numbers or 'none'}."
-        )
-    sizes = adata.obs[key].iloc[cells].to_numpy(dtype=np.float64, na_value=np.nan)
-    unusable = ~(np.isfinite(sizes) & (sizes > 0))
-    if unusable.any():
-        raise ValueError(
-            f"size_factor_key={key!r} is not a positive number in {unusable.sum():,} of "
-            f"{sizes.size:,} cells. To drop them:\n"
-            f"adata = adata[adata.obs[{key!r}].between(0, np.inf, inclusive='neither')].copy()"
-        )
+    sizes = size_factors(adata, key, cells)
     too_small = sizes < totals
     if too_small.any():
         warnings.warn(

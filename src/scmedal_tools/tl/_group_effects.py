@@ -105,9 +105,8 @@ def group_effects(
         Layer with the raw counts; ``None`` for ``adata.X``.
     size_factor_key
         Column of ``obs`` with the total counts of each cell over all genes, where ``adata`` has
-        only some of them. By default the sum of the given counts; for the counts that
-        :func:`~scmedal_tools.pp.preprocess` has kept, ``layer="counts"``, the column
-        ``"total_counts_all_genes"`` that it wrote.
+        only some of them: after :func:`~scmedal_tools.pp.preprocess`,
+        ``"total_counts_all_genes"``. By default the sum of the given counts.
     min_cells
         Fewest cells of a sample in a state; a sample with less is left out there.
     min_counts
@@ -153,8 +152,8 @@ def group_effects(
     UserWarning
         For states that have too few samples, or none of something that a contrast compares, which
         is left out there; where cells differ in depth more than twofold with the contrast; for
-        counts of cells that have nearly the same total, such as SCTransform's; and if the genes
-        are a selection of those of ``adata.raw``, without the totals of all.
+        counts of cells that have nearly the same total, such as SCTransform's; and if genes
+        were selected, without the totals of all.
 
     Notes
     -----

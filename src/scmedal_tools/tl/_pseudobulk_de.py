@@ -81,8 +81,7 @@ def pseudobulk_de(
     UserWarning
         For states that have too few samples; where cells differ in depth more than twofold with
         the contrast; where PyDESeq2 finds no trend of the dispersion; for counts of cells that
-        have nearly the same total, such as SCTransform's; and if the genes are a selection of
-        those of ``adata.raw``.
+        have nearly the same total, such as SCTransform's; and if genes were selected.
 
     References
     ----------

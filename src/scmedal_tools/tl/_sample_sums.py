@@ -16,7 +16,8 @@ from scmedal_tools._data import (
     check_obs,
     depth_ratio,
     expression_of,
-    kept_totals,
+    size_factors,
+    slots,
     summarise_expression,
     warn_of_doubt,
     warn_of_selected_genes,
@@ -45,8 +46,11 @@ THIN = (
     "(scanpy.pp.downsample_counts), and see what remains."
 )
 USE_ALL = (
-    "Use the counts of all genes, or pass tl.group_effects the column of obs with their totals in "
-    "size_factor_key."
+    "Use the counts of all genes. tl.group_effects also takes the column of obs with their totals "
+    "in size_factor_key"
+)
+USE_TOTALS = (
+    f"{USE_ALL}: {slots.TOTAL_COUNTS!r}, unless the counts were changed since, as by thinning."
 )
 USE_RAW = "Use the counts of all genes, with layer=None:\nadata = adata.raw.to_adata()"
 
@@ -106,12 +110,9 @@ def sample_sums(
     _check_counts(adata, layer)
     check_names(adata)
     names, of_cells = labels.cat.categories, labels.cat.codes.to_numpy(int)
-    totals, size_factor_key = None, size_factor_key or kept_totals(adata, layer)
     if size_factor_key is None:
-        warn_of_selected_genes(adata, layer, USE_RAW, USE_ALL)
-    else:
-        check_obs(adata, size_factor_key, what="size_factor_key", min_levels=1)
-        totals = adata.obs[size_factor_key].to_numpy(dtype=float)
+        warn_of_selected_genes(adata, layer, USE_TOTALS, USE_RAW, f"{USE_ALL}.")
+    totals = None if size_factor_key is None else size_factors(adata, size_factor_key)
     n_samples = len(design.samples)
     of_groups = of_cells * n_samples + design.of_cells
     n_cells = np.bincount(of_groups, minlength=len(names) * n_samples)

@@ -75,7 +75,7 @@ def stratified_split(
     check_read(obs, "obs")
     missing = [key for key in keys if key not in obs]
     if missing:
-        columns = [name for name in obs if not str(name).startswith(slots.OF_SCVI)]
+        columns = slots.without_those_of_scvi(obs)
         raise KeyError(f"{missing} not in obs; its columns are {columns}.")
     rng = np.random.default_rng(seed)
     bounds = np.cumsum(sizes)[:-1]

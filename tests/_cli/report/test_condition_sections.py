@@ -51,7 +51,7 @@ def test_genes_are_counted_once_for_each_type_and_over_all(text_of):
 
 def test_cell_types_that_were_not_tested_are_named_with_their_cells(text_of):
     _, said = text_of(_row("B", "high - no", 0.2), _row("T", "high - no", 0.2))
-    assert said.startswith("Not tested: NK. A test needs several batches (donor) of each group")
+    assert said.startswith("Not tested: NK. A test needs a donor of each group with")
     assert "with 10 cells or more" in said
     assert said.endswith("Counted by donor, NK has fewer than 10 cells in 1 of 3.")
 

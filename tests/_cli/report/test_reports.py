@@ -157,7 +157,7 @@ class TestRun:
         run = SimpleNamespace(figures=Path("absent"), models=models)
         _, *said = _report_run._training(run, {"models": models}).text
         assert said == [
-            "SCMEDAL_FEC was still improving: the last of its 9 epochs was the best. "
+            "SCMEDAL_FEC was still improving in the last of its 9 epochs. "
             f"Raise {code('--max-epochs')}."
         ]
 
@@ -186,11 +186,11 @@ class TestRun:
         errors = {"additive": 1.625, "least squares": 0.612, "RE": 0.249}
         methods = {name: {"slope": 1.0, "relative_error": e} for name, e in errors.items()}
         assert _report_run._closest(methods) == (
-            "RE is closest to the truth: squared error 0.25, against 0.61 (least squares) and "
-            "1.62 (additive)."
+            "In this simulation RE is closest to the truth: squared error, relative to that of no "
+            "effect at all, 0.25, against 0.61 (least squares) and 1.62 (additive)."
         )
         methods["additive"]["relative_error"] = 0.1
-        assert _report_run._closest(methods).startswith("additive is closest to the truth")
+        assert _report_run._closest(methods).startswith("In this simulation additive is")
 
     def test_epochs(self, run_report, read_page):
         assert "SCMEDAL_RE 2 " in read_page(run_report).text

@@ -71,7 +71,8 @@ def _untested(run: Run) -> list[str]:
         for name, which in missing.items()
     ]
     return [
-        f"Not tested: {', '.join(names)}. A test needs several batches ({job.batch_key}) of each "
-        f"group with {FEWEST_CELLS} cells or more of the type, and genes with enough counts. "
+        f"Not tested: {', '.join(names)}. A test needs a {job.batch_key} of each group with "
+        f"{FEWEST_CELLS} cells or more of the type, more of them than groups, and genes with "
+        f"enough counts. "
         f"{few_cells(n_cells[list(missing)])}".rstrip()
     ]

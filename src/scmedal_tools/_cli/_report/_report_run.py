@@ -153,7 +153,7 @@ def _training(run: Run, record: Mapping[str, Any]) -> Section:
 
 def _still_improving(record: Mapping[str, Any]) -> list[str]:
     return [
-        f"{m['class']} was still improving: the last of its {m['epochs']} epochs was the best. "
+        f"{m['class']} was still improving in the last of its {m['epochs']} epochs. "
         f"Raise {code('--max-epochs')}."
         for m in record["models"].values()
         if m["still_improving"]
@@ -243,7 +243,10 @@ def _closest(methods: Mapping[str, Mapping[str, float]]) -> str:
     errors = {name: of["relative_error"] for name, of in methods.items()}
     best, *others = sorted(errors, key=errors.__getitem__)
     beside = " and ".join(f"{errors[name]:.2f} ({name})" for name in others)
-    return f"{best} is closest to the truth: squared error {errors[best]:.2f}, against {beside}."
+    return (
+        f"In this simulation {best} is closest to the truth: squared error, relative to that of "
+        f"no effect at all, {errors[best]:.2f}, against {beside}."
+    )
 
 
 def _name(network: str) -> str:

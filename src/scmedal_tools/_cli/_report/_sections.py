@@ -99,9 +99,7 @@ def doubt_sections(record: Mapping[str, Any]) -> list[Section]:
     """What to make sure of, if the values may be something else than they were taken for."""
     if not record["doubt"]:
         return []
-    return [
-        Section("Counts or log-normalised values?", [f"{record['expression']}.", record["doubt"]])
-    ]
+    return [Section("Check the expression values", [f"{record['expression']}.", record["doubt"]])]
 
 
 def size_of(record: Mapping[str, Any]) -> str:

@@ -1,0 +1,41 @@
+"""Totals of cells that a column of ``obs`` gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from . import slots
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+def size_factors(
+    adata: AnnData, key: str, cells: NDArray[np.intp] | slice = slice(None)
+) -> NDArray[np.float64]:
+    """Give the positive numbers that a column has of some cells.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column of numbers, or one of them is missing or not positive.
+    """
+    if key not in adata.obs or not pd.api.types.is_numeric_dtype(adata.obs[key]):
+        numbers = slots.without_those_of_scvi(adata.obs.select_dtypes("number"))
+        raise ValueError(
+            f"size_factor_key={key!r} is not a numeric column of adata.obs. "
+            f"Numeric columns: {', '.join(map(repr, numbers)) or 'none'}."
+        )
+    sizes = adata.obs[key].iloc[cells].to_numpy(dtype=np.float64, na_value=np.nan)
+    unusable = ~(np.isfinite(sizes) & (sizes > 0))
+    if unusable.any():
+        raise ValueError(
+            f"size_factor_key={key!r} is not a positive number in {unusable.sum():,} of "
+            f"{sizes.size:,} cells. To drop them:\n"
+            f"adata = adata[adata.obs[{key!r}].between(0, np.inf, inclusive='neither')].copy()"
+        )
+    return sizes
