@@ -255,6 +255,11 @@ def is_default(row: dict) -> bool:
     return row["variant"] == FULL or (row["variant"] == EM_ALONE and row["data"] in FEW_BATCHES)
 
 
+def draw_of(row: dict, kind: str) -> tuple:
+    """Data and draw; of gene models also the call, in which all have the same network."""
+    return row["data"], row["draw"], *([row["commit"]] if kind == "gene_model" else [])
+
+
 def tables() -> dict[str, str]:
     """Changes from the default on the same draw.
 
@@ -266,18 +271,17 @@ def tables() -> dict[str, str]:
     tables = {}
     for kind in ("gene_model", "network"):
         of_kind = [row for row in scored if row["kind"] == kind]
-        at = {(row["data"], row["draw"]) for row in of_kind}
-        defaults: dict[tuple, list[dict]] = {}
+        defaults: dict[tuple, list[dict]] = {draw_of(row, kind): [] for row in of_kind}
         for row in scored if kind == "network" else of_kind:
-            draw = row["data"], row["draw"]
-            if is_default(row) and draw in at:
-                defaults.setdefault(draw, []).append(row)
-        names = [name for name in DESIGN if any(data == name for data, _ in at)]
+            if is_default(row) and draw_of(row, kind) in defaults:
+                defaults[draw_of(row, kind)].append(row)
+        names = [name for name in DESIGN if any(draw[0] == name for draw in defaults)]
         lines = [full_row(defaults, names)]
         variants = [row for row in of_kind if not is_default(row)]
         for variant in dict.fromkeys(row["variant"] for row in variants):
             rows = [row for row in variants if row["variant"] == variant]
-            lines.append(changes(variant, rows, defaults, names))
+            pairs = [(row, defaults[draw_of(row, kind)]) for row in rows]
+            lines.append(changes(variant, pairs, names))
         if kind == "network":
             lines.append(seed_noise(defaults, names))
         columns = {"": "{variant}"}
@@ -328,16 +332,14 @@ def full_row(defaults: dict[tuple, list[dict]], names: list[str]) -> dict:
     return line
 
 
-def changes(
-    variant: str, rows: list[dict], defaults: dict[tuple, list[dict]], names: list[str]
-) -> dict:
-    """Mean change of a variant from the default on the same draws."""
+def changes(variant: str, pairs: list[tuple[dict, list[dict]]], names: list[str]) -> dict:
+    """Mean change of a variant from the defaults on the same draws."""
     line = {"variant": variant}
     for name in names:
         for key in MEASURES:
             changed = [
-                np.subtract(row[key], mean_of(defaults[row["data"], row["draw"]], key))
-                for row in rows
+                np.subtract(row[key], mean_of(defaults, key))
+                for row, defaults in pairs
                 if row["data"] == name
             ]
             line[f"{name}_{key}"] = f"{np.concatenate(changed).mean():+.3f}" if changed else ""
@@ -350,7 +352,7 @@ def seed_noise(defaults: dict[tuple, list[dict]], names: list[str]) -> dict:
     Variances are of the three seeds of counterfactuals.py where it has the data set, otherwise
     of the default networks of a draw.
     """
-    line = {"variant": "*s.d. of a change of the seed alone*"}
+    line = {"variant": "*s.d. of a change by the training alone*"}
     for name in names:
         n_networks = [len(rows) for draw, rows in defaults.items() if draw[0] == name]
         of_mean = np.sum([1 + 1 / n for n in n_networks]) / len(n_networks) ** 2
