@@ -247,29 +247,43 @@ def run(kinds: list[str]) -> None:
                 print(key, flush=True)
 
 
+# With fewer than five batches the default learns the scales in this way too.
+EM_ALONE, FEW_BATCHES = "scales by expectation-maximisation alone", ("kang",)
+
+
+def is_default(row: dict) -> bool:
+    return row["variant"] == FULL or (row["variant"] == EM_ALONE and row["data"] in FEW_BATCHES)
+
+
+def draw_of(row: dict, kind: str) -> tuple:
+    """Data and draw; of gene models also the call, in which all have the same network."""
+    return row["data"], row["draw"], *([row["commit"]] if kind == "gene_model" else [])
+
+
 def tables() -> dict[str, str]:
-    """Changes from the default, of the same commit where it was trained anew there."""
+    """Changes from the default on the same draw.
+
+    Gene models are compared on the same network. Networks are compared with the mean of all
+    default networks of the draw, which were trained in several calls.
+    """
     results = load("ablations")["results"]
-    full = [row for row in results if row["variant"] == FULL]
-    before = {(row["data"], row["draw"]): row for row in full if row["kind"] == "gene_model"}
-    anew = {(row["kind"], row["data"], row["draw"], row["commit"]): row for row in full}
+    scored = [row for row in results if row["kind"] != "shuffled"]
     tables = {}
     for kind in ("gene_model", "network"):
-        of_kind = [row for row in results if row["kind"] == kind]
-        names = [name for name in DESIGN if any(row["data"] == name for row in of_kind)]
-        defaults = [row for row in of_kind if row["variant"] == FULL]
-        lines = [full_row(defaults, names)] if defaults else []
-        for variant in dict.fromkeys(row["variant"] for row in of_kind):
-            if variant != FULL:
-                pairs = []
-                for row in of_kind:
-                    if row["variant"] == variant:
-                        at = row["data"], row["draw"]
-                        default = anew.get((kind, *at, row["commit"])) or before[at]
-                        pairs.append((row, default))
-                lines.append(changes(variant, pairs, names))
+        of_kind = [row for row in scored if row["kind"] == kind]
+        defaults: dict[tuple, list[dict]] = {draw_of(row, kind): [] for row in of_kind}
+        for row in scored if kind == "network" else of_kind:
+            if is_default(row) and draw_of(row, kind) in defaults:
+                defaults[draw_of(row, kind)].append(row)
+        names = [name for name in DESIGN if any(draw[0] == name for draw in defaults)]
+        lines = [full_row(defaults, names)]
+        variants = [row for row in of_kind if not is_default(row)]
+        for variant in dict.fromkeys(row["variant"] for row in variants):
+            rows = [row for row in variants if row["variant"] == variant]
+            pairs = [(row, defaults[draw_of(row, kind)]) for row in rows]
+            lines.append(changes(variant, pairs, names))
         if kind == "network":
-            lines.append(seed_noise(of_kind, names))
+            lines.append(seed_noise(defaults, names))
         columns = {"": "{variant}"}
         for name in names:
             columns |= {f"{name}: {key[:-1]}": f"{{{name}_{key}}}" for key in MEASURES}
@@ -303,52 +317,69 @@ def of_shuffled(results: list[dict]) -> str:
     return markdown(lines, columns | {"swap gap": "{swap_gap:.4f}"})
 
 
-def full_row(rows: list[dict], names: list[str]) -> dict:
+def mean_of(rows: list[dict], key: str) -> np.ndarray:
+    """Score of each combination of a draw, mean over networks."""
+    return np.mean([row[key] for row in rows], axis=0)
+
+
+def full_row(defaults: dict[tuple, list[dict]], names: list[str]) -> dict:
     """Means over all combinations of a data set, with equal weights."""
     line = {"variant": FULL}
     for name in names:
         for key in MEASURES:
-            values = [value for row in rows if row["data"] == name for value in row[key]]
-            line[f"{name}_{key}"] = f"{np.mean(values):.3f}"
+            values = [mean_of(rows, key) for draw, rows in defaults.items() if draw[0] == name]
+            line[f"{name}_{key}"] = f"{np.concatenate(values).mean():.3f}"
     return line
 
 
-def changes(variant: str, pairs: list[tuple[dict, dict]], names: list[str]) -> dict:
-    """Mean change of a variant from the default on the same draws."""
+def changes(variant: str, pairs: list[tuple[dict, list[dict]]], names: list[str]) -> dict:
+    """Mean change of a variant from the defaults on the same draws."""
     line = {"variant": variant}
     for name in names:
         for key in MEASURES:
             changed = [
-                np.subtract(row[key], default[key])
-                for row, default in pairs
+                np.subtract(row[key], mean_of(defaults, key))
+                for row, defaults in pairs
                 if row["data"] == name
             ]
             line[f"{name}_{key}"] = f"{np.concatenate(changed).mean():+.3f}" if changed else ""
     return line
 
 
-def seed_noise(rows: list[dict], names: list[str]) -> dict:
-    """Standard deviation of such changes when nothing but the seed of the training differs.
+def seed_noise(defaults: dict[tuple, list[dict]], names: list[str]) -> dict:
+    """Standard deviation of such changes when nothing but the training differs.
 
-    From the fits of counterfactuals.py, which has three seeds for each draw of some data sets.
+    Variances are of the three seeds of counterfactuals.py where it has the data set, otherwise
+    of the default networks of a draw.
     """
-    line = {"variant": "*s.d. of a change of the seed alone*"}
+    line = {"variant": "*s.d. of a change by the training alone*"}
     for name in names:
-        line |= {f"{name}_{key}": "" for key in MEASURES}
-        if not (RESULTS / f"counterfactuals_{name}.json").exists():
-            continue
-        fits = pd.DataFrame(
-            {"draw": fit["draw"], "seed": fit.get("seed")} | shift
-            for fit in load(f"counterfactuals_{name}")["results"]
-            for shift in fit.get("shifts", [])
-            if shift["method"] == "RE" and shift["regime"] == "held out"
-        )
-        n_draws = len({row["draw"] for row in rows if row["data"] == name})
+        n_networks = [len(rows) for draw, rows in defaults.items() if draw[0] == name]
+        of_mean = np.sum([1 + 1 / n for n in n_networks]) / len(n_networks) ** 2
         for key in MEASURES:
-            of_fits = fits.groupby(["draw", "seed"])[key[:-1]].mean()
-            variance = of_fits.groupby("draw").var().mean()
-            line[f"{name}_{key}"] = f"{(2 * variance / n_draws) ** 0.5:.3f}"
+            variance = seed_variance(name, key) or replicate_variance(name, key, defaults)
+            line[f"{name}_{key}"] = f"{(variance * of_mean) ** 0.5:.3f}"
     return line
+
+
+def seed_variance(name: str, key: str) -> float | None:
+    """Of a draw's mean over training seeds; none if the data set has not been trained so."""
+    if not (RESULTS / f"counterfactuals_{name}.json").exists():
+        return None
+    fits = pd.DataFrame(
+        {"draw": fit["draw"], "seed": fit.get("seed")} | shift
+        for fit in load(f"counterfactuals_{name}")["results"]
+        for shift in fit.get("shifts", [])
+        if shift["method"] == "RE" and shift["regime"] == "held out"
+    )
+    of_fits = fits.groupby(["draw", "seed"])[key[:-1]].mean()
+    return of_fits.groupby("draw").var().mean()
+
+
+def replicate_variance(name: str, key: str, defaults: dict[tuple, list[dict]]) -> float:
+    """Of a draw's mean over its default networks."""
+    draws = [rows for draw, rows in defaults.items() if draw[0] == name]
+    return float(np.mean([np.var([np.mean(row[key]) for row in rows], ddof=1) for rows in draws]))
 
 
 if __name__ == "__main__":

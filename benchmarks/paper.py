@@ -49,7 +49,7 @@ def tables() -> dict[str, str]:
     made = {f"separation_{of}": separation(means, of) for of in SEPARATED}
     for target in TARGETS:
         made |= {f"{target}_{metric}": predicted(means, target, metric) for metric in METRICS}
-    return made | {"presets": orders()}
+    return made | {"presets": orders(), "other_orders": other_orders()}
 
 
 def separation(means: pd.DataFrame, of: str) -> str:
@@ -91,11 +91,10 @@ def _text(title: str, value: float) -> str:
 
 def orders() -> str:
     """How many pairs with FE or RE are in the paper's order, of what both records have."""
-    records = {name: load(record)["results"] for name, record in RECORDS.items()}
-    shared = set.intersection(
-        *({row["embedding"] for row in record} for record in records.values())
-    )
-    counts = {name: _counted(record, shared) for name, record in records.items()}
+    counts = {
+        name: {row["what"]: row for row in _paper_pairs.in_sum(pairs)}
+        for name, pairs in pairs_of_both().items()
+    }
     rows = [
         {"what": what, "pairs": counts[DEFAULT][what]["compared"]}
         | {name: of[what]["agrees"] for name, of in counts.items()}
@@ -105,10 +104,42 @@ def orders() -> str:
     return markdown(rows, columns | {f"agree, {name}": f"{{{name}}}" for name in RECORDS})
 
 
-def _counted(results: list[dict], names: set[str]) -> dict[str, dict]:
-    pairs = _paper_pairs.pairs(results, names)
-    networks = pairs[["a", "b"]].apply(lambda side: side.str.contains("FE|RE", regex=True))
-    return {row["what"]: row for row in _paper_pairs.in_sum(pairs[networks.any(axis=1)])}
+def other_orders() -> str:
+    """Each pair of methods that a record does not have in the paper's order."""
+    of_paper, of_default = (
+        pairs[~pairs["kind"].str.endswith("against alone")].to_dict("records")
+        for pairs in pairs_of_both().values()
+    )
+    rows = []
+    for row, default in zip(of_paper, of_default, strict=True):
+        agree = [one["verdict"] == "agrees" for one in (row, default)]
+        if row["verdict"] == "tie in the paper" or all(agree):
+            continue
+        what = f"{row['metric'].replace('_', ' ')}, {(SEPARATED | TARGETS)[row['of']]}"
+        pair = display_names(f"{row['a']} > {row['b']}")
+        line = {"what": what, "pair": pair, "is_back": agree[0]}
+        line |= {"paper": "{paper_a:.5g} / {paper_b:.5g}".format(**row)}
+        for name, one, agrees in zip(RECORDS, (row, default), agree, strict=True):
+            sign = "yes" if agrees else "tie" if one["verdict"] == "tie here" else "no"
+            line[name] = f"{sign} ({one['ours_a']:.4g} / {one['ours_b']:.4g})"
+        rows.append(line)
+    rows.sort(key=lambda line: line["is_back"])
+    columns = {"column": "{what}", "in the paper": "{pair}", "paper": "{paper}"}
+    return markdown(rows, columns | {name: f"{{{name}}}" for name in RECORDS})
+
+
+def pairs_of_both() -> dict[str, pd.DataFrame]:
+    """Pairs with FE or RE that both records have, in the same order."""
+    records = {name: load(record)["results"] for name, record in RECORDS.items()}
+    shared = set.intersection(
+        *({row["embedding"] for row in record} for record in records.values())
+    )
+    found = {}
+    for name, record in records.items():
+        pairs = _paper_pairs.pairs(record, shared)
+        networks = pairs[["a", "b"]].apply(lambda side: side.str.contains("FE|RE", regex=True))
+        found[name] = pairs[networks.any(axis=1)]
+    return found
 
 
 PANELS = {

@@ -76,9 +76,10 @@ def run() -> None:
 
 def tables() -> dict[str, str]:
     results = load("simulated_sets")["results"]
-    rows = []
+    rows, scored = [], []
     for title, cases in ((f"{len(SETS)} sets", SETS), (f"{len(SEEDS)} seeds on one", SEEDS)):
         of = [row["methods"] for row in results if (row["data"], row["seed"]) in cases]
+        scored += winkler_rows(title, of)
         for method, name in METHODS.items():
             line = {"case": title, "method": name}
             for score in ("correlation", "error"):
@@ -89,7 +90,31 @@ def tables() -> dict[str, str]:
             rows.append(line)
     columns = {"": "{case}: {method}", "correlation": "{correlation}", "error": "{error}"}
     columns |= {f"coverage, {stratum}": f"{{{stratum}}}" for stratum in STRATA}
-    return {"coverage": markdown(rows, columns)}
+    of_winkler = {"": "{case}", "shifts": "{stratum}"}
+    of_winkler |= {name: f"{{{method}}}" for method, name in METHODS.items()}
+    of_winkler["RE's is lower"] = "{lower} of {n}"
+    return {"coverage": markdown(rows, columns), "winkler": markdown(scored, of_winkler)}
+
+
+def winkler_rows(title: str, of: list[dict]) -> list[dict]:
+    """Winkler scores of a stratum of the shifts, and in how many cases RE has the better one."""
+    rows = []
+    for stratum in STRATA:
+        scores = {
+            method: np.array(
+                [
+                    found["winkler"]
+                    for row in of
+                    for found in row[method]["intervals"]
+                    if found["stratum"] == stratum
+                ]
+            )
+            for method in METHODS
+        }
+        lower = int((scores["RE"] < scores["mixed model"]).sum())
+        line = {"case": title, "stratum": stratum, "lower": lower, "n": len(of)}
+        rows.append(line | {method: span(values) for method, values in scores.items()})
+    return rows
 
 
 def span(values) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 import scmedal_tools as smt
 
@@ -82,3 +83,42 @@ def test_cells_are_kept_there_while_a_network_is_trained(on_gpu):
         expected = on_gpu("SCMEDAL_FE", preset="paper").module.state_dict()
     for name, values in model.module.state_dict().items():
         torch.testing.assert_close(values, expected[name].cpu(), rtol=1e-4, atol=1e-5, msg=name)
+
+
+class NoWaiting(Callback):
+    """Make it an error to wait for the GPU, between the first and the last minibatch of an epoch.
+
+    The order of the cells is sent before the first, in which optimisers also allocate. After the
+    last the means of the epoch are logged, for which Lightning sends numbers to the GPU.
+    """
+
+    n_steps = 0
+
+    def on_train_batch_start(self, trainer, plan, batch, batch_idx):
+        if batch_idx == 1:
+            torch.cuda.set_sync_debug_mode("error")
+
+    def on_train_batch_end(self, trainer, plan, outputs, batch, batch_idx):
+        self.n_steps += bool(torch.cuda.get_sync_debug_mode())
+        if batch_idx == trainer.num_training_batches - 2:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.fixture
+def no_waiting():
+    yield NoWaiting()
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("name", MODELS)
+def test_no_step_waits_for_the_gpu(fit, labelled, no_waiting, name, preset):
+    on_gpu = {"accelerator": "gpu", "devices": 1, "callbacks": [no_waiting]}
+    fit(name, labelled.copy(), SETUP, model={"preset": preset}, **on_gpu)
+    assert no_waiting.n_steps == 2 * 2  # of two epochs of four minibatches
+
+
+def test_waiting_would_be_an_error(no_waiting):
+    no_waiting.on_train_batch_start(None, None, None, 1)
+    with pytest.raises(RuntimeError, match="synchroniz"):
+        torch.ones((), device="cuda").item()

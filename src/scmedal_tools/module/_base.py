@@ -73,7 +73,7 @@ class MedalModule(BaseModuleClass):
         self.n_levels = (n_batch, *n_crossed)
         self.adversary: Classifier | None = None
         self.scaler = ExpressionScaler(n_input, reconstruction.scaling)
-        self.reconstruction = reconstruction_term(reconstruction.likelihood, n_input)
+        self.reconstruction = reconstruction_term(reconstruction.likelihood)
         self.adversarial_objective = adversary.adversarial_objective
         self.reconstruction_weight = reconstruction.reconstruction_weight
         self.adversary_weight = adversary.adversary_weight

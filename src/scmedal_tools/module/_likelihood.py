@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import nn
@@ -11,9 +11,9 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
-Likelihood = Literal["gaussian", "gaussian-gene", "mse"]
+Likelihood = Literal["gaussian", "mse"]
 
-# A gene without variance would otherwise drive its noise, and with it the loss, to infinity.
+# Cells that are reconstructed exactly would otherwise drive the loss to minus infinity.
 MIN_LOG_SD = -5.0
 
 
@@ -28,32 +28,25 @@ class MeanSquaredError(nn.Module):
 class GaussianNoise(nn.Module):
     r"""Negative log-likelihood of each cell in nats, summed over genes.
 
-    .. math:: \sum_g \frac{(x_g - \hat x_g)^2}{2 \sigma_g^2} + \log \sigma_g
+    .. math:: \sum_g \frac{(x_g - \hat x_g)^2}{2 \sigma^2} + \log \sigma
 
-    up to a constant, with a learned noise :math:`\sigma_g`, the same for all genes or one for
-    each. It starts from the root of the genes' mean variance, which is 1 after scaling.
-
-    Parameters
-    ----------
-    n_noise
-        Number of noise parameters: 1, or the number of genes.
+    up to a constant, with a learned noise :math:`\sigma` of all genes. It starts from the root of
+    the genes' mean variance, which is 1 after scaling.
     """
 
-    def __init__(self, n_noise: int):
+    def __init__(self) -> None:
         super().__init__()
-        self.log_sd = nn.Parameter(torch.zeros(n_noise))
+        self.log_sd = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Return a value for each cell, of shape ``(n_cells,)``."""
         log_sd = self.log_sd.clamp_min(MIN_LOG_SD)
-        squares, weight = F.mse_loss(x_hat, x, reduction="none"), 0.5 * torch.exp(-2 * log_sd)
-        if len(log_sd) == 1:
-            return squares.sum(1) * weight + x.shape[1] * log_sd
-        return squares @ weight + log_sd.sum()
+        squares = F.mse_loss(x_hat, x, reduction="none").sum(1)
+        return squares * (0.5 * torch.exp(-2 * log_sd)) + x.shape[1] * log_sd
 
 
-def reconstruction_term(likelihood: Likelihood, n_genes: int) -> nn.Module:
+def reconstruction_term(likelihood: Likelihood) -> nn.Module:
     """Build the reconstruction term of that name."""
-    if likelihood == "mse":
-        return MeanSquaredError()
-    return GaussianNoise(1 if likelihood == "gaussian" else n_genes)
+    if likelihood not in get_args(Likelihood):
+        raise ValueError(f"likelihood={likelihood!r} is not one of {get_args(Likelihood)}.")
+    return GaussianNoise() if likelihood == "gaussian" else MeanSquaredError()

@@ -26,8 +26,8 @@ class ReconstructionSettings:
     scaling
         How the input is scaled; see :class:`~scmedal_tools.module._scaler.ExpressionScaler`.
     likelihood
-        ``"gaussian"``: nats per cell with one learned noise for all genes; ``"gaussian-gene"``:
-        with one for each gene; ``"mse"``: mean squared error over genes.
+        ``"gaussian"``: nats per cell with one learned noise for all genes; ``"mse"``: mean squared
+        error over genes.
     reconstruction_weight
         Weight of the term.
 

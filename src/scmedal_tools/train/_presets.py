@@ -95,7 +95,7 @@ _DEFAULT_RE = Preset(
         "normalize_output": False,
         "decoder_dense_activation": "linear",
         "n_states": 10,
-        "n_new": None,
+        "n_new": None,  # load_query_data sets it
         "input_dropout": 0.45,
         "adversary_dropout": 0.5,
         "effects": {
@@ -135,7 +135,7 @@ _PAPER_RE = Preset(
         "normalize_output": True,
         "decoder_dense_activation": "selu",
         "n_states": 0,
-        "n_new": None,
+        "n_new": None,  # load_query_data sets it
         "input_dropout": 0.0,
         "adversary_dropout": 0.0,
         "effects": {
