@@ -85,10 +85,11 @@ def means() -> pd.DataFrame:
 def tables() -> dict[str, str]:
     """The default's scores, and the change of each without a mechanism."""
     found = means()
+    names = [name for name in NAMES if name in found.index.get_level_values("data")]
     lines = []
     for variant in (*MECHANISMS, *WEIGHTS):
         line = {"variant": variant}
-        for name in NAMES:
+        for name in names:
             for measure in ("iLISI", "Bio conservation", "Total"):
                 value = found[measure].get((name, variant))
                 if value is not None and variant != FULL:
@@ -107,10 +108,15 @@ def figure() -> None:
     found = means()
     weights = {"no adversary": 0, "weight 5": 5, "weight 10": 10, FULL: 20}
     weights |= {"weight 40": 40, "weight 80": 80}
-    figure, axes = plt.subplots(1, len(NAMES), figsize=(3 * len(NAMES), 3), layout="constrained")
-    for axis, name in zip(axes, NAMES, strict=True):
-        of_data = found.loc[name].reindex(list(weights))
-        axis.plot(of_data["Batch correction"], of_data["Bio conservation"], "o-", color="#0072B2")
+    names = [name for name in NAMES if name in found.index.get_level_values("data")]
+    figure, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 3), layout="constrained")
+    for axis, name in zip(axes, names, strict=True):
+        of_data = found.loc[name].reindex(list(weights)).dropna()
+        batch, biology = of_data["Batch correction"], of_data["Bio conservation"]
+        axis.plot(batch, biology, "o-", color="#0072B2")
+        for variant, *point in zip(of_data.index, batch, biology, strict=True):
+            text = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8}
+            axis.annotate(weights[variant], point, **text)
         axis.set(title=name, xlabel="batch correction", ylabel="biology")
     figure.savefig(FIGURE)
 
