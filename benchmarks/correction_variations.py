@@ -86,20 +86,20 @@ def tables() -> dict[str, str]:
     """The default's scores, and the change of each without a mechanism."""
     found = means()
     names = [name for name in NAMES if name in found.index.get_level_values("data")]
+    shown = ("iLISI", "Bio conservation", "Total")
+    measures = {(name, m): f"{name}: {TITLES[m]}" for name in names for m in shown}
     lines = []
     for variant in (*MECHANISMS, *WEIGHTS):
         line = {"variant": variant}
-        for name in names:
-            for measure in ("iLISI", "Bio conservation", "Total"):
-                value = found[measure].get((name, variant))
-                if value is not None and variant != FULL:
-                    value -= found[measure][name, FULL]
-                text = (
-                    "" if value is None else f"{value:.2f}" if variant == FULL else f"{value:+.2f}"
-                )
-                line[f"{name}: {TITLES[measure]}"] = text
+        for number, (name, measure) in enumerate(measures):
+            value = found[measure].get((name, variant))
+            if variant == FULL:
+                line[f"x{number}"] = f"{value:.2f}"
+            else:
+                change = None if value is None else value - found[measure][name, FULL]
+                line[f"x{number}"] = "" if change is None else f"{change:+.2f}"
         lines.append(line)
-    columns = {title: f"{{{title}}}" for title in lines[0] if title != "variant"}
+    columns = {title: f"{{x{number}}}" for number, title in enumerate(measures.values())}
     return {"mechanisms": markdown(lines, {"": "{variant}"} | columns)}
 
 
