@@ -247,12 +247,19 @@ def run(kinds: list[str]) -> None:
                 print(key, flush=True)
 
 
-# With fewer than five batches the default learns the scales in this way too.
+# With fewer than five batches the default learns the scales in this way too, and does not use the
+# overdispersion.
 EM_ALONE, FEW_BATCHES = "scales by expectation-maximisation alone", ("kang",)
 
 
 def is_default(row: dict) -> bool:
-    return row["variant"] == FULL or (row["variant"] == EM_ALONE and row["data"] in FEW_BATCHES)
+    as_default = (FULL, EM_ALONE, NOT_WIDER) if row["data"] in FEW_BATCHES else (FULL,)
+    return row["variant"] in as_default
+
+
+def is_new(row: dict, rows: list[dict]) -> bool:
+    """Whether a network is none of some others, trained once more with the same seed."""
+    return all(row["correlations"] != other["correlations"] for other in rows)
 
 
 def draw_of(row: dict, kind: str) -> tuple:
@@ -273,8 +280,9 @@ def tables() -> dict[str, str]:
         of_kind = [row for row in scored if row["kind"] == kind]
         defaults: dict[tuple, list[dict]] = {draw_of(row, kind): [] for row in of_kind}
         for row in scored if kind == "network" else of_kind:
-            if is_default(row) and draw_of(row, kind) in defaults:
-                defaults[draw_of(row, kind)].append(row)
+            rows = defaults.get(draw_of(row, kind))
+            if rows is not None and is_default(row) and is_new(row, rows):
+                rows.append(row)
         names = [name for name in DESIGN if any(draw[0] == name for draw in defaults)]
         lines = [full_row(defaults, names)]
         variants = [row for row in of_kind if not is_default(row)]

@@ -109,7 +109,8 @@ def figure() -> None:
     weights = {"no adversary": 0, "weight 5": 5, "weight 10": 10, FULL: 20}
     weights |= {"weight 40": 40, "weight 80": 80}
     names = [name for name in NAMES if name in found.index.get_level_values("data")]
-    figure, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 3), layout="constrained")
+    size, shared = (3.2 * len(names), 3.2), {"sharex": True, "sharey": True}
+    figure, axes = plt.subplots(1, len(names), figsize=size, layout="constrained", **shared)
     for axis, name in zip(axes, names, strict=True):
         of_data = found.loc[name].reindex(list(weights)).dropna()
         batch, biology = of_data["Batch correction"], of_data["Bio conservation"]
@@ -117,7 +118,8 @@ def figure() -> None:
         for variant, *point in zip(of_data.index, batch, biology, strict=True):
             text = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8}
             axis.annotate(weights[variant], point, **text)
-        axis.set(title=name, xlabel="batch correction", ylabel="biology")
+        axis.set(title=name.capitalize(), xlabel="batch correction", ylim=(0.6, 1.0))
+    axes[0].set_ylabel("biology")
     figure.savefig(FIGURE)
 
 

@@ -39,7 +39,7 @@ class TestOptions:
         arguments = [*BATCH, "--size-factor-key", "n_umi", "--out", tmp_path / "out", *QUICK]
         output = succeed("run", tmp_path / "given.h5ad", *arguments)
         assert "used as it is, with all genes" in output
-        assert "size factors in 'n_umi' are not needed" in output
+        assert "size factors in 'n_umi': for --condition-key only" in output
         adata = ad.read_h5ad(tmp_path / "out" / "adata.h5ad")
         assert adata.var_names.equals(expression.var_names)
         np.testing.assert_array_equal(adata.X.toarray(), expression.X.toarray())

@@ -145,9 +145,28 @@ class TestLibrarySize:
         assert not any("divide" in text for text in said)
         pd.testing.assert_series_equal(adata.obs[TOTALS], before)
 
-    def test_other_totals_are_not_written(self, adata):
+    def test_totals_are_those_that_are_named(self, adata):
         preprocess(adata, n_top_genes=20, size_factor_key="total")
+        np.testing.assert_array_equal(adata.obs[TOTALS], adata.obs["total"])
+
+    @pytest.mark.filterwarnings("ignore:.*is smaller than")
+    def test_size_factors_that_are_no_totals_are_not_kept(self, adata):
+        adata.obs["factor"] = adata.obs["total"] / adata.obs["total"].mean()
+        preprocess(adata, n_top_genes=20, size_factor_key="factor")
         assert TOTALS not in adata.obs
+
+    @pytest.mark.parametrize("factor", [0.5, 2.0])
+    def test_counts_of_some_cells_that_were_changed_are_noticed(self, adata, factor):
+        preprocess(adata, n_top_genes=None, min_genes=0)
+        changed = sp.diags(np.where(np.arange(adata.n_obs) < 150, 1.0, factor))
+        adata.layers["counts"] = (changed @ adata.layers["counts"]).floor().astype(np.float32)
+        with pytest.warns(UserWarning, match="or the counts were changed"):
+            preprocess(adata, layer="counts", n_top_genes=None, min_genes=0)
+
+    def test_a_column_that_is_no_number_is_left_alone(self, adata):
+        adata.obs[TOTALS] = "deep"
+        preprocess(adata, n_top_genes=20, min_genes=0)
+        assert set(adata.obs[TOTALS]) == {"deep"}
 
     def test_genes_with_other_names_were_not_selected(self, adata):
         adata.raw = adata.copy()

@@ -9,6 +9,7 @@ from scmedal_tools._data import (
     LOGARITHMS,
     doubt,
     expression_of,
+    size_factors,
     slots,
     summarise_expression,
     what_it_holds,
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 DEFAULT_GENES = 3000
 SELECTED_BEFORE = (
-    "The genes were selected before: cells were normalised by their sums over these genes, which "
-    "is not their depth. Pass a column with the counts of each cell over all genes as "
-    "--size-factor-key."
+    "Genes were selected before, or the counts were changed since: cells were normalised by their "
+    "sums over these genes. Unless these are all, pass a column with the counts of each cell over "
+    "all genes as --size-factor-key."
 )
 
 
@@ -61,7 +62,8 @@ def prepare_expression(
     if found.kind in LOGARITHMS:
         steps.announce(f"  {steps.expression}: used as it is, with all genes")
         if size_factor_key is not None:
-            steps.announce(f"  size factors in {size_factor_key!r} are not needed")
+            size_factors(adata, size_factor_key)  # or it is refused after the trainings
+            steps.announce(f"  size factors in {size_factor_key!r}: for --condition-key only")
         adata.uns[slots.PREPROCESSING] = adata.uns.get(slots.PREPROCESSING, {}) | {
             "taken_as": found.kind
         }

@@ -114,6 +114,7 @@ class Run:
         """Counterfactual means, if targets were named."""
         self.group_effects: tl.GroupEffects | None = None
         self.untested = ""
+        self._total_counts: str | None = None
         self.findings: list[str] = []
         self.figures = out / "figures"
 
@@ -226,11 +227,14 @@ class Run:
     def _preprocess(self) -> None:
         """Raw counts are preprocessed; log-normalised expression is used as it is."""
         job, adata, announce = self.job, self.adata, self.steps.announce
-        given = adata.shape
+        given, had_totals = adata.shape, slots.TOTAL_COUNTS in adata.obs
         n_top_genes = job.n_top_genes or PAPER_GENES.get(job.preset, DEFAULT_GENES)
         had_counts = prepare_expression(
             adata, job.batch_key, job.layer, job.size_factor_key, n_top_genes, self.steps
         )
+        # Those that were there may be of other counts than those that are given.
+        if slots.TOTAL_COUNTS in adata.obs and not (had_counts and had_totals):
+            self._total_counts = slots.TOTAL_COUNTS
         if had_counts or job.layer is not None or slots.PCA not in adata.obsm:
             # Of the genes that the networks see, whatever var["highly_variable"] says.
             sc.pp.pca(adata, n_comps=min(50, *(n - 1 for n in adata.shape)), mask_var=None)
@@ -278,11 +282,6 @@ class Run:
         trained.train(max_epochs=job.max_epochs)
         self.steps.announce(f"  {why_it_ended(trained)}")
         return trained
-
-    @property
-    def _total_counts(self) -> str | None:
-        """Column that the preprocessing has written, of counts that were given."""
-        return slots.TOTAL_COUNTS if slots.TOTAL_COUNTS in self.adata.obs else None
 
     def _groups(self) -> tuple[Any, list]:
         """Reference of the condition, and the groups that are compared with it."""

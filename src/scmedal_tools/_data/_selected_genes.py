@@ -44,12 +44,12 @@ def warn_of_selected_genes(
     Returns
     -------
     bool
-        Whether genes were selected.
+        Whether genes were selected, or the counts changed.
     """
-    cells = slice(N_CELLS)
-    if slots.TOTAL_COUNTS in adata.obs:
-        of_all = pd.to_numeric(adata.obs[slots.TOTAL_COUNTS].iloc[cells], errors="coerce")
-        of_all = of_all.to_numpy(float)
+    cells = np.unique(np.linspace(0, adata.n_obs - 1, N_CELLS).astype(int))
+    kept = adata.obs.get(slots.TOTAL_COUNTS)
+    if kept is not None and pd.api.types.is_numeric_dtype(kept):
+        of_all = kept.iloc[cells].to_numpy(dtype=float, na_value=np.nan)
         of_these = expression_of(adata, layer)[cells].sum(axis=1, dtype=np.float64)
         origin, advice = f"adata.obs[{slots.TOTAL_COUNTS!r}]", if_totals
     else:
@@ -60,20 +60,25 @@ def warn_of_selected_genes(
         origin = f"the {adata.raw.n_vars:,} genes of adata.raw"
         advice = if_counts if kind in COUNTS else if_logarithms
     of_these, known = np.asarray(of_these).ravel(), np.isfinite(of_all) & (of_all > 0)
-    share = of_these[known].sum() / of_all[known].sum() if known.any() else 1.0
-    # None of the genes: they have other names there.
-    if share == 0 or share >= NEARLY_ALL:
+    # None of the counts: the genes have other names there.
+    if not known.any() or not of_these[known].any():
         return False
+    # Some of the cells may have been changed.
+    least, largest = np.quantile(of_these[known] / of_all[known], (0.1, 0.9))
+    if least >= NEARLY_ALL and largest <= 1 / NEARLY_ALL:
+        return False
+    share = of_these[known].sum() / of_all[known].sum()
     warnings.warn(
-        f"The {adata.n_vars:,} genes of adata have {share:.0%} of the counts in {origin}: they "
-        f"were selected, and their sum is not the depth of a cell. {advice}",
+        f"The {adata.n_vars:,} genes of adata have {share:.0%} of the counts in {origin}: genes "
+        "were selected, so that their sum is not the depth of a cell, or the counts were changed. "
+        f"{advice}",
         UserWarning,
         skip_file_prefixes=(OURS,),
     )
     return True
 
 
-def _sums_of_raw(adata: AnnData, cells: slice) -> tuple[np.ndarray, np.ndarray, str] | None:
+def _sums_of_raw(adata: AnnData, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, str] | None:
     """Counts of cells in ``adata.raw``, over the genes of ``adata`` and over all, and their kind.
 
     Nothing if there are no further genes, or values of another kind.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from . import slots
 
@@ -24,8 +23,9 @@ def size_factors(
     ValueError
         If there is no such column of numbers, or one of them is missing or not positive.
     """
-    if key not in adata.obs or not pd.api.types.is_numeric_dtype(adata.obs[key]):
-        numbers = slots.without_those_of_scvi(adata.obs.select_dtypes("number"))
+    numbers = adata.obs.select_dtypes("number")
+    if key not in numbers:
+        numbers = slots.without_those_of_scvi(numbers)
         raise ValueError(
             f"size_factor_key={key!r} is not a numeric column of adata.obs. "
             f"Numeric columns: {', '.join(map(repr, numbers)) or 'none'}."

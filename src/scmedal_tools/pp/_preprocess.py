@@ -20,6 +20,7 @@ from scmedal_tools._data import (
     size_factors,
     slots,
     warn_of_selected_genes,
+    where,
 )
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ TOTALS_OF_RAW: Final = (
     f"adata.obs[{slots.TOTAL_COUNTS!r}] = np.asarray(adata.raw.X.sum(axis=1, dtype=float)).ravel()"
 )
 NO_NEED: Final = (
-    "adata.raw is log-normalised with all genes, so that no preprocessing is needed. Run:\n"
-    "adata.layers['counts'] = adata.X.copy(); adata.X = adata.raw[:, adata.var_names].X.copy()"
+    "adata.raw is log-normalised with all genes. Start again from the counts, and run this line "
+    "instead:\n"
+    "adata.layers['counts'] = {}.copy(); adata.X = adata.raw[:, adata.var_names].X.copy()"
 )
 """What to do if genes were selected before."""
 
@@ -107,8 +109,9 @@ def preprocess(
     ``layers["counts"]``
         The raw counts.
     ``obs["total_counts_all_genes"]``
-        The counts of each cell over all genes that were given; not with ``size_factor_key``, where
-        a warning says that genes were selected before, or in place of an earlier one.
+        The counts of each cell over all genes that were given, or what ``size_factor_key`` names
+        if that is no less than a cell's own counts. Not where a warning says that genes were
+        selected before, and not in place of an earlier one.
     ``var``
         ``means``, ``dispersions``, ``dispersions_norm``, ``highly_variable`` and, with a batch
         key, ``highly_variable_nbatches``, where genes were selected; see
@@ -153,7 +156,7 @@ def preprocess(
         "size_factor_key": size_factor_key,
         "taken_as": taken_as,
     }
-    advice = PASS_TOTALS, TOTALS_OF_RAW, NO_NEED
+    advice = PASS_TOTALS, TOTALS_OF_RAW, NO_NEED.format(where(layer))
     selected = size_factor_key is None and warn_of_selected_genes(adata, layer, *advice)
     parameters["genes_selected_before"] = selected or None
     counts = adata.X if layer is None else adata.layers[layer]
@@ -162,7 +165,10 @@ def preprocess(
     totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     cells, genes = _filter(counts, min_genes, min_cells)
     counts = (sp.csr_matrix(counts) if sp.issparse(counts) else counts)[cells][:, genes]
-    x = _log_normalise(counts, _library_sizes(adata, size_factor_key, counts, cells), target_sum)
+    sizes = _library_sizes(adata, size_factor_key, counts, cells)
+    of_all = totals[cells] if size_factor_key is None else sizes
+    are_totals = not selected and (of_all >= np.asarray(counts.sum(axis=1)).ravel()).all()
+    x = _log_normalise(counts, sizes, target_sum)
 
     table = None
     if _has_to_select(n_top_genes, genes.size):
@@ -176,8 +182,8 @@ def preprocess(
 
     result = adata[cells, genes].copy()
     result.X, result.layers[slots.COUNTS_LAYER] = x, counts
-    if size_factor_key is None and not selected and slots.TOTAL_COUNTS not in adata.obs:
-        result.obs[slots.TOTAL_COUNTS] = totals[cells]
+    if are_totals and slots.TOTAL_COUNTS not in adata.obs:
+        result.obs[slots.TOTAL_COUNTS] = of_all
     if table is not None:
         result.var[table.columns] = table
         result.uns["hvg"] = {"flavor": "seurat"}
