@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from scmedal_tools._cli._prepare_expression import prepare_expression
+from scmedal_tools._cli._run_job import Run, RunJob
 from scmedal_tools._cli._steps import Steps
 from scmedal_tools._data import slots
 
@@ -41,3 +42,18 @@ def test_genes_that_were_selected_before_are_a_doubt():
             warnings.simplefilter("always")
             prepare_expression(some, "donor", None, key, None, steps)
         assert ("--size-factor-key" in steps.doubt) is doubtful
+
+
+@pytest.mark.parametrize("logarithms", [False, True])
+@pytest.mark.parametrize("had_totals", [False, True])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_totals_of_other_counts_are_not_used(logarithms, had_totals, tmp_path):
+    counts = np.random.default_rng(0).poisson(3.0, (60, 40)).astype(np.float32)
+    obs = pd.DataFrame({"donor": ["a", "b"] * 30}, index=[f"cell {i}" for i in range(60)])
+    adata = ad.AnnData(np.log1p(counts / 12) if logarithms else counts, obs)
+    if had_totals:
+        adata.obs[slots.TOTAL_COUNTS] = 9.0
+    run = Run(adata, RunJob("donor"), tmp_path, lambda _: None)
+    run._preprocess()
+    known = had_totals if logarithms else not had_totals
+    assert run._total_counts == (slots.TOTAL_COUNTS if known else None)
