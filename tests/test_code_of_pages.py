@@ -12,7 +12,7 @@ from inspect import signature, unwrap
 from pathlib import Path
 from unittest.mock import create_autospec
 
-import distributed
+import dask.distributed
 import lightning.pytorch.loggers
 import matplotlib.pyplot as plt
 import numpy as np
@@ -92,7 +92,7 @@ def little():
         patch.setitem(smt.bm.cross_validate.__kwdefaults__, "folds", [0])
         for name in ("MLFlowLogger", "TensorBoardLogger"):
             patch.setattr(lightning.pytorch.loggers, name, _stand_in(name))
-        patch.setattr(distributed, "Client", lambda _: _client(processes=False, **LOCAL))
+        patch.setattr(dask.distributed, "Client", lambda _: _client(processes=False, **LOCAL))
         for module, name in ((sc.pp, "neighbors"), (sc.tl, "umap"), (sc.pl, "umap")):
             patch.setattr(module, name, create_autospec(getattr(module, name)))
         for module, write in ((sc.tl, _leiden), (sc.pp, _highly_variable_genes)):
@@ -109,7 +109,7 @@ def _defaults():
 
 
 _simulated, _of_trainer, _of_model = smt.datasets.simulated, Trainer.fit, MedalModel.train
-_client = distributed.Client
+_client = dask.distributed.Client
 
 
 @wraps(_simulated)
