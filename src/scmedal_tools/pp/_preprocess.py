@@ -162,12 +162,12 @@ def preprocess(
     counts = adata.X if layer is None else adata.layers[layer]
     if counts.dtype == np.float16:  # ends at 65,504, and the total of a cell may not
         counts = counts.astype(np.float32)
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    totals = _totals(counts)
     cells, genes = _filter(counts, min_genes, min_cells)
     counts = (sp.csr_matrix(counts) if sp.issparse(counts) else counts)[cells][:, genes]
     sizes = _library_sizes(adata, size_factor_key, counts, cells)
     of_all = totals[cells] if size_factor_key is None else sizes
-    are_totals = not selected and (of_all >= np.asarray(counts.sum(axis=1)).ravel()).all()
+    are_totals = not selected and (of_all >= _totals(counts)).all()
     x = _log_normalise(counts, sizes, target_sum)
 
     table = None
@@ -244,7 +244,7 @@ def _library_sizes(
     adata: AnnData, key: str | None, counts: Any, cells: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Return the total by which each kept cell is divided, shape (kept cells,)."""
-    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    totals = _totals(counts)
     if key is None:
         # A cell without counts (min_genes=0) stays zero.
         return np.maximum(totals, 1)
@@ -257,6 +257,11 @@ def _library_sizes(
             stacklevel=3,
         )
     return sizes
+
+
+def _totals(counts: Any) -> NDArray[np.float64]:
+    """Return the sum of each cell, of which single precision is exact up to 16 million only."""
+    return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
 
 def _log_normalise(counts: Any, sizes: NDArray[np.float64], target_sum: float) -> Any:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from scmedal_tools.tl import OVERALL, SIGNIFICANT
 
-from ._few_cells import FEWEST_CELLS, few_cells
+from ._few_cells import MIN_CELLS, few_cells
 from ._page import Picture, Section, Table, code
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _untested(run: Run) -> list[str]:
     ]
     return [
         f"Not tested: {', '.join(names)}. A test needs a {job.batch_key} of each group with "
-        f"{FEWEST_CELLS} cells or more of the type, more of them than groups, and genes with "
-        f"enough counts. "
+        f"{MIN_CELLS} cells or more of the type, more of them than groups, and genes with "
+        "enough counts. "
         f"{few_cells(n_cells[list(missing)])}".rstrip()
     ]

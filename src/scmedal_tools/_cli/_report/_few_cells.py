@@ -10,7 +10,7 @@ from scmedal_tools import tl
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST_CELLS: int = signature(tl.group_effects).parameters["min_cells"].default
+MIN_CELLS: int = signature(tl.group_effects).parameters["min_cells"].default
 N_NAMED = 5
 
 
@@ -22,13 +22,13 @@ def few_cells(n_cells: pd.DataFrame) -> str:
     n_cells
         Number of cells, groups x levels.
     """
-    n_groups = (n_cells < FEWEST_CELLS).sum().sort_values(ascending=False, kind="stable")
+    n_groups = (n_cells < MIN_CELLS).sum().sort_values(ascending=False, kind="stable")
     n_groups = n_groups[n_groups > 0]
     if n_groups.empty:
         return ""
     first, *others = [f"in {n} of {len(n_cells)}" for n in n_groups[:N_NAMED]]
     names = list(map(str, n_groups.index))
-    clauses = [f"{names[0]} has fewer than {FEWEST_CELLS} cells {first}"]
+    clauses = [f"{names[0]} has fewer than {MIN_CELLS} cells {first}"]
     clauses += [f"{name} {clause}" for name, clause in zip(names[1:], others, strict=False)]
     more = f" and {n} more" if (n := len(n_groups) - N_NAMED) > 0 else ""
     return f"Counted by {n_cells.index.name}, {', '.join(clauses)}{more}."
