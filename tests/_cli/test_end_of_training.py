@@ -12,7 +12,7 @@ from scmedal_tools.train import SELECTION
 STEADY = 100 - np.arange(40.0)
 FLAT = np.append(STEADY, STEADY[-1] - 0.01 * np.arange(1, 61))
 STEEP_START = np.append([2000.0, 1000.0, 400.0], STEADY)
-UNEVEN = STEADY + np.append(np.zeros(39), 1.2)
+UNEVEN = STEADY + np.append(np.zeros(39), 5.0)
 
 
 def trained(values, best_epoch):
