@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmedal_tools._gene_model import NETWORK_SHARE, GeneEffects, GeneEffectsDraw
+from scmedal_tools._gene_model import GeneEffects, GeneEffectsDraw
 from scmedal_tools.module._factor_levels import POPULATION_LEVEL
 
 N_LEVELS, N_STATES, N_GENES, N_LATENT, N_CELLS = (4, 2), 3, 5, 2, 20
@@ -20,7 +20,7 @@ def effects(request):
     """Effects in which no two numbers agree by chance; the first genes follow the guess."""
     n_levels = N_LEVELS[: request.param]
     effects = GeneEffects(n_levels, N_GENES, N_LATENT, N_STATES)
-    effects.set_centres(np.tile(CENTRES, (n_levels[0] + 1, 1, 1)))
+    effects.set_centres(CENTRES)
     effects.follows.copy_(FOLLOWS)
     generator = torch.Generator().manual_seed(0)
     tables = "fixed", "loc", "content", "correction", "fixed_correction"
@@ -67,7 +67,7 @@ def predicted(effects, cells, follows, fixed, tables):
     values = np.empty_like(population)
     first = effects.factors[0]
     for i in range(len(values)):
-        guessed = NETWORK_SHARE * (network[i] - population[i])
+        guessed = network[i] - population[i]
         guessed = guessed + first.fixed_correction[state[i]].numpy()
         value = population[i] + fixed[state[i]]
         of_factors = zip(effects.factors, tables, levels[i], own[i], strict=True)
@@ -169,7 +169,7 @@ class TestDraws:
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
         # Where genes follow, the network is in it, and else it is not.
         moved = expected_by(effects, (population, network + 1, *cells[2:]), draw=draw) - ours
-        expected = (NETWORK_SHARE * draw.follows).expand(N_CELLS, -1)
+        expected = (draw.follows).expand(N_CELLS, -1)
         torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
 
     def test_the_population_follows(self, effects, cells, draw):
@@ -215,7 +215,7 @@ def test_averages_are_those_of_draws(effects, many):
         for draw in draws:
             of_states = draw.effects[i] + draw.follows * many.factors[i].correction
             mean = torch.einsum("s,ksg->kg", weights, of_states)
-            guess = NETWORK_SHARE * of_network.repeat_interleave(N_COPIES, 1)
+            guess = of_network.repeat_interleave(N_COPIES, 1)
             of_copies = (mean + draw.follows * guess).unflatten(1, (N_GENES, N_COPIES))
             values.append(of_copies.movedim(2, 0))
         drawn = torch.cat(values).numpy()
@@ -224,12 +224,3 @@ def test_averages_are_those_of_draws(effects, many):
         np.testing.assert_allclose(ours.sd, drawn.std(0), rtol=0.15)
         np.testing.assert_allclose(ours.negative, (drawn < -1e-6).mean(0), atol=0.08)
         np.testing.assert_allclose(ours.positive, (drawn > 1e-6).mean(0), atol=0.08)
-
-
-def test_new_batches_start_with_the_centres_over_all():
-    effects = GeneEffects((4,), N_GENES, N_LATENT, N_STATES, n_new=(1,))
-    effects.set_centres(np.random.default_rng(0).normal(size=(5, N_STATES, N_LATENT)))
-    before = effects.batch_centres.clone()
-    effects.start_new_levels()
-    assert torch.equal(effects.batch_centres[3], effects.centres)
-    assert torch.equal(effects.batch_centres[:3], before[:3])

@@ -11,7 +11,6 @@ from torch import nn
 
 from ._look_up import effects_of, look_up
 from ._posterior import SPREAD, MixedEffects
-from ._probability_of_following import NETWORK_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,12 +51,12 @@ class GeneEffects(nn.Module):
     .. math::
 
         f_0(u) - h_{ks} + c_s + e_{ls}
-        + z \big[\tfrac12 (f_l(u) - f_0(u)) + c'_s + e'_{ls}\big].
+        + z \big[f_l(u) - f_0(u) + c'_s + e'_{ls}\big].
 
     The decoder gives :math:`f_l` and, with all its effects at their mean, 0, :math:`f_0`;
     :math:`h` is what :math:`f_0` still has of the cell's own batch, :math:`c` are fixed and
-    :math:`e` random effects, and :math:`z` says whether a gene follows the network's guess, half
-    of its effects, which changes the others by :math:`c'` and :math:`e'`. With several factors
+    :math:`e` random effects, and :math:`z` says whether a gene follows the network's effects,
+    which changes the others by :math:`c'` and :math:`e'`. With several factors
     :math:`h`, :math:`e` and :math:`e'` add up. All is fitted once the network is trained
     (:func:`scmedal_tools.model._fit_gene_effects.fit_gene_effects`).
 
@@ -71,7 +70,6 @@ class GeneEffects(nn.Module):
         For each factor, the number of its last levels that were added to a trained network.
     """
 
-    batch_centres: Tensor
     centres: Tensor
     content_of_states: Tensor
     follows: Tensor
@@ -86,7 +84,6 @@ class GeneEffects(nn.Module):
         n_new: Sequence[int] | None = None,
     ):
         super().__init__()
-        self.register_buffer("batch_centres", torch.zeros(n_levels[0], n_states, n_latent))
         self.register_buffer("centres", torch.zeros(n_states, n_latent))
         self.register_buffer("content_of_states", torch.zeros(n_states, n_genes))
         self.register_buffer("follows", torch.zeros(n_genes))
@@ -104,18 +101,12 @@ class GeneEffects(nn.Module):
         return len(self.centres)
 
     def set_centres(self, centres: np.ndarray) -> None:
-        """Take over centres of the states in each batch, then those over all batches.
+        """Take over centres of the states.
 
         Fewer states than there is room for are repeated, and nothing falls into the copies.
         """
         found = torch.as_tensor(centres)
-        found = found[:, torch.arange(self.n_states) % found.shape[1]].to(self.centres)
-        self.batch_centres.copy_(found[:-1])
-        self.centres.copy_(found[-1])
-
-    def start_new_levels(self) -> None:
-        """Give new batches the centres over all batches."""
-        self.batch_centres[self.factors[0].new] = self.centres
+        self.centres.copy_(found[torch.arange(self.n_states) % len(found)])
 
     def set_models(
         self,
@@ -136,13 +127,9 @@ class GeneEffects(nn.Module):
         self.follows.copy_(torch.as_tensor(follows))
         self.content_of_states.copy_(torch.as_tensor(content_of_states))
 
-    def state_of(self, content: Tensor, levels: Tensor) -> Tensor:
-        """State of each cell, ``(n_cells,)``: the nearest centre of its own batch."""
-        batch = levels[:, 0]
-        known = ((batch >= 0) & (batch < len(self.batch_centres)))[:, None, None]
-        own = self.batch_centres[batch.clamp(0, len(self.batch_centres) - 1)]
-        centres = torch.where(known, own, self.centres)
-        return (content[..., None, :] - centres).square().sum(-1).argmin(-1)
+    def state_of(self, content: Tensor) -> Tensor:
+        """State of each cell, ``(n_cells,)``: the nearest centre."""
+        return (content[..., None, :] - self.centres).square().sum(-1).argmin(-1)
 
     def draw(
         self,
@@ -165,8 +152,7 @@ class GeneEffects(nn.Module):
 
         ``of_network`` are the network's effects, averaged likewise, levels x genes.
         """
-        guess = NETWORK_SHARE * of_network
-        return self.factors[factor].averages(weights, guess, self.follows)
+        return self.factors[factor].averages(weights, of_network, self.follows)
 
     def level_free_part(
         self,
@@ -189,9 +175,9 @@ class GeneEffects(nn.Module):
         genes, draw
             See :meth:`forward`.
         """
-        by_network = self._share_of_network(genes, draw or self._means)
+        follows = look_up((draw or self._means).follows, units=genes)
         content = _sum_of_effects([f.content for f in self.factors], own, state, genes)
-        return LevelFreePart(state, population * (1 - by_network) - content)
+        return LevelFreePart(state, population * (1 - follows) - content)
 
     def forward(
         self,
@@ -218,8 +204,8 @@ class GeneEffects(nn.Module):
             Effects to use instead of their means.
         """
         draw = draw or self._means
-        by_network = self._share_of_network(genes, draw)
-        values = torch.addcmul(cells.values, by_network, network)
+        follows = look_up(draw.follows, units=genes)
+        values = torch.addcmul(cells.values, follows, network)
         if levels.shape[-2] > 1 or cells.state.ndim > 1:
             return values.add_(self._on_genes(levels, cells.state, genes, draw))
         # The same for all cells of a state.
@@ -232,10 +218,6 @@ class GeneEffects(nn.Module):
         """Means of the effects, in place of a draw."""
         loc = [factor.loc for factor in self.factors]
         return GeneEffectsDraw(self.follows, self.factors[0].fixed, loc)
-
-    def _share_of_network(self, genes: Tensor | None, draw: GeneEffectsDraw) -> Tensor:
-        """Share that genes have of the network's effects."""
-        return NETWORK_SHARE * look_up(draw.follows, units=genes)
 
     def _on_genes(
         self, levels: Tensor, state: Tensor, genes: Tensor | None, draw: GeneEffectsDraw
