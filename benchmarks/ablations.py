@@ -29,14 +29,12 @@ from counterfactuals import Judge, trained_re
 
 import scmedal_tools as smt
 from scmedal_tools._gene_model import (
-    _effects,
     _group_sums,
-    _probability_of_following,
     _states,
 )
 from scmedal_tools.model import _fit_gene_effects
 from scmedal_tools.module import REModule
-from scmedal_tools.train import _re_plan
+from scmedal_tools.train import _natural_gradient, _re_plan
 from scmedal_tools.train._natural_gradient import NaturalGradient
 
 DESIGN = {
@@ -73,8 +71,6 @@ def constants(**values):
     """Context in which names of modules have other values, by module__name."""
     modules = {
         "finishing": _fit_gene_effects,
-        "guess": _probability_of_following,
-        "effects": _effects,
         "states": _states,
         "sums": _group_sums,
     }
@@ -96,26 +92,27 @@ def always(alone, *_):
     return np.ones(alone[0].loc.shape[2])
 
 
+def never(alone, *_):
+    return np.zeros(alone[0].loc.shape[2])
+
+
 def uncorrelated(profiles):
     return torch.eye(len(profiles), dtype=torch.double)
 
 
-# The share of the network's guess is read in three modules.
-GUESS = ("guess__NETWORK_SHARE", "finishing__NETWORK_SHARE", "effects__NETWORK_SHARE")
 GENE_MODEL = {
     FULL: {},
-    "no network's guess": dict.fromkeys(GUESS, 0.0),
-    "the network's guess in full": dict.fromkeys(GUESS, 1.0),
+    "no network's guess": {"finishing__probability_of_following": never},
     "every gene follows the guess": {"finishing__probability_of_following": always},
     "states by k-means, without Harmony": {"states__harmony_clusters": plain_clusters},
     "states uncorrelated": {"finishing__state_correlation": uncorrelated},
     "all differences within a state are composition": {"finishing__SHARE_IN_FOUND_STATES": 0.0},
     "all differences within a state are effects": {"finishing__SHARE_IN_FOUND_STATES": 1.0},
-    "the same centres of states in all batches": {"states__PRIOR_CELLS": 1e9},
     "the same scale in all states": {"sums__PRIOR_DF": 1e9},
 }
 PLAIN = "one step and no dropout in the adversary, no decay"
 NOT_WIDER, NOT_CENTRED = "no overdispersion of genes", "effects not centred"
+NO_PRIOR = "no prior of the scales with few batches"
 # Arguments of the model and of its training plan.
 NETWORK = {
     FULL: ({}, {}),
@@ -129,14 +126,16 @@ NETWORK = {
     "scales by expectation-maximisation alone": ({}, {}),
     NOT_WIDER: ({}, {}),
     NOT_CENTRED: ({}, {}),
+    NO_PRIOR: ({}, {}),
 }
 # What has no argument: where it is, its name, and what takes its place.
 REPLACED = {
     "scales by expectation-maximisation alone": (_re_plan, "SETTLE_AFTER", math.inf),
     NOT_WIDER: (NaturalGradient, "_follow_squares", lambda *_: None),
     NOT_CENTRED: (REModule, "centre_effects", lambda *_: None),
+    NO_PRIOR: (_natural_gradient, "ENOUGH_BATCHES", 0),
 }
-OF_NETWORK = {"kang": (10, 12), "mixology": (0, 1), "pig": (0,), "onek1k": (0,)}
+OF_NETWORK = {"kang": (10, 12), "mixology": (0, 1), "pig": (0, 1), "onek1k": (0,)}
 
 
 def scores(judge: Judge, model) -> dict:
@@ -176,11 +175,11 @@ def run_gene_model(judge: Judge, done: set[str]) -> list[dict]:
     return rows
 
 
-def trained(judge: Judge, variant: str, batch_key: str) -> smt.model.SCMEDAL_RE:
+def trained(judge: Judge, variant: str, batch_key: str, seed: int = 0) -> smt.model.SCMEDAL_RE:
     """RE without a mechanism of its network."""
     settings, plan = NETWORK[variant]
     replaced = REPLACED.get(variant)
-    scvi.settings.seed = 0
+    scvi.settings.seed = seed
     with patch.object(*replaced) if replaced else nullcontext():
         smt.model.SCMEDAL_RE.setup_anndata(judge.adata, batch_key)
         model = smt.model.SCMEDAL_RE(judge.adata, **settings)
