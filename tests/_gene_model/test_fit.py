@@ -163,9 +163,9 @@ class TestFollowing:
         """Fitted models, sums of what was held back, the guess, and the true effects."""
         residuals, batch, state, effects = draw_cells(7, np.repeat([0.5, 0.5, 0.0], 100), 0.0)
         rng = np.random.default_rng(8)
-        guess = rng.normal(0, 1.0, size=effects.shape)
+        guess = rng.normal(0, 0.5, size=effects.shape)
         guess[:, :, :100] = effects[:, :, :100]
-        guess[:, :, :100] += rng.normal(0, 0.1, size=(N_BATCH, N_STATES, 100))
+        guess[:, :, :100] += rng.normal(0, 0.05, size=(N_BATCH, N_STATES, 100))
         held_back = np.arange(len(batch)) % 4 == 0
         # No validation cells of one group.
         held_back &= (batch != 2) | (state != 1)
@@ -199,7 +199,7 @@ class TestFollowing:
             size = held_back.sizes[batch, state]
             guess = of_network.sums[batch, state] / size
             sd = np.hypot(alone.sd_of_sum[batch, state], alone.scale[state] / np.sqrt(size))
-            for column, (model, share) in enumerate([(alone, 0.0), (following, 0.5)]):
+            for column, (model, share) in enumerate([(alone, 0.0), (following, 1.0)]):
                 expected = model.fixed[state] + model.loc[batch, state] + share * guess
                 mean = held_back.sums[batch, state] / size
                 log_likelihood[:, column] += norm.logpdf(mean, expected, sd)
