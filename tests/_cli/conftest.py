@@ -1,6 +1,7 @@
 """Commands in tests, and files of a few hundred simulated cells."""
 
 import io
+import shutil
 
 import anndata as ad
 import numpy as np
@@ -104,19 +105,25 @@ def quick_figures(monkeypatch, write_blank, drawn_figures):
         monkeypatch.setattr(module, "draw_and_save", write)
 
 
-@pytest.fixture
-def file_with_names(adata, tmp_path):
-    """A column, a layer and a latent to be named."""
+@pytest.fixture(scope="session")
+def written_names(cells, tmp_path_factory):
+    adata, file = cells.copy(), tmp_path_factory.mktemp("names") / "cells.h5ad"
     adata.obs["pct_CD4"] = 0.5
     adata.layers["raw"] = adata.X
     adata.obsm["X_mine"] = np.zeros((adata.n_obs, 2))
-    adata.write_h5ad(tmp_path / "cells.h5ad")
-    return tmp_path / "cells.h5ad"
+    adata.write_h5ad(file)
+    return file
 
 
 @pytest.fixture
-def file_with_levels(adata, tmp_path):
-    """The donors as text, numbers and categories."""
+def file_with_names(written_names, tmp_path):
+    """A column, a layer and a latent to be named."""
+    return shutil.copy(written_names, tmp_path / "cells.h5ad")
+
+
+@pytest.fixture(scope="session")
+def written_levels(cells, tmp_path_factory):
+    adata, file = cells.copy(), tmp_path_factory.mktemp("levels") / "cells.h5ad"
     adata.obs["lane"] = adata.obs["donor"].cat.codes.astype(int)
     adata.obs["lane_category"] = adata.obs["lane"].astype("category")
     adata.obs["lane_float"] = adata.obs["lane"].astype(float)
@@ -125,5 +132,11 @@ def file_with_levels(adata, tmp_path):
     adata.obs["object"] = adata.obs["donor"].astype(str).astype(object)
     adata.obs["late"] = adata.obs["lane"] > 1
     with ad.settings.override(allow_write_nullable_strings=True):  # not before anndata 0.13
-        adata.write_h5ad(tmp_path / "cells.h5ad", convert_strings_to_categoricals=False)
-    return tmp_path / "cells.h5ad"
+        adata.write_h5ad(file, convert_strings_to_categoricals=False)
+    return file
+
+
+@pytest.fixture
+def file_with_levels(written_levels, tmp_path):
+    """The donors as text, numbers and categories, in a file that a test may change."""
+    return shutil.copy(written_levels, tmp_path / "cells.h5ad")

@@ -121,8 +121,9 @@ NO_BATCHES = {
 class TestColumnsThatAreNoBatches:
     """Refused by the rules of the models, in words for the shell."""
 
-    @pytest.fixture
-    def path(self, adata, tmp_path):
+    @pytest.fixture(scope="class")
+    def path(self, cells, tmp_path_factory):
+        adata, file = cells.copy(), tmp_path_factory.mktemp("columns") / "cells.h5ad"
         n = adata.n_obs
         adata.obs["one"] = "a"
         adata.obs["score"] = np.linspace(0, 1, n)
@@ -131,8 +132,8 @@ class TestColumnsThatAreNoBatches:
         adata.obs["count"] = np.arange(n) // 2 + (np.arange(n) == n - 1)
         adata.obs["pair"] = [f"pair {i // 2}" for i in range(n)]
         adata.obs["step"] = np.arange(n) % 23 / 10
-        adata.write_h5ad(tmp_path / "cells.h5ad", convert_strings_to_categoricals=False)
-        return tmp_path / "cells.h5ad"
+        adata.write_h5ad(file, convert_strings_to_categoricals=False)
+        return file
 
     @pytest.mark.parametrize("column", [*NO_BATCHES, "pair", "step", "donor"])
     def test_by_the_rules_of_the_models(self, path, column, capsys):

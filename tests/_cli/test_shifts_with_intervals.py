@@ -23,7 +23,7 @@ def test_of_some_cells(re, monkeypatch, labels_key):
     monkeypatch.setattr(_shifts_with_intervals, "N_CELLS", 60)
     monkeypatch.setattr(_shifts_with_intervals, "VALUES_HELD", 50 * 60 * 10)  # in parts
     ours = shifts_with_intervals(re, re.adata, TARGETS, labels_key, 0)
-    options = {"labels_key": labels_key, "n_samples": 200, "interval": 0.9, "progress": False}
+    options = {"labels_key": labels_key, "n_samples": 80, "interval": 0.9, "progress": False}
     expected = tl.counterfactual_means(re, re.adata, TARGETS, **options)
     assert ours.obs_names.equals(expected.obs_names)
     assert (ours.obs == expected.obs).all(axis=None)

@@ -199,6 +199,7 @@ class TestDepth:
             "'healthy' have 780 counts, those of 'sick' 1,000. Log"
         ) in found
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_cells", [3, 10])
     def test_noise_is_not_named(self, n_cells):
         """Of 20 studies without a difference, 6 donors in each group and ten types, 2 at most."""

@@ -113,7 +113,7 @@ def test_diagnostics_name_the_factor(model):
 
 
 def test_tools_know_the_factors(model):
-    components = smt.tl.variance_components(model, n_samples=100, n_cells=50, progress=False)
+    components = smt.tl.variance_components(model, n_samples=40, n_cells=50, progress=False)
     assert list(components)[:4] == ["content", "batch", "protocol", "residual"]
     raised = model.gene_names[RAISED]
     assert components["protocol_share"].idxmax() == raised

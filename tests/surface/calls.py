@@ -84,7 +84,7 @@ def preprocessed(models, adata):
 
 
 def means(models, adata):
-    options = {"labels_key": "kind", "n_samples": 5, "interval": 0.5} | QUIET
+    options = {"labels_key": "kind", "n_samples": 3, "interval": 0.5} | QUIET
     found = tl.counterfactual_means(models.re, adata, some(models)[0], **options)
     return np.stack([found.X, found.layers["upper"]])
 
@@ -174,7 +174,7 @@ def cross_validation(models, adata):
 
 
 def donor_prediction(models, adata):
-    options = {"total_counts_key": "depth", "n_permutations": 4} | QUIET
+    options = {"total_counts_key": "depth", "n_permutations": 1} | QUIET
     return bm.donor_prediction(adata, "donor", "condition", "kind", **options).table
 
 
