@@ -6,6 +6,8 @@ from typing import Final
 
 import numpy as np
 from scipy.stats import rankdata
+from sklearn import config_context
+from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import RidgeCV
 
 CENTROID: Final = "nearest centroid"
@@ -53,24 +55,14 @@ def _discriminant(
 
     The covariance is pooled: classes of two or three donors have none worth the name.
     """
-    covariance = _shrunk(train - np.take_along_axis(centroids, codes[:, :, None], axis=1))
-    inverse = np.linalg.pinv(covariance, hermitian=True)
-    return -((from_centroids @ inverse) * from_centroids).sum(2)
-
-
-def _shrunk(centred: np.ndarray) -> np.ndarray:
-    """Covariances of Ledoit and Wolf, relabellings x features x features, of many at once."""
-    n, n_features = centred.shape[1:]
-    covariance = centred.mT @ centred / n
-    variance = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / n_features
-    identity = np.eye(n_features)
-    # Squared distance from a multiple of the identity, and the part that is by chance.
-    squares = np.square(covariance).sum((1, 2), keepdims=True)
-    distance = squares - n_features * variance**2
-    by_chance = np.square(np.square(centred).sum(2)).mean(1)[:, None, None] - squares
-    share = np.minimum(by_chance / n, distance)
-    share = np.divide(share, distance, out=np.zeros_like(share), where=distance > 0)
-    return (1 - share) * covariance + share * variance * identity
+    scores = np.empty(centroids.shape[:2])
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        for of_classes, centres, left, labels in zip(
+            scores, centroids, from_centroids, codes, strict=True
+        ):
+            covariance, _ = ledoit_wolf(train - centres[labels], assume_centered=True)
+            of_classes[:] = -((left @ np.linalg.pinv(covariance, hermitian=True)) * left).sum(1)
+    return scores
 
 
 def predicted_numbers(train: np.ndarray, test: np.ndarray, values: np.ndarray) -> np.ndarray:
