@@ -189,7 +189,9 @@ class TestEvaluate:
                 "--models scVI: there is no such model, comparator or name in obsm. Did you mean ",
             ),
             ("--target-key diagnosis", "--target-key diagnosis: there is no such column of obs."),
-            ("--target-key donor", "name one column or more other than batch_key"),
+            ("--target-key donor", "--target-key donor: that is the --batch-key."),
+            ("--n-jobs 0", "--n-jobs': 0 is not in the range x>=1"),
+            ("--seed -1", "--seed': -1 is not in the range x>=0"),
             (
                 "--scheme patients",
                 "--scheme patients: there is no such choice. There are: cells, donors.",
