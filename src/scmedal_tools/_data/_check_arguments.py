@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from math import inf
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -57,7 +59,7 @@ def one_of(literal: Any) -> Allowed:
 def whole(at_least: int = 1) -> Allowed:
     """Whole numbers from one on."""
     return Allowed(
-        lambda x: isinstance(x, Integral) and not isinstance(x, bool) and x >= at_least,
+        lambda x: isinstance(x, int | np.integer) and not isinstance(x, bool) and x >= at_least,
         f"has to be at least {at_least}, and a whole number",
     )
 
