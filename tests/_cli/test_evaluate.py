@@ -190,8 +190,8 @@ class TestEvaluate:
             ),
             ("--target-key diagnosis", "--target-key diagnosis: there is no such column of obs."),
             ("--target-key donor", "--target-key donor: that is the --batch-key."),
-            ("--n-jobs 0", "--n-jobs': 0 is not in the range x>=1"),
-            ("--seed -1", "--seed': -1 is not in the range x>=0"),
+            ("--n-jobs 0", "Invalid value for '--n-jobs'"),
+            ("--seed -1", "Invalid value for '--seed'"),
             (
                 "--scheme patients",
                 "--scheme patients: there is no such choice. There are: cells, donors.",

@@ -262,15 +262,11 @@ class InferenceMixin(BaseModelClass):
                     "unseen_batch needs `adata`: a `dataloader` has codes of known batches only."
                 )
             return dataloader
-        batch_size = _cells_per_minibatch() if batch_size is None else batch_size
-        check_argument("batch_size", batch_size, whole())
+        check_argument("batch_size", batch_size, whole(), or_none=True)
         adata, cells = self._cells(adata, indices, unseen_batch)
-        minibatches = self._make_data_loader(
-            adata=adata,
-            indices=cells,
-            batch_size=batch_size,
-            generator=torch.Generator(),  # or the loader advances torch's global one
-        )
+        batch_size = batch_size or _cells_per_minibatch()
+        generator = torch.Generator()  # or the loader advances torch's global one
+        minibatches = self._make_data_loader(adata, cells, batch_size, generator=generator)
         return AsAsked(minibatches, cells) if adata.isbacked else minibatches
 
     def _own_minibatches(self, cells: np.ndarray) -> Minibatches:
