@@ -58,10 +58,11 @@ def one_of(literal: Any) -> Allowed:
 
 def whole(at_least: int = 1) -> Allowed:
     """Whole numbers from one on."""
-    return Allowed(
-        lambda x: isinstance(x, int | np.integer) and not isinstance(x, bool) and x >= at_least,
-        f"has to be at least {at_least}, and a whole number",
-    )
+
+    def holds(x: Any) -> bool:
+        return isinstance(x, int | np.integer) and not isinstance(x, bool) and int(x) >= at_least
+
+    return Allowed(holds, f"has to be at least {at_least}, and a whole number")
 
 
 def number(holds: Callable[[Any], bool], otherwise: str) -> Allowed:
