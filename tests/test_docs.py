@@ -87,6 +87,12 @@ class TestGallery:
         pictures = {path.stem for path in (ROOT / "docs" / "_static" / "gallery").glob("*.png")}
         assert pictures == set(self.names)
 
+    def test_who_cannot_see_a_picture_is_told_what_is_in_it(self):
+        cards = re.findall(r"\n\n(.*)\n\n```\{image\} .*\n:alt: (.*)\n", self.page)
+        assert len(cards) == len(self.names)
+        short = [alt for caption, alt in cards if alt in caption or len(alt) < len(caption) + 20]
+        assert short == []
+
     def test_code_is_python_that_draws_the_figure(self):
         first, *cards = self.page.split("{grid-item-card}")
         for name, card in zip([None, *self.names], [first, *cards], strict=True):

@@ -30,6 +30,17 @@ def test_a_file_of_another_kind_is_left_to_the_reading(tmp_path):
     [
         ({"--batch-key": "donors"}, {}, "--batch-key donors.* Did you mean donor?"),
         ({"--target-key": ["donor", "x"]}, {}, "--target-key x: there is no such column"),
+        (
+            {"--batch-key": "donor", "--labels-key": "donor"},
+            {},
+            "--labels-key donor: that is the --batch-key. .*There are: ",
+        ),
+        (
+            {"--batch-key": "donor", "--condition-key": "donor"},
+            {},
+            "--condition-key donor: that is",
+        ),
+        ({"--batch-key": "donor", "--target-key": ["donor"]}, {}, "--target-key donor: that is"),
         ({}, {"layer": "rwa"}, "--layer rwa: there is no such layer. Did you mean raw?"),
         ({}, {"models": ["FE", "X_mine", "FECC"]}, "--models FECC.* Did you mean FEC?"),
         ({}, {"preset": "aml"}, "--preset aml"),
@@ -83,6 +94,19 @@ class TestBatches:
     def test_nothing_large_is_imported(self, file_with_levels):
         options = ["--batch-key", "donor", "--transform-batch", "donor_9", "--out", "out"]
         assert "no such batch in obs['donor']" in refuse_at_once("run", file_with_levels, *options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [("run", "--labels-key"), ("run", "--condition-key"), ("evaluate", "--target-key")],
+)
+def test_the_batches_once_more_are_refused_at_once(file_with_levels, command, key):
+    options = {"--batch-key": "donor", "--labels-key": "condition", "--out": "out", key: "donor"}
+    given = [text for option in options.items() for text in option]
+    assert f"{key} donor: that is the --batch-key" in refuse_at_once(
+        command, file_with_levels, *given
+    )
 
 
 class TestReference:

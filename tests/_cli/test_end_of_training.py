@@ -37,6 +37,25 @@ def test_by_what_the_last_epochs_gained(values, best_epoch, expected):
     assert still_improving(trained(values, best_epoch)) is expected
 
 
+class SCMEDAL_RE(SimpleNamespace):  # as the model, whose preset is looked up
+    best_epoch_ = None
+
+
+@pytest.mark.parametrize(
+    ("preset", "values", "expected"),
+    [
+        ("default", STEADY[:4], True),
+        ("default", STEADY[:1], True),
+        ("default", [100.0, 50.0, 49.9], True),
+        ("default", [100.0, 50.0, 51.0], False),
+        ("paper", STEADY[:4], False),
+    ],
+)
+def test_within_the_warm_up_of_early_stopping(preset, values, expected):
+    history = {SELECTION: pd.DataFrame({SELECTION: values})}
+    assert still_improving(SCMEDAL_RE(history=history, preset_=preset)) is expected
+
+
 def test_without_early_stopping_it_is_not_known():
     assert not still_improving(SimpleNamespace(history={}, best_epoch_=None))
 

@@ -189,7 +189,9 @@ class TestEvaluate:
                 "--models scVI: there is no such model, comparator or name in obsm. Did you mean ",
             ),
             ("--target-key diagnosis", "--target-key diagnosis: there is no such column of obs."),
-            ("--target-key donor", "name one column or more other than batch_key"),
+            ("--target-key donor", "--target-key donor: that is the --batch-key."),
+            ("--n-jobs 0", "Invalid value for '--n-jobs'"),
+            ("--seed -1", "Invalid value for '--seed'"),
             (
                 "--scheme patients",
                 "--scheme patients: there is no such choice. There are: cells, donors.",

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from scmedal_tools._cli._prepare_expression import prepare_expression
 from scmedal_tools._cli._run_job import Run, RunJob
-from scmedal_tools._cli._steps import Steps
+from scmedal_tools._cli._timed_steps import TimedSteps
 from scmedal_tools._data import slots
 
 
@@ -24,7 +24,7 @@ def test_totals_are_of_all_genes_in_double_precision(form):
     obs = pd.DataFrame({"donor": ["a", "b"] * 30}, index=[f"cell {i}" for i in range(60)])
     half = counts.astype(np.float16)
     adata = ad.AnnData(form(half if form is np.asarray else counts), obs)
-    steps = Steps(lambda _: None)
+    steps = TimedSteps(lambda _: None)
     assert prepare_expression(adata, "donor", None, None, 10, steps)
     assert adata.n_vars == 10
     expected = (half if form is np.asarray else counts).sum(1, dtype=np.float64)
@@ -37,7 +37,7 @@ def test_genes_that_were_selected_before_are_a_doubt():
     whole = ad.AnnData(counts, obs.set_index(obs.index.astype(str)))
     whole.raw = whole
     for key, doubtful in ((None, True), ("total", False)):
-        steps, some = Steps(lambda _: None), whole[:, :20].copy()
+        steps, some = TimedSteps(lambda _: None), whole[:, :20].copy()
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
             prepare_expression(some, "donor", None, key, None, steps)

@@ -41,6 +41,7 @@ class TestRefusals:
             ("--batch-key donor donor_01", "unexpected arguments: donor_01"),
             ("--batch-key donor --no-such-option", "No such option"),
             ("--labels-key cell_type", "--batch-key"),
+            ("--batch-key donor --seed -1", "Invalid value for '--seed'"),
         ],
     )
     def test_message_names_the_mend(self, files, tmp_path, arguments, mend):

@@ -169,5 +169,5 @@ class TestArguments:
 
     def test_unknown_setting(self, build, labelled, name):
         setup = {"labels_key": "partly_labelled"}
-        with pytest.raises(TypeError, match=rf"{name} .*\['dropout'\].*adversary_weight"):
+        with pytest.raises(TypeError, match=rf"{name} takes no 'dropout'.*adversary_weight"):
             build(name, labelled.copy(), setup, dropout=0.1)

@@ -336,7 +336,7 @@ def test_a_batch_in_the_place_of_the_cells(re):
 
 @pytest.mark.parametrize("argument", ["max_epochs", "batch_size"])
 def test_no_training_is_not_the_default(fit, adata, argument):
-    with pytest.raises(ValueError, match=f"{argument} must be at least 1"):
+    with pytest.raises(ValueError, match=f"{argument}=0 has to be at least 1"):
         fit("SCMEDAL_FE", adata, **{argument: 0})
 
 

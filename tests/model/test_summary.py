@@ -1,8 +1,11 @@
 """What a model shows of itself in a console and in a notebook."""
 
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
+
+from scmedal_tools.model._summary import SummaryMixin
 
 
 class Cells(HTMLParser):
@@ -45,6 +48,11 @@ def test_before_and_after_training(build, hostile):
     model.train(max_epochs=7, batch_size=64, accelerator="cpu", enable_progress_bar=False)
     expected = f"trained for 7 epochs; weights of epoch {model.best_epoch_}, counted from 0"
     assert expected in Cells(model._repr_html_()).texts
+
+
+def test_one_epoch_is_no_epochs():
+    trained = SimpleNamespace(is_trained=True, history={"train_loss": [1.0]}, best_epoch_=None)
+    assert SummaryMixin._training(trained) == "trained for 1 epoch"
 
 
 def test_text_has_the_same(build, hostile, capsys):

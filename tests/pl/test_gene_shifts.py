@@ -160,3 +160,18 @@ def test_is_saved_and_drawn_on_axes_of_the_caller(adata, halves, tmp_path):
 def test_without_cells(adata, halves, of, match):
     with pytest.raises(ValueError, match=match):
         draw(halves, adata, **of)
+
+
+def test_the_diagonal_runs_through_no_name(adata):
+    """Of genes that are predicted well, whose points lie on it."""
+    effect = adata.X[(adata.obs["donor"] == "B").to_numpy()].mean(0)
+
+    def predict(cells, target):
+        return adata.X[cells] + effect * (target == "B")
+
+    ax = draw(predict, adata)
+    ax.figure.canvas.draw()
+    inverse = ax.transData.inverted()
+    boxes = [text.get_window_extent().transformed(inverse) for text in ax.texts]
+    assert len(boxes) > 4
+    assert [box for box in boxes if box.x0 < box.y1 and box.y0 < box.x1] == []

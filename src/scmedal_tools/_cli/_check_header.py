@@ -20,6 +20,8 @@ SCHEMES = tuple(FEWEST_FOLDS)
 MODELS = ("FE", "FEC", "RE")
 COMPARATORS = ("ae", "aec", "aec_batch", "harmony", "pca", "saucie", "scanorama", "scanvi", "scvi")
 MANY_FRACTIONS = 20
+# What is learned, compared or predicted beside the batches.
+BESIDE_BATCHES = ("--labels-key", "--condition-key", "--target-key")
 
 N_LISTED = 12
 
@@ -51,6 +53,12 @@ def check_header(
     for option, names in columns.items():
         for name in [names] if isinstance(names, str) else names or ():
             check_choice(option, name, header.obs, "column of obs")
+            if option in BESIDE_BATCHES and name == (batches := columns.get("--batch-key")):
+                others = [column for column in header.obs if column != batches]
+                fail(
+                    f"{option} {name}: that is the --batch-key. Choose a column that says "
+                    f"something else of the cells. There are: {_listed(others)}."
+                )
     if layer is not None:
         check_choice("--layer", layer, header.layers, "layer")
     for name in models:

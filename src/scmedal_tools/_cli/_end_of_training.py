@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-from scmedal_tools.train import SELECTION
+from scmedal_tools.train import SELECTION, get_preset
 
 if TYPE_CHECKING:
     from scmedal_tools.model import MedalModel
@@ -25,13 +25,21 @@ def why_it_ended(trained: MedalModel) -> str:
 
 
 def still_improving(trained: MedalModel) -> bool:
-    """Whether the last tenth of the epochs gained more than little."""
-    criterion = trained.history.get(SELECTION)
-    if trained.best_epoch_ is None or criterion is None:
+    """Whether the last tenth of the epochs gained more than little.
+
+    In the warm-up of early stopping, in which no epoch is the best, anything is more than that.
+    """
+    criterion, warms_up = trained.history.get(SELECTION), trained.best_epoch_ is None
+    if criterion is None or (warms_up and not _stops_early(trained)):
         return False
     values = criterion.iloc[:, 0].to_numpy(float)
     tenth = ceil(len(values) / 10)
     if len(values) == tenth:
         return True
     best, before = values[-tenth:].min(), values[:-tenth].min()
-    return bool(before - best > SMALL_GAIN * (values[tenth] - best))
+    small_gain = 0 if warms_up else SMALL_GAIN
+    return bool(before - best > small_gain * (values[tenth] - best))
+
+
+def _stops_early(trained: MedalModel) -> bool:
+    return get_preset(type(trained).__name__, trained.preset_).train["early_stopping"]

@@ -13,7 +13,7 @@ from scmedal_tools.bm import COMPARATORS, OWN_MODELS, file_stem
 from ._draw_and_save import draw_and_save
 from ._folder import FOLDS
 from ._prepare_expression import DEFAULT_GENES, announce_size, prepare_expression
-from ._steps import Steps
+from ._timed_steps import TimedSteps
 from ._write_record import write_record
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Evaluation:
         self.job = job
         self.out = out
         self.figures = out / "figures"
-        self.steps = Steps(announce)
+        self.steps = TimedSteps(announce)
         self.written = {"report.html": "everything on one page: open this first"}
 
     def execute(self) -> None:

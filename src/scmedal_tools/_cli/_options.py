@@ -36,6 +36,6 @@ Overwrite = Annotated[
         "--overwrite", help="Replace the results of an earlier run in that folder; train again."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the training.")]
-AllSeeds = Annotated[int, typer.Option(help="Seed of the folds and of all training.")]
-NJobs = Annotated[int, typer.Option(help="Models to train side by side.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the training.")]
+AllSeeds = Annotated[int, typer.Option(min=0, help="Seed of the folds and of all training.")]
+NJobs = Annotated[int, typer.Option(min=1, help="Models to train side by side.")]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from ._steps import Steps
+    from ._timed_steps import TimedSteps
 
 DEFAULT_GENES = 3000
 SELECTED_BEFORE = (
@@ -37,7 +37,7 @@ def prepare_expression(
     layer: str | None,
     size_factor_key: str | None,
     n_top_genes: int | None,
-    steps: Steps,
+    steps: TimedSteps,
 ) -> bool:
     """Preprocess raw counts, and use log-normalised expression as it is, with all genes.
 

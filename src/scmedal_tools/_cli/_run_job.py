@@ -35,8 +35,8 @@ from ._findings import Trained, findings
 from ._folder import prepare_folder
 from ._prepare_expression import DEFAULT_GENES, announce_size, prepare_expression
 from ._shifts_with_intervals import shifts_with_intervals
-from ._steps import Steps
 from ._strongest_shifts import strongest_shifts
+from ._timed_steps import TimedSteps
 from ._write_record import versions, write_record
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Run:
         self.job = job
         self.out = out
         self.overwrite = overwrite
-        self.steps = Steps(announce)
+        self.steps = TimedSteps(announce)
         self.models: dict[str, MedalModel] = {}
         self.embeddings: list[str] = []
         self.confounding: bm.Confounding | None = None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from ._steps import Steps
+    from ._timed_steps import TimedSteps
 
 REPORTED_VERSIONS = ("scmedal-tools", "scvi-tools", "torch", "anndata", "scanpy", "numpy")
 
@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 
 def write_record(
-    file: Path, parameters: dict[str, Any], adata: AnnData, steps: Steps, **extra: Any
+    file: Path, parameters: dict[str, Any], adata: AnnData, steps: TimedSteps, **extra: Any
 ) -> dict[str, Any]:
     """Write ``run.json``: parameters, versions, seed and timings; return what it holds."""
     record = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,7 +159,7 @@ def check_obs(
     Raises
     ------
     TypeError
-        If these are no cells.
+        If these are no cells, or several columns are named.
     ValueError
         If the column does not exist (the message lists columns that would do), has missing
         values, mixes text with other types, has fewer than ``min_levels`` levels, or, as the
@@ -166,6 +167,8 @@ def check_obs(
     """
     check_cells(adata)
     check_read(adata.obs)
+    if not isinstance(key, Hashable):
+        raise TypeError(f"{what}={key!r} is no name: pass that of one column.")
     if key not in adata.obs:
         instead = _candidates(adata)
         if holders := [

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ._check_arguments import check_argument, whole
 from ._dense import dense
 
 
@@ -16,8 +17,12 @@ def positions_of(indices: Any, n_obs: int) -> np.ndarray:
     ------
     IndexError
         If a mask has another length than the cells, or there is no cell at a position.
+    TypeError
+        If it is one position.
     """
     indices = np.asarray(indices)
+    if not indices.ndim:
+        raise TypeError(f"indices={indices} is one position: pass indices=[{indices}].")
     if not indices.size:
         return np.empty(0, dtype=np.int64)
     if indices.dtype == bool and indices.shape != (n_obs,):
@@ -41,4 +46,5 @@ def rows_of(values: Any, positions: np.ndarray) -> np.ndarray:
 
 def random_cells(cells: np.ndarray, n_cells: int, seed: int) -> np.ndarray:
     """At most ``n_cells`` of the cells' positions, in order."""
+    check_argument("n_cells", n_cells, whole())
     return np.sort(np.random.default_rng(seed).permutation(cells)[:n_cells])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from math import ceil
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmedal_tools._compat import given_settings, manager_of
-from scmedal_tools._data import check_cells
+from scmedal_tools._data import check_cells, check_settings_by_name
 from scmedal_tools.train import (
     SELECTION,
     BestWeights,
@@ -32,6 +31,7 @@ from scmedal_tools.train import (
 
 from ._absent_methods import AbsentMethodsMixin
 from ._check_set_up import check_set_up
+from ._check_training import check_training, check_validation_cells
 from ._datamodules import check_codes, check_early_stopping, set_batch_size
 from ._inference import InferenceMixin
 from ._memory_advice import TRAINING, memory_advice
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 # By default the epochs are this over the number of cells; see docs/design/presets.md.
 CELLS_SEEN = 400_000
 EPOCH_RANGE = (10, 100)
-DEFAULT_TRAIN_SIZE = 0.9
 # Beside weights and history, what a model keeps of its training.
 OF_TRAINING = (
     "train_indices_",
@@ -106,19 +105,14 @@ class MedalModel(
                 f"example n_hidden=({n_hidden},) for one layer."
             )
         super().__init__(adata, registry and as_if_in_memory(registry))
-        name, settings = type(self).__name__, self._named_preset(preset).module
-        unknown = sorted(module_kwargs.keys() - settings.keys())
-        if unknown:
-            raise TypeError(
-                f"{name} got unknown arguments {unknown}. Beside its named ones it takes "
-                f"{', '.join(sorted(settings))}."
-            )
+        name, of_preset = type(self).__name__, self._named_preset(preset)
+        check_settings_by_name(name, module_kwargs, of_preset.module)
         self.preset_ = preset
         self.best_epoch_: int | None = None
         self.taken_as_ = getattr(manager_of(self), "taken_as", None)
         n_genes, n_batch = self.summary_stats.n_vars, self.summary_stats.n_batch
         self.module = self._module_cls.from_settings(
-            settings | module_kwargs | self._settings_of_data(),
+            of_preset.with_module(**module_kwargs | self._settings_of_data()).module,
             n_input=n_genes,
             n_batch=n_batch,
             n_hidden=n_hidden,
@@ -203,9 +197,12 @@ class MedalModel(
         Raises
         ------
         ValueError
-            If there would be no epoch or no cell in a minibatch, early stopping has no validation
-            cells to look at, no gene varies, the data module has other genes or levels than the
-            model, or the training diverges.
+            If a number is outside its range, such as an epoch or cells of a minibatch below 1,
+            early stopping has no validation cells to look at or looks at what is not logged, no
+            gene varies, the data module has other genes or levels than the model, ``devices`` are
+            more than the cores of a CPU, or the training diverges.
+        TypeError
+            If ``plan_kwargs`` or ``datasplitter_kwargs`` name what there is not.
         KeyboardInterrupt
             If it was interrupted, once the model is finished.
 
@@ -228,9 +225,6 @@ class MedalModel(
         >>> len(model.history["train_loss"])
         2
         """
-        for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: {name} must be at least 1.")
         self._check_unchanged()
         preset = self._preset()
         asked: dict[str, Any] = {
@@ -244,21 +238,24 @@ class MedalModel(
         settings_ |= {"check_val_every_n_epoch": 1} | preset.train
         settings_ |= given_settings(trainer_config) | trainer_kwargs
         settings_ |= {k: v for k, v in asked.items() if v not in (None, "auto")}
-        settings_["max_epochs"] = settings_.get("max_epochs") or self._default_epochs()
+        if settings_.get("max_epochs") is None:
+            settings_["max_epochs"] = self._default_epochs()
+        check_training(settings_, train_size, validation_size, datasplitter_kwargs)
         default_size = settings_.pop("train_size", None)
         if train_size is None and default_size is not None:
             train_size = default_size - (validation_size or 0.0)
+        of_user = settings_.pop("callbacks", [])
         callbacks: list[Callback] = [
             LambdaCallback(
                 on_train_start=self._remember_training_cells, on_fit_end=say_why_it_stopped
-            )
+            ),
+            *of_user,
         ]
-        callbacks += settings_.pop("callbacks", [])
         best: BestWeights | None = None
         if settings_["early_stopping"]:
             n_cells = self.summary_stats.n_cells
-            _check_validation_cells(n_cells, train_size, validation_size, datasplitter_kwargs)
-            callbacks.append(best := _best_weights(settings_))
+            check_validation_cells(n_cells, train_size, validation_size, datasplitter_kwargs)
+            callbacks.append(best := _best_weights(settings_, others_log=bool(of_user)))
         given = given_settings(plan_config) | (plan_kwargs or {})
         plan_kwargs = {"batch_names": list(self.batch_names)} | preset.plan | given
         self._before_training(plan_kwargs)
@@ -365,30 +362,11 @@ class MedalModel(
         )
 
 
-def _best_weights(settings: dict[str, Any]) -> BestWeights:
+def _best_weights(settings: dict[str, Any], others_log: bool) -> BestWeights:
     """Callback for the best epoch by what early stopping looks at, which is set by default."""
     return BestWeights(
         settings.setdefault("early_stopping_monitor", SELECTION),
         settings.get("early_stopping_warmup_epochs", 0),
         settings.get("early_stopping_mode", "min"),
+        others_log,
     )
-
-
-def _check_validation_cells(
-    n_cells: int,
-    train_size: float | None,
-    validation_size: float | None,
-    datasplitter_kwargs: dict | None,
-) -> None:
-    external = (datasplitter_kwargs or {}).get("external_indexing")
-    if external is not None:
-        none = len(external) < 2 or len(external[1]) == 0
-    else:
-        # As scvi-tools rounds: of 9 cells a tenth is none.
-        n_train = ceil(n_cells * (train_size or DEFAULT_TRAIN_SIZE))
-        none = n_cells == n_train if validation_size is None else n_cells * validation_size < 1
-    if none:
-        raise ValueError(
-            "Early stopping needs validation cells, and there are none: lower `train_size`, or "
-            "pass `early_stopping=False` to train for all epochs and keep the last weights."
-        )

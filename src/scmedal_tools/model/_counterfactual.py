@@ -13,7 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
-from scmedal_tools._data import check_interval
+from scmedal_tools._data import check_argument, check_interval, whole
 
 from ._inference import check_single_draws
 from ._swap import SwapMixin
@@ -185,7 +185,7 @@ class CounterfactualMixin(SwapMixin):
             reduce = partial(torch.mean, dim=0)
         # Cells are encoded once for all targets, but not all draws of all targets held at once.
         if n_samples is not None and dataloader is None:
-            batch_size = batch_size or settings.batch_size
+            batch_size = settings.batch_size if batch_size is None else batch_size
         levels = list(targets.values())
         one_by_one = n_samples is not None and aggregate is None
         parts = [[of_target] for of_target in levels] if one_by_one else [levels]
@@ -233,6 +233,7 @@ def check_interval_of_draws(interval: float, n_samples: int | None) -> None:
     check_interval(interval)
     if n_samples is None:
         raise ValueError("interval needs draws: pass n_samples as well, for example 100.")
+    check_argument("n_samples", n_samples, whole())
     fewest = math.ceil(2 / (1 - interval) - 1 - 1e-6)
     if n_samples < fewest:
         raise ValueError(

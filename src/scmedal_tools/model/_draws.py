@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from scmedal_tools._data import check_argument, whole
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
@@ -29,6 +31,7 @@ class Draws:
     """
 
     def __init__(self, draw: Callable[[torch.Generator], EffectsDraw], seed: int, n_samples: int):
+        check_argument("n_samples", n_samples, whole())
         self._draw, self._n_samples = draw, n_samples
         self._held: list[EffectsDraw] = []
         self._state = torch.Generator().manual_seed(seed).get_state()

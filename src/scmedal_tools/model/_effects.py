@@ -11,6 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch.nn.functional import one_hot
 
+from scmedal_tools._data import check_argument, whole
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.module import levels_of
 
@@ -141,6 +142,7 @@ class BatchEffectsMixin(BaseModelClass):
         self, factor: int, n_samples: int, n_cells: int, seed: int
     ) -> tuple[dict[str, Tensor], Iterable]:
         """Mean effects on genes and their standard deviations, and the genes."""
+        check_argument("n_samples", n_samples, whole())
         if n_samples < 2:
             raise ValueError(f"n_samples={n_samples} gives no standard deviation: pass 2 or more.")
         if self.module.has_gene_effects:

@@ -11,7 +11,7 @@ import torch
 from scvi import settings
 from scvi.model.base import BaseModelClass
 
-from scmedal_tools._data import positions_of
+from scmedal_tools._data import check_argument, positions_of, whole
 from scmedal_tools._docs import with_shared_parts
 
 from ._cell_tables import AsAsked, collect_tables
@@ -159,7 +159,7 @@ class InferenceMixin(BaseModelClass):
         check_single_draws(n_samples, return_mean, return_numpy)
         genes = self._gene_positions(gene_list)
         if n_samples is not None and dataloader is None:  # all draws of a minibatch are held
-            batch_size = batch_size or settings.batch_size
+            batch_size = settings.batch_size if batch_size is None else batch_size
         minibatches = self._minibatches(adata, indices, batch_size, dataloader, unseen_batch)
         n_unseen = self._n_to_draw(adata, unseen_batch, n_samples)
         reconstruct = partial(self._reconstruct, genes=genes)
@@ -262,13 +262,11 @@ class InferenceMixin(BaseModelClass):
                     "unseen_batch needs `adata`: a `dataloader` has codes of known batches only."
                 )
             return dataloader
+        check_argument("batch_size", batch_size, whole(), or_none=True)
         adata, cells = self._cells(adata, indices, unseen_batch)
-        minibatches = self._make_data_loader(
-            adata=adata,
-            indices=cells,
-            batch_size=batch_size or _cells_per_minibatch(),
-            generator=torch.Generator(),  # or the loader advances torch's global one
-        )
+        batch_size = batch_size or _cells_per_minibatch()
+        generator = torch.Generator()  # or the loader advances torch's global one
+        minibatches = self._make_data_loader(adata, cells, batch_size, generator=generator)
         return AsAsked(minibatches, cells) if adata.isbacked else minibatches
 
     def _own_minibatches(self, cells: np.ndarray) -> Minibatches:

@@ -42,7 +42,8 @@ class SummaryMixin(BaseModelClass):
         if not self.is_trained:
             return "not trained: call train()"
         epochs, best = len((self.history or {}).get("train_loss", ())), self.best_epoch_
-        trained = f"trained for {epochs:,} epochs" if epochs else "trained"
+        plural = "" if epochs == 1 else "s"
+        trained = f"trained for {epochs:,} epoch{plural}" if epochs else "trained"
         return trained if best is None else f"{trained}; weights of epoch {best}, counted from 0"
 
 

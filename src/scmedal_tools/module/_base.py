@@ -95,8 +95,10 @@ class MedalModule(BaseModuleClass):
         ------
         TypeError
             If a setting is missing or the module has none of that name.
+        ValueError
+            If no network can have the value of a setting.
         """
-        return cls(**sizes, **grouped(settings, cls.groups))
+        return cls(**grouped({**settings, **sizes}, cls.groups))
 
     def fit_statistics(self, statistics: ExpressionStatistics) -> None:
         """Take over scaling and batch frequencies from the training cells; once, they are kept."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -13,7 +13,6 @@ from ._autoencoders import BatchAutoencoder, TiedAutoencoder
 from ._base import MedalModule
 from ._distributed import mean_over_processes, n_processes
 from ._layers import Classifier
-from ._settings import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ._layers import Normalization
-    from ._settings import Activation, AdversarySettings
+    from ._settings import Activation, AdversarySettings, Decoder
     from ._statistics import ExpressionStatistics
 
 
@@ -85,8 +84,6 @@ class FEModule(MedalModule):
         super().__init__(n_input, n_batch, adversary=adversary, **kwargs)
         self.n_labels = n_labels
         self.label_weight = label_weight
-        if decoder not in get_args(Decoder):
-            raise ValueError(f"decoder={decoder!r} is not one of {get_args(Decoder)}.")
         self.tied = decoder == "tied"
         widths = [n_input, *n_hidden, n_latent]
         options: dict[str, Any] = {

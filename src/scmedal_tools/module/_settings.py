@@ -2,23 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
+
+from scmedal_tools._data import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Allowed,
+    check_argument,
+    check_settings_by_name,
+    one_of,
+    whole,
+)
+
+from ._layers import Normalization
+from ._likelihood import Likelihood
+from ._scaler import Scaling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._layers import Normalization
-    from ._likelihood import Likelihood
-    from ._scaler import Scaling
-
 Activation = Literal["linear", "selu"]
 AdversarialObjective = Literal["bounded", "unbounded"]
 Decoder = Literal["batch", "tied"]
+KlEstimate = Literal["closed form", "single draw"]
+
+_FLAG = one_of(Literal[True, False])
+_WIDTHS = Allowed(
+    lambda x: isinstance(x, Collection) and all(map(whole().holds, x)),
+    "has to be the widths of hidden layers, whole numbers of at least 1, such as (512, 132)",
+)
+ALLOWED = {
+    "adversarial_objective": one_of(AdversarialObjective),
+    "adversary_dropout": SHARE,
+    "adversary_hidden": _WIDTHS,
+    "adversary_weight": NOT_NEGATIVE,
+    "batch_hidden": _WIDTHS,
+    "batch_weight": NOT_NEGATIVE,
+    "content_code": _FLAG,
+    "decoder": one_of(Decoder),
+    "decoder_dense_activation": one_of(Activation),
+    "deep_effects": _FLAG,
+    "input_dropout": SHARE,
+    "kl_estimate": one_of(KlEstimate),
+    "kl_weight": NOT_NEGATIVE,
+    "label_hidden": _WIDTHS,
+    "label_weight": NOT_NEGATIVE,
+    "latent_activation": one_of(Activation),
+    "learn_prior": _FLAG,
+    "likelihood": one_of(Likelihood),
+    "mean_sd": NOT_NEGATIVE,
+    "n_hidden": _WIDTHS,
+    "n_latent": whole(),
+    "n_states": whole(0),
+    "normalization": one_of(Normalization),
+    "normalize_output": _FLAG,
+    "posterior_sd": POSITIVE,
+    "prior_sd": POSITIVE,
+    "reconstruction_weight": NOT_NEGATIVE,
+    "scaling": one_of(Scaling),
+}
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse values that no network can have; a misspelt word would else be as another."""
+    for name, value in settings.items():
+        if name in ALLOWED:
+            check_argument(name, value, ALLOWED[name])
+
+
+class _Checked:
+    """Settings that are checked when they are made."""
+
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
 
 
 @dataclass(frozen=True)
-class ReconstructionSettings:
+class ReconstructionSettings(_Checked):
     """Scaling of the expression, and the likelihood and weight of its reconstruction.
 
     Parameters
@@ -44,7 +107,7 @@ class ReconstructionSettings:
 
 
 @dataclass(frozen=True)
-class AdversarySettings:
+class AdversarySettings(_Checked):
     """The adversary that predicts the batch, and its weight in the loss of the autoencoder.
 
     Parameters
@@ -76,7 +139,7 @@ class AdversarySettings:
 
 
 @dataclass(frozen=True)
-class EffectsSettings:
+class EffectsSettings(_Checked):
     """Prior of random effects, and starting values of their posteriors.
 
     Parameters
@@ -104,7 +167,7 @@ class EffectsSettings:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(_Checked):
     """Layers of the random-effects network.
 
     Parameters
@@ -156,7 +219,7 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class ObjectiveSettings:
+class ObjectiveSettings(_Checked):
     """Weight of the effects' KL divergence, and a classifier that keeps the batch in the latent.
 
     Parameters
@@ -178,7 +241,7 @@ class ObjectiveSettings:
     ObjectiveSettings(kl_estimate='closed form', kl_weight=1.0, batch_hidden=(), batch_weight=0)
     """
 
-    kl_estimate: Literal["closed form", "single draw"]
+    kl_estimate: KlEstimate
     kl_weight: float
     batch_hidden: Sequence[int]
     batch_weight: float
@@ -191,7 +254,9 @@ def grouped(settings: Mapping[str, Any], groups: Mapping[str, type]) -> dict[str
     """
     rest, of_groups = dict(settings), {}
     for name, group in groups.items():
-        given = rest.pop(name, {})
-        alone = {f.name: rest.pop(f.name) for f in fields(group) if f.name in rest}
+        given, names = rest.pop(name, {}), [field.name for field in fields(group)]
+        check_settings_by_name(name, given, names)
+        alone = {name: rest.pop(name) for name in names if name in rest}
         of_groups[name] = group(**given, **alone)
+    check_settings(rest)
     return of_groups | rest

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from scmedal_tools._data import slots, write_whole
+from scmedal_tools._data import check_argument, slots, whole, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -91,8 +91,7 @@ def chosen_genes(genes: str | Sequence[str] | None, n_genes: int, size: pd.Serie
     """Return the genes asked for; without any, the ``n_genes`` of the largest ``size``."""
     if genes is not None:
         return checked_names(genes, "genes", "the genes of the model", size.index)
-    if n_genes < 1:
-        raise ValueError(f"n_genes={n_genes} leaves nothing to draw: pass 1 or more.")
+    check_argument("n_genes", n_genes, whole())
     return list(size.dropna().nlargest(n_genes).index)
 
 

@@ -148,7 +148,16 @@ def gene_shifts(
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)
     named = shifts.loc[shifts.abs().max(axis=1).nlargest(n_names).index]
-    name_points(ax, named.to_numpy(), list(map(plain, named.index)), shifts.to_numpy(), textsize=7)
+    ends = np.clip(ax.get_xlim(), *ax.get_ylim())  # of the diagonal
+    name_points(
+        ax,
+        named.to_numpy(),
+        list(map(plain, named.index)),
+        shifts.to_numpy(),
+        x_lines=[ends],
+        y_lines=[ends],
+        textsize=7,
+    )
     save_figure(figure_of(ax), save)
     return ax
 

@@ -92,11 +92,13 @@ def umap(
             f"pl.umap takes no {' and '.join(refused)}, as it always returns its figure: leave "
             "that out. A script shows it by plt.show() if it is drawn on an ax of yours."
         )
+    names = [color] if isinstance(color, str) else list(color or ())
+    if "gene_symbols" not in kwargs:
+        _check_color(adata, names)
     if not is_umap(key):
         compute_umap(adata, key)
         key = umap_key(key)
     checked_names(key, "key", "adata.obsm", adata.obsm)
-    names = [color] if isinstance(color, str) else list(color or ())
     columns = [name for name in names if name in adata.obs and is_categorical(adata.obs[name])]
     has_own_palette = kwargs.get("palette") is not None
     if not has_own_palette:
@@ -115,6 +117,17 @@ def umap(
         plt.close(figure)  # for notebooks, which show it as the value of a cell, to show it once
     save_figure(figure, save)
     return figure
+
+
+def _check_color(adata: AnnData, names: list[str]) -> None:
+    """Refuse what is neither a column nor a gene."""
+    genes = adata.var_names if adata.raw is None else adata.raw.var_names.union(adata.var_names)
+    checked_names(
+        [name for name in names if name not in genes] or names,
+        "color",
+        "adata.obs and no gene",
+        adata.obs,
+    )
 
 
 def _shown(adata: AnnData, columns: list[str]) -> AnnData:

@@ -13,6 +13,8 @@ from anndata import AnnData
 
 from scmedal_tools._compat import replace_content
 from scmedal_tools._data import (
+    POSITIVE,
+    check_argument,
     check_counts,
     check_in_memory,
     check_names,
@@ -21,6 +23,7 @@ from scmedal_tools._data import (
     slots,
     warn_of_selected_genes,
     where,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -125,8 +128,9 @@ def preprocess(
     Raises
     ------
     ValueError
-        If the data are not raw counts or are backed, a column or layer does not exist, the library
-        sizes are not positive numbers, names are not unique, or no cell or gene is left.
+        If a number is outside its range, the data are not raw counts or are backed, a column or
+        layer does not exist, the library sizes are not positive numbers, names are not unique, or
+        no cell or gene is left.
 
     Warns
     -----
@@ -145,6 +149,10 @@ def preprocess(
     >>> adata.shape
     (100, 20)
     """
+    check_argument("n_top_genes", n_top_genes, whole(), or_none=True)
+    check_argument("min_genes", min_genes, whole(0))
+    check_argument("min_cells", min_cells, whole(0))
+    check_argument("target_sum", target_sum, POSITIVE)
     taken_as = _check_input(adata, layer, batch_key)
     parameters: dict[str, Any] = {
         "layer": layer,

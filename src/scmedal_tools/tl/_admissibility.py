@@ -9,7 +9,7 @@ import pandas as pd
 from scvi import REGISTRY_KEYS
 from sklearn.neighbors import NearestNeighbors
 
-from scmedal_tools._data import EXPRESSION, part_of
+from scmedal_tools._data import EXPRESSION, check_argument, number, part_of, whole
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.model import training_indices
 
@@ -87,10 +87,8 @@ def admissibility(
     (3, 4)
     """
     check_has_draws(model, 1)
-    if n_neighbors < 1 or not 0 < coverage < 1:
-        raise ValueError(
-            f"n_neighbors={n_neighbors}, coverage={coverage}: pass a number from 1 and a share."
-        )
+    check_argument("n_neighbors", n_neighbors, whole())
+    check_argument("coverage", coverage, number(lambda x: 0 < x < 1, "has to be a share below 1"))
     train = training_indices(model)
     batch = model.adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY).reshape(-1)[train]
     known = model.get_latent_representation(indices=train, kind="content")

@@ -14,11 +14,13 @@ from scipy import sparse, stats
 from scmedal_tools._data import (
     BATCH,
     EXPRESSION,
+    check_argument,
     check_not_backed,
     check_obs,
     checked_part,
     random_cells,
     stays_on_disk,
+    whole,
 )
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
@@ -258,8 +260,7 @@ def _drawn(
     """Positions of the cells to project."""
     if (labels_key is None) != (label is None):
         raise ValueError("labels_key and label go together: pass both, or neither.")
-    if n_cells < 1:
-        raise ValueError(f"cells={n_cells} has to be at least 1.")
+    check_argument("cells", n_cells, whole())
     candidates, of_type = np.arange(adata.n_obs), ""
     if labels_key is not None:
         with checked_part(adata, setup, EXPRESSION) as part:

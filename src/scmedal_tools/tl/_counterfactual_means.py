@@ -13,7 +13,15 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from scmedal_tools._data import BATCH, EXPRESSION, as_named, check_obs, checked_part, part_of
+from scmedal_tools._data import (
+    BATCH,
+    EXPRESSION,
+    as_named,
+    check_interval,
+    check_obs,
+    checked_part,
+    part_of,
+)
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
 from scmedal_tools.model import (
@@ -124,6 +132,7 @@ def counterfactual_means(
     with checked_part(adata, setup, EXPRESSION) as cells:
         if labels_key is not None:
             check_obs(cells, labels_key, what="labels_key", min_levels=1)
+    check_interval(interval)
     if n_samples is not None:
         check_interval_of_draws(interval, n_samples)
         if n_samples < len(models):

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
-from scmedal_tools._data import BATCH, as_named, check_obs, part_of, random_cells
+from scmedal_tools._data import (
+    BATCH,
+    as_named,
+    check_argument,
+    check_obs,
+    part_of,
+    random_cells,
+    whole,
+)
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._relabelled import relabelled
 
@@ -116,6 +124,9 @@ def differential_abundance(
     True
     """
     check_has_draws(model, 1)
+    check_argument("n_neighbors", n_neighbors, whole())
+    check_argument("n_centres", n_centres, whole())
+    check_argument("n_permutations", n_permutations, whole())
     cells = model.adata if adata is None else adata
     setup = model.registry["setup_args"]
     part = part_of(cells, setup, BATCH)

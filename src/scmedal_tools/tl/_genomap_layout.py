@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import KernelPCA
 
-from scmedal_tools._data import check_in_memory, check_names, dense, expression_of, slots
+from scmedal_tools._data import (
+    check_argument,
+    check_in_memory,
+    check_names,
+    dense,
+    expression_of,
+    slots,
+    whole,
+)
 
 from ._genomap_reference_pixels import genomap_reference_pixels
 from ._gromov_wasserstein import OFFSET, assign, import_ot, kl_loss, stress, transport
@@ -100,6 +108,7 @@ def genomap_layout(
     """
     if layout not in get_args(Layout):
         raise ValueError(f"layout={layout!r} is not one of {get_args(Layout)}.")
+    check_argument("max_iter", max_iter, whole())
     import_ot()
     check_in_memory(adata)
     check_names(adata)

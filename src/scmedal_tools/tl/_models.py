@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scmedal_tools._data import check_argument, whole
 from scmedal_tools.model import SCMEDAL_RE, UNTRAINED, MedalModel
 
 if TYPE_CHECKING:
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
 def check_has_draws(model: SCMEDAL_RE, n_samples: int) -> None:
     """Refuse a model of which there are no posterior draws, or a number of them below 1."""
     check_has_random_effects(model)
-    if n_samples < 1:
-        raise ValueError(f"n_samples={n_samples} has to be at least 1.")
+    check_argument("n_samples", n_samples, whole())
     if not model.is_trained:
         raise RuntimeError(UNTRAINED)
 

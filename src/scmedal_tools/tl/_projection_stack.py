@@ -13,12 +13,14 @@ from scmedal_tools._data import (
     EXPRESSION,
     LABELS,
     as_named,
+    check_argument,
     check_obs,
     checked_part,
     expression_of,
     layer_of,
     part_of,
     rows_of,
+    whole,
 )
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.model import SCMEDAL_FEC, check_fits
@@ -176,8 +178,7 @@ def _draw(
     obs: pd.DataFrame, candidates: np.ndarray, batches: Sequence[str], n_cells: int, seed: int
 ) -> np.ndarray:
     """Positions of randomly drawn cells: the batches take turns as long as they have cells."""
-    if n_cells < 1:
-        raise ValueError(f"cells={n_cells} has to be at least 1.")
+    check_argument("cells", n_cells, whole())
     order = np.random.default_rng(seed).permutation(len(obs))
     candidates = candidates & obs["batch"].isin(batches).to_numpy()
     order = order[candidates[order]]

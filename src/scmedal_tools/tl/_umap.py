@@ -8,7 +8,15 @@ import numpy as np
 import scanpy as sc
 from anndata import AnnData
 
-from scmedal_tools._data import check_embeddings, digest_of, embedding_of, slots
+from scmedal_tools._data import (
+    NOT_NEGATIVE,
+    check_argument,
+    check_embeddings,
+    digest_of,
+    embedding_of,
+    slots,
+    whole,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,6 +87,8 @@ def umap(
     >>> figure = smt.pl.embeddings(adata, [key], ["donor"])
     """
     check_embeddings(adata, [key], "key")
+    check_argument("n_neighbors", n_neighbors, whole())
+    check_argument("min_dist", min_dist, NOT_NEGATIVE)
     key_out = umap_key(key)
     record = adata.uns.get(slots.UMAP_SOURCES, {}).get(key_out, {})
     source = record.get("embedding", key)

@@ -139,13 +139,7 @@ def write_counterfactuals(
     request = json.loads(json.dumps(request, default=np.generic.item))
     values_per_cell = int(np.prod(contents.shape)) // len(cells)
     n_block = int(np.clip(VALUES_PER_BLOCK // values_per_cell, 1, CELLS_PER_BLOCK))
-    if path.exists():
-        n_done = _cells_done(store.read_record(), request, path)
-    else:
-        n_done = 0
-        with _full_disk_explained(path):
-            store.create(n_block, {"request": request, "n_done": n_done})
-
+    n_done = _cells_done(store.read_record(), request, path) if path.exists() else 0
     if n_done < len(cells):
         warn_of_extrapolation(model, transform_batch, adata, cells, unseen_batch)
 
@@ -173,7 +167,10 @@ def write_counterfactuals(
         for start in range(n_done, len(cells), n_block):
             block = cells[start : start + n_block]
             record = {"request": request, "n_done": start + len(block)}
-            store.write(start, values_of(block), record)
+            values = values_of(block)
+            if not path.exists():  # only now: a call that is refused leaves nothing behind
+                store.create(n_block, {"request": request, "n_done": 0})
+            store.write(start, values, record)
             bar.update(len(block))
     return store.result()
 

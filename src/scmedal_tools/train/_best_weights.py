@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
 
     from scmedal_tools.module import MedalModule
+
+    from ._plans import MedalTrainingPlan
 
 
 class BestWeights(Callback):
@@ -26,15 +28,45 @@ class BestWeights(Callback):
         Epochs at the start that are not considered.
     mode
         Whether the smallest value is the best, or the largest.
+    others_log
+        Whether other callbacks may log the quantity, so that it need not be one of the plan's.
     """
 
-    def __init__(self, monitor: str, warmup_epochs: int = 0, mode: Literal["min", "max"] = "min"):
-        self.monitor = monitor
+    def __init__(
+        self,
+        monitor: str,
+        warmup_epochs: int = 0,
+        mode: Literal["min", "max"] = "min",
+        others_log: bool = True,
+    ):
+        self.monitor, self.others_log = monitor, others_log
         self.warmup_epochs = warmup_epochs
         self.best_epoch: int | None = None
         self._sign = -1.0 if mode == "max" else 1.0
         self._best = float("inf")
         self._weights: dict[str, torch.Tensor] | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Refuse a quantity that is never logged at once; Lightning does after an epoch.
+
+        Raises
+        ------
+        ValueError
+            If it is not.
+        """
+        logged = cast("MedalTrainingPlan", pl_module).logged
+        if not self.others_log and self.monitor not in logged:
+            raise ValueError(
+                f"early_stopping_monitor={self.monitor!r} is not logged. Choose from "
+                f"{', '.join(sorted(logged))}."
+            )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the weights if the epoch is the best so far."""

@@ -32,14 +32,14 @@ class EpochMeans:
     """
 
     def __init__(self) -> None:
-        self._names: tuple[str, ...] = ()
+        self.names: tuple[str, ...] = ()
         self._sums: Tensor | None = None
         self.n_cells = 0
 
     def add(self, means: MinibatchMeans, n_cells: int) -> None:
         """Count in a minibatch."""
         of_cells = n_cells * means.values
-        self._names = means.names
+        self.names = means.names
         self._sums = of_cells if self._sums is None else self._sums + of_cells
         self.n_cells += n_cells
 
@@ -47,6 +47,6 @@ class EpochMeans:
         """Means so far; the next epoch starts from nothing."""
         if self._sums is None:
             return {}
-        means = dict(zip(self._names, self._sums / self.n_cells, strict=True))
+        means = dict(zip(self.names, self._sums / self.n_cells, strict=True))
         self._sums, self.n_cells = None, 0
         return means

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager, nullcontext
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -12,6 +13,13 @@ from scvi.train import TrainingPlan
 from torch import nn
 
 from scmedal_tools._compat import adam_of
+from scmedal_tools._data import (
+    NOT_NEGATIVE,
+    check_argument,
+    check_settings_by_name,
+    number,
+    whole,
+)
 from scmedal_tools.module import average_over_processes, n_processes
 
 from ._epoch_means import EpochMeans, MinibatchMeans
@@ -29,6 +37,7 @@ Stage = Literal["train", "validation"]
 
 SELECTION = "selection_validation"
 """Logged quantity by which an epoch is selected."""
+SHARE_OF_STEPS = number(lambda x: 0 <= x <= 1, "has to be a share of the steps, from 0 to 1")
 
 
 class DivergedError(ValueError):
@@ -89,6 +98,16 @@ class MedalTrainingPlan(TrainingPlan):
             raise ValueError("reduce_lr_on_plateau is not offered: two optimisers take turns.")
         if kwargs.get("on_step") or not kwargs.get("on_epoch", True):
             raise ValueError("on_step and on_epoch are not offered: losses are logged by epoch.")
+        check_settings_by_name("plan_kwargs", kwargs, self._arguments())
+        for name, value, allowed in (
+            ("lr", lr, NOT_NEGATIVE),
+            ("adversary_lr", adversary_lr, NOT_NEGATIVE),
+            ("adversary_steps", adversary_steps, whole(0)),
+            ("eps", eps, NOT_NEGATIVE),
+            ("weight_decay", weight_decay, NOT_NEGATIVE),
+            ("lr_decay", lr_decay, SHARE_OF_STEPS),
+        ):
+            check_argument(name, value, allowed)
         super().__init__(module, lr=lr, eps=eps, weight_decay=weight_decay, **kwargs)
         self.automatic_optimization = False
         self.adversary_lr = adversary_lr
@@ -97,10 +116,23 @@ class MedalTrainingPlan(TrainingPlan):
         self._means: dict[Stage, EpochMeans] = {"train": EpochMeans(), "validation": EpochMeans()}
         self.batch_names = batch_names or [str(k) for k in range(module.n_batch)]
 
+    @classmethod
+    def _arguments(cls) -> set[str]:
+        """What ``plan_kwargs`` may name: scvi-tools passes all else to the loss, which fails."""
+        plans = [plan for plan in cls.__mro__ if issubclass(plan, TrainingPlan)]
+        parameters = [p for plan in plans for p in signature(plan).parameters.values()]
+        return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+
     @property
     def adversary(self) -> Classifier | None:
         """Adversary that is trained, if there is one."""
         return self.module.adversary
+
+    @property
+    def logged(self) -> set[str]:
+        """Names of what is logged, once there was a step."""
+        terms = self._means["train"].names
+        return {SELECTION} | {_logged_name(term, stage) for term in terms for stage in self._means}
 
     def setup(self, stage: str) -> None:
         """Count the training cells, if the data module does not say how many it has."""
@@ -165,11 +197,10 @@ class MedalTrainingPlan(TrainingPlan):
     def _log_means(self, stage: Stage) -> None:
         n_cells = self._means[stage].n_cells
         for term, mean in self._means[stage].take().items():
-            loss = term == "loss"
             self.log(
-                f"{stage}_loss" if loss else f"{term}_{stage}",
+                _logged_name(term, stage),
                 mean,
-                prog_bar=loss and stage == "train",
+                prog_bar=term == "loss" and stage == "train",
                 on_step=False,
                 on_epoch=True,
                 batch_size=n_cells,
@@ -290,6 +321,10 @@ class MedalTrainingPlan(TrainingPlan):
         layers = [layer for layer in batch_norms(self.module) if layer.training]
         names = ("running_mean", "running_var")
         average_over_processes([layer.get_buffer(name) for layer in layers for name in names])
+
+
+def _logged_name(term: str, stage: Stage) -> str:
+    return f"{stage}_loss" if term == "loss" else f"{term}_{stage}"
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:

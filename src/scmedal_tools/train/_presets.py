@@ -30,7 +30,8 @@ class Preset:
         Parameters
         ----------
         **module
-            Arguments of the module and their values.
+            Arguments of the module and their values; of a dictionary, such as ``effects``, those
+            that it names.
 
         Returns
         -------
@@ -44,6 +45,10 @@ class Preset:
         >>> preset.with_module(adversary_weight=20.0).module["adversary_weight"]
         20.0
         """
+        for name, of_group in self.module.items():
+            given = module.get(name)
+            if isinstance(of_group, dict) and isinstance(given, dict):
+                module[name] = of_group | given
         return replace(self, module=self.module | module)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from scvi import REGISTRY_KEYS
 
+from scmedal_tools._data import NOT_NEGATIVE, check_argument
 from scmedal_tools.module import RandomEffects, n_processes
 
 from ._natural_gradient import NaturalGradient
@@ -70,6 +71,7 @@ class RETrainingPlan(MedalTrainingPlan):
         **kwargs: Any,
     ):
         super().__init__(module, **kwargs)
+        check_argument("effects_lr", effects_lr, NOT_NEGATIVE)
         if effects_optimizer not in ("natural", "adam"):
             raise ValueError(
                 f"effects_optimizer={effects_optimizer!r} is neither 'natural' nor 'adam'."

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from scmedal_tools._data import fingerprint, write_csv
+from scmedal_tools._data import check_argument, fingerprint, whole, write_csv
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools.bm._scores._scores import draw_cells
 from scmedal_tools.train import cross_validation_folds
@@ -242,6 +243,8 @@ def cross_validate(
     13                pca    False
     15  pca + batch label     True
     """
+    check_argument("n_top_genes", n_top_genes, whole(), or_none=True)
+    check_argument("n_trees", n_trees, whole())
     target_keys = as_list(target_keys)
     made_of = methods(models, adata, controls)
     check_input(adata, batch_key, labels_key, target_keys, made_of, settings, scib)
@@ -307,10 +310,12 @@ def _constant_in_batches(
 
 
 def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
-    chosen = list(range(n_folds)) if folds is None else list(folds)
-    if not chosen or not set(chosen) <= set(range(n_folds)):
-        raise ValueError(f"folds={chosen}: name some of the folds 0 to {n_folds - 1}.")
-    return chosen
+    chosen = range(n_folds) if folds is None else folds
+    if not isinstance(chosen, Iterable) or not chosen or not set(chosen) <= set(range(n_folds)):
+        raise ValueError(
+            f"folds={folds!r}: name some of the folds 0 to {n_folds - 1} in a list, such as [0]."
+        )
+    return list(chosen)
 
 
 def _data_used(

@@ -52,6 +52,11 @@ def check_input(
     named = [("batch_key", batch_key), ("labels_key", labels_key)]
     for what, key in (*named, *(("target_keys", key) for key in target_keys)):
         check_obs(adata, key, what)
+    if batch_key == labels_key:
+        raise ValueError(
+            f"batch_key and labels_key are both {batch_key!r}: name the column of the cell types, "
+            "whose separation is scored beside the mixing of batches."
+        )
     unknown = [name for name in settings or {} if name not in models]
     if unknown:
         raise ValueError(f"settings has {unknown}, which are none of the models {list(models)}.")

@@ -11,7 +11,14 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
-from scmedal_tools._data import check_embeddings, check_obs, embedding_of, slots
+from scmedal_tools._data import (
+    check_argument,
+    check_embeddings,
+    check_obs,
+    embedding_of,
+    slots,
+    whole,
+)
 from scmedal_tools._relabelled import relabelled
 from scmedal_tools.train import check_external_indexing
 
@@ -115,6 +122,7 @@ def mixing_classifier(
     ['X_pca', 'X_pca + X_scmedal_re', 'X_pca + batch label']
     """
     check_obs(adata, batch_key)
+    check_argument("n_trees", n_trees, whole())
     check_embeddings(adata, embeddings, "embeddings")
     added = [] if random_effects is None else [random_effects]
     check_embeddings(adata, added or list(embeddings), "random_effects")
@@ -257,6 +265,7 @@ def score_votes(votes: pd.DataFrame, n_permutations: int = 10_000, seed: int = 0
     >>> smt.bm.score_votes(votes.assign(vote=votes["truth"]))["p_value"].tolist()
     [0.05]
     """
+    check_argument("n_permutations", n_permutations, whole())
     rows = []
     for (embedding, of), table in votes.groupby(["embedding", "of"], sort=False):
         truth, vote = table["truth"].to_numpy(), table["vote"].to_numpy()

@@ -9,10 +9,12 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from scmedal_tools._data import (
+    check_argument,
     check_in_memory,
     check_log_normalised,
     check_obs,
     expression_of,
+    whole,
 )
 from scmedal_tools._progress import tqdm
 from scmedal_tools._relabelled import relabelled
@@ -174,6 +176,8 @@ def donor_prediction(
     70
     """
     check_in_memory(adata)
+    check_argument("n_top_genes", n_top_genes, whole(), or_none=True)
+    check_argument("n_permutations", n_permutations, whole())
     for key, what in (
         (donor_key, "donor_key"),
         (target_key, "target_key"),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
 
-from scmedal_tools._data import check_embeddings, check_obs, embedding_of
+from scmedal_tools._data import check_argument, check_embeddings, check_obs, embedding_of, whole
 from scmedal_tools._docs import with_shared_parts
 
 from ._scib import N_LISI, import_scib, scib_scores
@@ -140,6 +140,7 @@ def draw_cells(
     n_obs: int, indices: Sequence[int] | np.ndarray | None, max_cells: int | None, seed: int
 ) -> np.ndarray:
     """Sorted positions of the cells to score, which depend on nothing but the arguments."""
+    check_argument("max_cells", max_cells, whole(), or_none=True)
     cells = np.arange(n_obs)
     if indices is not None:
         cells = np.unique(np.asarray(indices, dtype=int))

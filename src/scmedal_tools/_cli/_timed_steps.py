@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Steps:
+class TimedSteps:
     """Steps of a job: each is announced before it starts, and timed.
 
     Parameters
