@@ -29,7 +29,9 @@ from counterfactuals import Judge, trained_re
 
 import scmedal_tools as smt
 from scmedal_tools._gene_model import (
+    _effects,
     _group_sums,
+    _probability_of_following,
     _states,
 )
 from scmedal_tools.model import _fit_gene_effects
@@ -71,6 +73,8 @@ def constants(**values):
     """Context in which names of modules have other values, by module__name."""
     modules = {
         "finishing": _fit_gene_effects,
+        "guess": _probability_of_following,
+        "effects": _effects,
         "states": _states,
         "sums": _group_sums,
     }
@@ -92,17 +96,16 @@ def always(alone, *_):
     return np.ones(alone[0].loc.shape[2])
 
 
-def never(alone, *_):
-    return np.zeros(alone[0].loc.shape[2])
-
-
 def uncorrelated(profiles):
     return torch.eye(len(profiles), dtype=torch.double)
 
 
+# The share of the network's guess is read in three modules.
+GUESS = ("guess__NETWORK_SHARE", "finishing__NETWORK_SHARE", "effects__NETWORK_SHARE")
 GENE_MODEL = {
     FULL: {},
-    "no network's guess": {"finishing__probability_of_following": never},
+    "no network's guess": dict.fromkeys(GUESS, 0.0),
+    "the network's guess in full": dict.fromkeys(GUESS, 1.0),
     "every gene follows the guess": {"finishing__probability_of_following": always},
     "states by k-means, without Harmony": {"states__harmony_clusters": plain_clusters},
     "states uncorrelated": {"finishing__state_correlation": uncorrelated},

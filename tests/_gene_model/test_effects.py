@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmedal_tools._gene_model import GeneEffects, GeneEffectsDraw
+from scmedal_tools._gene_model import NETWORK_SHARE, GeneEffects, GeneEffectsDraw
 from scmedal_tools.module._factor_levels import POPULATION_LEVEL
 
 N_LEVELS, N_STATES, N_GENES, N_LATENT, N_CELLS = (4, 2), 3, 5, 2, 20
@@ -67,7 +67,7 @@ def predicted(effects, cells, follows, fixed, tables):
     values = np.empty_like(population)
     first = effects.factors[0]
     for i in range(len(values)):
-        guessed = network[i] - population[i]
+        guessed = NETWORK_SHARE * (network[i] - population[i])
         guessed = guessed + first.fixed_correction[state[i]].numpy()
         value = population[i] + fixed[state[i]]
         of_factors = zip(effects.factors, tables, levels[i], own[i], strict=True)
@@ -169,7 +169,7 @@ class TestDraws:
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
         # Where genes follow, the network is in it, and else it is not.
         moved = expected_by(effects, (population, network + 1, *cells[2:]), draw=draw) - ours
-        expected = (draw.follows).expand(N_CELLS, -1)
+        expected = (NETWORK_SHARE * draw.follows).expand(N_CELLS, -1)
         torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
 
     def test_the_population_follows(self, effects, cells, draw):
@@ -215,7 +215,7 @@ def test_averages_are_those_of_draws(effects, many):
         for draw in draws:
             of_states = draw.effects[i] + draw.follows * many.factors[i].correction
             mean = torch.einsum("s,ksg->kg", weights, of_states)
-            guess = of_network.repeat_interleave(N_COPIES, 1)
+            guess = NETWORK_SHARE * of_network.repeat_interleave(N_COPIES, 1)
             of_copies = (mean + draw.follows * guess).unflatten(1, (N_GENES, N_COPIES))
             values.append(of_copies.movedim(2, 0))
         drawn = torch.cat(values).numpy()

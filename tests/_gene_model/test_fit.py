@@ -9,6 +9,7 @@ import torch
 from scipy.stats import norm
 
 from scmedal_tools._gene_model import (
+    NETWORK_SHARE,
     GroupSums,
     MixedModel,
     _equations,
@@ -163,9 +164,9 @@ class TestFollowing:
         """Fitted models, sums of what was held back, the guess, and the true effects."""
         residuals, batch, state, effects = draw_cells(7, np.repeat([0.5, 0.5, 0.0], 100), 0.0)
         rng = np.random.default_rng(8)
-        guess = rng.normal(0, 0.5, size=effects.shape)
-        guess[:, :, :100] = effects[:, :, :100]
-        guess[:, :, :100] += rng.normal(0, 0.05, size=(N_BATCH, N_STATES, 100))
+        guess = rng.normal(0, 1.0, size=effects.shape)
+        guess[:, :, :100] = effects[:, :, :100] / NETWORK_SHARE
+        guess[:, :, :100] += rng.normal(0, 0.1, size=(N_BATCH, N_STATES, 100))
         held_back = np.arange(len(batch)) % 4 == 0
         # No validation cells of one group.
         held_back &= (batch != 2) | (state != 1)
@@ -173,7 +174,7 @@ class TestFollowing:
         scale = np.sqrt(train.noise())
         alone, following = (
             fit_crossed_models(groups, self.LEVELS, (N_BATCH,), UNLIKE, scale)
-            for groups in (train, train.without(guess))
+            for groups in (train, train.without(NETWORK_SHARE * guess))
         )
         where = batch[held_back], state[held_back]
         sums = groups_of(residuals[held_back], *where), groups_of(guess[where], *where)
@@ -199,7 +200,7 @@ class TestFollowing:
             size = held_back.sizes[batch, state]
             guess = of_network.sums[batch, state] / size
             sd = np.hypot(alone.sd_of_sum[batch, state], alone.scale[state] / np.sqrt(size))
-            for column, (model, share) in enumerate([(alone, 0.0), (following, 1.0)]):
+            for column, (model, share) in enumerate([(alone, 0.0), (following, 0.5)]):
                 expected = model.fixed[state] + model.loc[batch, state] + share * guess
                 mean = held_back.sums[batch, state] / size
                 log_likelihood[:, column] += norm.logpdf(mean, expected, sd)
@@ -232,7 +233,7 @@ class TestFollowing:
             for column, models in enumerate([alone, following]):
                 expected = models[0].fixed[state] + models[0].loc[first, state]
                 expected = expected + models[1].loc[second, state]
-                expected = expected + column * guess.means[group, state]
+                expected = expected + column * NETWORK_SHARE * guess.means[group, state]
                 mean = held_back.means[group, state]
                 log_likelihood[:, column] += norm.logpdf(mean, expected, np.sqrt(variance))
         expected = expectation_maximisation(log_likelihood)[:, 1]
@@ -247,17 +248,17 @@ class TestFollowing:
 
     def test_genes_without_effects_get_none_from_it(self, guessed, follows):
         (alone,), (following,), _, _, guess, _ = guessed
-        correction = following.loc - alone.loc + guess
+        correction = following.loc - alone.loc + NETWORK_SHARE * guess
         total = alone.loc + follows * correction
         without = (slice(None), slice(None), slice(200, None))
-        guessed_size = np.abs(guess[without]).mean()
+        guessed_size = np.abs(NETWORK_SHARE * guess[without]).mean()
         assert np.abs(total[without]).mean() < 0.05 * guessed_size
 
     def test_following_is_closer_to_the_truth(self, guessed):
         """By as much as is claimed."""
         (alone,), (following,), _, _, guess, effects = guessed
         right, truth = slice(0, 100), effects[:, :, :100] - effects[:, :, :100].mean(0)
-        total = following.loc[:, :, right] + guess[:, :, right]
+        total = following.loc[:, :, right] + NETWORK_SHARE * guess[:, :, right]
         total -= total.mean(0)
         errors = [np.square(x - truth).mean() for x in (total, alone.loc[:, :, right])]
         assert errors[0] < 0.7 * errors[1]

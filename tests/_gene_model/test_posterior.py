@@ -8,6 +8,7 @@ import torch
 from scipy.stats import norm
 
 from scmedal_tools._gene_model import (
+    NETWORK_SHARE,
     GroupSums,
     MixedEffects,
     MixedModel,
@@ -279,8 +280,8 @@ class TestAddedBatch:
         """Genes that follow have the share of the guess, and what it leaves."""
         fitted, without, _, new = grown
         guess = np.zeros_like(new.means)
-        guess[N_FITTED, :, RAISED] = 2.0
-        grown = self.grow(fitted, new, guess)
+        guess[N_FITTED, :, RAISED] = 2.0 / NETWORK_SHARE
+        grown = self.grow(fitted, new, NETWORK_SHARE * guess)
         assert torch.equal(grown.loc, without.loc)
         other = np.setdiff1d(np.arange(N_GENES), [RAISED])
         assert grown.correction[N_FITTED][:, other].abs().max() < 1e-5
@@ -289,7 +290,7 @@ class TestAddedBatch:
         assert corrected.abs().max() < 0.4
         follows = torch.zeros(N_GENES)
         follows[RAISED] = 1.0
-        of_network = torch.from_numpy(guess.mean(1))
+        of_network = NETWORK_SHARE * torch.from_numpy(guess.mean(1))
         weights = torch.full((N_STATES,), 1 / N_STATES)
         averages = grown.averages(weights, of_network, follows)
         total = corrected.mean().item() + 2.0

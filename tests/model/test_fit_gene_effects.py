@@ -9,6 +9,7 @@ import torch
 from scvi.train import SaveCheckpoint
 
 from scmedal_tools._gene_model import (
+    NETWORK_SHARE,
     GroupSums,
     fit_mixed_model,
     probability_of_following,
@@ -125,7 +126,7 @@ class TestGuess:
         scale, correlation = effects.scale.double().numpy(), effects.correlation.double()
         return [
             fit_mixed_model(sums_of(means, sizes), correlation, scale)
-            for means in (explained, explained - added)
+            for means in (explained, explained - NETWORK_SHARE * added)
         ]
 
     def test_corrections_are_what_it_changes(self, model, refitted):
@@ -160,7 +161,7 @@ def test_reconstructions_have_them(model):
     cells = np.arange(0, 240, 7)
     parts, effects = parts_of(model, cells), model.module.gene_effects.factors[0]
     own = parts.batch, parts.state
-    guessed = parts.network - parts.population
+    guessed = NETWORK_SHARE * (parts.network - parts.population)
     guessed += (effects.fixed_correction[parts.state] + effects.correction[own]).numpy()
     expected = parts.population + model.module.gene_effects.follows.numpy() * guessed
     expected += (effects.fixed[parts.state] + effects.loc[own] - effects.content[own]).numpy()

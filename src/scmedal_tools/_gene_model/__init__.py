@@ -26,11 +26,12 @@ from ._fit import (
 from ._group_sums import GroupSums
 from ._look_up import effects_of
 from ._posterior import SPREAD, MixedEffects
-from ._probability_of_following import probability_of_following
+from ._probability_of_following import NETWORK_SHARE, probability_of_following
 from ._states import find_states, harmony_clusters
 
 __all__ = [
     "NEGLIGIBLE",
+    "NETWORK_SHARE",
     "SPREAD",
     "GeneEffects",
     "GeneEffectsDraw",

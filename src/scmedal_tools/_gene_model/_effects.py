@@ -11,6 +11,7 @@ from torch import nn
 
 from ._look_up import effects_of, look_up
 from ._posterior import SPREAD, MixedEffects
+from ._probability_of_following import NETWORK_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,12 +52,12 @@ class GeneEffects(nn.Module):
     .. math::
 
         f_0(u) - h_{ks} + c_s + e_{ls}
-        + z \big[f_l(u) - f_0(u) + c'_s + e'_{ls}\big].
+        + z \big[\tfrac12 (f_l(u) - f_0(u)) + c'_s + e'_{ls}\big].
 
     The decoder gives :math:`f_l` and, with all its effects at their mean, 0, :math:`f_0`;
     :math:`h` is what :math:`f_0` still has of the cell's own batch, :math:`c` are fixed and
-    :math:`e` random effects, and :math:`z` says whether a gene follows the network's effects,
-    which changes the others by :math:`c'` and :math:`e'`. With several factors
+    :math:`e` random effects, and :math:`z` says whether a gene follows the network's guess, half
+    of its effects, which changes the others by :math:`c'` and :math:`e'`. With several factors
     :math:`h`, :math:`e` and :math:`e'` add up. All is fitted once the network is trained
     (:func:`scmedal_tools.model._fit_gene_effects.fit_gene_effects`).
 
@@ -152,7 +153,8 @@ class GeneEffects(nn.Module):
 
         ``of_network`` are the network's effects, averaged likewise, levels x genes.
         """
-        return self.factors[factor].averages(weights, of_network, self.follows)
+        guess = NETWORK_SHARE * of_network
+        return self.factors[factor].averages(weights, guess, self.follows)
 
     def level_free_part(
         self,
@@ -175,9 +177,9 @@ class GeneEffects(nn.Module):
         genes, draw
             See :meth:`forward`.
         """
-        follows = look_up((draw or self._means).follows, units=genes)
+        by_network = self._share_of_network(genes, draw or self._means)
         content = _sum_of_effects([f.content for f in self.factors], own, state, genes)
-        return LevelFreePart(state, population * (1 - follows) - content)
+        return LevelFreePart(state, population * (1 - by_network) - content)
 
     def forward(
         self,
@@ -204,8 +206,8 @@ class GeneEffects(nn.Module):
             Effects to use instead of their means.
         """
         draw = draw or self._means
-        follows = look_up(draw.follows, units=genes)
-        values = torch.addcmul(cells.values, follows, network)
+        by_network = self._share_of_network(genes, draw)
+        values = torch.addcmul(cells.values, by_network, network)
         if levels.shape[-2] > 1 or cells.state.ndim > 1:
             return values.add_(self._on_genes(levels, cells.state, genes, draw))
         # The same for all cells of a state.
@@ -218,6 +220,10 @@ class GeneEffects(nn.Module):
         """Means of the effects, in place of a draw."""
         loc = [factor.loc for factor in self.factors]
         return GeneEffectsDraw(self.follows, self.factors[0].fixed, loc)
+
+    def _share_of_network(self, genes: Tensor | None, draw: GeneEffectsDraw) -> Tensor:
+        """Share that genes have of the network's effects."""
+        return NETWORK_SHARE * look_up(draw.follows, units=genes)
 
     def _on_genes(
         self, levels: Tensor, state: Tensor, genes: Tensor | None, draw: GeneEffectsDraw

@@ -39,7 +39,7 @@ class MixedEffects(nn.Module):
     """Posterior of the effects of a factor's levels on genes, and on genes in a state.
 
     ``loc`` are the effects of genes that do not follow the network's guess; those that do have
-    ``correction`` too, beside the guess.
+    ``correction`` too, beside their share of the guess.
 
     Parameters
     ----------

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ._fit import MixedModel
     from ._group_sums import GroupSums
 
+# Of the network's effects, what genes that follow it have as the mean of theirs.
+NETWORK_SHARE = 0.5
+
 
 @with_shared_parts
 def probability_of_following(
@@ -51,7 +54,7 @@ def probability_of_following(
         models[0].fixed + sum(m.loc[level] for m, level in zip(models, levels.T, strict=True))
         for models in (alone, following)
     ]
-    expected[1] = expected[1] + guess.means
+    expected[1] = expected[1] + NETWORK_SHARE * guess.means
     known = sum(np.square(m.sd_of_sum[level]) for m, level in zip(alone, levels.T, strict=True))
     variance = known + np.square(alone[0].scale) / np.maximum(sizes, 1)
     log_likelihood = [

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from scmedal_tools._gene_model import (
+    NETWORK_SHARE,
     GroupSums,
     backfitting_order,
     batch_share_of_content,
@@ -60,7 +61,7 @@ def fit_gene_effects(model: MedalModel) -> None:
         sums.content, sums.levels, module.n_levels, _share(model)
     )
     explained = sums.residual.without(-_total(content, sums.levels))
-    left = explained.without(sums.guess.means)
+    left = explained.without(NETWORK_SHARE * sums.guess.means)
     correlation = state_correlation(torch.from_numpy(profiles))
     scale = np.sqrt(sums.noisy.noise())
     alone, following = (
@@ -98,9 +99,10 @@ def learn_new_effects(model: MedalModel) -> None:
         if factors[i].n_new:
             others = _others(effects, "loc", levels, i)
             corrected = others + _others(effects, "correction", levels, i)
+            guess = NETWORK_SHARE * sums.guess.means
             alone, left = (
                 explained.without(effect).over(levels[:, i], n_levels[i])
-                for effect in (others, corrected + sums.guess.means)
+                for effect in (others, corrected + guess)
             )
             factors[i].learn_new(alone.sizes, alone.means, left.means)
 

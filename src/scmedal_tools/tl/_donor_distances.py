@@ -11,6 +11,7 @@ from scipy.spatial.distance import pdist, squareform
 from scvi import settings
 
 from scmedal_tools._docs import with_shared_parts
+from scmedal_tools._gene_model import NETWORK_SHARE
 from scmedal_tools.model import position_of
 
 from ._groups_of_cells import CellGroups, groups_of_cells
@@ -126,7 +127,8 @@ def donor_distances(
     groups = groups_of_cells(model, adata, by, position, n_cells, seed)
     effects, scale = model.module.gene_effects, model.module.scaler.scale.cpu().double()
     correction = effects.factors[position].correction.cpu().double()
-    guess = groups.of_network + torch.einsum("us,ksg->ukg", groups.shares, correction)
+    guess = NETWORK_SHARE * groups.of_network
+    guess = guess + torch.einsum("us,ksg->ukg", groups.shares, correction)
     generator = torch.Generator().manual_seed(settings.seed or 0)
     squares, total = np.zeros(()), torch.zeros(())
     for _ in range(n_samples):
