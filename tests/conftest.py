@@ -23,11 +23,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes get in e
 import numpy as np
 import pytest
 
-with pytest.MonkeyPatch.context() as patch:
-    # It would have Python call a function at each of millions of id(), in case that one forks.
-    patch.setattr(sys, "addaudithook", lambda _: None)
-    import filelock  # noqa: F401  # of PyTorch
-
 TINY = {"n_hidden": (16, 8), "n_latent": 4, "adversary_hidden": (16,)}
 QUICK = {
     "max_epochs": 2,
@@ -79,45 +74,14 @@ def pytest_unconfigure():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def searched_once():
-    """What stays the same is looked for anew by each of some thousand trainers."""
+def plugins_searched_once():
+    """Lightning reads what all packages offer anew for each of some thousand trainers."""
     import functools
 
-    import torch
     from lightning.fabric.utilities import registry
-    from lightning.pytorch.trainer.connectors.logger_connector import result
 
     with pytest.MonkeyPatch.context() as patch:
-        # What all packages offer; GPUs; and tensors in all that belongs to a metric.
         patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
-        patch.setattr(torch.cuda, "_cached_device_count", torch.cuda.device_count())
-        patch.setattr(result._ResultMetric, "to", _moved)
-        yield
-
-
-def _moved(metric, device):
-    for name in ("value", "cumulated_batch_size"):
-        if hasattr(metric, name):
-            setattr(metric, name, getattr(metric, name).to(device))
-    return metric
-
-
-@pytest.fixture(scope="session", autouse=True)
-def sums_of_scipy():
-    """In place of a function that scanpy compiles anew in each process, which takes seconds."""
-    try:
-        from fast_array_utils.stats import _mean_var
-    except ImportError:  # before scanpy 1.12
-        yield
-        return
-
-    def mean_and_variance(x, /, *, axis):
-        mean, of_squares = (y.mean(axis, dtype=np.float64) for y in (x, x.multiply(x)))
-        mean, of_squares = (np.asarray(y).ravel() for y in (mean, of_squares))
-        return mean, of_squares - mean**2
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_mean_var, "_sparse_mean_var", mean_and_variance)
         yield
 
 

@@ -122,12 +122,8 @@ def umap(
 def _check_color(adata: AnnData, names: list[str]) -> None:
     """Refuse what is neither a column nor a gene."""
     genes = adata.var_names if adata.raw is None else adata.raw.var_names.union(adata.var_names)
-    checked_names(
-        [name for name in names if name not in genes] or names,
-        "color",
-        "adata.obs and no gene",
-        adata.obs,
-    )
+    if unknown := [name for name in names if name is not None and name not in genes]:
+        checked_names(unknown, "color", "adata.obs and no gene", adata.obs)
 
 
 def _shown(adata: AnnData, columns: list[str]) -> AnnData:

@@ -187,7 +187,7 @@ class TestResumption:
             (tmp_path / str(os.getpid())).touch()
             return adata.X[:, :3].toarray()
 
-        cluster = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+        cluster = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
         with distributed.Client(**cluster), joblib.parallel_config("dask"):
             there = run(adata, {"mine": traced}, n_jobs=2)
         assert str(os.getpid()) not in {file.name for file in tmp_path.iterdir()}
