@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +39,8 @@ MEASURED = f"Up to twofold the p-values were right where it was measured. {THIN}
 NOT_MEASURED = 1e4
 # Degrees of freedom from which on Student's t is reported as the normal distribution that it is.
 NORMAL = 1e6
+# Genes from which on what they say of variances makes p-values right.
+FEW_GENES = 20
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,7 @@ def group_effects(
     design = sample_design(adata, formula, donor_key, sample_key, contrast)
     labels = labels_of(adata, labels_key, model)
     states = sample_sums(adata, design, labels, layer, size_factor_key, min_cells, min_counts)
+    _warn_of_few_genes(states)
     fitted = [_fitted(state, design) for state in states]
     tables = [table for part in fitted for table in _tables(part, design)]
     if len(states) > 1:
@@ -213,6 +217,20 @@ def group_effects(
     return GroupEffects(table, _samples(adata, design, fitted))
 
 
+def _warn_of_few_genes(states: list[StateSums]) -> None:
+    few = [f"{len(state.genes)} in {state.name}" for state in states
+           if len(state.genes) < FEW_GENES]  # fmt: skip
+    if few:
+        warnings.warn(
+            f"Few genes are tested: {', '.join(few[:10])}{', ...' if len(few) > 10 else ''}. How "
+            f"much donors vary is learned from all of them: with fewer than {FEW_GENES} p-values "
+            "are too small. Pass the counts of all genes, and look up those of interest in the "
+            "table.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 class _Fitted(NamedTuple):
     state: StateSums
     response: Response
@@ -220,7 +238,7 @@ class _Fitted(NamedTuple):
 
 
 def _fitted(state: StateSums, design: SampleDesign) -> _Fitted:
-    response = state.sums.response(state.sums.sizes())
+    response = state.sums.response(state.sizes)
     matrix = design.matrix.to_numpy()[state.sample]
     levels = [design.donor[state.sample]] if design.has_repeats(state.sample) else []
     contrasts = list(state.contrasts.values())
