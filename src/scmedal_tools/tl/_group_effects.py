@@ -103,13 +103,16 @@ def group_effects(
         take the place of cell types where there are none.
     sample_key
         Column of ``obs`` with samples, where donors have several with the same values of the
-        formula's variables, or numbers that vary within a donor.
+        formula's variables, or numbers that vary within a donor. If the formula varies within
+        donors, those of a donor with the same values are summed, as without ``sample_key``.
     layer
         Layer with the raw counts; ``None`` for ``adata.X``.
     size_factor_key
         Column of ``obs`` with the total counts of each cell over all genes, where ``adata`` has
         only some of them: after :func:`~scmedal_tools.pp.preprocess`,
-        ``"total_counts_all_genes"``. By default the sum of the given counts.
+        ``"total_counts_all_genes"``. By default the sum of the given counts. Sizes of samples are
+        these totals times a trimmed mean over genes, or, where fewer than 50 genes have 3 counts
+        in the mean of the samples, the plain totals.
     min_cells
         Fewest cells of a sample in a state; a sample with less is left out there.
     min_counts
@@ -155,20 +158,21 @@ def group_effects(
     UserWarning
         For states that have too few samples, or none of something that a contrast compares, which
         is left out there; where cells differ in depth more than twofold with the contrast; for
-        counts of cells that have nearly the same total, such as SCTransform's; and if genes
-        were selected, without the totals of all.
+        counts of cells that have nearly the same total, such as SCTransform's; if genes were
+        selected, without the totals of all; where fewer than 20 genes are tested; and where
+        donors have more samples than it takes to see how each responds.
 
     Notes
     -----
     With the counts :math:`Y_{js}` of a gene in sample :math:`j` and state :math:`s`, the size
     :math:`N_{js}` of the sample (a trimmed mean over genes), and the overdispersion
-    :math:`\phi_s` of the counts of cells within samples,
+    :math:`\phi_{js}` of the counts of cells within samples, which grows with their depth,
 
     .. math::
 
-        \log \frac{Y_{js} + \phi_s / 2}{N_{js}}
+        \log \frac{Y_{js} + \phi_{js} / 2}{N_{js}}
         = c_s + x_j^\top \beta_s + b_{k(j)} + d_{js} + e_{js},
-        \qquad e_{js} \sim N\!\Big(0, \frac{\phi_s}{N_{js} \, p_s}\Big)
+        \qquad e_{js} \sim N\!\Big(0, \frac{\phi_{js}}{N_{js} \, p_s}\Big)
 
     with random effects of the donor, :math:`b`, where it has several samples, and of the sample,
     :math:`d`. Their variances have a prior that is estimated from all genes, and everything is
