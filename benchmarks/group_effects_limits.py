@@ -130,7 +130,7 @@ def of_few(seed: int) -> list[dict]:
         for n_genes in FEW:
             parts = range(0, adata.n_vars, n_genes)
             tables = [
-                effects_of(adata[:, i : i + n_genes].copy(), size_factor_key="total")
+                effects_of(adata[:, i : i + n_genes].copy(), size_factor_key="total", min_counts=0)
                 for i in parts
             ]
             row = {"n_each": n_each, "n_genes": n_genes}
