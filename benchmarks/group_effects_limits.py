@@ -1,12 +1,13 @@
 """Limits of ``tl.group_effects``: repeated samples, few genes, large effects, depth.
 
-python benchmarks/group_effects_limits.py run   # writes results/group_effects_limits.json
-python benchmarks/group_effects_limits.py       # prints the tables
+python benchmarks/group_effects_limits.py run        # writes results/group_effects_limits.json
+python benchmarks/group_effects_limits.py run depth  # measures one part again
+python benchmarks/group_effects_limits.py            # prints the tables
 
 Negative binomial counts of cells, as real ones that fit these questions are scarce. *samples*:
 donors with several samples each, where what is tested has no effect, though donors may respond to
 it. *few*: a few genes at a time are tested, with the totals of all; nothing differs. *intervals*:
-effects of known size. *depth*: genes that vary a lot between cells, at half the depth in one
+effects of known size, in a fifth of the genes. *depth*: genes that vary a lot between cells, at half the depth in one
 group.
 """
 
@@ -20,7 +21,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from _record import load, markdown, save
+from _record import SOURCE, load, markdown, save, saved
 from scipy import sparse, stats
 
 import scmedal_tools as smt
@@ -140,7 +141,7 @@ def of_few(seed: int) -> list[dict]:
 
 def of_intervals(seed: int) -> list[dict]:
     rng = np.random.default_rng(seed)
-    fold = np.where(rng.random(N_GENES) < 0.5, 1, rng.choice(FOLDS, N_GENES))
+    fold = np.where(rng.random(N_GENES) < 0.8, 1, rng.choice(FOLDS[1:], N_GENES))
     effects = np.log(fold) * rng.choice([-1, 1], N_GENES)
     study = between("", [1] * 12, 6)
     adata = counts_of(study, rng, n_cells=30, effects=effects)
@@ -170,13 +171,12 @@ def of_depth(seed: int) -> list[dict]:
 PARTS = {"samples": of_samples, "few": of_few, "intervals": of_intervals, "depth": of_depth}
 
 
-def run() -> None:
-    results = []
+def run(part: str) -> None:
+    results = [row for row in saved("group_effects_limits") if row["part"] != part]
     for seed in range(N_SETS):
-        for part, measure in PARTS.items():
-            results += [{"part": part, "seed": seed} | row for row in measure(seed)]
-        save("group_effects_limits", results)
-        print(seed, flush=True)
+        key = {"part": part, "seed": seed, "commit": SOURCE["commit"]}
+        results += [key | row for row in PARTS[part](seed)]
+    save("group_effects_limits", results)
 
 
 def tables() -> dict[str, str]:
@@ -210,7 +210,9 @@ def tables() -> dict[str, str]:
 def averaged(results: pd.DataFrame, part: str, keys: list[str]) -> list[dict]:
     """Means over data sets with their standard errors."""
     grouped = (
-        results[results["part"] == part].drop(columns=["part", "seed"]).groupby(keys, sort=False)
+        results[results["part"] == part]
+        .drop(columns=["part", "seed", "commit"])
+        .groupby(keys, sort=False)
     )
     numbers = grouped.mean(numeric_only=True)
     errors = grouped.sem(numeric_only=True).add_suffix("_se")
@@ -221,6 +223,7 @@ if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["run"]:
-        run()
+        for chosen in sys.argv[2:] or PARTS:
+            run(chosen)
     for title, table in tables().items():
         print(f"{title}\n{table}\n")
