@@ -7,8 +7,8 @@ python benchmarks/group_effects_limits.py            # prints the tables
 Negative binomial counts of cells, as real ones that fit these questions are scarce. *samples*:
 donors with several samples each, where what is tested has no effect, though donors may respond to
 it. *few*: a few genes at a time are tested, with the totals of all; nothing differs. *intervals*:
-effects of known size, in a fifth of the genes. *depth*: genes that vary a lot between cells, at half the depth in one
-group.
+effects of known size, in a fifth of the genes. *depth*: genes that vary a lot between cells, at
+half the depth in one group.
 """
 
 from __future__ import annotations
