@@ -58,14 +58,14 @@ def between(name: str, n_samples: list[int], n_first: int, **options) -> Study:
 
 
 STUDIES = (
-    pairs("6 pairs, 4 samples of each, donors respond alike", 6, [0, 1], 4),
+    pairs("6 pairs, 4 samples of each, donors respond equally", 6, [0, 1], 4),
     pairs("the same, donors respond differently (s.d. .15)", 6, [0, 1], 4, response_sd=0.15),
     pairs("the same, s.d. .3", 6, [0, 1], 4, response_sd=0.3),
     between("3 donors with one sample, 9 with five (samples s.d. .3)", [1] * 3 + [5] * 9, 3,
             sample_sd=0.3),
     between("3 donors with five samples, 9 with one (samples s.d. .3)", [5] * 3 + [1] * 9, 3,
             sample_sd=0.3),
-    pairs("a number over 4 visits, 8 donors change alike", 8, [0, 1, 2, 3]),
+    pairs("a number over 4 visits, 8 donors change equally", 8, [0, 1, 2, 3]),
     pairs("the same, they change differently (s.d. .1)", 8, [0, 1, 2, 3], response_sd=0.1),
     pairs("the same, s.d. .2", 8, [0, 1, 2, 3], response_sd=0.2),
     pairs("the first and last of these visits, s.d. .2", 8, [0, 3], response_sd=0.2),

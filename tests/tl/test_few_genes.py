@@ -56,7 +56,7 @@ def test_few_genes_with_the_totals_of_all_have_the_effects_of_all(verb, counts, 
         of_few.loc[changed, "log_fc"], of_all.loc[changed, "log_fc"], atol=0.15
     )
     assert (of_few.loc[changed, "p_value"] < 1e-3).all()
-    assert of_few.loc[changed, "log_fc"].mean() == pytest.approx(np.log2(FOLD), abs=0.2)
+    assert of_few.loc[changed, "log_fc"].mean() == pytest.approx(np.log2(FOLD), abs=0.3)
 
 
 def test_few_genes_that_pass_the_filter_are_relative_to_all(verb, counts, of_all):

@@ -64,7 +64,7 @@ class SampleDesign:
     def own_responses(self) -> list[str]:
         """Contrasts within donors, of whom several have more samples than one's response needs.
 
-        To the model the others are replicates, as if donors responded alike.
+        To the model the others are replicates, as if donors responded equally.
         """
         within = _within(self.matrix.to_numpy(), self.donor)
         within[np.isclose(within, 0)] = 0
@@ -157,8 +157,8 @@ def sample_design(
         )
     donor = samples[donor_key].cat.codes.to_numpy()
     if not np.allclose(_within(matrix.to_numpy(), donor), 0):
-        alike = matrix.groupby([donor, *(matrix[name] for name in matrix)], sort=False)
-        merged = alike.ngroup().to_numpy()
+        same = matrix.groupby([donor, *(matrix[name] for name in matrix)], sort=False)
+        merged = same.ngroup().to_numpy()
         samples, matrix = _merged(samples, merged), matrix.groupby(merged).first()
         of_cells = merged[of_cells]
     # Names of samples that are unique over donors.
