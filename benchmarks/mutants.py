@@ -144,6 +144,9 @@ MUTANTS = [
     Mutant("_sample_model/_fit.py", "prior = (EFFECTS / extent) ** 2", "prior = EFFECTS**2", "tests/tl/test_group_effects.py"),
     Mutant("_sample_model/_counts.py", "share**2 * squares_of_totals[:, None]", "squares_of_totals[:, None]", f"{SAMPLES}/test_counts.py"),
     Mutant("_sample_model/_counts.py", "self.counts + overdispersion / 2", "self.counts + overdispersion", f"{SAMPLES}/test_counts.py"),
+    Mutant("_sample_model/_counts.py", "measured.sum() < MANY_GENES", "measured.sum() < 1", f"{SAMPLES}/test_counts.py"),
+    Mutant("_sample_model/_counts.py", "excess * (relative[:, None] - 1)", "excess * 0", f"{SAMPLES}/test_counts.py"),
+    Mutant("tl/_sample_design.py", "if not np.allclose(_within(matrix.to_numpy(), donor), 0):", "if False:", "tests/tl/test_repeated_samples.py"),
     Mutant("_sample_model/_full_rank.py", "np.linalg.pinv(of_kept)", "of_kept.T", f"{SAMPLES}/test_full_rank.py"),
     # What users call.
     Mutant("model/_swap.py", "z = inference[\"z\"] if swap != \"content\" else None", "z = inference[\"z\"]", f"{MODEL}/test_counterfactual.py"),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -17,7 +18,6 @@ from scvi.model._utils import parse_device_args
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import numpy as np
     from anndata import AnnData
     from mudata import MuData
     from scvi.data import AnnDataManager
@@ -31,6 +31,7 @@ __all__ = [
     "device_of",
     "forget_cells",
     "forget_registration",
+    "give_sizes",
     "given_settings",
     "keep_codes",
     "latest_manager",
@@ -46,6 +47,18 @@ __all__ = [
     "training_loader_in_order",
     "without_trace",
 ]
+
+
+def give_sizes(fitted: Any, sizes: np.ndarray) -> None:
+    """Let a data set of PyDESeq2 take these sizes of samples, and not those of its own genes."""
+
+    def take(**_: Any) -> None:
+        factors = sizes / np.exp(np.log(sizes).mean())
+        fitted.obs["size_factors"] = factors
+        fitted.layers["normed_counts"] = fitted.X / factors[:, None]
+        fitted.var["_normed_means"] = fitted.layers["normed_counts"].mean(0)
+
+    fitted.fit_size_factors = take
 
 
 def given_settings(config: Any) -> dict[str, Any]:

@@ -84,6 +84,18 @@ def test_logarithms_do_not_depend_on_the_depth(overdispersion, monkeypatch):
     assert abs(means[20.0] - means[10.0]) < (4 if overdispersion == 1 else 6) * se
 
 
+@pytest.mark.parametrize("size", [0.1, 2.0])
+def test_logarithms_do_not_depend_on_the_depth_of_cells_that_differ(size):
+    """Negative binomial cells: the variance of their sums, over its mean, grows with the depth."""
+    rng = np.random.default_rng(0)
+    sample, n_genes = np.repeat(np.arange(200), 20), 100
+    depth = np.where(sample < 100, 1.0, 0.5)[:, None]
+    counts = rng.poisson(depth * rng.gamma(size, 1 / size, (len(sample), n_genes)))
+    sums = sum_counts(counts, sample, 200, np.full(len(sample), n_genes) * depth[:, 0])
+    values = sums.response(sums.totals).values
+    assert values[100:].mean() - values[:100].mean() == pytest.approx(0, abs=0.03)
+
+
 def test_sizes_ignore_genes_that_change(cells):
     rng = np.random.default_rng(0)
     counts = rng.poisson(200, (6, 100)).astype(float)
@@ -96,6 +108,23 @@ def test_sizes_ignore_genes_that_change(cells):
     assert np.exp(np.log(sizes / sums.totals).mean()) == pytest.approx(1)
 
 
-def test_sizes_by_two_genes_alone():
-    sums = sum_counts(np.full((4, 2), 5.0), np.repeat([0, 1], 2), 2)
-    np.testing.assert_allclose(sums.sizes(), sums.totals)
+def sums_of(counts, totals):
+    return CountSums(counts, totals, np.full(len(counts), 50), counts)
+
+
+@pytest.mark.parametrize("n_genes", [1, 2, 49])
+def test_sizes_by_few_genes_are_the_totals(n_genes):
+    counts = np.full((4, n_genes), 50.0)
+    counts[:2] *= 8
+    totals = np.array([1.0, 2, 1, 2]) * 20_000
+    np.testing.assert_allclose(sums_of(counts, totals).sizes(), totals)
+
+
+def test_genes_with_few_counts_do_not_count_for_sizes():
+    """Their logarithms are those of the half that is added, whatever the depth."""
+    rng = np.random.default_rng(0)
+    means = np.concatenate([np.full(60, 20.0), np.full(2_000, 0.05)])
+    depth = np.repeat([1.0, 0.5], 20)
+    counts = rng.poisson(means * depth[:, None]).astype(float)
+    sizes = sums_of(counts, counts.sum(1)).sizes()
+    assert sizes[20:].mean() / sizes[:20].mean() == pytest.approx(0.5, rel=0.03)

@@ -140,6 +140,13 @@ class TestOfAModel:
         assert bool(found) == warns
         assert all("'disease' have 3.00 times the counts" in text for text in found)
 
+    def test_a_group_of_another_depth_by_the_totals_of_all_genes(self, trained, adata):
+        options = {"group_key": "condition", "n_neighbors": 30, "n_centres": 5}
+        adata.layers["counts"] = np.ones(adata.shape)
+        adata.obs["total"] = np.where(adata.obs["condition"] == "disease", 3.0, 1.0)
+        with pytest.warns(UserWarning, match="'disease' have 3.00 times the total of those"):
+            tl.differential_abundance(trained, adata, depth_key="total", **options)
+
     def test_errors(self, trained, build, adata):
         with pytest.raises(ValueError, match="3 groups"):
             tl.differential_abundance(trained, group_key="cell_type")

@@ -133,11 +133,11 @@ class TestDepth:
     """A group whose cells have more counts is warned of, with every method."""
 
     @staticmethod
-    def messages(model, adata):
+    def messages(model, adata, what="counts", **options):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            smt.tl.counterfactual_de(model, adata, "size", **OPTIONS)
-        return [m for w in caught if "times the counts" in (m := str(w.message))]
+            smt.tl.counterfactual_de(model, adata, "size", **OPTIONS, **options)
+        return [m for w in caught if f"times the {what}" in (m := str(w.message))]
 
     def test_of_one_group(self, of_sizes):
         adata = of_sizes.adata.copy()
@@ -163,3 +163,16 @@ class TestDepth:
         medians = expected.mean().groupby(lambda donor: donor in MANY).median()
         beyond = not 0.8 <= medians[True] / medians[False] <= 1.25
         assert len(self.messages(of_sizes, adata)) == beyond
+
+    def test_by_the_totals_of_all_genes_where_they_are_named(self, of_sizes):
+        """The genes of the model are alike, and all genes are not."""
+        adata = of_sizes.adata.copy()
+        adata.layers["counts"] = np.ones(adata.shape)
+        adata.obs["total"] = np.where(adata.obs["size"] == "large", 2.0, 1.0)
+        (message,) = self.messages(of_sizes, adata, what="total", depth_key="total")
+        assert "Cells of 'small' have 0.50 times the total of those of 'large'" in message
+        adata.layers["counts"] = adata.obs["total"].to_numpy()[:, None] * np.ones(adata.shape)
+        adata.obs["total"] = 1.0
+        assert not self.messages(of_sizes, adata, what="", depth_key="total")
+        with pytest.raises(ValueError, match="depth_key='none' is not a numeric column"):
+            self.messages(of_sizes, adata, depth_key="none")

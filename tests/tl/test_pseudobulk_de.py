@@ -94,7 +94,7 @@ def test_counts_that_were_reduced_to_one_depth_are_warned_of(counts, verb):
 
 
 def test_few_genes_without_a_trend_are_named_once(counts):
-    few = counts[:, counts.var_names[:30]].copy()
+    few = counts[:, counts.var_names[:40]].copy()
     with pytest.warns(UserWarning, match="trend") as caught:
         smt.tl.pseudobulk_de(few, "~ condition", "donor", **OPTIONS)
     (said,) = [str(w.message) for w in caught if "trend" in str(w.message)]

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 
 def size_factors(
-    adata: AnnData, key: str, cells: NDArray[np.intp] | slice = slice(None)
+    adata: AnnData,
+    key: str,
+    cells: NDArray[np.intp] | slice = slice(None),
+    what: str = "size_factor_key",
 ) -> NDArray[np.float64]:
-    """Give the positive numbers that a column has of some cells.
+    """Give the positive numbers that a column has of some cells; ``what`` is the argument's name.
 
     Raises
     ------
@@ -27,14 +30,14 @@ def size_factors(
     if key not in numbers:
         numbers = slots.without_those_of_scvi(numbers)
         raise ValueError(
-            f"size_factor_key={key!r} is not a numeric column of adata.obs. "
+            f"{what}={key!r} is not a numeric column of adata.obs. "
             f"Numeric columns: {', '.join(map(repr, numbers)) or 'none'}."
         )
     sizes = adata.obs[key].iloc[cells].to_numpy(dtype=np.float64, na_value=np.nan)
     unusable = ~(np.isfinite(sizes) & (sizes > 0))
     if unusable.any():
         raise ValueError(
-            f"size_factor_key={key!r} is not a positive number in {unusable.sum():,} of "
+            f"{what}={key!r} is not a positive number in {unusable.sum():,} of "
             f"{sizes.size:,} cells. To drop them:\n"
             f"adata = adata[adata.obs[{key!r}].between(0, np.inf, inclusive='neither')].copy()"
         )

@@ -5,12 +5,13 @@ solves a mixed model for known variances, ``_fit`` finds the variances and tests
 ``_full_rank`` says which contrasts can be estimated.
 """
 
-from ._counts import CountSums, Response, sum_counts
+from ._counts import MANY_GENES, CountSums, Response, sum_counts
 from ._fit import Estimates, SampleFit, fit_samples
 from ._full_rank import full_rank, is_estimable
 from ._nested import NestedModel, Solution
 
 __all__ = [
+    "MANY_GENES",
     "CountSums",
     "Estimates",
     "NestedModel",

@@ -11,6 +11,9 @@ from scipy import sparse
 CELLS_AT_ONCE = 10_000
 # Counts without overdispersion that are added to those of every gene.
 PRIOR_COUNTS = 10.0
+# Genes that show a sample's size: their mean counts, and how many there have to be. Of fewer those
+# that change could be most.
+WELL_MEASURED, MANY_GENES = 3.0, 50
 # Share of the genes at either end that does not count for a sample's size.
 TRIMMED = 0.3
 # Precision above which genes count nearly equally: donors vary more than their cells by chance.
@@ -57,20 +60,33 @@ class CountSums:
         squares, counts = self.squares[several].sum(0), self.counts[several].sum(0)
         return (squares + PRIOR_COUNTS) / (counts + PRIOR_COUNTS)
 
+    def _overdispersion_by_depth(self) -> np.ndarray:
+        """The same by group: what exceeds a Poisson's grows with the counts of a cell."""
+        depth = self.totals / self.n_cells
+        relative = depth / np.average(depth, weights=self.totals)
+        overdispersion = self.overdispersion()
+        excess = np.maximum(overdispersion - 1, 0)
+        return overdispersion + excess * (relative[:, None] - 1)
+
     def sizes(self) -> np.ndarray:
         """Totals to which the counts are relative: a trimmed mean over genes of how groups differ.
 
         A few genes that change a lot leave it as it is, which the plain totals would carry over to
-        all others. On average over the groups it is the totals' size.
+        all others. On average over the groups it is the totals' size. If fewer than 50 genes have
+        three counts or more in the mean of the groups it is the plain totals.
 
         References
         ----------
         Robinson and Oshlack, Genome Biology 2010 (the trimmed mean of M-values).
         """
-        values, noise = self.response(self.totals)
+        measured = self.counts.mean(0) >= WELL_MEASURED
+        if measured.sum() < MANY_GENES:
+            return self.totals
+        sums = self.of_genes(measured)
+        values, noise = sums.response(self.totals)
         precision = 1 / noise.mean(0)
         weights = precision / (1 + precision / FULL_PRECISION)
-        deviations = values - np.log(self._shares(self.totals))
+        deviations = values - np.log(sums._shares(self.totals))
         order = deviations.argsort(1)
         ordered = weights[order]
         place = (ordered.cumsum(1) - ordered / 2) / weights.sum()
@@ -85,7 +101,7 @@ class CountSums:
         The added counts are those with which the mean of the logarithm does not depend on how many
         counts there are, so that groups of another depth do not differ for that alone.
         """
-        overdispersion = self.overdispersion()
+        overdispersion = self._overdispersion_by_depth()
         values = np.log((self.counts + overdispersion / 2) / sizes[:, None])
         return Response(values, overdispersion / (sizes[:, None] * self._shares(sizes)))
 

@@ -59,6 +59,7 @@ def counterfactual_de(
     label: str | None = None,
     layout: dict | pd.DataFrame | None = None,
     swap: Swap | None = None,
+    depth_key: str | None = None,
     n_samples: int = 20,
     n_jobs: int = -1,
     seed: int = 0,
@@ -100,6 +101,10 @@ def counterfactual_de(
         Layout of :func:`genomap_layout`, ``stack.uns["genomap"]``, or its table of pixels with
         the columns ``"row"`` and ``"column"`` and genes as the index. It need not have all genes.
     %(swap)s
+    depth_key
+        Column of ``obs`` with the total counts of each cell over all genes, for the warning of
+        unequal depth: after :func:`~scmedal_tools.pp.preprocess`, ``"total_counts_all_genes"``.
+        By default the sum of ``layers["counts"]``, or, without it, the number of expressed genes.
     n_samples
         Number of posterior draws of the random effects, seeded by ``scvi.settings.seed``. An
         ensemble shares them out.
@@ -150,8 +155,8 @@ def counterfactual_de(
         If there are fewer cells than asked for, so few donors that no p-value of Mann-Whitney's
         test is below 0.05, with ``"lme"``, or if p-values of any method are too small as the
         smaller group has the donors with more training cells, in all or like those of ``label``,
-        or as cells of one group have 1.25 times the counts of those of the other, or more (by
-        ``layers["counts"]``; without, by the number of expressed genes); or if most of the
+        or as cells of one group have 1.25 times the counts of those of the other, or more
+        (``depth_key``); or if most of the
         projected cells are in states of which a donor had next to no training cells.
 
     Notes
@@ -215,7 +220,7 @@ def counterfactual_de(
     for of_ensemble in models:  # which refuses cells that do not fit the model
         warn_of_extrapolation(of_ensemble, donors, projected)
     in_memory = projected if adata.isbacked else adata
-    check_depth(in_memory, setup, of_donors, group, reference)
+    check_depth(in_memory, setup, of_donors, group, reference, depth_key)
 
     everything = sparse.csc_array(np.full((1, projected.n_obs), 1 / projected.n_obs))
     options: dict[str, Any] = {

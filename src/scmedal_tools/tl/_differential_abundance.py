@@ -45,6 +45,7 @@ def differential_abundance(
     n_neighbors: int = 100,
     n_centres: int = 300,
     n_permutations: int = 2_000,
+    depth_key: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Test where in the content one group of donors has more cells, with donors as the unit.
@@ -74,6 +75,10 @@ def differential_abundance(
     n_permutations
         If the groups can be given to the donors in so many ways or fewer, all of them are tried;
         otherwise as many are drawn.
+    depth_key
+        Column of ``obs`` with the total counts of each cell over all genes, for the warning of
+        unequal depth: after :func:`~scmedal_tools.pp.preprocess`, ``"total_counts_all_genes"``.
+        By default the sum of ``layers["counts"]``, or, without it, the number of expressed genes.
     seed
         Seed of the centres and of the draws.
 
@@ -153,7 +158,7 @@ def differential_abundance(
     content = model.get_latent_representation(adata, kind="content")
     group = next(name for name in names if name != reference)
     named = groups.groupby(part.obs[setup["batch_key"]].to_numpy()).first()
-    check_depth(cells, setup, named, group, reference, OF_DEPTH)
+    check_depth(cells, setup, named, group, reference, depth_key, OF_DEPTH)
     centres = random_cells(np.arange(len(content)), n_centres, seed)
     search = NearestNeighbors(n_neighbors=n_neighbors).fit(content)
     neighbors = search.kneighbors(content[centres], return_distance=False)

@@ -17,6 +17,7 @@ from scmedal_tools._data import (
     cell_depth,
     layer_of,
     part_of,
+    size_factors,
     slots,
 )
 from scmedal_tools._how_to_install import how_to_install
@@ -155,13 +156,21 @@ def check_depth(
     of_donors: pd.Series,
     group: str,
     reference: str,
+    depth_key: str | None,
     advice: str = "use tl.group_effects, which tests sums of counts",
 ) -> None:
-    """Warn where the donors of one group have cells with more counts than those of the other."""
+    """Warn where the donors of one group have cells with more counts than those of the other.
+
+    The counts of a cell are those that ``depth_key`` names in ``obs``, or of the genes there.
+    """
     part = part_of(adata, setup, EXPRESSION)
-    what = "counts" if slots.COUNTS_LAYER in part.layers else "number of expressed genes"
+    if depth_key is not None:
+        what, of_cells = depth_key, size_factors(part, depth_key, what="depth_key")
+    else:
+        what = "counts" if slots.COUNTS_LAYER in part.layers else "number of expressed genes"
+        of_cells = cell_depth(part, layer_of(setup))
     donor = part_of(adata, setup, BATCH).obs[setup["batch_key"]].to_numpy()
-    depth = pd.Series(cell_depth(part, layer_of(setup))).groupby(donor).mean()
+    depth = pd.Series(of_cells).groupby(donor).mean()
     of_groups = depth.groupby(of_donors).median()
     ratio = of_groups[group] / of_groups[reference]
     if not 1 / UNEQUAL_DEPTH <= ratio <= UNEQUAL_DEPTH:

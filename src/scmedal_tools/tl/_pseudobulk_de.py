@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scmedal_tools._compat import give_sizes
 from scmedal_tools._data import warn_of_depth
 from scmedal_tools._how_to_install import how_to_install
-from scmedal_tools._sample_model import full_rank
+from scmedal_tools._sample_model import MANY_GENES, full_rank
 
 from ._sample_design import sample_design
 from ._sample_sums import MEASURED_DEPTH_RATIO, THIN, labels_of, sample_sums
@@ -38,6 +39,7 @@ def pseudobulk_de(
     labels_key: str | None = None,
     sample_key: str | None = None,
     layer: str | None = None,
+    size_factor_key: str | None = None,
     min_cells: int = 10,
     min_counts: float = 3.0,
 ) -> pd.DataFrame:
@@ -45,7 +47,7 @@ def pseudobulk_de(
 
     The counts of the cells of each sample and cell type are summed, and PyDESeq2 fits a negative
     binomial model to the sums: an independent check of :func:`~scmedal_tools.tl.group_effects`,
-    with the same arguments (but ``model`` and ``size_factor_key``) and the same columns.
+    with the same arguments (but ``model``) and the same columns.
 
     Parameters
     ----------
@@ -56,9 +58,10 @@ def pseudobulk_de(
         samples each, the donor has to be in it, as in ``"~ donor + condition"``.
     donor_key
         Column of ``obs`` with the donors.
-    contrast, labels_key, sample_key, layer, min_cells, min_counts
+    contrast, labels_key, sample_key, layer, size_factor_key, min_cells, min_counts
         See :func:`~scmedal_tools.tl.group_effects`; a contrast of several coefficients at once is
-        not offered.
+        not offered. Size factors are PyDESeq2's, or those of ``group_effects`` where fewer than 50
+        genes are tested.
 
     Returns
     -------
@@ -81,7 +84,8 @@ def pseudobulk_de(
     UserWarning
         For states that have too few samples; where cells differ in depth more than twofold with
         the contrast; where PyDESeq2 finds no trend of the dispersion; for counts of cells that
-        have nearly the same total, such as SCTransform's; and if genes were selected.
+        have nearly the same total, such as SCTransform's; if genes were selected, without the
+        totals of all; and if donors may respond differently to what varies within them.
 
     References
     ----------
@@ -102,7 +106,8 @@ def pseudobulk_de(
     if design.has_repeats(np.arange(len(design.samples))) and not design.has_donors:
         raise ValueError(
             f"Donors have several samples each, which PyDESeq2 would take for independent: put "
-            f"{donor_key!r} into the formula, or use tl.group_effects, where donors are random."
+            f"{donor_key!r} into the formula, or use tl.group_effects, where donors are random. "
+            "Samples that differ only in sample_key are summed without it."
         )
     for name, weights in design.contrasts.items():
         if len(weights) > 1:
@@ -110,7 +115,7 @@ def pseudobulk_de(
                 f"contrast {name!r} tests several coefficients at once: use tl.group_effects."
             )
     labels = labels_of(adata, labels_key)
-    states = sample_sums(adata, design, labels, layer, None, min_cells, min_counts)
+    states = sample_sums(adata, design, labels, layer, size_factor_key, min_cells, min_counts)
     tables, no_trend = [], []
     for state in states:  # one fit at a time in memory
         of_state, has_trend = _test(state, design)
@@ -140,6 +145,8 @@ def _test(state: StateSums, design: SampleDesign) -> tuple[list[pd.DataFrame], b
     columns, of_all = full_rank(matrix.to_numpy())
     matrix = matrix.iloc[:, columns]
     fitted = DeseqDataSet(counts=counts, metadata=samples, design=matrix, **OPTIONS)
+    if len(state.genes) < MANY_GENES:
+        give_sizes(fitted, state.sizes)
     with warnings.catch_warnings():
         # Said for all states at once, with their names.
         warnings.filterwarnings("ignore", message="The dispersion trend curve fitting did not")

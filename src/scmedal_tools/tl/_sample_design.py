@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,14 +53,25 @@ class SampleDesign:
         x, donor = self.matrix.to_numpy()[samples], self.donor[samples]
         if not len(x) or len(x) - np.linalg.matrix_rank(x) < MIN_FREEDOM:
             return {}
-        means = pd.DataFrame(x).groupby(donor).transform("mean").to_numpy()
-        between = np.isclose(x, means).all(0)
+        between = np.isclose(_within(x, donor), 0).all(0)
         has_freedom = len(np.unique(donor)) > np.linalg.matrix_rank(x[:, between])
         return {
             name: weights
             for name, weights in self.contrasts.items()
             if is_estimable(x, weights) and (has_freedom or not weights[:, between].any())
         }
+
+    def own_responses(self) -> list[str]:
+        """Contrasts within donors, of whom several have more samples than one's response needs.
+
+        To the model the others are replicates, as if donors responded equally.
+        """
+        within = _within(self.matrix.to_numpy(), self.donor)
+        within[np.isclose(within, 0)] = 0
+        of_donors = [within[self.donor == donor] for donor in np.unique(self.donor)]
+        more = sum(len(rows) - 1 > np.linalg.matrix_rank(rows) for rows in of_donors)
+        varies = within.any(0)
+        return [name for name, c in self.contrasts.items() if more > 1 and c[:, varies].any()]
 
     def has_repeats(self, samples: np.ndarray) -> bool:
         """Whether a donor has several of these samples."""
@@ -75,6 +87,10 @@ def sample_design(
 ) -> SampleDesign:
     """Read the samples of a formula from the cells.
 
+    Where the formula varies within donors, a donor's samples that it does not distinguish are
+    summed: as replicates they would show how precise a donor's response is, and not how donors
+    differ in it.
+
     Raises
     ------
     ImportError
@@ -82,6 +98,11 @@ def sample_design(
     ValueError
         If a column is missing or has gaps, a number varies within a sample, coefficients cannot be
         separated, there are too few samples or donors, or a contrast is not one of the formula's.
+
+    Warns
+    -----
+    UserWarning
+        If donors may respond differently to what varies within them, which the model leaves out.
     """
     try:
         from formulaic import Formula
@@ -122,8 +143,6 @@ def sample_design(
             " by sample_key, or average the variable over their cells; if its numbers stand for "
             f"groups, write adata.obs[{varying[0]!r}].astype('category')."
         )
-    # Names of samples that are unique over donors.
-    samples.index = samples[list(dict.fromkeys(keys))].astype(str).agg(" | ".join, axis=1)
     try:
         parsed = FormulaicContrasts(samples.rename(columns=stand_ins), readable)
     except FormulaicError as error:
@@ -136,9 +155,26 @@ def sample_design(
             f"The coefficients of {formula!r} cannot be separated in {len(samples)} samples "
             f"({', '.join(matrix)}): one is a combination of others. Leave a variable out."
         )
+    donor = samples[donor_key].cat.codes.to_numpy()
+    if not np.allclose(_within(matrix.to_numpy(), donor), 0):
+        same = matrix.groupby([donor, *(matrix[name] for name in matrix)], sort=False)
+        merged = same.ngroup().to_numpy()
+        samples, matrix = _merged(samples, merged), matrix.groupby(merged).first()
+        of_cells = merged[of_cells]
+    # Names of samples that are unique over donors.
+    samples.index = samples[list(dict.fromkeys(keys))].astype(str).agg(" | ".join, axis=1)
+    matrix.index = samples.index
     donor = pd.factorize(samples[donor_key])[0]
     contrasts = _named(parsed, matrix, donor_key, contrast, stand_ins)
     design = SampleDesign(samples, matrix, of_cells, contrasts, donor, donor_key in variables)
+    if found := design.own_responses():
+        warnings.warn(
+            f"Donors have more samples than it takes to see what {' and '.join(found)} changes in "
+            "each of them. If donors respond differently the p-values are too small: keep two "
+            "samples of each donor, such as the first and the last visit.",
+            UserWarning,
+            stacklevel=3,
+        )
     if len(design.testable(np.arange(len(samples)))) < len(contrasts):
         raise ValueError(
             f"{len(samples)} samples of {donor.max() + 1} donors are too few for the "
@@ -146,6 +182,23 @@ def sample_design(
             "compared with each other. Leave out variables, or add donors."
         )
     return design
+
+
+def _within(x: np.ndarray, donor: np.ndarray) -> np.ndarray:
+    """Deviations of samples from the mean of their donor."""
+    return x - pd.DataFrame(x).groupby(donor).transform("mean").to_numpy()
+
+
+def _merged(samples: pd.DataFrame, merged: np.ndarray) -> pd.DataFrame:
+    """Samples that are one: the mean of what is a number, all of the names."""
+    grouped = samples.groupby(merged)
+    result = grouped.first()
+    for name in samples.columns[(grouped.nunique() > 1).any()]:
+        if pd.api.types.is_numeric_dtype(samples[name]):
+            result[name] = grouped[name].mean()
+        else:
+            result[name] = grouped[name].agg(lambda names: "+".join(names.unique()))
+    return result
 
 
 def _plain(column: pd.Series) -> pd.Series:

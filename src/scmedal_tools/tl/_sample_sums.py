@@ -46,8 +46,7 @@ THIN = (
     "(scanpy.pp.downsample_counts), and see what remains."
 )
 USE_ALL = (
-    "Use the counts of all genes. tl.group_effects also takes the column of obs with their totals "
-    "in size_factor_key"
+    "Use the counts of all genes, or name the column of obs with their totals in size_factor_key"
 )
 USE_TOTALS = (
     f"{USE_ALL}: {slots.TOTAL_COUNTS!r}, unless the counts were changed since, as by thinning."
@@ -64,6 +63,8 @@ class StateSums:
     """Position of each sample among those of the design, in their order."""
     sums: CountSums
     """Of the genes that are tested."""
+    sizes: np.ndarray
+    """To which the counts of each sample are relative, by all genes."""
     genes: pd.Index
     """Their names."""
     contrasts: dict[str, np.ndarray]
@@ -133,8 +134,8 @@ def sample_sums(
         sums = sums_of.of_groups(rows[sample])
         tested = sums.counts.mean(0) >= max(min_counts, 1e-9)
         if tested.any():
-            genes = adata.var_names[tested]
-            states.append(StateSums(name, sample, sums.of_genes(tested), genes, contrasts))
+            of_tested, genes = sums.of_genes(tested), adata.var_names[tested]
+            states.append(StateSums(name, sample, of_tested, sums.sizes(), genes, contrasts))
     if not states:
         raise ValueError(
             f"No state has enough samples of min_cells={min_cells} cells, and genes of "
@@ -183,7 +184,8 @@ def merge_states(states: Sequence[StateSums], name: str) -> StateSums:
         n_cells[at] += state.sums.n_cells
         totals[at] += state.sums.totals
     nothing = np.empty((len(sample), 0))
-    return StateSums(name, sample, CountSums(nothing, totals, n_cells, nothing), pd.Index([]), {})
+    sums = CountSums(nothing, totals, n_cells, nothing)
+    return StateSums(name, sample, sums, totals, pd.Index([]), {})
 
 
 def _in(state: str, contrast: str, design: SampleDesign) -> str:
