@@ -67,7 +67,9 @@ def whole(at_least: int = 1) -> Allowed:
 
 def number(holds: Callable[[Any], bool], otherwise: str) -> Allowed:
     """Numbers of which something holds."""
-    return Allowed(lambda x: isinstance(x, Real) and holds(x), otherwise)
+    return Allowed(
+        lambda x: isinstance(x, Real) and not isinstance(x, bool) and holds(x), otherwise
+    )
 
 
 POSITIVE = number(lambda x: 0 < x < inf, "has to be a number above 0")

@@ -155,10 +155,10 @@ def differential_abundance(
             f"n_neighbors={n_neighbors} has to lie between 1 and the number of cells, "
             f"{part.n_obs:,}."
         )
-    content = model.get_latent_representation(adata, kind="content")
     group = next(name for name in names if name != reference)
     named = groups.groupby(part.obs[setup["batch_key"]].to_numpy()).first()
     check_depth(cells, setup, named, group, reference, depth_key, OF_DEPTH)
+    content = model.get_latent_representation(adata, kind="content")
     centres = random_cells(np.arange(len(content)), n_centres, seed)
     search = NearestNeighbors(n_neighbors=n_neighbors).fit(content)
     neighbors = search.kneighbors(content[centres], return_distance=False)

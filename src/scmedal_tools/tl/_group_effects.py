@@ -39,7 +39,7 @@ MEASURED = f"Up to twofold the p-values were right where it was measured. {THIN}
 NOT_MEASURED = 1e4
 # Degrees of freedom from which on Student's t is reported as the normal distribution that it is.
 NORMAL = 1e6
-# Genes from which on what they say of variances makes p-values right.
+# Genes below which what they say of variances leaves p-values too small.
 FEW_GENES = 20
 
 

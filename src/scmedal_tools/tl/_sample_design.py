@@ -170,8 +170,9 @@ def sample_design(
     if found := design.own_responses():
         warnings.warn(
             f"Donors have more samples than it takes to see what {' and '.join(found)} changes in "
-            "each of them. If donors respond differently the p-values are too small: keep two "
-            "samples of each donor, such as the first and the last visit.",
+            "each of them. If donors respond differently the p-values are too small: leave out "
+            "of the formula what need not be distinguished, so that such samples are summed, or "
+            "keep two samples of each donor, such as the first and the last visit.",
             UserWarning,
             stacklevel=3,
         )
