@@ -68,7 +68,7 @@ def whole(at_least: int = 1) -> Allowed:
 def number(holds: Callable[[Any], bool], otherwise: str) -> Allowed:
     """Numbers of which something holds."""
     return Allowed(
-        lambda x: isinstance(x, Real) and not isinstance(x, bool) and holds(x), otherwise
+        lambda x: not isinstance(x, bool) and isinstance(x, Real) and holds(x), otherwise
     )
 
 

@@ -73,15 +73,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             check_argument(name, value, ALLOWED[name])
 
 
-class _Checked:
-    """Settings that are checked when they are made."""
-
-    def __post_init__(self) -> None:
-        check_settings(vars(self))
-
-
 @dataclass(frozen=True)
-class ReconstructionSettings(_Checked):
+class ReconstructionSettings:
     """Scaling of the expression, and the likelihood and weight of its reconstruction.
 
     Parameters
@@ -101,13 +94,16 @@ class ReconstructionSettings(_Checked):
     ReconstructionSettings(scaling='centred', likelihood='gaussian', reconstruction_weight=1.0)
     """
 
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
+
     scaling: Scaling
     likelihood: Likelihood
     reconstruction_weight: float
 
 
 @dataclass(frozen=True)
-class AdversarySettings(_Checked):
+class AdversarySettings:
     """The adversary that predicts the batch, and its weight in the loss of the autoencoder.
 
     Parameters
@@ -132,6 +128,9 @@ class AdversarySettings(_Checked):
     0.0
     """
 
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
+
     adversarial_objective: AdversarialObjective
     adversary_hidden: Sequence[int]
     adversary_weight: float
@@ -139,7 +138,7 @@ class AdversarySettings(_Checked):
 
 
 @dataclass(frozen=True)
-class EffectsSettings(_Checked):
+class EffectsSettings:
     """Prior of random effects, and starting values of their posteriors.
 
     Parameters
@@ -160,6 +159,9 @@ class EffectsSettings(_Checked):
     EffectsSettings(prior_sd=0.1, learn_prior=True, posterior_sd=0.05, mean_sd=0.0)
     """
 
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
+
     prior_sd: float
     learn_prior: bool
     posterior_sd: float
@@ -167,7 +169,7 @@ class EffectsSettings(_Checked):
 
 
 @dataclass(frozen=True)
-class Architecture(_Checked):
+class Architecture:
     """Layers of the random-effects network.
 
     Parameters
@@ -208,6 +210,9 @@ class Architecture(_Checked):
     10
     """
 
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
+
     content_code: bool
     deep_effects: bool
     normalization: Normalization
@@ -219,7 +224,7 @@ class Architecture(_Checked):
 
 
 @dataclass(frozen=True)
-class ObjectiveSettings(_Checked):
+class ObjectiveSettings:
     """Weight of the effects' KL divergence, and a classifier that keeps the batch in the latent.
 
     Parameters
@@ -240,6 +245,9 @@ class ObjectiveSettings(_Checked):
     >>> smt.module.ObjectiveSettings("closed form", kl_weight=1.0, batch_hidden=(), batch_weight=0)
     ObjectiveSettings(kl_estimate='closed form', kl_weight=1.0, batch_hidden=(), batch_weight=0)
     """
+
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
 
     kl_estimate: KlEstimate
     kl_weight: float
