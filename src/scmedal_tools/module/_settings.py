@@ -94,12 +94,12 @@ class ReconstructionSettings:
     ReconstructionSettings(scaling='centred', likelihood='gaussian', reconstruction_weight=1.0)
     """
 
-    def __post_init__(self) -> None:
-        check_settings(vars(self))
-
     scaling: Scaling
     likelihood: Likelihood
     reconstruction_weight: float
+
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,13 @@ class AdversarySettings:
     0.0
     """
 
-    def __post_init__(self) -> None:
-        check_settings(vars(self))
-
     adversarial_objective: AdversarialObjective
     adversary_hidden: Sequence[int]
     adversary_weight: float
     adversary_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,13 @@ class EffectsSettings:
     EffectsSettings(prior_sd=0.1, learn_prior=True, posterior_sd=0.05, mean_sd=0.0)
     """
 
-    def __post_init__(self) -> None:
-        check_settings(vars(self))
-
     prior_sd: float
     learn_prior: bool
     posterior_sd: float
     mean_sd: float
+
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
 
 
 @dataclass(frozen=True)
@@ -210,9 +210,6 @@ class Architecture:
     10
     """
 
-    def __post_init__(self) -> None:
-        check_settings(vars(self))
-
     content_code: bool
     deep_effects: bool
     normalization: Normalization
@@ -221,6 +218,9 @@ class Architecture:
     latent_activation: Activation
     input_dropout: float
     n_states: int
+
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
 
 
 @dataclass(frozen=True)
@@ -246,13 +246,13 @@ class ObjectiveSettings:
     ObjectiveSettings(kl_estimate='closed form', kl_weight=1.0, batch_hidden=(), batch_weight=0)
     """
 
-    def __post_init__(self) -> None:
-        check_settings(vars(self))
-
     kl_estimate: KlEstimate
     kl_weight: float
     batch_hidden: Sequence[int]
     batch_weight: float
+
+    def __post_init__(self) -> None:
+        check_settings(vars(self))
 
 
 def grouped(settings: Mapping[str, Any], groups: Mapping[str, type]) -> dict[str, Any]:
