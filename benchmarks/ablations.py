@@ -36,7 +36,7 @@ from scmedal_tools._gene_model import (
 )
 from scmedal_tools.model import _fit_gene_effects
 from scmedal_tools.module import REModule
-from scmedal_tools.train import _natural_gradient, _re_plan
+from scmedal_tools.train import DivergedError, _natural_gradient, _re_plan
 from scmedal_tools.train._natural_gradient import NaturalGradient
 
 DESIGN = {
@@ -138,6 +138,8 @@ REPLACED = {
     NOT_CENTRED: (REModule, "centre_effects", lambda *_: None),
     NO_PRIOR: (_natural_gradient, "ENOUGH_BATCHES", 0),
 }
+# What is trained with a second seed, too.
+AGAIN = (FULL, NOT_WIDER, NO_PRIOR)
 OF_NETWORK = {"kang": (10, 12), "mixology": (0, 1), "pig": (0, 1), "onek1k": (0,)}
 
 
@@ -154,11 +156,11 @@ def scores(judge: Judge, model) -> dict:
     }
 
 
-def run_gene_model(judge: Judge, done: set[str]) -> list[dict]:
+def run_gene_model(judge: Judge, done: set[str], seed: int) -> list[dict]:
     missing = [variant for variant in GENE_MODEL if variant not in done]
     if not missing:
         return []
-    model, _ = trained_re(judge, 0)
+    model, _ = trained_re(judge, seed)
     weights = weights_of(model)
     rows = []
     for variant in dict.fromkeys([FULL, *missing]):  # the default of the same network
@@ -178,7 +180,7 @@ def run_gene_model(judge: Judge, done: set[str]) -> list[dict]:
     return rows
 
 
-def trained(judge: Judge, variant: str, batch_key: str, seed: int = 0) -> smt.model.SCMEDAL_RE:
+def trained(judge: Judge, variant: str, batch_key: str, seed: int) -> smt.model.SCMEDAL_RE:
     """RE without a mechanism of its network."""
     settings, plan = NETWORK[variant]
     replaced = REPLACED.get(variant)
@@ -194,11 +196,16 @@ def trained(judge: Judge, variant: str, batch_key: str, seed: int = 0) -> smt.mo
     return model
 
 
-def run_network(judge: Judge, done: set[str]) -> list[dict]:
+def run_network(judge: Judge, done: set[str], seed: int) -> list[dict]:
     rows = []
-    for variant in NETWORK:
-        if variant not in done:
-            model = trained(judge, variant, judge.keys["batch_key"])
+    has_few = len(np.unique(judge.batches)) < _natural_gradient.ENOUGH_BATCHES
+    for variant in AGAIN if seed else NETWORK:
+        if variant not in done and (has_few or variant != NO_PRIOR):
+            try:
+                model = trained(judge, variant, judge.keys["batch_key"], seed)
+            except DivergedError as error:
+                rows.append({"variant": variant, "diverged": str(error)})
+                continue
             content = judge.latent(model.get_latent_representation(kind="content"))
             about = {
                 "variant": variant,
@@ -210,7 +217,7 @@ def run_network(judge: Judge, done: set[str]) -> list[dict]:
     return rows
 
 
-def run_shuffled(judge: Judge, done: set[str]) -> list[dict]:
+def run_shuffled(judge: Judge, done: set[str], seed: int) -> list[dict]:
     rows = []
     batches = judge.adata.obs[judge.keys["batch_key"]].to_numpy()
     judge.adata.obs["shuffled"] = pd.Categorical(np.random.default_rng(0).permutation(batches))
@@ -218,7 +225,7 @@ def run_shuffled(judge: Judge, done: set[str]) -> list[dict]:
         if variant not in done:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it says, rightly, that the effects collapsed
-                model = trained(judge, variant, "shuffled")
+                model = trained(judge, variant, "shuffled", seed)
             diagnostics = smt.tl.effects_diagnostics(model, indices=judge.test_seen)
             sizes = {".".join(table): size for table, size in diagnostics.tables["size"].items()}
             row = {"variant": variant, "swap_gap": diagnostics.swap_gap, "effect_sizes": sizes}
@@ -226,6 +233,7 @@ def run_shuffled(judge: Judge, done: set[str]) -> list[dict]:
     return rows
 
 
+SEEDS = {"network": (0, 1)}
 RUN = {"gene_model": run_gene_model, "network": run_network, "shuffled": run_shuffled}
 
 
@@ -239,14 +247,19 @@ def run(kinds: list[str]) -> None:
             for draw, combinations in data_set.draws:
                 if draws is not None and draw not in draws:
                     continue
-                key = {"kind": kind, "data": name, "draw": draw}
-                done = {row["variant"] for row in results if key.items() <= row.items()}
                 judge = Judge(cells, data_set, draw, combinations)
                 judge.name = f"design_{name}_{draw}"
-                made = RUN[kind](judge, done)
-                results += [key | made_by | row for row in made]
-                save("ablations", results)
-                print(key, flush=True)
+                for seed in SEEDS.get(kind, (0,)):
+                    key = {"kind": kind, "data": name, "draw": draw, "seed": seed}
+                    # The oldest rows are of seed 0, and do not say so.
+                    done = {
+                        row["variant"]
+                        for row in results
+                        if key.items() <= ({"seed": 0} | row).items()
+                    }
+                    results += [key | made_by | row for row in RUN[kind](judge, done, seed)]
+                    save("ablations", results)
+                    print(key, flush=True)
 
 
 # With fewer than five batches the default learns the scales in this way too, and does not use the
@@ -276,7 +289,7 @@ def tables() -> dict[str, str]:
     default networks of the draw, which were trained in several calls.
     """
     results = load("ablations")["results"]
-    scored = [row for row in results if row["kind"] != "shuffled"]
+    scored = [row for row in results if "correlations" in row]
     tables = {}
     for kind in ("gene_model", "network"):
         of_kind = [row for row in scored if row["kind"] == kind]
