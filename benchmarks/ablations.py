@@ -111,6 +111,7 @@ GENE_MODEL = {
     "states uncorrelated": {"finishing__state_correlation": uncorrelated},
     "all differences within a state are composition": {"finishing__SHARE_IN_FOUND_STATES": 0.0},
     "all differences within a state are effects": {"finishing__SHARE_IN_FOUND_STATES": 1.0},
+    "the same centres of states in all batches": {"states__PRIOR_CELLS": 1e9},
     "the same scale in all states": {"sums__PRIOR_DF": 1e9},
 }
 PLAIN = "one step and no dropout in the adversary, no decay"

@@ -130,7 +130,7 @@ MUTANTS = [
     Mutant("_gene_model/_group_sums.py", "freedom = self.sizes.sum(0) - (self.sizes > 0).sum(0)", "freedom = self.sizes.sum(0)", f"{GENES}/test_group_sums.py"),
     Mutant("_gene_model/_content.py", "shared[:, None] + share * rest", "shared[:, None] + rest", f"{GENES}/test_content.py"),
     Mutant("_gene_model/_probability_of_following.py", "expected[1] + NETWORK_SHARE * guess.means", "expected[1] + guess.means", f"{GENES}"),
-    Mutant("_gene_model/_states.py", "content[clusters == cluster].mean(0)", "content[clusters == cluster][0]", f"{GENES}/test_states.py"),
+    Mutant("_gene_model/_states.py", "(sums + PRIOR_CELLS * overall)", "sums", f"{GENES}/test_states.py"),
     Mutant("_gene_model/_effects.py", "population * (1 - by_network) - content", "population * (1 - by_network)", f"{GENES}/test_effects.py"),
     Mutant("_gene_model/_effects.py", "return NETWORK_SHARE * look_up(draw.follows, units=genes)", "return look_up(draw.follows, units=genes)", f"{GENES}/test_effects.py"),
     Mutant("_gene_model/_posterior.py", "variance = SPREAD**2 *", "variance =", f"{GENES}/test_posterior.py {GENES}/test_effects.py"),

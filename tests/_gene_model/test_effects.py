@@ -20,7 +20,7 @@ def effects(request):
     """Effects in which no two numbers agree by chance; the first genes follow the guess."""
     n_levels = N_LEVELS[: request.param]
     effects = GeneEffects(n_levels, N_GENES, N_LATENT, N_STATES)
-    effects.set_centres(CENTRES)
+    effects.set_centres(np.tile(CENTRES, (n_levels[0] + 1, 1, 1)))
     effects.follows.copy_(FOLLOWS)
     generator = torch.Generator().manual_seed(0)
     tables = "fixed", "loc", "content", "correction", "fixed_correction"
@@ -224,3 +224,12 @@ def test_averages_are_those_of_draws(effects, many):
         np.testing.assert_allclose(ours.sd, drawn.std(0), rtol=0.15)
         np.testing.assert_allclose(ours.negative, (drawn < -1e-6).mean(0), atol=0.08)
         np.testing.assert_allclose(ours.positive, (drawn > 1e-6).mean(0), atol=0.08)
+
+
+def test_new_batches_start_with_the_centres_over_all():
+    effects = GeneEffects((4,), N_GENES, N_LATENT, N_STATES, n_new=(1,))
+    effects.set_centres(np.random.default_rng(0).normal(size=(5, N_STATES, N_LATENT)))
+    before = effects.batch_centres.clone()
+    effects.start_new_levels()
+    assert torch.equal(effects.batch_centres[3], effects.centres)
+    assert torch.equal(effects.batch_centres[:3], before[:3])

@@ -44,7 +44,7 @@ def parts_of(model, cells) -> Parts:
         inferred = module.inference(x, batch)
         network = module.decode(inferred["z"], batch[:, None])
         population = module.decode_in_population(inferred["content"])
-        state = module.gene_effects.state_of(inferred["content"])
+        state = module.gene_effects.state_of(inferred["content"], batch[:, None])
     return Parts(*(x.numpy() for x in (inferred["x_scaled"], network, population, batch, state)))
 
 

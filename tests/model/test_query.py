@@ -150,7 +150,7 @@ class TestDefaultPreset:
         with torch.no_grad():
             inferred = module.inference(torch.as_tensor(cells.X), levels)
             population = module.decode_in_population(inferred["content"])
-        state = module.gene_effects.state_of(inferred["content"]).numpy()
+        state = module.gene_effects.state_of(inferred["content"], levels).numpy()
         sizes = np.bincount(state, minlength=len(effects.scale))
 
         def means_of(values):

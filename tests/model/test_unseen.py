@@ -62,7 +62,7 @@ def test_population_has_no_effects(re, newcomers, is_new):
         inferred = module.inference(x, anyone, draw=zeros)
         x_hat = module.decode(inferred["z"], anyone, draw=zeros)
     # What the content has of the batch is not known of an unseen one.
-    state = module.gene_effects.state_of(inferred["content"])
+    state = module.gene_effects.state_of(inferred["content"], torch.full((len(x), 1), -1))
     effects = module.gene_effects
     fixed = effects.factors[0].fixed + effects.follows * effects.factors[0].fixed_correction
     expected = module.scaler.inverse(x_hat + fixed[state])

@@ -71,6 +71,7 @@ class GeneEffects(nn.Module):
         For each factor, the number of its last levels that were added to a trained network.
     """
 
+    batch_centres: Tensor
     centres: Tensor
     content_of_states: Tensor
     follows: Tensor
@@ -85,6 +86,7 @@ class GeneEffects(nn.Module):
         n_new: Sequence[int] | None = None,
     ):
         super().__init__()
+        self.register_buffer("batch_centres", torch.zeros(n_levels[0], n_states, n_latent))
         self.register_buffer("centres", torch.zeros(n_states, n_latent))
         self.register_buffer("content_of_states", torch.zeros(n_states, n_genes))
         self.register_buffer("follows", torch.zeros(n_genes))
@@ -102,12 +104,18 @@ class GeneEffects(nn.Module):
         return len(self.centres)
 
     def set_centres(self, centres: np.ndarray) -> None:
-        """Take over centres of the states.
+        """Take over centres of the states in each batch, then those over all batches.
 
         Fewer states than there is room for are repeated, and nothing falls into the copies.
         """
         found = torch.as_tensor(centres)
-        self.centres.copy_(found[torch.arange(self.n_states) % len(found)])
+        found = found[:, torch.arange(self.n_states) % found.shape[1]].to(self.centres)
+        self.batch_centres.copy_(found[:-1])
+        self.centres.copy_(found[-1])
+
+    def start_new_levels(self) -> None:
+        """Give new batches the centres over all batches."""
+        self.batch_centres[self.factors[0].new] = self.centres
 
     def set_models(
         self,
@@ -128,9 +136,13 @@ class GeneEffects(nn.Module):
         self.follows.copy_(torch.as_tensor(follows))
         self.content_of_states.copy_(torch.as_tensor(content_of_states))
 
-    def state_of(self, content: Tensor) -> Tensor:
-        """State of each cell, ``(n_cells,)``: the nearest centre."""
-        return (content[..., None, :] - self.centres).square().sum(-1).argmin(-1)
+    def state_of(self, content: Tensor, levels: Tensor) -> Tensor:
+        """State of each cell, ``(n_cells,)``: the nearest centre of its own batch."""
+        batch = levels[:, 0]
+        known = ((batch >= 0) & (batch < len(self.batch_centres)))[:, None, None]
+        own = self.batch_centres[batch.clamp(0, len(self.batch_centres) - 1)]
+        centres = torch.where(known, own, self.centres)
+        return (content[..., None, :] - centres).square().sum(-1).argmin(-1)
 
     def draw(
         self,

@@ -150,6 +150,7 @@ def _centres(model: MedalModel) -> np.ndarray:
     return find_states(
         np.concatenate(content),
         np.concatenate(levels),
+        model.module.n_batch,
         model.module.gene_effects.n_states,
     )
 

@@ -92,7 +92,7 @@ class SCMEDAL_RE(BatchEffectsMixin, CounterfactualMixin, QueryMixin, MedalModel)
         if state is not None:
             return state
         content = self._infer(tensors)["content"] if content is None else content
-        return self.module.gene_effects.state_of(content)
+        return self.module.gene_effects.state_of(content, levels_of(tensors).to(content.device))
 
     @torch.inference_mode()
     def get_latent_representation(

@@ -254,7 +254,7 @@ class REModule(MedalModule):
             return None
         population = self.decode_in_population(content, genes)
         own = as_levels(own, len(self.n_levels))
-        state = gene_effects.state_of(content) if state is None else state
+        state = gene_effects.state_of(content, own) if state is None else state
         on_genes = (draw or {}).get("gene_effects")
         return gene_effects.level_free_part(population, state, own, genes, on_genes)
 
@@ -294,6 +294,8 @@ class REModule(MedalModule):
         for table in self.effect_tables.values():
             if table.n_new:
                 table.start_new()
+        if self.gene_effects is not None:
+            self.gene_effects.start_new_levels()
 
     @property
     def has_gene_effects(self) -> bool:
