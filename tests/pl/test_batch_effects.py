@@ -284,7 +284,7 @@ class TestGenes:
     def test_none(self, model, draw):
         with pytest.raises(ValueError, match="`genes` is empty"):
             draw(model, [], **QUICK)
-        with pytest.raises(ValueError, match="n_genes=0 leaves nothing"):
+        with pytest.raises(ValueError, match="n_genes=0 has to be at least 1"):
             draw(model, n_genes=0, **QUICK)
 
 

@@ -186,5 +186,5 @@ def test_batches_as_cell_types(study, models):
 def test_a_refused_call_leaves_no_files(study, models, tmp_path, given, end):
     path = tmp_path / f"a.{end}"
     with pytest.raises(ValueError, match=next(iter(given))):
-        tl.write_counterfactuals(models.re, study, "donor 0", path, **given | QUIET)
+        tl.write_counterfactuals(models.re, study.copy(), "donor 0", path, **given | QUIET)
     assert list(tmp_path.iterdir()) == []

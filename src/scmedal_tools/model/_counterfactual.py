@@ -13,7 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
-from scmedal_tools._data import check_argument, check_interval, whole
+from scmedal_tools._data import check_argument, check_interval, one_of, whole
 
 from ._inference import check_single_draws
 from ._swap import SwapMixin
@@ -157,8 +157,7 @@ class CounterfactualMixin(SwapMixin):
                 f"adata is of type {type(adata).__name__}, and an AnnData is needed: pass the "
                 "batch by name, transform_batch=..."
             )
-        if aggregate not in (None, "mean"):
-            raise ValueError(f"aggregate={aggregate!r} is neither None nor 'mean'.")
+        check_argument("aggregate", aggregate, one_of(Literal["mean"]), or_none=True)
         if interval is not None:
             check_interval_of_draws(interval, n_samples)
             if not return_mean:

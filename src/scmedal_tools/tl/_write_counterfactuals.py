@@ -7,12 +7,12 @@ import hashlib
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scvi import settings
 
-from scmedal_tools._data import EXPRESSION, part_of
+from scmedal_tools._data import EXPRESSION, check_argument, one_of, part_of, whole
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
 from scmedal_tools.model import (
@@ -27,7 +27,6 @@ from ._stores import Contents, store_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Literal
 
     from anndata import AnnData
     from mudata import MuData
@@ -110,6 +109,9 @@ def write_counterfactuals(
     """
     path = Path(path)
     check_has_draws(model, 1 if n_samples is None else n_samples)
+    # The model refuses these too, but only with the first cells, when there is a file already.
+    check_argument("batch_size", batch_size, whole(), or_none=True)
+    check_argument("aggregate", aggregate, one_of(Literal["mean"]), or_none=True)
     if interval is not None:
         check_interval_of_draws(interval, n_samples)
     asked = checked_request(model, adata, indices, transform_batch, gene_list, swap, unseen_batch)
@@ -167,10 +169,9 @@ def write_counterfactuals(
         for start in range(n_done, len(cells), n_block):
             block = cells[start : start + n_block]
             record = {"request": request, "n_done": start + len(block)}
-            values = values_of(block)
-            if not path.exists():  # only now: a call that is refused leaves nothing behind
+            if not path.exists():
                 store.create(n_block, {"request": request, "n_done": 0})
-            store.write(start, values, record)
+            store.write(start, values_of(block), record)
             bar.update(len(block))
     return store.result()
 
