@@ -135,6 +135,15 @@ else:
 html_theme = "sphinx_book_theme"
 html_title = project
 html_theme_options = {"navbar_persistent": []}  # the search is in the sidebar
+# Read the Docs says where the repository is; notebooks are then opened in Colab from there.
+_repository = os.environ.get("READTHEDOCS_GIT_CLONE_URL", "").removesuffix(".git")
+if _repository.startswith("https://github.com/"):
+    html_theme_options |= {
+        "repository_url": _repository,
+        "repository_branch": os.environ["READTHEDOCS_GIT_IDENTIFIER"],
+        "use_repository_button": True,
+        "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    }
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 

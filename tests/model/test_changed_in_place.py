@@ -52,3 +52,13 @@ def test_other_logarithms_are_taken(fit, adata):
     before = model.get_latent_representation()
     adata.X = adata.X / np.log(2)
     assert np.abs(model.get_latent_representation() - before).max() > 0.01
+
+
+def test_names_of_another_dtype_are_the_same(build, adata):
+    """As they are read from some files: pandas before 3 compares the dtypes too."""
+    adata.obs_names, adata.var_names = (
+        names.astype("string") for names in (adata.obs_names, adata.var_names)
+    )
+    model = build("SCMEDAL_RE", adata)
+    model.train(**QUICK)
+    assert model.is_trained

@@ -203,7 +203,7 @@ def _obs_of_checked(
             check_names(first)
             of_file = read_elem(file["obs"])
         genes = first.var_names if genes is None else genes
-        if not first.var_names.equals(genes):
+        if not np.array_equal(first.var_names, genes):
             raise ValueError(
                 f"{path}: its genes are not those of {paths[0]}, in the same order. Take those "
                 "that all files have, in one order, before they are written."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from scvi import REGISTRY_KEYS
 
@@ -92,7 +93,7 @@ def _check_states(states: pd.Series, trained: Sequence) -> None:
 
 
 def _check_genes(adata: AnnData, trained: pd.Index) -> None:
-    if adata.var_names.equals(trained):
+    if np.array_equal(adata.var_names, trained):
         return
     check_has_genes(adata, trained)
     message = (

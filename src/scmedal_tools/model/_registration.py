@@ -6,6 +6,7 @@ import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
@@ -254,7 +255,7 @@ class RegistrationMixin(BaseModelClass):
             return
         setup = self.registry["setup_args"]
         genes = part_of(self.adata, setup, EXPRESSION).var_names
-        if not genes.equals(self.gene_names):
+        if not np.array_equal(genes, self.gene_names):
             raise ValueError(
                 f"adata has {len(genes):,} genes now, which are not the {len(self.gene_names):,} "
                 "it was set up with: it was changed in place since. Select genes first, then call "
