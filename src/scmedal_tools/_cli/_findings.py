@@ -200,7 +200,7 @@ def _limits(run: Trained) -> str:
     )
     if n < ENOUGH_BATCHES:
         said += (
-            f"; there are only {n} batches, so the effects describe these, and say little about "
+            f"; with only {n} batches, the effects describe these batches, and show little about "
             "how much batches vary in general"
         )
     return f"{said}."

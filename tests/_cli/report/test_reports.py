@@ -111,7 +111,7 @@ class TestRun:
             "Effects of donor",
             "Genomaps",
             "Training",
-            "Go on in Python",
+            "Continue in Python",
             "Parameters",
             "Versions and times",
         ]

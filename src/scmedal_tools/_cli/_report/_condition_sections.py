@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 READING_GROUP_EFFECTS = (
     "Left: the effect on the gene with the smallest p-value, with its 95% interval, black where "
-    "it excludes zero. Right: a point for each sample. Do all donors of a group agree, or one? An "
-    "effect is a difference between the groups; whether the condition causes it depends on how "
-    "donors came to it."
+    "it excludes zero. Right: one point per sample. Check whether the difference is found in all "
+    "donors of a group or comes from a single one. Whether the condition causes an effect depends "
+    "on how donors were assigned to it."
 )
 N_SHOWN = 15
 SHOWN_COLUMNS = ["variable", "state", "contrast", "log_fc", "se", "p_value", "adj_p_value"]
@@ -72,7 +72,7 @@ def _untested(run: Run) -> list[str]:
     ]
     return [
         f"Not tested: {', '.join(names)}. A test needs a {job.batch_key} of each group with "
-        f"{MIN_CELLS} cells or more of the type, more of them than groups, and genes with "
+        f"{MIN_CELLS} cells or more of the type, more such replicates than groups, and genes with "
         "enough counts. "
         f"{few_cells(n_cells[list(missing)])}".rstrip()
     ]

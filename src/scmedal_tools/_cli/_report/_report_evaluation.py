@@ -27,7 +27,7 @@ MODELS = (
     "learns from cell-type labels. RE, the random-effects model, describes what each batch does."
 )
 READING_SCORES = (
-    "Points are means over the folds, lines their 95% intervals, which are too narrow for other "
+    "Points are means over the folds, lines their 95% intervals, which are too narrow for new "
     "donors: folds share donors and training cells. Hollow points are controls."
 )
 READING_CLUSTERING = (
@@ -37,13 +37,13 @@ READING_CLUSTERING = (
 )
 READING_EMBEDDINGS = (
     "Test cells of the first fold, to which no model was fitted unless it is marked as joint "
-    "below. In an embedding without batch effects, batches mix and cell types are separate; RE is "
-    "given the batch label, and shows it. Distances between groups and their sizes on a UMAP have "
-    "no meaning: the scores below measure what a UMAP only suggests."
+    "below. In an embedding without batch effects, batches mix and cell types are separate; in "
+    "RE, which is given the batch label, batches separate. Distances and sizes of groups on a "
+    "UMAP have no meaning: use the scores below."
 )
 READING_CLASSIFICATION = (
-    "Compare an embedding beside RE (filled diamond) with its controls: RE is given the batch "
-    "label, so a gain only counts beyond what the batch label alone gives. Where the batch "
+    "Compare an embedding combined with RE (filled diamond) with its controls: RE is given the "
+    "batch label, so a gain counts only beyond what the batch label alone gives. Where the batch "
     "determines the target, an accuracy over cells shows nothing about new donors."
 )
 
@@ -53,7 +53,7 @@ def report_evaluation(evaluation: Evaluation, record: Mapping[str, Any]) -> None
     job = evaluation.job
     lead = (
         f"{size_of(record)}: {', '.join(job.models)} tested "
-        f"on {'donors' if job.scheme == 'donors' else 'cells'} that they were not fitted to. "
+        f"on {'donors' if job.scheme == 'donors' else 'cells'} to which they were not fitted. "
         f"{MODELS}"
     )
     write_page(

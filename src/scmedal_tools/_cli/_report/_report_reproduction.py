@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from scmedal_tools._cli._reproduce_job import Reproduction
 
 READING_GENES = (
-    f"The paper's test, by which it calls genes at {code('p_value')} < 0.05; "
+    f"The paper's test, with which it selects genes at {code('p_value')} < 0.05; "
     f"{code('adj_p_value')} is adjusted by Benjamini and Hochberg's procedure. A "
-    "difference is one between donors as the model describes them. It is not causal."
+    "difference describes donors as the model sees them. It is not causal."
 )
-READING_DIFFERENCES = "Below each cell: what a batch adds to its reconstruction in its own batch."
+READING_DIFFERENCES = "Below each cell: the difference of each batch from the cell's own batch."
 N_SHOWN = 15
 
 
@@ -26,7 +26,7 @@ def report_reproduction(reproduction: Reproduction, record: Mapping[str, Any]) -
     """Write ``report.html``: counterparts, evaluation, genomaps and genes."""
     lead = (
         f"{size_of(record)}: counterparts of the figures and tables of the scMEDAL paper. They "
-        'are not the paper\'s numbers: see the page "Reproducing the paper" of the documentation. '
+        'have our numbers, not the paper\'s: see "Reproducing the paper" in the documentation. '
         f"{MODELS}"
     )
     write_page(
@@ -46,8 +46,8 @@ def report_reproduction(reproduction: Reproduction, record: Mapping[str, Any]) -
 
 def _counterparts(reproduction: Reproduction) -> Section:
     rows = [[paper, file] for file, paper in reproduction.counterparts.items()]
-    text = f"UMAPs, genomaps and genes are of fold {reproduction.fold}."
-    table = Table("Which file is the counterpart of what", ["paper", "file"], rows)
+    text = f"UMAPs, genomaps and gene tests use fold {reproduction.fold}."
+    table = Table("Files and their counterparts in the paper", ["paper", "file"], rows)
     return Section("Counterparts", [text], tables=[table])
 
 

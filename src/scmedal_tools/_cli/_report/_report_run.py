@@ -28,35 +28,35 @@ if TYPE_CHECKING:
 READING_EMBEDDINGS = (
     "PCA shows how large the batch effects are. After batch correction (fixed effects) batches "
     "should mix and cell types stay separate. In the random effects batches separate; that alone "
-    "says little, because RE is given the batch label. Distances between groups and their sizes "
-    f"on a UMAP have no meaning: {code('scmedal evaluate')} measures what a UMAP only suggests."
+    "means little, because RE is given the batch label. Distances and sizes of groups on a UMAP "
+    f"have no meaning: {code('scmedal evaluate')} measures the separation."
 )
 GIVEN_LABELS = (
-    "FEC was given cell-type labels, so separate cell types in its embedding show nothing. "
-    f"{code('scmedal evaluate')} tests it on cells that it was not fitted to."
+    "FEC was given cell-type labels, so separate cell types in its embedding are no evidence. "
+    f"{code('scmedal evaluate')} tests it on cells to which it was not fitted."
 )
 READING_EFFECTS = (
     "Left: the genes with the largest effects; batches with similar effects on all genes are "
     "joined early in the tree, a batch with few cells late because little is known about it. "
     "Right: the first of these genes with 90% intervals, black where they exclude zero. The genes "
-    "were selected for their effects, so some intervals exclude zero because of this selection. "
-    "If batch and condition coincide, an effect contains both. No effect is "
+    "were selected for their effects, so some intervals exclude zero only because of this "
+    "selection. If batch and condition are confounded, an effect contains both. No effect is "
     "causal."
 )
 READING_SHIFTS = (
     "Shift of each gene, with its 90% interval, in the group of cells where it is largest. These "
-    "genes were selected for their shifts, and the network was trained once: intervals from "
-    "several seeds are wider. A shift is everything that differs between the batches, and is not "
-    "causal."
+    "genes were selected for their shifts, and the network was trained once: intervals over "
+    "several seeds would be wider. A shift includes everything that differs between the batches, "
+    "and is not causal."
 )
 READING_KL = (
-    "The KL divergence of the effects can fall halfway through the training: only then are the "
-    "scales of the effects fitted, and effects without evidence shrink to zero."
+    "The KL divergence of the effects can fall halfway through training: from then on the "
+    "scales of the effects are fitted, and effects without evidence shrink to zero."
 )
 READING_TRUTH = (
-    "Each point is a gene in the cells of one donor and type, moved to the target; darker where "
-    "there are more. On the dashed line predicted and true shifts are equal. Correlations are "
-    "medians over the donors."
+    "Each point is a gene in the cells of one donor and type, predicted in the target donor; "
+    "darker where there are more points. On the dashed line predicted and true shifts are equal. "
+    "Correlations are medians over the donors."
 )
 N_OPEN = 3
 """Tables of targets that are shown; of more targets they are folded."""
@@ -104,9 +104,9 @@ def _counterfactuals(run: Run) -> list[Section]:
         f"Mean expression of the cells of each {of}, predicted as if they came from another "
         f"{run.job.batch_key}. "
         "The shift is the counterfactual minus the reconstruction, in log-expression, with the "
-        f"{INTERVAL:.0%} interval of {N_DRAWS} posterior draws. The draws are of up to about "
+        f"{INTERVAL:.0%} interval of {N_DRAWS} posterior draws. The draws use up to about "
         f"{N_CELLS:,} cells (at least {FEWEST_CELLS} of each group, or all it has), and the "
-        "interval is centred on the shift of all cells. Shown are the largest of those "
+        "interval is centred on the shift of all cells. The tables have the largest shifts "
         f"whose interval excludes zero, in groups of {FEWEST_CELLS} cells or more; "
         f"{code('counterfactual_means.h5ad')} has all genes and groups."
     )
@@ -174,7 +174,7 @@ def _models(record: Mapping[str, Any]) -> Section:
         *load,
     ]
     text = "In the folder of this report, this loads the cells and the trained models:"
-    return Section("Go on in Python", [text], lines="\n".join(lines))
+    return Section("Continue in Python", [text], lines="\n".join(lines))
 
 
 def _variable(network: str) -> str:
@@ -224,7 +224,7 @@ def _recovery(run: Run, record: Mapping[str, Any]) -> list[Section]:
     methods = record["effect_recovery"]
     metrics = list(next(iter(methods.values())))
     rows = [[name, *(as_text(of[metric]) for metric in metrics)] for name, of in methods.items()]
-    caption = "Effect of moving a cell type to another donor: medians over all such cases"
+    caption = "Effect of predicting a cell type in another donor: medians over all such cases"
     table = Table(caption, ["estimated by", *(m.replace("_", " ") for m in metrics)], rows)
     text = (
         "Correlation with the truth over genes, slope (1 is calibrated), and squared error "

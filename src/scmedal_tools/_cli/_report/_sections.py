@@ -14,25 +14,24 @@ if TYPE_CHECKING:
     from scmedal_tools.bm import Confounding
 
 READING_CONFOUNDING = (
-    "Number of cells in every combination; white where there are none. Look for empty rows and "
-    "columns: what never occurs together cannot be compared. Filled fields do not show that the "
-    "design is balanced, nor that there are enough donors."
+    "Number of cells in every combination; white where there are none. Look for empty fields: "
+    "what never occurs together cannot be compared. Filled fields do not show that the design is "
+    "balanced, nor that there are enough donors."
 )
 READING_CURVES = (
-    "Have the curves settled, and do training and validation agree? A gap that widens in the "
-    "reconstruction means overfitting; in the adversary's cross-entropy a gap is usual. The "
-    "dotted line is the epoch whose weights were kept. If the adversary cannot predict the batch, "
-    "its cross-entropy reaches the black dashed line, that of a guess. A low loss does not show "
-    "that the batch is removed, nor that the cell types are kept."
+    "Check that the curves are flat at the end, and that training and validation agree. A gap "
+    "that widens in the reconstruction means overfitting; a gap in the adversary's cross-entropy "
+    "is usual. The dotted line is the epoch whose weights were kept. If the adversary cannot "
+    "predict the batch, its cross-entropy reaches the black dashed line, that of guessing. A low "
+    "loss does not show that the batch is removed, nor that the cell types are kept."
 )
 
 READING_GENOMAPS = (
     "Each pixel is a gene, and correlated genes are near each other. Each row is a cell: as "
     "measured, without batch effects (FE or FEC), and as RE predicts it in its own batch (framed "
-    "in red) and in others. Compare the others with the frame, not with the measured cell, whose "
-    "noise no reconstruction has; the row below shows the differences. A few cells only suggest "
-    "where to look: they are no evidence about a batch. The position of a gene has no meaning by "
-    "itself."
+    "in red) and in others. Compare the others with the framed image, not with the measured cell, "
+    "which contains noise; the row below shows the differences. A few cells only suggest where to "
+    "look: they are no evidence about a batch. The position of a gene has no meaning by itself."
 )
 
 
