@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*batches, where the paper has 19"),
 ]
 
-OPTIONS = ["--folds", 1, "--max-epochs", 2]
+OPTIONS = ["--folds", 1, "--max-epochs", 2, "--seed", 3]
 succeed = partial(shell.succeed, "reproduce")
 refuse = partial(shell.refuse, "reproduce")
 WRITERS = {"aml": write_aml, "asd": write_asd, "heart": write_heart}
@@ -159,11 +159,11 @@ class TestReproduction:
         assert test.found in output
 
 
-@pytest.mark.usefixtures("quick")
-def test_numbers_are_those_of_python(published, tmp_path):
+@pytest.mark.parametrize("reproduced", ["aml"], indirect=True)
+def test_numbers_are_those_of_python(reproduced, published):
     from scmedal_tools import pp
 
-    succeed("aml", published["aml"], "--out", tmp_path, *OPTIONS, "--seed", 3)
+    _, out, _ = reproduced
     adata = datasets.aml(published["aml"], progress=False)
     pp.preprocess(adata, batch_key="donor", n_top_genes=None)
     given = {"preset": "paper-aml", "max_epochs": 2}
@@ -171,7 +171,7 @@ def test_numbers_are_those_of_python(published, tmp_path):
         adata, "donor", "cell_type", ["patient_group", "cell_type"], models=["pca", "FE"],
         settings={"FE": given}, folds=[1], seed=3, progress=False,
     )  # fmt: skip
-    scores = pd.read_csv(tmp_path / "tables" / "scores.csv").set_index(["embedding", "of"])
+    scores = pd.read_csv(out / "tables" / "scores.csv").set_index(["embedding", "of"])
     expected = result.summary().set_index(["embedding", "of"])
     for name in ("pca", "FE"):
         np.testing.assert_allclose(
