@@ -11,7 +11,7 @@ from scmedal_tools.model import _re
 pytestmark = pytest.mark.slow
 
 QUICK = {
-    "batch_size": 64,
+    "batch_size": 128,
     "accelerator": "cpu",
     "enable_progress_bar": False,
     "early_stopping_warmup_epochs": 0,
@@ -189,12 +189,17 @@ class Divergence(Callback):
                 next(plan.module.parameters()).fill_(torch.nan)
 
 
+@pytest.fixture(scope="module", params=["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"])
+def trained(request, fit, cells):
+    """A model that tests may train further."""
+    setup = {"labels_key": "cell_type"} if request.param == "SCMEDAL_FEC" else None
+    return fit(request.param, cells.copy(), setup)
+
+
 @pytest.mark.parametrize("epoch", [0, 2])
 @pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("name", ["SCMEDAL_FE", "SCMEDAL_FEC", "SCMEDAL_RE"])
-def test_a_second_training_that_diverges_changes_nothing(fit, adata, name, early_stopping, epoch):
-    setup = {"labels_key": "cell_type"} if name == "SCMEDAL_FEC" else None
-    model = fit(name, adata, setup)
+def test_a_second_training_that_diverges_changes_nothing(trained, early_stopping, epoch):
+    model = trained
     latent, cells = model.get_latent_representation(), model.train_indices
     weights = {key: values.clone() for key, values in model.module.state_dict().items()}
     with pytest.raises(ValueError, match="not a finite number") as raised:
