@@ -58,6 +58,7 @@ from ._selected_genes import warn_of_selected_genes
 from ._size_factors import size_factors
 from ._write_csv import without_formulas, write_csv
 from ._writing import (
+    any_text,
     check_key,
     check_writable,
     make_names_writable,
@@ -82,6 +83,7 @@ __all__ = [
     "UNEQUAL_DEPTH",
     "Allowed",
     "ExpressionError",
+    "any_text",
     "as_named",
     "available_layers",
     "cell_depth",

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import pandas as pd
+from anndata import settings
 from anndata.io import write_elem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from anndata import AnnData
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 UNFINISHED = "unfinished-{}-{}"
 """Name of a file that is not whole yet: of the process, and of the file."""
+
+
+def any_text() -> AbstractContextManager:
+    """Context in which text with missing values is written: with pandas 2, anndata refuses it."""
+    return settings.override(allow_write_nullable_strings=True)
 
 
 def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
@@ -33,7 +40,8 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(UNFINISHED.format(os.getpid(), file.name))
     try:
-        write(unfinished)
+        with any_text():
+            write(unfinished)
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -101,7 +109,7 @@ def check_writable(adata: AnnData) -> None:
                 part = value if isinstance(value, pd.DataFrame) else value[:1]
                 annotation[f"adata.{place}[{name!r}]"] = {name: part}
     annotation |= {f"adata.uns[{name!r}]": {name: value} for name, value in adata.uns.items()}
-    with h5py.File("trial", "w", driver="core", backing_store=False) as trial:
+    with any_text(), h5py.File("trial", "w", driver="core", backing_store=False) as trial:
         for i, (code, value) in enumerate(annotation.items()):
             try:
                 write_elem(trial, str(i), value)

@@ -13,7 +13,7 @@ import zarr
 from anndata import AnnData
 from anndata.io import write_elem
 
-from scmedal_tools._data import check_writable, make_names_writable
+from scmedal_tools._data import any_text, check_writable, make_names_writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,8 @@ class ZarrStore:
         # Moved to its place when it is complete, so that no half of it is ever found there.
         with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=self.path.stem) as folder:
             made = Path(folder) / self.path.name
-            write_elem(zarr.open_group(made, mode="w", zarr_format=3), "/", cells)
+            with any_text():
+                write_elem(zarr.open_group(made, mode="w", zarr_format=3), "/", cells)
             group = zarr.open_group(made, mode="r+")
             for layer in layers:
                 group.create_array(
