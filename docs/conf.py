@@ -137,7 +137,8 @@ html_title = project
 html_theme_options = {"navbar_persistent": []}  # the search is in the sidebar
 # Read the Docs says where the repository is; notebooks are then opened in Colab from there.
 _repository = os.environ.get("READTHEDOCS_GIT_CLONE_URL", "").removesuffix(".git")
-if _repository.startswith("https://github.com/"):
+_of_a_pull_request = os.environ.get("READTHEDOCS_VERSION_TYPE") == "external"
+if _repository.startswith("https://github.com/") and not _of_a_pull_request:
     html_theme_options |= {
         "repository_url": _repository,
         "repository_branch": os.environ["READTHEDOCS_GIT_IDENTIFIER"],

@@ -19,6 +19,7 @@ from ._check_cells import (
     check_read,
     expression_of,
     read_first,
+    same_names,
     stays_on_disk,
 )
 from ._checks import (
@@ -126,6 +127,7 @@ __all__ = [
     "read_first",
     "remove_unfinished",
     "rows_of",
+    "same_names",
     "sample_digest",
     "size_factors",
     "stays_on_disk",

@@ -131,3 +131,8 @@ def _check_computed(x: Any, name: str) -> None:
     if of_zarr or hasattr(x, "dask"):
         kind = "an array in a store of zarr" if of_zarr else "a dask array"
         raise ValueError(f"{name} is {kind}. Run:\nadata = adata.to_memory()")
+
+
+def same_names(first: pd.Index, second: pd.Index) -> bool:
+    """Whether names are the same, of whatever dtype: pandas 2 takes other dtypes for others."""
+    return first.astype(object).equals(second.astype(object))

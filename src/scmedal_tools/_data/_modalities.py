@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from mudata import MuData
 
-from ._check_cells import check_cells, check_read
+from ._check_cells import check_cells, check_read, same_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -104,7 +103,7 @@ def part_of(data: AnnData | MuData, setup: Mapping[str, Any], argument: str) -> 
             f"{', '.join(map(repr, data.mod))}."
         )
     found = data.mod[name]
-    if not np.array_equal(found.obs_names, data.obs_names):
+    if not same_names(found.obs_names, data.obs_names):
         raise ValueError(
             f"The {found.n_obs:,} cells of mdata[{name!r}] are not the {data.n_obs:,} of mdata, "
             "in the same order: other modalities have more cells or come first. Run:\n"

@@ -22,6 +22,7 @@ from scmedal_tools._data import (
     check_log_normalised,
     check_names,
     check_obs,
+    same_names,
 )
 from scmedal_tools._how_to_install import how_to_install
 
@@ -203,7 +204,7 @@ def _obs_of_checked(
             check_names(first)
             of_file = read_elem(file["obs"])
         genes = first.var_names if genes is None else genes
-        if not np.array_equal(first.var_names, genes):
+        if not same_names(first.var_names, genes):
             raise ValueError(
                 f"{path}: its genes are not those of {paths[0]}, in the same order. Take those "
                 "that all files have, in one order, before they are written."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from scvi import REGISTRY_KEYS
 
@@ -21,6 +20,7 @@ from scmedal_tools._data import (
     checked_part,
     layer_of,
     read_first,
+    same_names,
 )
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _check_states(states: pd.Series, trained: Sequence) -> None:
 
 
 def _check_genes(adata: AnnData, trained: pd.Index) -> None:
-    if np.array_equal(adata.var_names, trained):
+    if same_names(adata.var_names, trained):
         return
     check_has_genes(adata, trained)
     message = (

@@ -6,7 +6,6 @@ import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
@@ -41,6 +40,7 @@ from scmedal_tools._data import (
     expression_of,
     layer_of,
     part_of,
+    same_names,
     sample_digest,
     stays_on_disk,
     warn_of_small_batches,
@@ -255,7 +255,7 @@ class RegistrationMixin(BaseModelClass):
             return
         setup = self.registry["setup_args"]
         genes = part_of(self.adata, setup, EXPRESSION).var_names
-        if not np.array_equal(genes, self.gene_names):
+        if not same_names(genes, self.gene_names):
             raise ValueError(
                 f"adata has {len(genes):,} genes now, which are not the {len(self.gene_names):,} "
                 "it was set up with: it was changed in place since. Select genes first, then call "

@@ -12,7 +12,7 @@ from scvi.dataloaders import DataSplitter
 from scvi.model.base import BaseModelClass
 
 from scmedal_tools._compat import manager_of, source_registry
-from scmedal_tools._data import random_cells
+from scmedal_tools._data import random_cells, same_names
 
 from ._datamodules import (
     training_minibatches,
@@ -170,7 +170,7 @@ def was_trained_on(model: TrainingCellsMixin, adata: AnnData | MuData) -> bool:
     if model.training_cells_ is not None:
         return _digest(adata.obs_names) == model.training_cells_
     # A model saved by an earlier version.
-    return model.adata is not None and np.array_equal(adata.obs_names, model.adata.obs_names)
+    return model.adata is not None and same_names(adata.obs_names, model.adata.obs_names)
 
 
 def _digest(names: pd.Index) -> str:

@@ -21,6 +21,7 @@ from scmedal_tools._data import (
     check_obs,
     checked_part,
     part_of,
+    same_names,
 )
 from scmedal_tools._docs import with_shared_parts
 from scmedal_tools._progress import tqdm
@@ -177,7 +178,7 @@ def check_alike(models: Sequence[SCMEDAL_RE]) -> None:
     for model in models:
         check_has_random_effects(model)
     for other in models[1:]:
-        same_genes = np.array_equal(other.gene_names, models[0].gene_names)
+        same_genes = same_names(other.gene_names, models[0].gene_names)
         levels = [[list(names) for names in m.factors.values()] for m in (other, models[0])]
         if not same_genes or levels[0] != levels[1]:
             raise ValueError(

@@ -186,7 +186,7 @@ def group_effects(
     Where nothing differs, at most 5% of data sets should have any gene with an adjusted p-value
     below .05. Of data sets made of real cells 5% had (48 of 960, or 33 of 600 in designs with
     unequal groups) between two groups, most where three donors had half the depth of nine others
-    (6 of 30), and with a number 3% (3 of 90), or 7% (27 of 360) with the sets that served to find
+    (6 of 30), and with a number 3% (3 of 90), or 8% (28 of 360) with the sets that served to find
     and to choose the correction.
 
     An effect is a difference between samples. Whether the condition causes it depends on how

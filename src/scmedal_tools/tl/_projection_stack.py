@@ -20,6 +20,7 @@ from scmedal_tools._data import (
     layer_of,
     part_of,
     rows_of,
+    same_names,
     whole,
 )
 from scmedal_tools._docs import with_shared_parts
@@ -103,7 +104,7 @@ def projection_stack(
     """
     check_is_model(fe, "tl.projection_stack(adata, fe, re)")
     check_has_random_effects(re)
-    if not np.array_equal(fe.gene_names, re.gene_names):
+    if not same_names(fe.gene_names, re.gene_names):
         raise ValueError("fe and re differ in their genes: train them on the same ones.")
     check_fits(re, adata)  # or no cell to draw would be found in batches it does not know
     obs = _own(adata, fe, re, labels_key)
