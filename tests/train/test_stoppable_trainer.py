@@ -201,6 +201,7 @@ def trained(request, fit, cells):
 def test_a_second_training_that_diverges_changes_nothing(trained, early_stopping, epoch):
     model = trained
     latent, cells = model.get_latent_representation(), model.train_indices
+    assert np.isfinite(latent).all()  # as the case before has left it
     weights = {key: values.clone() for key, values in model.module.state_dict().items()}
     with pytest.raises(ValueError, match="not a finite number") as raised:
         model.train(

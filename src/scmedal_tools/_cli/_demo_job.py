@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-# Half of what ``datasets.simulated`` gives, so that the demo takes three minutes.
+# Half of what ``datasets.simulated`` gives, which takes two thirds of the time.
 N_GENES = 1_000
 
 
